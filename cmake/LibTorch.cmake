@@ -1,0 +1,20 @@
+# LibTorch as the target graft_torch: another installation through -DTorch_DIR=…, else Debian's
+# package, whose own CMake file asks for more development packages than are needed.
+if(Torch_DIR)
+  find_package(Torch REQUIRED)
+  add_library(graft_torch INTERFACE)
+  target_link_libraries(graft_torch INTERFACE ${TORCH_LIBRARIES})
+else()
+  find_path(TORCH_API_INCLUDE torch/torch.h PATH_SUFFIXES torch/csrc/api/include)
+  find_library(TORCH_LIBRARY torch)
+  find_library(TORCH_CPU_LIBRARY torch_cpu)
+  find_library(C10_LIBRARY c10)
+  if(TORCH_API_INCLUDE AND TORCH_LIBRARY AND TORCH_CPU_LIBRARY AND C10_LIBRARY)
+    add_library(graft_torch INTERFACE)
+    target_include_directories(graft_torch SYSTEM INTERFACE ${TORCH_API_INCLUDE})
+    target_link_libraries(graft_torch INTERFACE ${TORCH_LIBRARY} ${TORCH_CPU_LIBRARY} ${C10_LIBRARY}
+                                                ${CMAKE_DL_LIBS})
+  else()
+    message(WARNING "LibTorch not found: building without 'graft train'")
+  endif()
+endif()

@@ -1,0 +1,83 @@
+// Pictures: from a file's bytes to the numbers that a network reads.
+//
+// The only public picture type is 8-bit RGB, upright, rows from the top. Everything that depends on
+// the weights (size, order of channels, means, scale) is in Preprocessing, which travels with them.
+// All functions are thread-safe; bad input throws graft::Error(input) whose message names `name`.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <array>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+/// 8-bit RGB, interleaved (H, W, 3), values 0–255, no padding between rows.
+struct Image {
+  int width = 0;
+  int height = 0;
+  std::vector<uint8_t> pixels;
+};
+
+enum class ImageFormat { jpeg, png, webp };
+
+/// The format by the file's first bytes (never its extension); throws for anything else.
+ImageFormat sniff_format(std::span<const std::byte> bytes, std::string_view name);
+
+struct DecodeLimits {
+  /// Width × height allowed, checked from the header before memory is taken.
+  int64_t max_pixels = 100'000'000;
+};
+
+/// Decodes JPEG (grey, YCbCr, RGB, CMYK, YCCK, progressive; accurate inverse DCT), PNG (all colour
+/// types, 16 bits reduced to 8) or WebP (the first picture of a still file). Transparent pixels are
+/// composited on white, ICC profiles are ignored, and the EXIF orientation is applied.
+Image decode_image(std::span<const std::byte> bytes, std::string_view name,
+                   const DecodeLimits& limits = {});
+Image load_image(const std::filesystem::path& path, const DecodeLimits& limits = {});
+
+/// How pictures are brought to another size. Both are Pillow's, to the bit.
+enum class Resampling {
+  nearest,   ///< Image.NEAREST: what Keras' load_img and flow_from_directory do
+  bilinear,  ///< Image.BILINEAR: a triangle filter widened when shrinking, i.e. antialiased
+};
+
+/// Resizes to exactly width × height, without keeping the aspect ratio.
+Image resize(const Image& image, int width, int height, Resampling filter);
+
+/// How raw RGB becomes a network's input. Belongs to the weights: it is recorded with them and in
+/// every saved model, and is not a choice of the user.
+struct Preprocessing {
+  bool bgr = false;            ///< channel order of the input: BGR (Keras' "caffe") or RGB
+  std::array<float, 3> scale{1, 1, 1};  ///< x = pixel · scale − shift, in the order of the channels
+  std::array<float, 3> shift{0, 0, 0};
+  Resampling resampling = Resampling::bilinear;
+  /// 0: the picture is stretched to the input size. Else torchvision's way: the shorter side is
+  /// brought to input · crop_ratio (256/224), and the centre is cut out.
+  double crop_ratio = 0;
+
+  bool operator==(const Preprocessing&) const = default;
+};
+
+/// Keras' VGG16 and VGG19: BGR 0–255 minus (103.939, 116.779, 123.68), stretched
+/// (keras/src/applications/imagenet_utils.py, mode "caffe").
+Preprocessing keras_preprocessing();
+/// torchvision: RGB / 255, mean (.485 .456 .406), std (.229 .224 .225), resize 256 and centre crop
+/// 224 (torchvision/transforms/_presets.py).
+Preprocessing torchvision_preprocessing();
+/// Networks trained from nothing by Graft: torchvision's mean and std, stretched.
+Preprocessing scratch_preprocessing();
+
+/// The picture at a network's input size: resampled, cropped where the record says so.
+Image fit_image(const Image& image, int width, int height, const Preprocessing& preprocessing);
+
+/// Writes (3, H, W) floats of a picture that already has the input size.
+void to_input(const Image& image, const Preprocessing& preprocessing, float* out);
+void to_input(const uint8_t* pixels, int width, int height, const Preprocessing& preprocessing,
+              float* out);
+
+}  // namespace graft

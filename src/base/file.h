@@ -1,0 +1,72 @@
+// Files: whole reads, memory maps, and writes that replace their target only when complete.
+#pragma once
+
+#include <cstddef>
+#include <cstdio>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+namespace fs = std::filesystem;
+
+/// Reads a whole regular file. Throws Error(io) that names the file and the reason.
+std::vector<std::byte> read_file(const fs::path& path);
+std::string read_text_file(const fs::path& path);
+
+/// A read-only private memory map of a regular file. Movable; unmapped on destruction.
+class MappedFile {
+ public:
+  explicit MappedFile(const fs::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// Writes to a temporary file beside `path`; commit() fsyncs it, renames it over `path` and fsyncs
+/// the folder. Without commit() the temporary file is removed and `path` is left as it was.
+class AtomicFile {
+ public:
+  explicit AtomicFile(fs::path path);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  /// Replaces the first bytes; nothing can be appended afterwards.
+  void rewrite_start(std::string_view text);
+  void commit();
+
+ private:
+  [[noreturn]] void fail_write() const;
+
+  fs::path path_;
+  fs::path temporary_;
+  std::FILE* file_ = nullptr;
+};
+
+void write_file_atomic(const fs::path& path, std::string_view text);
+
+/// Creates a folder and its parents. Throws Error(io) that says why it cannot.
+void make_folder(const fs::path& path);
+
+/// The folder for files that Graft can fetch or compute again: $XDG_CACHE_HOME/graft, or
+/// ~/.cache/graft.
+fs::path default_cache_folder();
+
+/// A path as printable text: control characters and invalid UTF-8 become '?'.
+std::string printable(const fs::path& path);
+
+}  // namespace graft

@@ -1,0 +1,37 @@
+#include "base/signals.h"
+
+#include <unistd.h>
+
+#include <csignal>
+
+#include "graft/error.h"
+
+namespace graft {
+namespace {
+
+// A signal handler can only reach a variable of static storage.
+volatile std::sig_atomic_t received = 0;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+
+void on_signal(int number) {
+  if (received != 0) ::_exit(128 + number);
+  received = number;
+}
+
+}  // namespace
+
+void install_signal_handlers() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  ::sigemptyset(&action.sa_mask);
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+int interrupting_signal() { return received; }
+
+void check_interrupted() {
+  if (received != 0)
+    fail(ErrorKind::interrupted, "interrupted by {}", received == SIGINT ? "SIGINT" : "SIGTERM");
+}
+
+}  // namespace graft

@@ -1,0 +1,16 @@
+// SIGINT and SIGTERM as a flag that long loops look at.
+#pragma once
+
+namespace graft {
+
+/// From now on the first SIGINT or SIGTERM sets the flag; a second one ends the process at once.
+/// Long loops call check_interrupted() between steps.
+void install_signal_handlers();
+
+/// The signal that asked to stop, or 0. Async-signal-safe.
+int interrupting_signal();
+
+/// Throws Error(interrupted) if a signal asked to stop.
+void check_interrupted();
+
+}  // namespace graft

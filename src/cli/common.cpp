@@ -1,0 +1,153 @@
+#include "cli/common.h"
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+#include "base/file.h"
+#include "base/signals.h"
+#include "base/threads.h"
+#include "graft/error.h"
+
+namespace graft::cli {
+namespace {
+
+constexpr int kMostThreads = 1024;
+
+int exit_code(ErrorKind kind) {
+  if (kind == ErrorKind::usage) return 2;
+  if (kind == ErrorKind::interrupted) return 128 + interrupting_signal();
+  return 1;
+}
+
+int parse_extent(std::string_view text) {
+  int value = 0;
+  const auto [at, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || at != text.data() + text.size() || value < 1 || value > 16384)
+    return 0;
+  return value;
+}
+
+}  // namespace
+
+Verbosity CommonOptions::verbosity() const {
+  if (quiet) return Verbosity::quiet;
+  return verbose ? Verbosity::verbose : Verbosity::normal;
+}
+
+int CommonOptions::thread_count() const {
+  return threads > 0 ? threads : available_processors();
+}
+
+void add_common_options(CLI::App& app, CommonOptions& options) {
+  auto* quiet = app.add_flag("--quiet", options.quiet, "Print results and errors only");
+  app.add_flag("--verbose", options.verbose, "Print more about what is done")->excludes(quiet);
+  app.add_option("--threads", options.threads,
+                 "Threads to use (default: the processors that this process may use)")
+      ->check(CLI::Range(1, kMostThreads))
+      ->type_name("N");
+}
+
+std::pair<int, int> NetworkOptions::size() const {
+  if (input_size.empty()) {
+    const int side = default_input_size(backbone);
+    return {side, side};
+  }
+  const size_t cross = input_size.find('x');
+  const int height = parse_extent(std::string_view(input_size).substr(0, cross));
+  const int width = cross == std::string::npos
+                        ? height
+                        : parse_extent(std::string_view(input_size).substr(cross + 1));
+  if (height == 0 || width == 0)
+    fail(ErrorKind::usage, "--input-size: '{}' is not a size; write 224 or, height first, 150x200",
+         input_size);
+  return {height, width};
+}
+
+void add_backbone_options(CLI::App& app, NetworkOptions& options) {
+  app.add_option("--backbone", options.backbone,
+                 fmt::format("Backbone: {}", fmt::join(backbone_names(), ", ")))
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--weights", options.weights,
+                 "'imagenet' (from the cache, or downloaded), a Keras .h5 file, a Graft model, or "
+                 "'none' for random ones")
+      ->capture_default_str()
+      ->type_name("WEIGHTS");
+  app.add_option("--until", options.until,
+                 "Cut the backbone behind this layer (default: its last pooling)")
+      ->type_name("LAYER");
+  app.add_option("--input-size", options.input_size,
+                 "Input size in pixels, N or HEIGHTxWIDTH (default: 224; vgg-mini 96)")
+      ->type_name("N");
+}
+
+void add_head_options(CLI::App& app, NetworkOptions& options) {
+  app.add_option("--head", options.head,
+                 "New layers above the cut: conv:N maxpool gap gmp stats batchnorm flatten dense:N "
+                 "dropout:P; the last Dense to the classes is implied")
+      ->capture_default_str()
+      ->type_name("LAYERS");
+  app.add_option("--fine-tune", options.fine_tune,
+                 "Backbone layers to train too: 0, the last N as Keras counts, the first one's "
+                 "name, or 'all'")
+      ->capture_default_str()
+      ->type_name("N|LAYER|all");
+}
+
+Network make_backbone(const NetworkOptions& options, bool include_top) {
+  const auto [height, width] = options.size();
+  Network network = backbone(options.backbone, height, width, include_top);
+  if (!options.until.empty()) network = cut_after(std::move(network), options.until);
+  output_shapes(network);  // throws where a map shrinks to nothing
+  return network;
+}
+
+fs::path cache_folder(const std::string& option) {
+  return option.empty() ? default_cache_folder() : fs::path(option);
+}
+
+void print_json(const nlohmann::json& document) {
+  fmt::print("{}\n", document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+}
+
+int guarded(const std::function<int()>& body) {
+  int code = 1;
+  try {
+    code = body();
+  } catch (const Error& error) {
+    fmt::print(stderr, "graft: {}\n", error.what());
+    code = exit_code(error.kind());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "graft: out of memory; use a smaller --batch-size, --input-size or --head\n");
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "graft: unexpected: {}\n", error.what());
+  }
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    // A reader that has seen enough ('| head') is no error worth a message.
+    if (errno != EPIPE) fmt::print(stderr, "graft: writing to stdout failed\n");
+    return code != 0 ? code : 1;
+  }
+  return code;
+}
+
+int run_app(CLI::App& app, int argc, char** argv, const std::function<int()>& run) {
+  app.option_defaults()->always_capture_default(false);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    fmt::print("{}", app.help());
+    return guarded([] { return 0; });
+  } catch (const CLI::ParseError& error) {
+    std::string text = error.what();
+    for (char& c : text)
+      if (c == '\n') c = ' ';
+    fmt::print(stderr, "graft: {}; see '{} --help'\n", text, app.get_name());
+    return 2;
+  }
+  return guarded(run);
+}
+
+}  // namespace graft::cli

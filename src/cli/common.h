@@ -1,0 +1,65 @@
+// What all commands share: options, exit codes, output.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "graft/network.h"
+
+namespace graft::cli {
+
+/// Options that every command has.
+struct CommonOptions {
+  bool quiet = false;
+  bool verbose = false;
+  int threads = 0;  ///< 0: all that the process may use
+  [[nodiscard]] Verbosity verbosity() const;
+  [[nodiscard]] int thread_count() const;
+};
+void add_common_options(CLI::App& app, CommonOptions& options);
+
+/// Options that name a network: those of train, summary and features.
+struct NetworkOptions {
+  std::string backbone = "vgg16";
+  std::string weights = "imagenet";
+  std::string until;       ///< empty: the last pooling
+  std::string input_size;  ///< "224" or "150x200" (height x width); empty: the backbone's own
+  std::string head = "stats batchnorm dense:256 dropout:0.5";
+  std::string fine_tune = "0";
+  [[nodiscard]] std::pair<int, int> size() const;  ///< height, width
+};
+void add_backbone_options(CLI::App& app, NetworkOptions& options);
+void add_head_options(CLI::App& app, NetworkOptions& options);
+
+/// The backbone that the options describe, cut where they say.
+Network make_backbone(const NetworkOptions& options, bool include_top);
+
+/// The cache folder: --cache-dir or the default.
+std::filesystem::path cache_folder(const std::string& option);
+
+/// Prints a JSON document on stdout; bytes that are not UTF-8 are replaced.
+void print_json(const nlohmann::json& document);
+
+/// Parses and runs one command: help, usage errors and exit codes are the same for all. `run` is
+/// called after a successful parse and returns the exit code.
+int run_app(CLI::App& app, int argc, char** argv, const std::function<int()>& run);
+
+/// Runs `body`; errors become one line on stderr and the exit code of their kind. Also makes sure
+/// that what went to stdout arrived.
+int guarded(const std::function<int()>& body);
+
+// One function per command; argv[0] is the command's name.
+int run_train(int argc, char** argv);
+int run_evaluate(int argc, char** argv);
+int run_predict(int argc, char** argv);
+int run_features(int argc, char** argv);
+int run_summary(int argc, char** argv);
+int run_weights(int argc, char** argv);
+int run_demo(int argc, char** argv);
+
+}  // namespace graft::cli

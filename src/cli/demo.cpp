@@ -1,0 +1,2 @@
+#include "cli/common.h"
+namespace graft::cli { int run_demo(int, char**) { return 1; } }

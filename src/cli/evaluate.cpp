@@ -1,0 +1,111 @@
+// graft evaluate: metrics of a model on labelled pictures.
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+#include "base/file.h"
+#include "cli/common.h"
+#include "dataset/csv.h"
+#include "graft/error.h"
+#include "model/evaluate.h"
+#include "report/metrics.h"
+
+namespace graft::cli {
+namespace {
+
+struct EvaluateOptions {
+  CommonOptions common;
+  std::string model;
+  std::string data;
+  std::string split = "auto";
+  std::string predictions;
+  bool json = false;
+};
+
+/// The samples to evaluate, and what they are called.
+std::pair<std::vector<size_t>, std::string> choose(const Dataset& dataset, const std::string& split) {
+  const std::array<std::pair<std::string, Split>, 3> kSplits = {
+      {{"test", Split::test}, {"val", Split::validation}, {"train", Split::train}}};
+  for (const auto& [name, value] : kSplits) {
+    if (split == name) {
+      std::vector<size_t> chosen = dataset.of(value);
+      if (chosen.empty())
+        fail(ErrorKind::input, "{}: has no {} split", printable(dataset.root), name);
+      return {chosen, name};
+    }
+    if (split == "auto" && value != Split::train && dataset.has(value))
+      return {dataset.of(value), name};
+  }
+  std::vector<size_t> all(dataset.samples.size());
+  std::iota(all.begin(), all.end(), 0);
+  return {all, "all"};
+}
+
+int run(const EvaluateOptions& o) {
+  const Classifier classifier = Classifier::load(o.model, {o.common.thread_count()});
+  const Dataset dataset = open_dataset(o.data);
+  const auto [indices, split] = choose(dataset, o.split);
+  EvaluateJob job{join_labels(dataset, indices, classifier.classes()), o.common.thread_count(),
+                  "evaluating", o.common.verbosity()};
+  if (!o.common.quiet && split != "all")
+    fmt::print(stderr, "evaluating the {} split of {}\n", split, printable(dataset.root));
+
+  MetricsBuilder builder(classifier.classes().size());
+  nlohmann::json skipped = nlohmann::json::array();
+  std::string table = "path,label,predicted,probability\n";
+  evaluate(
+      job, classifier,
+      [&](const Sample& sample, std::span<const float> logits) {
+        builder.add(logits, sample.label);
+        if (o.predictions.empty()) return;
+        const Prediction p = to_prediction(logits);
+        table += fmt::format("{},{},{},{:.6f}\n", csv_field(sample.path.string()),
+                             csv_field(classifier.classes()[sample.label]),
+                             csv_field(classifier.classes()[p.ranking[0]]),
+                             p.probabilities[p.ranking[0]]);
+      },
+      [&](const Sample& sample, const std::string& message) {
+        fmt::print(stderr, "graft: skipped: {}\n", message);
+        skipped.push_back({{"path", sample.path.string()}, {"why", message}});
+      });
+  const Metrics metrics = builder.finish();
+  if (metrics.images == 0)
+    fail(ErrorKind::input, "{}: none of the {} pictures could be read", printable(dataset.root),
+         job.samples.size());
+  if (!o.predictions.empty()) write_file_atomic(o.predictions, table);
+  if (o.json) {
+    nlohmann::json document = metrics_json(metrics, classifier.classes());
+    document["split"] = split;
+    document["skipped"] = skipped;
+    print_json(document);
+  } else {
+    fmt::print("{}", metrics_text(metrics, classifier.classes()));
+  }
+  return 0;
+}
+
+}  // namespace
+
+int run_evaluate(int argc, char** argv) {
+  EvaluateOptions o;
+  CLI::App app("Metrics of a trained model on labelled pictures.", "graft evaluate");
+  app.add_option("MODEL", o.model, "A model.safetensors or a run folder")->required();
+  app.add_option("DATA", o.data, "A folder of class folders, one with test/, or a CSV manifest")
+      ->required();
+  app.add_option("--split", o.split,
+                 "Which pictures: test, val, train, all; auto takes test, else val, else all")
+      ->check(CLI::IsMember({"auto", "test", "val", "train", "all"}))
+      ->capture_default_str()
+      ->type_name("SPLIT");
+  app.add_option("--predictions", o.predictions, "Write each picture's prediction to this CSV file")
+      ->type_name("FILE");
+  app.add_flag("--json", o.json, "One JSON document on stdout");
+  add_common_options(app, o.common);
+  app.footer(
+      "Examples:\n"
+      "  graft evaluate runs/scenes photos/test\n"
+      "  graft evaluate runs/scenes runs/scenes/split.csv --split val --json");
+  return run_app(app, argc, argv, [&] { return run(o); });
+}
+
+}  // namespace graft::cli

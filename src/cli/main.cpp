@@ -1,0 +1,63 @@
+// The program `graft`: picks the command.
+#include <csignal>
+#include <fmt/format.h>
+
+#include <array>
+#include <string_view>
+
+#include "base/signals.h"
+#include "cli/common.h"
+
+namespace {
+
+struct Command {
+  std::string_view name;
+  int (*run)(int, char**);
+  std::string_view summary;
+};
+
+constexpr std::array<Command, 7> kCommands = {{
+    {"train", graft::cli::run_train, "DATA            train a classifier on a folder of pictures"},
+    {"evaluate", graft::cli::run_evaluate, "MODEL DATA   metrics on labelled pictures"},
+    {"predict", graft::cli::run_predict, "MODEL PATH…   classify pictures or folders of them"},
+    {"features", graft::cli::run_features, "PATH…        activations of a backbone as .npy"},
+    {"summary", graft::cli::run_summary, "[MODEL]       layers, shapes, parameters"},
+    {"weights", graft::cli::run_weights, "ACTION        list, download, verify pretrained weights"},
+    {"demo", graft::cli::run_demo, "                 the whole story, offline, in a minute"},
+}};
+
+void print_help() {
+  fmt::print("graft {} - image classifiers by transfer learning from VGG\n\nUsage: graft COMMAND …\n\n",
+             GRAFT_VERSION);
+  for (const Command& command : kCommands) fmt::print("  graft {} {}\n", command.name, command.summary);
+  fmt::print("\n'graft COMMAND --help' explains a command. 'graft demo' shows it all.\n");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), handled in guarded()
+  const std::string_view name = argc > 1 ? argv[1] : "";
+  if (name == "--help" || name == "-h" || name == "help") {
+    return graft::cli::guarded([] {
+      print_help();
+      return 0;
+    });
+  }
+  if (name == "--version") {
+    return graft::cli::guarded([] {
+      fmt::print("graft {}\n", GRAFT_VERSION);
+      return 0;
+    });
+  }
+  for (const Command& command : kCommands) {
+    if (name != command.name) continue;
+    graft::install_signal_handlers();
+    return command.run(argc - 1, argv + 1);
+  }
+  if (name.empty())
+    fmt::print(stderr, "graft: no command given; see 'graft --help'\n");
+  else
+    fmt::print(stderr, "graft: unknown command '{}'; see 'graft --help'\n", name);
+  return 2;
+}

@@ -1,0 +1,164 @@
+// graft predict: classify pictures.
+#include <unistd.h>
+
+#include <algorithm>
+#include <iostream>
+
+#include "base/file.h"
+#include "cli/common.h"
+#include "dataset/csv.h"
+#include "dataset/dataset.h"
+#include "features/extract.h"
+#include "graft/classifier.h"
+#include "graft/error.h"
+
+namespace graft::cli {
+namespace {
+
+struct PredictOptions {
+  CommonOptions common;
+  std::string model;
+  std::vector<std::string> paths;
+  int top = 1;
+  std::string format = "text";
+  bool json = false;
+};
+
+/// Pictures in the order given; what cannot be found is reported by `on_error`.
+std::vector<fs::path> collect(const std::vector<std::string>& arguments,
+                              const std::function<void(const std::string&, const std::string&)>&
+                                  on_error) {
+  std::vector<fs::path> paths;
+  const auto add = [&](const std::string& argument) {
+    try {
+      for (fs::path& path : list_images(argument)) paths.push_back(std::move(path));
+    } catch (const Error& error) {
+      on_error(argument, error.what());
+    }
+  };
+  for (const std::string& argument : arguments) {
+    if (argument != "-") {
+      add(argument);
+      continue;
+    }
+    std::string line;
+    while (std::getline(std::cin, line)) {
+      if (!line.empty() && line.back() == '\r') line.pop_back();
+      if (!line.empty()) add(line);
+    }
+  }
+  return paths;
+}
+
+/// Writes results one by one in the format asked for.
+class Output {
+ public:
+  Output(const PredictOptions& options, const std::vector<std::string>& classes)
+      : json_(options.json || options.format == "json"), csv_(options.format == "csv"),
+        top_(std::min<size_t>(options.top, classes.size())), classes_(classes) {
+    if (csv_ && !json_) {
+      fmt::print("path,label,probability");
+      for (size_t k = 2; k <= top_; ++k) fmt::print(",label_{},probability_{}", k, k);
+      fmt::print("\n");
+    }
+  }
+
+  void add(const fs::path& path, const Prediction& p) {
+    if (json_) {
+      nlohmann::json top = nlohmann::json::array();
+      for (size_t k = 0; k < top_; ++k)
+        top.push_back({{"label", label(p, k)}, {"probability", probability(p, k)}});
+      rows_.push_back({{"path", path.string()},
+                       {"label", label(p, 0)},
+                       {"probability", probability(p, 0)},
+                       {"top", top}});
+    } else if (csv_) {
+      fmt::print("{}", csv_field(path.string()));
+      for (size_t k = 0; k < top_; ++k)
+        fmt::print(",{},{:.6f}", csv_field(label(p, k)), probability(p, k));
+      fmt::print("\n");
+    } else {
+      fmt::print("{}:", printable(path));
+      for (size_t k = 0; k < top_; ++k)
+        fmt::print("{} {} {:.4f}", k > 0 ? "," : "", label(p, k), probability(p, k));
+      fmt::print("\n");
+    }
+  }
+
+  void add_error(const std::string& path, const std::string& message) {
+    std::fflush(stdout);  // keeps the two streams in order on a terminal
+    fmt::print(stderr, "graft: {}\n", message);
+    errors_.push_back({{"path", path}, {"error", message}});
+  }
+
+  int finish() {
+    if (json_) print_json({{"predictions", rows_}, {"errors", errors_}});
+    return errors_.empty() ? 0 : 1;
+  }
+
+  /// Results that appear as they come need no progress bar beside them.
+  [[nodiscard]] bool shows_progress() const { return json_ || ::isatty(STDOUT_FILENO) == 0; }
+
+ private:
+  [[nodiscard]] const std::string& label(const Prediction& p, size_t k) const {
+    return classes_[p.ranking[k]];
+  }
+  static double probability(const Prediction& p, size_t k) { return p.probabilities[p.ranking[k]]; }
+
+  bool json_;
+  bool csv_;
+  size_t top_;
+  const std::vector<std::string>& classes_;
+  nlohmann::json rows_ = nlohmann::json::array();
+  nlohmann::json errors_ = nlohmann::json::array();
+};
+
+int run(const PredictOptions& o) {
+  const Classifier classifier = Classifier::load(o.model, {o.common.thread_count()});
+  Output output(o, classifier.classes());
+  const std::vector<fs::path> paths = collect(
+      o.paths, [&](const auto& path, const auto& message) { output.add_error(path, message); });
+  const Network& net = classifier.network();
+  const ExtractJob job{paths,
+                       net.input_height,
+                       net.input_width,
+                       classifier.preprocessing(),
+                       o.common.thread_count(),
+                       classifier.engine().max_batch(),
+                       "classifying",
+                       output.shows_progress() ? o.common.verbosity() : Verbosity::quiet};
+  extract(
+      job, classifier.engine(),
+      [&](size_t i, std::span<const float> logits) { output.add(paths[i], to_prediction(logits)); },
+      [&](size_t i, const std::string& message) { output.add_error(paths[i].string(), message); });
+  return output.finish();
+}
+
+}  // namespace
+
+int run_predict(int argc, char** argv) {
+  PredictOptions o;
+  CLI::App app("Classifies pictures with a trained model.", "graft predict");
+  app.add_option("MODEL", o.model, "A model.safetensors or a run folder")->required();
+  app.add_option("PATH", o.paths, "Pictures, folders of pictures, or - for a list on stdin")
+      ->required();
+  app.add_option("--top", o.top, "How many labels to print for each picture")
+      ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str()
+      ->type_name("K");
+  auto* format = app.add_option("--format", o.format, "text, json or csv")
+                     ->check(CLI::IsMember({"text", "json", "csv"}))
+                     ->capture_default_str()
+                     ->type_name("FORMAT");
+  app.add_flag("--json", o.json, "The same as --format json")->excludes(format);
+  add_common_options(app, o.common);
+  app.footer(
+      "Examples:\n"
+      "  graft predict runs/scenes beach.jpg\n"
+      "  graft predict runs/scenes photos/ --top 3 --format csv > labels.csv\n"
+      "  find . -name '*.jpg' | graft predict runs/scenes/model.safetensors - --json\n"
+      "Exit code 1 if any picture could not be read; the others are classified all the same.");
+  return run_app(app, argc, argv, [&] { return run(o); });
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,41 @@
+// graft train: checks everything that can be checked, then becomes the program that trains.
+//
+// Training is a program of its own because LibTorch takes most of a second to load and drags in
+// hundreds of libraries; exec (not fork) lets signals and exit codes pass through.
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/file.h"
+#include "cli/train_options.h"
+#include "cli/train_plan.h"
+#include "graft/error.h"
+
+namespace graft::cli {
+namespace {
+
+fs::path trainer_program() {
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  return self.parent_path().parent_path() / "libexec" / "graft" / "graft-train";
+}
+
+}  // namespace
+
+int run_train(int argc, char** argv) {
+  return run_train_app(argc, argv, [&](const TrainOptions& options) {
+    if (options.dry_run) {
+      const TrainPlan plan = make_train_plan(options);
+      fmt::print("{}\n{}", class_table(plan.dataset), plan_text(plan, options));
+      for (const std::string& note : plan.dataset.notes) fmt::print("note: {}\n", note);
+      return 0;
+    }
+    const fs::path program = trainer_program();
+    ::execv(program.c_str(), argv);
+    fail(ErrorKind::io, "{}: cannot start the training program: {}; build or install Graft with "
+         "LibTorch", printable(program), std::strerror(errno));
+  });
+}
+
+}  // namespace graft::cli

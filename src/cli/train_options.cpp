@@ -1,0 +1,216 @@
+#include "cli/train_options.h"
+
+#include <toml++/toml.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "base/file.h"
+#include "cli/recipes.h"
+#include "graft/error.h"
+
+namespace graft::cli {
+namespace {
+
+void add_options(CLI::App& app, TrainOptions& o) {
+  app.add_option("DATA", o.data,
+                 "A folder of class folders; one with train/ (val/, test/); or a CSV manifest")
+      ->required();
+  app.add_option("-o,--output", o.output, "The run folder to make (default: runs/<data>-<time>)")
+      ->type_name("RUN");
+  auto* val = app.add_option("--val", o.val, "Validation pictures: a folder of class folders")
+                  ->type_name("DIR");
+  app.add_option("--val-split", o.val_split,
+                 "Share of the training pictures set aside for validation, where there are none")
+      ->check(CLI::Range(0.01, 0.9))
+      ->capture_default_str()
+      ->excludes(val)
+      ->type_name("F");
+  app.add_option("--test", o.test, "Test pictures, evaluated once at the end")->type_name("DIR");
+  add_backbone_options(app, o.network);
+  add_head_options(app, o.network);
+  app.add_option("--epochs", o.epochs, "Passes over the training pictures")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--batch-size", o.batch_size, "Pictures per optimiser step")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--optimizer", o.optimizer, "adam, adamw or sgd")
+      ->check(CLI::IsMember({"adam", "adamw", "sgd"}))
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--lr", o.lr,
+                 "Learning rate (default: 1e-3; 1e-4 where pretrained layers train too)")
+      ->check(CLI::Range(1e-12, 1e3))
+      ->type_name("F");
+  app.add_option("--weight-decay", o.weight_decay, "Decay of the weights (adamw: decoupled)")
+      ->check(CLI::Range(0.0, 10.0))
+      ->capture_default_str()
+      ->type_name("F");
+  app.add_option("--momentum", o.momentum, "Momentum of sgd")
+      ->check(CLI::Range(0.0, 0.9999))
+      ->capture_default_str()
+      ->type_name("F");
+  app.add_option("--patience", o.patience,
+                 "Stop after this many epochs without a better validation accuracy; 0: never")
+      ->check(CLI::Range(0, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--seed", o.seed, "For the split, new weights, order and dropout")
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_option("--device", o.device, "auto, cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--cache-dir", o.cache_dir,
+                 "Graft's cache folder, where weights are kept (default: $XDG_CACHE_HOME/graft)")
+      ->type_name("DIR");
+  app.add_option("--recipe", o.recipe,
+                 fmt::format("Settings to start from: default, {}", fmt::join(recipe_names(), ", ")))
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--config", o.config, "A TOML file of options; the command line wins over it")
+      ->type_name("FILE");
+  app.add_flag("--force", o.force, "Train into a run folder that exists, replacing its files");
+  app.add_flag("--dry-run", o.dry_run, "Print plan, memory and expected time; train nothing");
+  app.add_flag("--json", o.json, "The final metrics as one JSON document on stdout");
+  add_common_options(app, o.common);
+  app.footer(
+      "Examples:\n"
+      "  graft train photos/                          feature extraction with VGG16\n"
+      "  graft train photos/ --fine-tune 2 -o runs/b  the last two layers train too\n"
+      "  graft train photos/ --recipe notebook --backbone vgg19\n"
+      "  graft train photos/ --backbone vgg19 --weights blocks1-3.h5 --until block3_pool "
+      "--input-size 150\n"
+      "Ctrl-C saves the state in the run folder and exits with 130.");
+}
+
+/// Keys that belong to one invocation and not to a configuration.
+bool is_configurable(const std::string& key) {
+  return key != "config" && key != "recipe" && key != "help" && key != "dry-run" && key != "DATA";
+}
+
+std::string value_text(const toml::node& node, const std::string& name, const std::string& key) {
+  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* number = node.as_integer()) return std::to_string(number->get());
+  if (const auto* number = node.as_floating_point()) return fmt::format("{}", number->get());
+  if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
+  fail(ErrorKind::usage, "{}:{}: '{}' must be a string, a number, true or false", name,
+       node.source().begin.line, key);
+}
+
+/// A TOML table as command-line arguments. Unknown keys are errors.
+std::vector<std::string> toml_arguments(const std::string& text, const std::string& name,
+                                        CLI::App& app) {
+  std::vector<std::string> arguments;
+  try {
+    const toml::table table = toml::parse(text);
+    for (const auto& [key_view, node] : table) {
+      const std::string key(key_view.str());
+      const CLI::Option* option = app.get_option_no_throw("--" + key);
+      if (option == nullptr || !is_configurable(key))
+        fail(ErrorKind::usage, "{}:{}: unknown key '{}'; keys are train's long options without the "
+             "dashes", name, node.source().begin.line, key);
+      const std::string value = value_text(node, name, key);
+      arguments.push_back("--" + key + "=" + value);
+    }
+  } catch (const toml::parse_error& error) {
+    fail(ErrorKind::usage, "{}:{}: not TOML: {}", name, error.source().begin.line,
+         std::string(error.description()));
+  }
+  return arguments;
+}
+
+/// Later arguments win over earlier ones, so that recipe, file and command line can be chained.
+void let_last_win(CLI::App& app) {
+  for (CLI::Option* option : app.get_options())
+    if (!option->get_positional()) option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+}
+
+std::unique_ptr<CLI::App> make_app(TrainOptions& options) {
+  auto app = std::make_unique<CLI::App>(
+      "Trains a classifier on a folder of labelled pictures by transfer learning.", "graft train");
+  add_options(*app, options);
+  return app;
+}
+
+}  // namespace
+
+double TrainOptions::learning_rate() const {
+  if (lr > 0) return lr;
+  return network.fine_tune != "0" && network.weights != "none" ? 1e-4 : 1e-3;
+}
+
+int run_train_app(int argc, char** argv, const std::function<int(const TrainOptions&)>& run) {
+  // First the command line alone: errors and help are about what the user typed.
+  TrainOptions typed;
+  const std::unique_ptr<CLI::App> first = make_app(typed);
+  int code = run_app(*first, argc, argv, [] { return 0; });
+  if (code != 0 || first->count("--help") > 0) return code;
+  if (typed.recipe == "default" && typed.config.empty())
+    return guarded([&] { return run(typed); });
+
+  TrainOptions merged;
+  const std::unique_ptr<CLI::App> second = make_app(merged);
+  let_last_win(*second);
+  std::vector<std::string> arguments;
+  code = guarded([&] {
+    if (typed.recipe != "default")
+      arguments = toml_arguments(recipe_text(typed.recipe), "recipe " + typed.recipe, *second);
+    if (!typed.config.empty()) {
+      const auto more =
+          toml_arguments(read_text_file(typed.config), printable(typed.config), *second);
+      arguments.insert(arguments.end(), more.begin(), more.end());
+    }
+    // --val on the command line puts a configured --val-split out of force.
+    if (first->count("--val") > 0)
+      std::erase_if(arguments, [](const auto& a) { return a.rfind("--val-split=", 0) == 0; });
+    return 0;
+  });
+  if (code != 0) return code;
+  arguments.insert(arguments.begin(), "train");
+  arguments.insert(arguments.end(), argv + 1, argv + argc);
+  std::vector<char*> pointers;
+  pointers.reserve(arguments.size());
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  return run_app(*second, static_cast<int>(pointers.size()), pointers.data(),
+                 [&] { return run(merged); });
+}
+
+std::string config_toml(const TrainOptions& o) {
+  toml::table table{
+      {"backbone", o.network.backbone},
+      {"weights", o.network.weights},
+      {"head", o.network.head},
+      {"fine-tune", o.network.fine_tune},
+      {"epochs", o.epochs},
+      {"batch-size", o.batch_size},
+      {"optimizer", o.optimizer},
+      {"lr", o.learning_rate()},
+      {"weight-decay", o.weight_decay},
+      {"momentum", o.momentum},
+      {"patience", o.patience},
+      {"seed", static_cast<int64_t>(o.seed)},
+      {"device", o.device},
+  };
+  const auto add = [&](const char* key, const std::string& value) {
+    if (!value.empty()) table.insert(key, value);
+  };
+  const auto [height, width] = o.network.size();
+  add("input-size", fmt::format("{}x{}", height, width));
+  add("until", o.network.until);
+  add("val", o.val);
+  add("test", o.test);
+  add("cache-dir", o.cache_dir);
+  if (o.val.empty()) table.insert("val-split", o.val_split);
+  if (o.common.threads > 0) table.insert("threads", o.common.threads);
+  std::ostringstream text;
+  text << "# Options of this run. Repeat it with: graft train DATA --config THIS_FILE\n"
+       << toml::toml_formatter{table} << '\n';
+  return text.str();
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,47 @@
+// The options of `graft train`, read alike by the program that parses and the one that trains.
+#pragma once
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "cli/common.h"
+
+namespace graft::cli {
+
+struct TrainOptions {
+  CommonOptions common;
+  NetworkOptions network;
+  std::string data;
+  std::string output;
+  std::string val;
+  std::string test;
+  double val_split = 0.15;
+  int epochs = 20;
+  int batch_size = 64;
+  std::string optimizer = "adam";
+  double lr = 0;  ///< 0: 1e-3, or 1e-4 where pretrained layers train too
+  double weight_decay = 0;
+  double momentum = 0.9;
+  int patience = 5;
+  uint64_t seed = 0;
+  std::string device = "auto";
+  std::string cache_dir;
+  std::string recipe = "default";
+  std::string config;
+  bool force = false;
+  bool dry_run = false;
+  bool json = false;
+
+  /// The learning rate in effect.
+  [[nodiscard]] double learning_rate() const;
+};
+
+/// Parses `graft train …` (argv[0] is "train"), puts recipe and configuration file beneath the
+/// command line, and calls `run`. Returns the exit code.
+int run_train_app(int argc, char** argv, const std::function<int(const TrainOptions&)>& run);
+
+/// The run's config.toml: every option in effect, so that `--config` repeats the run.
+std::string config_toml(const TrainOptions& options);
+
+}  // namespace graft::cli

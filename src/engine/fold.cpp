@@ -1,0 +1,61 @@
+#include "engine/fold.h"
+
+#include <cmath>
+
+#include "graft/error.h"
+
+namespace graft {
+namespace {
+
+std::span<const float> values_of(const Network& network, size_t index, const TensorMap& tensors,
+                                 const std::string& role) {
+  for (const TensorSpec& spec : tensor_specs(network, index, index + 1))
+    if (spec.name.ends_with(role)) return need_tensor(tensors, spec).values();
+  fail(ErrorKind::input, "layer {} has no tensor {}", network.layers[index].name, role);
+}
+
+}  // namespace
+
+const Tensor& need_tensor(const TensorMap& tensors, const TensorSpec& spec) {
+  const auto at = tensors.find(spec.name);
+  if (at == tensors.end()) fail(ErrorKind::input, "tensor {} is missing", spec.name);
+  if (at->second.shape() != spec.shape)
+    fail(ErrorKind::input, "tensor {} has shape {}, expected {}", spec.name,
+         shape_text(at->second.shape()), shape_text(spec.shape));
+  return at->second;
+}
+
+Affine batchnorm_affine(const Network& network, size_t index, const TensorMap& tensors) {
+  const auto gamma = values_of(network, index, tensors, ".weight");
+  const auto beta = values_of(network, index, tensors, ".bias");
+  const auto mean = values_of(network, index, tensors, ".running_mean");
+  const auto variance = values_of(network, index, tensors, ".running_var");
+  Affine affine{std::vector<float>(gamma.size()), std::vector<float>(gamma.size())};
+  for (size_t c = 0; c < gamma.size(); ++c) {
+    const double scale = gamma[c] / std::sqrt(double{variance[c]} + network.layers[index].epsilon);
+    affine.scale[c] = static_cast<float>(scale);
+    affine.shift[c] = static_cast<float>(beta[c] - mean[c] * scale);
+  }
+  return affine;
+}
+
+FoldedLayer fold_layer(const Network& network, size_t index, size_t end, const TensorMap& tensors) {
+  const auto weight = values_of(network, index, tensors, ".weight");
+  const auto bias = values_of(network, index, tensors, ".bias");
+  FoldedLayer folded{{weight.begin(), weight.end()}, {bias.begin(), bias.end()}};
+  folded.relu = network.layers[index].relu;
+  const bool normed = !folded.relu && index + 1 < end &&
+                      network.layers[index + 1].kind == LayerKind::batchnorm;
+  if (!normed) return folded;
+  const Affine affine = batchnorm_affine(network, index + 1, tensors);
+  const size_t row = folded.weight.size() / folded.bias.size();
+  for (size_t o = 0; o < folded.bias.size(); ++o) {
+    for (size_t k = 0; k < row; ++k) folded.weight[o * row + k] *= affine.scale[o];
+    folded.bias[o] = folded.bias[o] * affine.scale[o] + affine.shift[o];
+  }
+  folded.relu = network.layers[index + 1].relu;
+  folded.took_batchnorm = true;
+  return folded;
+}
+
+}  // namespace graft

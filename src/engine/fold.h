@@ -1,0 +1,34 @@
+// BatchNorm as the affine map that it is in inference, and its folding into the layer before.
+#pragma once
+
+#include <vector>
+
+#include "graft/network.h"
+#include "weights/tensor.h"
+
+namespace graft {
+
+/// y = x · scale + shift for each channel.
+struct Affine {
+  std::vector<float> scale;
+  std::vector<float> shift;
+};
+
+/// The affine map of BatchNorm layer `index`.
+Affine batchnorm_affine(const Network& network, size_t index, const TensorMap& tensors);
+
+/// Weights and bias of a convolution or dense layer, with the BatchNorm that follows it folded in,
+/// and whether a ReLU ends the pair.
+struct FoldedLayer {
+  std::vector<float> weight;
+  std::vector<float> bias;
+  bool relu = false;
+  bool took_batchnorm = false;  ///< layer index + 1 is done too
+};
+
+FoldedLayer fold_layer(const Network& network, size_t index, size_t end, const TensorMap& tensors);
+
+/// The tensor, or Error(input) if it is missing or of another shape than the network needs.
+const Tensor& need_tensor(const TensorMap& tensors, const TensorSpec& spec);
+
+}  // namespace graft

@@ -1,0 +1,38 @@
+// Pictures through an engine: decoding overlaps with computing, damaged files are reported.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "engine/engine.h"
+#include "graft/image.h"
+
+namespace graft {
+
+struct ExtractJob {
+  std::span<const std::filesystem::path> paths;
+  int input_height = 0;
+  int input_width = 0;
+  Preprocessing preprocessing;
+  int threads = 1;  ///< for decoding
+  int batch = 16;   ///< images handed to the engine at once
+  std::string label = "computing features";
+  Verbosity verbosity = Verbosity::normal;
+};
+
+/// Calls `sink(i, values)` for each picture in the order of the paths, from the calling thread;
+/// `on_error(i, message)` instead for one that cannot be decoded. Throws Error(interrupted) after a
+/// signal.
+void extract(const ExtractJob& job, Engine& engine,
+             const std::function<void(size_t, std::span<const float>)>& sink,
+             const std::function<void(size_t, const std::string&)>& on_error);
+
+/// As above, up to the network's input alone: `sink` gets the 8-bit picture at input size.
+void load_inputs(const ExtractJob& job, const std::function<void(size_t, const Image&)>& sink,
+                 const std::function<void(size_t, const std::string&)>& on_error);
+
+}  // namespace graft

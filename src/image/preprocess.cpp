@@ -1,0 +1,70 @@
+#include <algorithm>
+#include <cmath>
+
+#include "graft/image.h"
+
+namespace graft {
+
+Preprocessing keras_preprocessing() {
+  Preprocessing p;
+  p.bgr = true;
+  p.shift = {103.939F, 116.779F, 123.68F};
+  return p;
+}
+
+Preprocessing scratch_preprocessing() {
+  constexpr std::array<double, 3> kMean = {0.485, 0.456, 0.406};
+  constexpr std::array<double, 3> kStd = {0.229, 0.224, 0.225};
+  Preprocessing p;
+  for (size_t c = 0; c < 3; ++c) {
+    p.scale.at(c) = static_cast<float>(1.0 / (255.0 * kStd.at(c)));
+    p.shift.at(c) = static_cast<float>(kMean.at(c) / kStd.at(c));
+  }
+  return p;
+}
+
+Preprocessing torchvision_preprocessing() {
+  Preprocessing p = scratch_preprocessing();
+  p.crop_ratio = 256.0 / 224.0;
+  return p;
+}
+
+Image fit_image(const Image& image, int width, int height, const Preprocessing& preprocessing) {
+  if (preprocessing.crop_ratio <= 0) return resize(image, width, height, preprocessing.resampling);
+  // torchvision: the shorter side becomes `target`, the longer int(target · long / short).
+  const double ratio = preprocessing.crop_ratio;
+  const int target_w = static_cast<int>(std::lround(width * ratio));
+  const int target_h = static_cast<int>(std::lround(height * ratio));
+  const double zoom = std::max(static_cast<double>(target_w) / image.width,
+                               static_cast<double>(target_h) / image.height);
+  const int w = std::max(static_cast<int>(image.width * zoom + 1e-6), width);
+  const int h = std::max(static_cast<int>(image.height * zoom + 1e-6), height);
+  const Image scaled = resize(image, w, h, preprocessing.resampling);
+  // CenterCrop rounds half to even, as Python's round() does.
+  const int left = static_cast<int>(std::nearbyint((w - width) / 2.0));
+  const int top = static_cast<int>(std::nearbyint((h - height) / 2.0));
+  Image out{width, height, std::vector<uint8_t>(size_t{3} * width * height)};
+  for (int y = 0; y < height; ++y)
+    std::copy_n(&scaled.pixels[(static_cast<size_t>(top + y) * w + left) * 3], size_t{3} * width,
+                &out.pixels[size_t{3} * width * y]);
+  return out;
+}
+
+void to_input(const uint8_t* pixels, int width, int height, const Preprocessing& preprocessing,
+              float* out) {
+  const size_t count = static_cast<size_t>(width) * height;
+  for (size_t c = 0; c < 3; ++c) {
+    const size_t source = preprocessing.bgr ? 2 - c : c;
+    const float scale = preprocessing.scale.at(c);
+    const float shift = preprocessing.shift.at(c);
+    float* plane = out + c * count;
+    for (size_t i = 0; i < count; ++i)
+      plane[i] = static_cast<float>(pixels[i * 3 + source]) * scale - shift;
+  }
+}
+
+void to_input(const Image& image, const Preprocessing& preprocessing, float* out) {
+  to_input(image.pixels.data(), image.width, image.height, preprocessing, out);
+}
+
+}  // namespace graft

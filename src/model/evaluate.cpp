@@ -1,0 +1,53 @@
+#include "model/evaluate.h"
+
+#include <algorithm>
+
+#include "base/file.h"
+#include "engine/engine.h"
+#include "features/extract.h"
+#include "graft/error.h"
+
+namespace graft {
+
+void evaluate(const EvaluateJob& job, const Classifier& classifier,
+              const std::function<void(const Sample&, std::span<const float>)>& sink,
+              const std::function<void(const Sample&, const std::string&)>& on_error) {
+  std::vector<fs::path> paths;
+  paths.reserve(job.samples.size());
+  for (const Sample& sample : job.samples) paths.push_back(sample.path);
+  const Network& net = classifier.network();
+  const ExtractJob work{paths,
+                        net.input_height,
+                        net.input_width,
+                        classifier.preprocessing(),
+                        job.threads,
+                        classifier.engine().max_batch(),
+                        job.label,
+                        job.verbosity};
+  extract(
+      work, classifier.engine(),
+      [&](size_t i, std::span<const float> logits) { sink(job.samples[i], logits); },
+      [&](size_t i, const std::string& message) { on_error(job.samples[i], message); });
+}
+
+std::vector<Sample> join_labels(const Dataset& dataset, const std::vector<size_t>& indices,
+                                const std::vector<std::string>& classes) {
+  std::vector<int> translation;
+  for (const std::string& name : dataset.classes) {
+    const auto at = std::find(classes.begin(), classes.end(), name);
+    translation.push_back(at == classes.end() ? -1 : static_cast<int>(at - classes.begin()));
+  }
+  std::vector<Sample> samples;
+  for (const size_t i : indices) {
+    Sample sample = dataset.samples[i];
+    const int label = translation[sample.label];
+    if (label < 0)
+      fail(ErrorKind::input, "{}: class '{}' is not among the model's classes ({})",
+           printable(dataset.root), dataset.classes[sample.label], fmt::join(classes, ", "));
+    sample.label = label;
+    samples.push_back(std::move(sample));
+  }
+  return samples;
+}
+
+}  // namespace graft

@@ -1,0 +1,32 @@
+// A classifier on labelled pictures.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "dataset/dataset.h"
+#include "graft/classifier.h"
+
+namespace graft {
+
+struct EvaluateJob {
+  std::vector<Sample> samples;  ///< labels index the classifier's classes
+  int threads = 1;
+  std::string label = "evaluating";
+  Verbosity verbosity = Verbosity::normal;
+};
+
+/// Calls `sink` with each picture's logits, in the order of the samples; `on_error` for pictures
+/// that cannot be decoded.
+void evaluate(const EvaluateJob& job, const Classifier& classifier,
+              const std::function<void(const Sample&, std::span<const float>)>& sink,
+              const std::function<void(const Sample&, const std::string&)>& on_error);
+
+/// Samples of `indices` with their labels translated by name into the classifier's classes. Throws
+/// Error(input) for a class that the classifier does not know.
+std::vector<Sample> join_labels(const Dataset& dataset, const std::vector<size_t>& indices,
+                                const std::vector<std::string>& classes);
+
+}  // namespace graft

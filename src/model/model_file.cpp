@@ -1,0 +1,41 @@
+#include "model/model_file.h"
+
+#include <utility>
+
+#include "base/file.h"
+#include "graft/error.h"
+#include "weights/safetensors.h"
+
+namespace graft {
+
+fs::path resolve_model(const fs::path& path) {
+  std::error_code error;
+  if (!fs::exists(path, error))
+    fail(ErrorKind::input, "{}: no such model; give a model.safetensors or the run folder that "
+         "'graft train' made", printable(path));
+  if (!fs::is_directory(path, error)) return path;
+  fs::path file = path / "model.safetensors";
+  if (!fs::exists(file, error))
+    fail(ErrorKind::input, "{}: this folder has no model.safetensors; was its training "
+         "interrupted? checkpoints/ may hold one", printable(path));
+  return file;
+}
+
+ModelFile read_model(const fs::path& path) {
+  const std::string name = printable(path);
+  SafetensorsFile file = read_safetensors(path);
+  ModelFile model{parse_metadata(file.metadata, name), std::move(file.tensors)};
+  check_tensors(model.metadata.network, model.metadata.network.layers.size(), model.tensors, name,
+                "");
+  check_finite(model.tensors, name);
+  return model;
+}
+
+void write_model(const fs::path& path, const ModelFile& model) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const TensorSpec& spec : tensor_specs(model.metadata.network))
+    tensors.emplace_back(spec.name, model.tensors.at(spec.name));
+  write_safetensors(path, tensors, format_metadata(model.metadata));
+}
+
+}  // namespace graft

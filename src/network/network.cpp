@@ -1,0 +1,255 @@
+#include "graft/network.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <set>
+#include <utility>
+
+#include "graft/error.h"
+
+namespace graft {
+namespace {
+
+constexpr std::array<std::pair<LayerKind, std::string_view>, 10> kKindNames = {{
+    {LayerKind::input, "input"},
+    {LayerKind::conv, "conv"},
+    {LayerKind::batchnorm, "batchnorm"},
+    {LayerKind::maxpool, "maxpool"},
+    {LayerKind::gap, "gap"},
+    {LayerKind::gmp, "gmp"},
+    {LayerKind::stats, "stats"},
+    {LayerKind::flatten, "flatten"},
+    {LayerKind::dense, "dense"},
+    {LayerKind::dropout, "dropout"},
+}};
+
+constexpr int kImageChannels = 3;
+constexpr int kKernel = 3;
+
+std::string layer_list(const Network& network) {
+  std::string names;
+  for (size_t i = 1; i < network.layers.size(); ++i)
+    names += (i > 1 ? ", " : "") + network.layers[i].name;
+  return names;
+}
+
+Shape output_shape(const Layer& layer, const Shape& in) {
+  const auto require = [&](bool flat) {
+    if (in.flat != flat)
+      fail(ErrorKind::usage, "layer {} ({}) cannot follow {} of shape {}", layer.name,
+           to_string(layer.kind), in.flat ? "a flat vector" : "maps", to_string(in));
+  };
+  switch (layer.kind) {
+    case LayerKind::conv:
+      require(false);
+      return {layer.outputs, in.height, in.width, false};
+    case LayerKind::maxpool:
+      require(false);
+      if (in.height < 2 || in.width < 2)
+        fail(ErrorKind::usage, "layer {} would pool a map of {}x{} to nothing; use a larger "
+             "--input-size or an earlier cut (--until)", layer.name, in.height, in.width);
+      return {in.channels, in.height / 2, in.width / 2, false};
+    case LayerKind::gap:
+    case LayerKind::gmp:
+      require(false);
+      return {in.channels, 1, 1, true};
+    case LayerKind::stats:
+      require(false);
+      return {3 * in.channels, 1, 1, true};
+    case LayerKind::flatten:
+      require(false);
+      return {in.elements(), 1, 1, true};
+    case LayerKind::dense:
+      require(true);
+      return {layer.outputs, 1, 1, true};
+    case LayerKind::input:
+    case LayerKind::batchnorm:
+    case LayerKind::dropout:
+      return in;
+  }
+  return in;
+}
+
+bool has_parameters(LayerKind kind) {
+  return kind == LayerKind::conv || kind == LayerKind::dense || kind == LayerKind::batchnorm;
+}
+
+}  // namespace
+
+std::string_view to_string(LayerKind kind) {
+  for (const auto& [value, name] : kKindNames)
+    if (value == kind) return name;
+  return "?";
+}
+
+std::optional<LayerKind> layer_kind(std::string_view name) {
+  for (const auto& [value, text] : kKindNames)
+    if (text == name) return value;
+  return std::nullopt;
+}
+
+std::string to_string(const Shape& shape) {
+  return shape.flat ? fmt::format("({})", shape.channels)
+                    : fmt::format("({}, {}, {})", shape.channels, shape.height, shape.width);
+}
+
+int64_t TensorSpec::elements() const {
+  int64_t count = 1;
+  for (const int64_t extent : shape) count *= extent;
+  return count;
+}
+
+Network cut_after(Network network, std::string_view layer) {
+  const std::optional<size_t> at = find_layer(network, layer);
+  if (!at || *at == 0)
+    fail(ErrorKind::usage, "--until: {} has no layer '{}'; its layers are: {}", network.backbone,
+         layer, layer_list(network));
+  network.layers.resize(*at + 1);
+  return network;
+}
+
+std::vector<Shape> output_shapes(const Network& network) {
+  std::vector<Shape> shapes;
+  shapes.reserve(network.layers.size());
+  Shape shape{kImageChannels, network.input_height, network.input_width, false};
+  for (const Layer& layer : network.layers) {
+    shape = output_shape(layer, shape);
+    shapes.push_back(shape);
+  }
+  return shapes;
+}
+
+std::vector<TensorSpec> tensor_specs(const Network& network, size_t begin, size_t end) {
+  const std::vector<Shape> shapes = output_shapes(network);
+  std::vector<TensorSpec> specs;
+  for (size_t i = std::max<size_t>(begin, 1); i < end; ++i) {
+    const Layer& layer = network.layers[i];
+    const int64_t in = shapes[i - 1].channels;
+    const int64_t out = shapes[i].channels;
+    switch (layer.kind) {
+      case LayerKind::conv:
+        specs.push_back({layer.name + ".weight", {out, in, kKernel, kKernel}, i});
+        specs.push_back({layer.name + ".bias", {out}, i});
+        break;
+      case LayerKind::dense:
+        specs.push_back({layer.name + ".weight", {out, in}, i});
+        specs.push_back({layer.name + ".bias", {out}, i});
+        break;
+      case LayerKind::batchnorm:
+        specs.push_back({layer.name + ".weight", {out}, i});
+        specs.push_back({layer.name + ".bias", {out}, i});
+        specs.push_back({layer.name + ".running_mean", {out}, i, false});
+        specs.push_back({layer.name + ".running_var", {out}, i, false});
+        break;
+      default:
+        break;
+    }
+  }
+  return specs;
+}
+
+std::vector<TensorSpec> tensor_specs(const Network& network) {
+  return tensor_specs(network, 0, network.layers.size());
+}
+
+std::vector<double> layer_flops(const Network& network) {
+  const std::vector<Shape> shapes = output_shapes(network);
+  std::vector<double> flops(network.layers.size(), 0.0);
+  for (const TensorSpec& spec : tensor_specs(network)) {
+    const LayerKind kind = network.layers[spec.layer].kind;
+    if (spec.shape.size() < 2 || kind == LayerKind::batchnorm) continue;
+    const Shape& out = shapes[spec.layer];
+    flops[spec.layer] += 2.0 * static_cast<double>(spec.elements()) *
+                         static_cast<double>(out.height * out.width);
+  }
+  return flops;
+}
+
+std::optional<size_t> find_layer(const Network& network, std::string_view name) {
+  for (size_t i = 0; i < network.layers.size(); ++i)
+    if (network.layers[i].name == name) return i;
+  return std::nullopt;
+}
+
+void validate(const Network& network) {
+  constexpr int kMostLayers = 1000;
+  constexpr int kMostPixels = 16384;
+  constexpr int64_t kMostElements = int64_t{1} << 40;
+  const auto refuse = [](const std::string& why) {
+    fail(ErrorKind::input, "not a network that can run: {}", why);
+  };
+  if (network.layers.empty() || network.layers.front().kind != LayerKind::input ||
+      network.layers.size() > kMostLayers)
+    refuse("the list must begin with the input layer and hold at most 1000 layers");
+  if (network.input_height < 1 || network.input_width < 1 || network.input_height > kMostPixels ||
+      network.input_width > kMostPixels)
+    refuse(fmt::format("input size {}x{}", network.input_height, network.input_width));
+  std::set<std::string> names;
+  bool in_head = false;
+  for (size_t i = 0; i < network.layers.size(); ++i) {
+    const Layer& layer = network.layers[i];
+    if (layer.name.empty() || !names.insert(layer.name).second)
+      refuse("layer name '" + layer.name + "' is empty or used twice");
+    if (i > 0 && layer.kind == LayerKind::input) refuse("a second input layer");
+    if (has_parameters(layer.kind) && layer.kind != LayerKind::batchnorm &&
+        (layer.outputs < 1 || layer.outputs > (1 << 20)))
+      refuse(fmt::format("layer {} has {} outputs", layer.name, layer.outputs));
+    if (layer.kind == LayerKind::dropout && !(layer.rate >= 0 && layer.rate < 1))
+      refuse(fmt::format("layer {} drops a fraction of {}", layer.name, layer.rate));
+    if (layer.kind == LayerKind::batchnorm && !(layer.epsilon > 0 && layer.epsilon < 1))
+      refuse(fmt::format("layer {} has epsilon {}", layer.name, layer.epsilon));
+    if (in_head && !layer.in_head) refuse("backbone layer " + layer.name + " behind the head");
+    in_head = layer.in_head;
+  }
+  try {
+    for (const Shape& shape : output_shapes(network))
+      if (shape.elements() > kMostElements) refuse("a layer's output is too large");
+  } catch (const Error& error) {
+    refuse(error.what());
+  }
+}
+
+FreezePlan freeze_plan(const Network& network, std::string_view fine_tune) {
+  size_t base = 0;  // layers of the backbone, as Keras counts them
+  while (base < network.layers.size() && !network.layers[base].in_head) ++base;
+  if (fine_tune == "all") return {0};
+  size_t count = 0;
+  const char* end = fine_tune.data() + fine_tune.size();
+  const auto [at, error] = std::from_chars(fine_tune.data(), end, count);
+  if (!fine_tune.empty() && at == end && error == std::errc()) return {base - std::min(count, base)};
+  if (!fine_tune.empty() && at == end && error == std::errc::result_out_of_range) return {0};
+  const std::optional<size_t> layer = find_layer(network, fine_tune);
+  if (!layer || *layer >= base)
+    fail(ErrorKind::usage, "--fine-tune: '{}' is neither 0, a number of layers, 'all', nor a layer "
+         "of the backbone; its layers are: {}", fine_tune, layer_list(network));
+  return {*layer};
+}
+
+size_t frozen_prefix_end(const Network& network, const FreezePlan& plan) {
+  size_t end = std::max<size_t>(plan.first_trainable, 1);
+  while (end < network.layers.size() && !has_parameters(network.layers[end].kind) &&
+         network.layers[end].kind != LayerKind::dropout)
+    ++end;
+  return end;
+}
+
+Summary summarize(const Network& network, const FreezePlan& plan) {
+  const std::vector<Shape> shapes = output_shapes(network);
+  Summary summary;
+  for (size_t i = 0; i < network.layers.size(); ++i)
+    summary.rows.push_back(
+        {network.layers[i].name, std::string(to_string(network.layers[i].kind)), shapes[i]});
+  for (const TensorSpec& spec : tensor_specs(network)) {
+    SummaryRow& row = summary.rows[spec.layer];
+    row.parameters += spec.elements();
+    if (spec.trainable && spec.layer >= plan.first_trainable) row.trainable += spec.elements();
+  }
+  for (const SummaryRow& row : summary.rows) {
+    summary.parameters += row.parameters;
+    summary.trainable += row.trainable;
+  }
+  return summary;
+}
+
+}  // namespace graft

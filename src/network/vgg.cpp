@@ -1,0 +1,105 @@
+// The VGG family (Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image
+// Recognition", 2014, table 1), stated once.
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "graft/error.h"
+#include "graft/network.h"
+
+namespace graft {
+namespace {
+
+constexpr int kMinimumInput = 32;  // five poolings leave one pixel
+constexpr int kTopUnits = 4096;
+constexpr int kImageNetClasses = 1000;
+// torchvision's BatchNorm default, with which the published _bn weights were trained.
+constexpr double kTorchEpsilon = 1e-5;
+
+struct Family {
+  const char* name;
+  std::array<int, 5> convolutions;  // in each block
+  std::array<int, 5> channels;      // of each block
+  int input_size;
+  bool has_bn_form;  // the "_bn" name exists too
+  bool always_bn;
+};
+
+constexpr std::array<int, 5> kVggChannels = {64, 128, 256, 512, 512};
+
+constexpr std::array<Family, 5> kFamilies = {{
+    {"vgg11", {1, 1, 2, 2, 2}, kVggChannels, 224, true, false},
+    {"vgg13", {2, 2, 2, 2, 2}, kVggChannels, 224, true, false},
+    {"vgg16", {2, 2, 3, 3, 3}, kVggChannels, 224, true, false},
+    {"vgg19", {2, 2, 4, 4, 4}, kVggChannels, 224, true, false},
+    // Narrow and normalised, so that it trains from scratch within a minute on a laptop.
+    {"vgg-mini", {1, 1, 2, 2, 1}, {16, 32, 64, 96, 128}, 96, false, true},
+}};
+
+const Family& find_family(std::string_view name, bool& batchnorm) {
+  for (const Family& family : kFamilies) {
+    batchnorm = family.always_bn;
+    if (name == family.name) return family;
+    if (family.has_bn_form && name == std::string(family.name) + "_bn") {
+      batchnorm = true;
+      return family;
+    }
+  }
+  fail(ErrorKind::usage, "unknown backbone '{}'; choose one of: {}", name,
+       fmt::join(backbone_names(), ", "));
+}
+
+}  // namespace
+
+std::vector<std::string> backbone_names() {
+  std::vector<std::string> names;
+  for (const Family& family : kFamilies) {
+    names.emplace_back(family.name);
+    if (family.has_bn_form) names.push_back(std::string(family.name) + "_bn");
+  }
+  return names;
+}
+
+int default_input_size(std::string_view backbone) {
+  bool batchnorm = false;
+  return find_family(backbone, batchnorm).input_size;
+}
+
+Network backbone(std::string_view name, int height, int width, bool include_top) {
+  bool batchnorm = false;
+  const Family& family = find_family(name, batchnorm);
+  if (height < kMinimumInput || width < kMinimumInput)
+    fail(ErrorKind::usage, "input size {}x{} is too small for {}; the least is {}x{}", height, width,
+         name, kMinimumInput, kMinimumInput);
+  Network net{std::string(name), height, width, {}};
+  net.layers.push_back({.kind = LayerKind::input, .name = "input"});
+  for (size_t block = 0; block < family.channels.size(); ++block) {
+    for (int i = 1; i <= family.convolutions.at(block); ++i) {
+      const std::string conv = fmt::format("block{}_conv{}", block + 1, i);
+      net.layers.push_back({.kind = LayerKind::conv,
+                            .name = conv,
+                            .outputs = family.channels.at(block),
+                            .relu = !batchnorm});
+      if (batchnorm)
+        net.layers.push_back({.kind = LayerKind::batchnorm,
+                              .name = conv + "_bn",
+                              .epsilon = kTorchEpsilon,
+                              .relu = true});
+    }
+    net.layers.push_back(
+        {.kind = LayerKind::maxpool, .name = fmt::format("block{}_pool", block + 1)});
+  }
+  if (include_top) {
+    net.layers.push_back({.kind = LayerKind::flatten, .name = "flatten"});
+    net.layers.push_back(
+        {.kind = LayerKind::dense, .name = "fc1", .outputs = kTopUnits, .relu = true});
+    net.layers.push_back(
+        {.kind = LayerKind::dense, .name = "fc2", .outputs = kTopUnits, .relu = true});
+    net.layers.push_back(
+        {.kind = LayerKind::dense, .name = "predictions", .outputs = kImageNetClasses});
+  }
+  return net;
+}
+
+}  // namespace graft

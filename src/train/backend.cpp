@@ -1,0 +1,35 @@
+// LibTorch's thread pools and BLAS: one budget for all.
+#include <dlfcn.h>
+#include <fmt/format.h>
+#include <omp.h>
+#include <torch/torch.h>
+#include <torch/version.h>
+
+#include "train/trainer.h"
+
+namespace graft {
+namespace {
+
+/// OpenBLAS's own functions where OpenBLAS is what libblas.so.3 resolves to, else null. Asked at
+/// run time, since which BLAS a Debian system uses is the administrator's choice.
+template <typename Function>
+Function* openblas_function(const char* name) {
+  return reinterpret_cast<Function*>(::dlsym(RTLD_DEFAULT, name));
+}
+
+}  // namespace
+
+void set_training_threads(int threads) {
+  at::set_num_threads(threads);
+  ::omp_set_num_threads(threads);
+  if (auto* set = openblas_function<void(int)>("openblas_set_num_threads")) set(threads);
+}
+
+std::string training_backend() {
+  std::string blas = "not OpenBLAS (install libopenblas0-pthread: the reference BLAS is about 50 "
+                     "times slower)";
+  if (auto* config = openblas_function<const char*()>("openblas_get_config")) blas = config();
+  return fmt::format("LibTorch {}, {} threads, BLAS: {}", TORCH_VERSION, at::get_num_threads(), blas);
+}
+
+}  // namespace graft

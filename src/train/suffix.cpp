@@ -1,0 +1,122 @@
+#include "train/suffix.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "engine/fold.h"
+#include "graft/error.h"
+
+namespace graft {
+namespace {
+
+// Share of the new batch in the running statistics: PyTorch's default.
+constexpr double kBatchNormMomentum = 0.1;
+// Below this variance a map counts as constant: the square root has no gradient at zero.
+constexpr double kLeastVariance = 1e-12;
+
+torch::Tensor statistics(const torch::Tensor& maps) {
+  const torch::Tensor flat = maps.flatten(2);
+  const torch::Tensor variance = flat.var(/*dim=*/2, /*unbiased=*/false);
+  const torch::Tensor deviation =
+      torch::where(variance > kLeastVariance, variance.clamp_min(kLeastVariance).sqrt(),
+                   torch::zeros_like(variance));
+  return torch::cat({flat.mean(2), flat.amax(2), deviation}, 1);
+}
+
+}  // namespace
+
+Tensor to_tensor(const torch::Tensor& tensor) {
+  auto owner = std::make_shared<torch::Tensor>(tensor.detach().cpu().contiguous());
+  const std::span<const float> values(owner->data_ptr<float>(),
+                                      static_cast<size_t>(owner->numel()));
+  return {tensor.sizes().vec(), values, owner};
+}
+
+Suffix::Suffix(const Network& network, size_t begin, const TensorMap& initial, torch::Device device)
+    : network_(network), shapes_(output_shapes(network)), begin_(begin), device_(device) {
+  for (const TensorSpec& spec : tensor_specs(network, begin, network.layers.size())) {
+    const Tensor& source = need_tensor(initial, spec);
+    torch::Tensor tensor = torch::empty(spec.shape);
+    std::copy(source.values().begin(), source.values().end(), tensor.data_ptr<float>());
+    tensor = tensor.to(device);
+    tensor.set_requires_grad(spec.trainable);
+    tensors_.emplace_back(spec, tensor);
+  }
+}
+
+torch::Tensor Suffix::tensor(const std::string& name) const {
+  for (const auto& [spec, tensor] : tensors_)
+    if (spec.name == name) return tensor;
+  fail(ErrorKind::input, "the trainable part has no tensor {}", name);
+}
+
+torch::Tensor Suffix::get(const Layer& layer, const char* role) const {
+  return tensor(layer.name + role);
+}
+
+torch::Tensor Suffix::forward(torch::Tensor x, bool training) {
+  const Shape& in = shapes_[begin_ - 1];
+  if (in.flat)
+    x = x.view({-1, in.channels});
+  else
+    x = x.view({-1, in.channels, in.height, in.width});
+  for (size_t i = begin_; i < network_.layers.size(); ++i) {
+    const Layer& layer = network_.layers[i];
+    switch (layer.kind) {
+      case LayerKind::conv:
+        x = torch::conv2d(x, get(layer, ".weight"), get(layer, ".bias"), /*stride=*/1,
+                          /*padding=*/1);
+        break;
+      case LayerKind::dense:
+        x = torch::linear(x, get(layer, ".weight"), get(layer, ".bias"));
+        break;
+      case LayerKind::batchnorm:
+        x = torch::batch_norm(x, get(layer, ".weight"), get(layer, ".bias"),
+                              get(layer, ".running_mean"), get(layer, ".running_var"), training,
+                              kBatchNormMomentum, layer.epsilon, /*cudnn_enabled=*/true);
+        break;
+      case LayerKind::maxpool:
+        x = torch::max_pool2d(x, 2);
+        break;
+      case LayerKind::gap:
+        x = x.mean({2, 3});
+        break;
+      case LayerKind::gmp:
+        x = x.amax({2, 3});
+        break;
+      case LayerKind::stats:
+        x = statistics(x);
+        break;
+      case LayerKind::flatten:
+        x = x.flatten(1);
+        break;
+      case LayerKind::dropout:
+        x = torch::dropout(x, layer.rate, training);
+        break;
+      case LayerKind::input:
+        break;
+    }
+    if (layer.relu) x = torch::relu(x);
+  }
+  return x;
+}
+
+std::vector<torch::Tensor> Suffix::parameters() const {
+  std::vector<torch::Tensor> out;
+  for (const auto& [spec, tensor] : tensors_)
+    if (spec.trainable) out.push_back(tensor);
+  return out;
+}
+
+TensorMap Suffix::snapshot() const {
+  TensorMap out;
+  for (const auto& [spec, tensor] : tensors_) out.emplace(spec.name, to_tensor(tensor));
+  return out;
+}
+
+bool Suffix::has_batchnorm() const {
+  return std::any_of(network_.layers.begin() + static_cast<long>(begin_), network_.layers.end(),
+                     [](const Layer& layer) { return layer.kind == LayerKind::batchnorm; });
+}
+
+}  // namespace graft

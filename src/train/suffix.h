@@ -1,0 +1,45 @@
+// The part of a network that trains, in LibTorch: unfrozen layers and the head.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "graft/network.h"
+#include "weights/tensor.h"
+
+namespace graft {
+
+/// Layers [begin, end of network). Parameters carry their canonical names. Not thread-safe.
+class Suffix {
+ public:
+  Suffix(const Network& network, size_t begin, const TensorMap& initial, torch::Device device);
+
+  /// x: (N, elements of one image before layer `begin`), or already shaped. Returns logits
+  /// (N, classes). Training mode uses batch statistics and dropout; frozen layers are not here.
+  torch::Tensor forward(torch::Tensor x, bool training);
+
+  /// What the optimiser updates, in the order of the layers.
+  [[nodiscard]] std::vector<torch::Tensor> parameters() const;
+  [[nodiscard]] torch::Tensor tensor(const std::string& name) const;
+
+  /// Views of (or, on a GPU, copies of) all tensors, under their canonical names.
+  [[nodiscard]] TensorMap snapshot() const;
+  [[nodiscard]] bool has_batchnorm() const;
+
+ private:
+  [[nodiscard]] torch::Tensor get(const Layer& layer, const char* role) const;
+
+  Network network_;
+  std::vector<Shape> shapes_;
+  size_t begin_;
+  torch::Device device_;
+  std::vector<std::pair<TensorSpec, torch::Tensor>> tensors_;
+};
+
+/// A LibTorch tensor on the CPU as a Tensor that shares its memory.
+Tensor to_tensor(const torch::Tensor& tensor);
+
+}  // namespace graft

@@ -1,0 +1,286 @@
+#include "train/trainer.h"
+
+#include <torch/torch.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <utility>
+
+#include "base/file.h"
+#include "base/random.h"
+#include "base/signals.h"
+#include "graft/error.h"
+#include "model/model_file.h"
+#include "train/batches.h"
+#include "train/suffix.h"
+#include "weights/load.h"
+
+namespace graft {
+namespace {
+
+std::unique_ptr<torch::optim::Optimizer> make_optimizer(const TrainConfig& c,
+                                                        std::vector<torch::Tensor> parameters) {
+  if (c.optimizer == "sgd")
+    return std::make_unique<torch::optim::SGD>(
+        std::move(parameters), torch::optim::SGDOptions(c.learning_rate)
+                                   .momentum(c.momentum)
+                                   .weight_decay(c.weight_decay));
+  if (c.optimizer == "adamw")
+    return std::make_unique<torch::optim::AdamW>(
+        std::move(parameters),
+        torch::optim::AdamWOptions(c.learning_rate).weight_decay(c.weight_decay));
+  return std::make_unique<torch::optim::Adam>(
+      std::move(parameters),
+      torch::optim::AdamOptions(c.learning_rate).weight_decay(c.weight_decay));
+}
+
+torch::Device choose_device(const std::string& name) {
+  if (name == "cpu" || (name == "auto" && !torch::cuda::is_available())) return torch::kCPU;
+  if (!torch::cuda::is_available())
+    fail(ErrorKind::input, "--device cuda: this LibTorch or this machine has no CUDA; use --device "
+         "cpu");
+  return torch::kCUDA;
+}
+
+/// Sums over batches.
+struct Tally {
+  double loss = 0;
+  int64_t correct = 0;
+  int64_t seen = 0;
+
+  void add(const torch::Tensor& mean_loss, const torch::Tensor& logits,
+           const torch::Tensor& labels) {
+    const int64_t n = labels.size(0);
+    loss += mean_loss.item<double>() * static_cast<double>(n);
+    correct += logits.argmax(1).eq(labels).sum().item<int64_t>();
+    seen += n;
+  }
+  [[nodiscard]] double mean_loss() const { return seen > 0 ? loss / static_cast<double>(seen) : 0; }
+  [[nodiscard]] double accuracy() const {
+    return seen > 0 ? static_cast<double>(correct) / static_cast<double>(seen) : 0;
+  }
+};
+
+class Trainer {
+ public:
+  Trainer(const TrainJob& job, const TrainConfig& config)
+      : job_(job), config_(config), device_(choose_device(config.device)) {
+    set_training_threads(config.threads);
+    torch::manual_seed(config.seed);
+  }
+
+  TrainResult run() {
+    load();
+    const Network& net = job_.metadata.network;
+    TensorMap initial = job_.backbone;
+    size_t head = 0;
+    while (!net.layers[head].in_head) ++head;
+    initial.merge(random_tensors(net, head, net.layers.size(), config_.seed));
+    suffix_.emplace(net, job_.prefix_end, initial, device_);
+    optimizer_ = make_optimizer(config_, suffix_->parameters());
+    make_folder(job_.run / "checkpoints");
+
+    double best_accuracy = -1;
+    double best_loss = 0;
+    for (int epoch = 1; epoch <= config_.epochs; ++epoch) {
+      EpochRecord record = run_epoch(epoch);
+      // Higher validation accuracy wins; of equals, the lower loss.
+      const bool better = record.val_accuracy > best_accuracy ||
+                          (record.val_accuracy == best_accuracy && record.val_loss < best_loss);
+      result_.history.push_back(record);
+      write_history();
+      save("last", record);
+      if (better) {
+        best_accuracy = record.val_accuracy;
+        best_loss = record.val_loss;
+        result_.best_epoch = epoch;
+        link_checkpoint("checkpoints/best.safetensors");
+      }
+      if (config_.patience > 0 && epoch - result_.best_epoch >= config_.patience) {
+        result_.stopped_early = epoch < config_.epochs;
+        break;
+      }
+    }
+    source_ = job_.run / "checkpoints" / "best.safetensors";
+    link_checkpoint("model.safetensors");
+    return std::move(result_);
+  }
+
+ private:
+  /// Decodes all pictures and computes what stays the same in all epochs.
+  void load() {
+    const Network& net = job_.metadata.network;
+    if (job_.prefix_end > 1)
+      prefix_.emplace(net, 0, job_.prefix_end, job_.backbone, EngineOptions{config_.threads});
+    const Batches::Source source{net,
+                                 job_.metadata.preprocessing,
+                                 prefix_ ? &*prefix_ : nullptr,
+                                 job_.keep_features,
+                                 config_.threads,
+                                 config_.verbosity};
+    const std::string what =
+        prefix_ && job_.keep_features ? "features of the frozen prefix" : "reading pictures";
+    train_.emplace(load(source, Split::train, what + ", train"));
+    val_.emplace(load(source, Split::validation, what + ", val"));
+    // Only features and pictures are needed from here on.
+    if (job_.keep_features) prefix_.reset();
+  }
+
+  Batches load(const Batches::Source& source, Split split, const std::string& label) {
+    const std::vector<size_t> indices = job_.dataset.of(split);
+    std::vector<Sample> samples;
+    samples.reserve(indices.size());
+    for (const size_t i : indices) samples.push_back(job_.dataset.samples[i]);
+    Batches batches(source, samples, label, [&](size_t i, const std::string& message) {
+      result_.excluded.push_back(indices[i]);
+      result_.errors.push_back(message);
+    });
+    if (batches.size() == 0)
+      fail(ErrorKind::input, "none of the {} {} pictures could be read{}", samples.size(),
+           to_string(split), result_.errors.empty() ? "" : "; the first: " + result_.errors[0]);
+    return batches;
+  }
+
+  EpochRecord run_epoch(int epoch) {
+    const auto start = std::chrono::steady_clock::now();
+    std::vector<int64_t> order(train_->size());
+    std::iota(order.begin(), order.end(), 0);
+    Random(config_.seed, static_cast<uint64_t>(epoch)).shuffle(order);
+    Progress progress(fmt::format("epoch {}/{}", epoch, config_.epochs), order.size(), "images",
+                      config_.verbosity);
+    Tally tally;
+    const auto step = static_cast<size_t>(config_.batch_size);
+    for (size_t at = 0; at < order.size(); at += step) {
+      const size_t end = std::min(at + step, order.size());
+      // Batch statistics of one sample do not exist.
+      if (end - at == 1 && order.size() > 1 && suffix_->has_batchnorm()) break;
+      train_step({order.begin() + static_cast<long>(at), order.begin() + static_cast<long>(end)},
+                 epoch, tally);
+      progress.update(end, fmt::format("loss {:.4f}  acc {:.4f}", tally.mean_loss(),
+                                       tally.accuracy()));
+      if (interrupting_signal() != 0) stop(epoch, tally);
+    }
+    const Tally val = validate(epoch);
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    progress.finish(fmt::format("loss {:.4f}  acc {:.4f}  val_loss {:.4f}  val_acc {:.4f}",
+                                tally.mean_loss(), tally.accuracy(), val.mean_loss(),
+                                val.accuracy()));
+    return {epoch,          tally.mean_loss(),     tally.accuracy(), val.mean_loss(),
+            val.accuracy(), config_.learning_rate, taken.count()};
+  }
+
+  void train_step(const std::vector<int64_t>& rows, int epoch, Tally& tally) {
+    const torch::Tensor labels = train_->labels(rows).to(device_);
+    optimizer_->zero_grad();
+    const torch::Tensor logits =
+        suffix_->forward(train_->inputs(rows).to(device_), /*training=*/true);
+    const torch::Tensor loss = torch::nn::functional::cross_entropy(logits, labels);
+    tally.add(loss, logits, labels);
+    if (!std::isfinite(tally.loss))
+      fail(ErrorKind::input, "the loss became {} in epoch {}; try a smaller --lr than {:g}",
+           tally.loss, epoch, config_.learning_rate);
+    loss.backward();
+    optimizer_->step();
+  }
+
+  Tally validate(int epoch) {
+    const torch::NoGradGuard no_gradients;
+    Tally tally;
+    const auto count = static_cast<int64_t>(val_->size());
+    for (int64_t at = 0; at < count; at += config_.batch_size) {
+      std::vector<int64_t> rows(
+          static_cast<size_t>(std::min<int64_t>(config_.batch_size, count - at)));
+      std::iota(rows.begin(), rows.end(), at);
+      const torch::Tensor labels = val_->labels(rows).to(device_);
+      const torch::Tensor logits =
+          suffix_->forward(val_->inputs(rows).to(device_), /*training=*/false);
+      tally.add(torch::nn::functional::cross_entropy(logits, labels), logits, labels);
+      if (interrupting_signal() != 0) stop(epoch, tally);
+    }
+    return tally;
+  }
+
+  /// After a signal: saves the state of the unfinished epoch and leaves.
+  [[noreturn]] void stop(int epoch, const Tally& tally) {
+    EpochRecord record;
+    record.epoch = epoch;
+    record.loss = tally.mean_loss();
+    record.accuracy = tally.accuracy();
+    record.learning_rate = config_.learning_rate;
+    save("last", record);
+    std::string best = "; no epoch was complete";
+    if (result_.best_epoch > 0)
+      best = fmt::format("; best so far: epoch {} in checkpoints/best.safetensors",
+                         result_.best_epoch);
+    fail(ErrorKind::interrupted, "interrupted in epoch {}; state saved in {}{}", epoch,
+         printable(source_), best);
+  }
+
+  void save(const std::string& name, const EpochRecord& record) {
+    ModelFile model{job_.metadata, suffix_->snapshot()};
+    for (const TensorSpec& spec : tensor_specs(job_.metadata.network, 0, job_.prefix_end))
+      model.tensors.insert_or_assign(spec.name, job_.backbone.at(spec.name));
+    model.metadata.training = {{"epoch", record.epoch},
+                               {"loss", record.loss},
+                               {"accuracy", record.accuracy},
+                               {"val_loss", record.val_loss},
+                               {"val_accuracy", record.val_accuracy},
+                               {"fine_tune", config_.fine_tune},
+                               {"optimizer", config_.optimizer},
+                               {"learning_rate", config_.learning_rate},
+                               {"batch_size", config_.batch_size},
+                               {"seed", config_.seed},
+                               {"training_images", train_->size()},
+                               {"validation_images", val_->size()}};
+    source_ = job_.run / "checkpoints" / (name + ".safetensors");
+    write_model(source_, model);
+  }
+
+  /// Gives the last checkpoint written a second name: a hard link where the file system has them
+  /// (checkpoints are only ever replaced, never changed), else a copy.
+  void link_checkpoint(const std::string& name) {
+    const fs::path target = job_.run / name;
+    fs::path temporary = target;
+    temporary += ".tmp";
+    std::error_code error;
+    fs::remove(temporary, error);
+    fs::create_hard_link(source_, temporary, error);
+    if (error) fs::copy_file(source_, temporary, fs::copy_options::overwrite_existing, error);
+    if (!error) fs::rename(temporary, target, error);
+    if (error) {
+      std::error_code ignored;
+      fs::remove(temporary, ignored);
+      fail(ErrorKind::io, "{}: cannot be written: {}", printable(target), error.message());
+    }
+  }
+
+  void write_history() const {
+    std::string text = "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n";
+    for (const EpochRecord& r : result_.history)
+      text += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.6f},{:g},{:.3f}\n", r.epoch, r.loss,
+                          r.accuracy, r.val_loss, r.val_accuracy, r.learning_rate, r.seconds);
+    write_file_atomic(job_.run / "history.csv", text);
+  }
+
+  const TrainJob& job_;
+  const TrainConfig& config_;
+  torch::Device device_;
+  TrainResult result_;
+  std::optional<Engine> prefix_;
+  std::optional<Batches> train_;
+  std::optional<Batches> val_;
+  std::optional<Suffix> suffix_;
+  std::unique_ptr<torch::optim::Optimizer> optimizer_;
+  fs::path source_;  // the checkpoint written last
+};
+
+}  // namespace
+
+TrainResult train(const TrainJob& job, const TrainConfig& config) {
+  return Trainer(job, config).run();
+}
+
+}  // namespace graft

@@ -1,0 +1,69 @@
+// The training loop.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "dataset/dataset.h"
+#include "graft/network.h"
+#include "weights/metadata.h"
+#include "weights/tensor.h"
+
+namespace graft {
+
+struct TrainConfig {
+  int epochs = 20;
+  int batch_size = 64;
+  std::string optimizer = "adam";  ///< adam, adamw, sgd
+  double learning_rate = 1e-3;
+  double weight_decay = 0;
+  double momentum = 0.9;
+  int patience = 5;  ///< 0: never stop early
+  uint64_t seed = 0;
+  int threads = 1;
+  std::string device = "auto";
+  std::string fine_tune = "0";  ///< recorded in the model
+  Verbosity verbosity = Verbosity::normal;
+};
+
+struct TrainJob {
+  const Dataset& dataset;  ///< split
+  size_t prefix_end = 0;   ///< layers before it run in the engine
+  bool keep_features = true;
+  std::filesystem::path run;
+  ModelMetadata metadata;  ///< network, classes, preprocessing, provenance
+  TensorMap backbone;      ///< weights of the backbone, frozen and unfrozen
+};
+
+struct EpochRecord {
+  int epoch = 0;
+  double loss = 0;
+  double accuracy = 0;
+  double val_loss = 0;
+  double val_accuracy = 0;
+  double learning_rate = 0;
+  double seconds = 0;
+};
+
+struct TrainResult {
+  std::vector<EpochRecord> history;
+  int best_epoch = 0;
+  bool stopped_early = false;
+  std::vector<size_t> excluded;  ///< samples that could not be decoded
+  std::vector<std::string> errors;
+};
+
+/// Trains the suffix, writes history.csv, checkpoints/best.safetensors and last.safetensors as it
+/// goes, and model.safetensors (the best epoch's weights) at the end. After a signal the last state
+/// is saved and Error(interrupted) thrown.
+TrainResult train(const TrainJob& job, const TrainConfig& config);
+
+/// Sets the thread count of LibTorch, OpenMP and BLAS alike.
+void set_training_threads(int threads);
+/// "LibTorch 1.13.1, BLAS: OpenBLAS 0.3.21 (2 threads)" for --verbose.
+std::string training_backend();
+
+}  // namespace graft

@@ -1,0 +1,33 @@
+// From --weights to tensors in memory.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "base/progress.h"
+#include "graft/network.h"
+#include "weights/tensor.h"
+
+namespace graft {
+
+struct WeightsRequest {
+  std::string weights = "imagenet";  ///< "imagenet", "none", or a file
+  std::string backbone;
+  int input_height = 224;
+  int input_width = 224;
+  uint64_t seed = 0;                      ///< for "none"
+  std::filesystem::path cache;            ///< Graft's cache folder
+  Verbosity verbosity = Verbosity::normal;
+  bool download = true;                   ///< may "imagenet" be downloaded?
+};
+
+/// Weights for `network`, a backbone with or without top, cut anywhere. Files: Keras .h5, and
+/// safetensors written by Graft (a saved model, of which the backbone is taken). "none" draws
+/// He-normal weights (He et al., "Delving deep into rectifiers", 2015) from the seed.
+Weights load_weights(const WeightsRequest& request, const Network& network);
+
+/// He-normal weights for the given tensors, the same on every machine.
+TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint64_t seed);
+
+}  // namespace graft

@@ -1,0 +1,32 @@
+// What a saved model says of itself: the network, labels, preprocessing, provenance.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "graft/image.h"
+#include "graft/network.h"
+#include "weights/tensor.h"
+
+namespace graft {
+
+struct ModelMetadata {
+  Network network;
+  std::vector<std::string> classes;
+  Preprocessing preprocessing;
+  Provenance provenance;
+  nlohmann::json training = nlohmann::json::object();  ///< free summary of the training run
+};
+
+/// As safetensors metadata: docs/formats.md describes every field.
+std::map<std::string, std::string> format_metadata(const ModelMetadata& metadata);
+
+/// Reads and validates every field. Throws Error(input) naming the file and the field.
+ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
+                             const std::string& file);
+
+std::string_view to_string(Resampling resampling);
+
+}  // namespace graft

@@ -1,0 +1,72 @@
+#include "weights/tensor.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "graft/error.h"
+
+namespace graft {
+
+Tensor::Tensor(std::vector<int64_t> shape, std::vector<float> values) : shape_(std::move(shape)) {
+  auto owned = std::make_shared<const std::vector<float>>(std::move(values));
+  values_ = *owned;
+  owner_ = std::move(owned);
+}
+
+Tensor::Tensor(std::vector<int64_t> shape, std::span<const float> values,
+               std::shared_ptr<const void> owner)
+    : shape_(std::move(shape)), values_(values), owner_(std::move(owner)) {}
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  return fmt::format("({})", fmt::join(shape, ", "));
+}
+
+void check_tensors(const Network& full, size_t needed_end, const TensorMap& found,
+                   const std::string& file, const std::string& hint) {
+  constexpr size_t kMostRows = 40;
+  std::vector<std::string> rows;
+  std::set<std::string> known;
+  for (const TensorSpec& spec : tensor_specs(full)) {
+    known.insert(spec.name);
+    const auto at = found.find(spec.name);
+    const bool needed = spec.layer < needed_end;
+    const std::string expected = shape_text(spec.shape);
+    if (at == found.end()) {
+      if (needed) rows.push_back(fmt::format("  {:<28} {:<20} missing", spec.name, expected));
+    } else if (at->second.shape() != spec.shape &&
+               (needed || full.layers[spec.layer].kind != LayerKind::dense)) {
+      // Dense layers behind the cut depend on the input size, which need not be the file's.
+      rows.push_back(fmt::format("  {:<28} {:<20} {}", spec.name, expected,
+                                 shape_text(at->second.shape())));
+    }
+  }
+  for (const auto& [name, tensor] : found)
+    if (!known.contains(name))
+      rows.push_back(fmt::format("  {:<28} {:<20} {}", name, "not in the network",
+                                 shape_text(tensor.shape())));
+  if (rows.empty()) return;
+  const size_t all = rows.size();
+  if (all > kMostRows) {
+    rows.resize(kMostRows);
+    rows.push_back(fmt::format("  … and {} more", all - kMostRows));
+  }
+  fail(ErrorKind::input, "{}: does not fit {} up to {}: {} differences{}\n  {:<28} {:<20} {}\n{}",
+       file, full.backbone, full.layers[needed_end - 1].name, all, hint, "tensor", "expected",
+       "found", fmt::join(rows, "\n"));
+}
+
+void check_finite(const TensorMap& tensors, const std::string& file) {
+  for (const auto& [name, tensor] : tensors) {
+    // A NaN or an infinity anywhere makes the sum of x·0 a NaN: one pass without branches.
+    float sum = 0;
+    for (const float value : tensor.values()) sum += value * 0.0F;
+    if (!(sum == 0.0F))
+      fail(ErrorKind::input, "{}: tensor {} holds NaN or infinite values; the file is damaged", file,
+           name);
+  }
+}
+
+}  // namespace graft

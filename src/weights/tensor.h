@@ -1,0 +1,64 @@
+// Named tensors of float32 in memory.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graft/image.h"
+#include "graft/network.h"
+
+namespace graft {
+
+/// A dense float32 tensor, row-major. Copies share the data, which nobody changes after creation.
+class Tensor {
+ public:
+  Tensor() = default;
+  Tensor(std::vector<int64_t> shape, std::vector<float> values);
+  /// A view of memory that `owner` keeps alive (a mapped file).
+  Tensor(std::vector<int64_t> shape, std::span<const float> values,
+         std::shared_ptr<const void> owner);
+
+  [[nodiscard]] const std::vector<int64_t>& shape() const { return shape_; }
+  [[nodiscard]] std::span<const float> values() const { return values_; }
+  [[nodiscard]] const float* data() const { return values_.data(); }
+
+ private:
+  std::vector<int64_t> shape_;
+  std::span<const float> values_;
+  std::shared_ptr<const void> owner_;
+};
+
+/// Tensors under their canonical names (TensorSpec::name).
+using TensorMap = std::map<std::string, Tensor>;
+
+/// "(64, 3, 3, 3)".
+std::string shape_text(const std::vector<int64_t>& shape);
+
+/// Where weights come from; travels with them into every saved model.
+struct Provenance {
+  std::string source;   ///< e.g. "Keras VGG19 ImageNet (no top)", or the file's name
+  std::string md5;      ///< of the file; empty for random weights
+  std::string licence;  ///< licence family of the weights
+};
+
+/// Weights of a backbone, ready for use.
+struct Weights {
+  TensorMap tensors;
+  Preprocessing preprocessing;
+  Provenance provenance;
+};
+
+/// Checks found tensors against what layers [0, needed_end) of `full` need. Tensors of layers
+/// behind needed_end may be present or not. Throws Error(input) with a table of everything that is
+/// missing, extra or of another shape. `hint` ends the message's first line.
+void check_tensors(const Network& full, size_t needed_end, const TensorMap& found,
+                   const std::string& file, const std::string& hint);
+
+/// Throws Error(input) if any needed tensor holds NaN or infinity.
+void check_finite(const TensorMap& tensors, const std::string& file);
+
+}  // namespace graft
