@@ -5,9 +5,9 @@
 // All functions are thread-safe; bad input throws graft::Error(input) whose message names `name`.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
-#include <array>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -52,7 +52,7 @@ Image resize(const Image& image, int width, int height, Resampling filter);
 /// How raw RGB becomes a network's input. Belongs to the weights: it is recorded with them and in
 /// every saved model, and is not a choice of the user.
 struct Preprocessing {
-  bool bgr = false;            ///< channel order of the input: BGR (Keras' "caffe") or RGB
+  bool bgr = false;                     ///< channel order of the input: BGR (Keras' "caffe") or RGB
   std::array<float, 3> scale{1, 1, 1};  ///< x = pixel · scale − shift, in the order of the channels
   std::array<float, 3> shift{0, 0, 0};
   Resampling resampling = Resampling::bilinear;

@@ -11,9 +11,9 @@ namespace graft {
 /// How much a command says.
 enum class Verbosity { quiet, normal, verbose };
 
-/// Draws "label  ███████░░░  512/1024  50 %  32.1 images/s  ETA 0:16  extra". On a terminal the line
-/// is redrawn in place; elsewhere plain lines appear, at most one in five seconds. Nothing is drawn
-/// for work that ends within a second on a pipe, nor in quiet mode. Not thread-safe.
+/// Draws "label  ███████░░░  512/1024  50 %  32.1 images/s  ETA 0:16  extra". On a terminal the
+/// line is redrawn in place; elsewhere plain lines appear, at most one in five seconds. Nothing is
+/// drawn for work that ends within a second on a pipe, nor in quiet mode. Not thread-safe.
 class Progress {
  public:
   Progress(std::string label, size_t total, std::string unit, Verbosity verbosity);

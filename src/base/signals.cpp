@@ -10,7 +10,8 @@ namespace graft {
 namespace {
 
 // A signal handler can only reach a variable of static storage.
-volatile std::sig_atomic_t received = 0;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
+volatile std::sig_atomic_t received =
+    0;  // NOLINT(cppcoreguidelines-avoid-non-const-global-variables)
 
 void on_signal(int number) {
   if (received != 0) ::_exit(128 + number);

@@ -37,9 +37,7 @@ Verbosity CommonOptions::verbosity() const {
   return verbose ? Verbosity::verbose : Verbosity::normal;
 }
 
-int CommonOptions::thread_count() const {
-  return threads > 0 ? threads : available_processors();
-}
+int CommonOptions::thread_count() const { return threads > 0 ? threads : available_processors(); }
 
 void add_common_options(CLI::App& app, CommonOptions& options) {
   auto* quiet = app.add_flag("--quiet", options.quiet, "Print results and errors only");
@@ -121,7 +119,8 @@ int guarded(const std::function<int()>& body) {
     fmt::print(stderr, "graft: {}\n", error.what());
     code = exit_code(error.kind());
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "graft: out of memory; use a smaller --batch-size, --input-size or --head\n");
+    fmt::print(stderr,
+               "graft: out of memory; use a smaller --batch-size, --input-size or --head\n");
   } catch (const std::exception& error) {
     fmt::print(stderr, "graft: unexpected: {}\n", error.what());
   }

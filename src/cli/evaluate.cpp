@@ -23,7 +23,8 @@ struct EvaluateOptions {
 };
 
 /// The samples to evaluate, and what they are called.
-std::pair<std::vector<size_t>, std::string> choose(const Dataset& dataset, const std::string& split) {
+std::pair<std::vector<size_t>, std::string> choose(const Dataset& dataset,
+                                                   const std::string& split) {
   const std::array<std::pair<std::string, Split>, 3> kSplits = {
       {{"test", Split::test}, {"val", Split::validation}, {"train", Split::train}}};
   for (const auto& [name, value] : kSplits) {

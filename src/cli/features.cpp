@@ -46,8 +46,8 @@ Network with_pooling(Network network, const std::string& pool) {
 int run(const FeaturesOptions& o) {
   const fs::path output = o.output;
   if (output.extension() != ".npy")
-    fail(ErrorKind::usage, "-o: '{}' must end in .npy (the list of pictures goes to .csv beside it)",
-         o.output);
+    fail(ErrorKind::usage,
+         "-o: '{}' must end in .npy (the list of pictures goes to .csv beside it)", o.output);
   const Network base = make_network(o);
   const Network network = with_pooling(base, o.pool);
   std::vector<fs::path> paths;

@@ -1,6 +1,6 @@
 // The program `graft`: picks the command.
-#include <csignal>
 #include <fmt/format.h>
+#include <csignal>
 
 #include <array>
 #include <string_view>
@@ -27,9 +27,11 @@ constexpr std::array<Command, 7> kCommands = {{
 }};
 
 void print_help() {
-  fmt::print("graft {} - image classifiers by transfer learning from VGG\n\nUsage: graft COMMAND …\n\n",
-             GRAFT_VERSION);
-  for (const Command& command : kCommands) fmt::print("  graft {} {}\n", command.name, command.summary);
+  fmt::print(
+      "graft {} - image classifiers by transfer learning from VGG\n\nUsage: graft COMMAND …\n\n",
+      GRAFT_VERSION);
+  for (const Command& command : kCommands)
+    fmt::print("  graft {} {}\n", command.name, command.summary);
   fmt::print("\n'graft COMMAND --help' explains a command. 'graft demo' shows it all.\n");
 }
 

@@ -25,9 +25,9 @@ struct PredictOptions {
 };
 
 /// Pictures in the order given; what cannot be found is reported by `on_error`.
-std::vector<fs::path> collect(const std::vector<std::string>& arguments,
-                              const std::function<void(const std::string&, const std::string&)>&
-                                  on_error) {
+std::vector<fs::path> collect(
+    const std::vector<std::string>& arguments,
+    const std::function<void(const std::string&, const std::string&)>& on_error) {
   std::vector<fs::path> paths;
   const auto add = [&](const std::string& argument) {
     try {
@@ -54,8 +54,10 @@ std::vector<fs::path> collect(const std::vector<std::string>& arguments,
 class Output {
  public:
   Output(const PredictOptions& options, const std::vector<std::string>& classes)
-      : json_(options.json || options.format == "json"), csv_(options.format == "csv"),
-        top_(std::min<size_t>(options.top, classes.size())), classes_(classes) {
+      : json_(options.json || options.format == "json"),
+        csv_(options.format == "csv"),
+        top_(std::min<size_t>(options.top, classes.size())),
+        classes_(classes) {
     if (csv_ && !json_) {
       fmt::print("path,label,probability");
       for (size_t k = 2; k <= top_; ++k) fmt::print(",label_{},probability_{}", k, k);

@@ -14,8 +14,10 @@ std::vector<std::string> recipe_names() {
 std::string recipe_text(std::string_view name) {
   for (const auto& recipe : kEmbeddedRecipes)
     if (recipe.name == name) return std::string(recipe.text);
-  fail(ErrorKind::usage, "--recipe: there is no '{}'; choose default, {}, or give a file with "
-       "--config", name, fmt::join(recipe_names(), ", "));
+  fail(ErrorKind::usage,
+       "--recipe: there is no '{}'; choose default, {}, or give a file with "
+       "--config",
+       name, fmt::join(recipe_names(), ", "));
 }
 
 }  // namespace graft::cli

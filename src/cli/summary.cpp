@@ -36,7 +36,8 @@ nlohmann::json summary_json(const Summary& summary) {
 
 void print_table(const Network& network, const Summary& summary) {
   const std::string rule(78, '-');
-  fmt::print("{} at {}x{}\n{}\n", network.backbone, network.input_height, network.input_width, rule);
+  fmt::print("{} at {}x{}\n{}\n", network.backbone, network.input_height, network.input_width,
+             rule);
   fmt::print("{:<26} {:<10} {:<18} {:>12}  {}\n{}\n", "layer", "kind", "output (C, H, W)",
              "parameters", "trains", rule);
   for (const SummaryRow& row : summary.rows)

@@ -33,8 +33,10 @@ int run_train(int argc, char** argv) {
     }
     const fs::path program = trainer_program();
     ::execv(program.c_str(), argv);
-    fail(ErrorKind::io, "{}: cannot start the training program: {}; build or install Graft with "
-         "LibTorch", printable(program), std::strerror(errno));
+    fail(ErrorKind::io,
+         "{}: cannot start the training program: {}; build or install Graft with "
+         "LibTorch",
+         printable(program), std::strerror(errno));
   });
 }
 

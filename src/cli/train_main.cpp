@@ -46,9 +46,9 @@ WeightsRequest make_request(const TrainOptions& o, const Network& network) {
 /// Files of an earlier run that --force replaces.
 void clear_run(const fs::path& run) {
   std::error_code error;
-  for (const char* name : {"model.safetensors", "history.csv", "metrics.json", "config.toml",
-                           "split.csv", "checkpoints/best.safetensors",
-                           "checkpoints/last.safetensors"})
+  for (const char* name :
+       {"model.safetensors", "history.csv", "metrics.json", "config.toml", "split.csv",
+        "checkpoints/best.safetensors", "checkpoints/last.safetensors"})
     fs::remove(run / name, error);
 }
 
@@ -87,16 +87,16 @@ int run(const TrainOptions& o) {
   write_file_atomic(plan.run / "config.toml", config_toml(o));
   write_split(plan.dataset, {}, plan.run / "split.csv");
 
-  const TrainJob job{plan.dataset,
-                     plan.prefix_end,
-                     plan.keep_features,
-                     plan.run,
-                     {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance},
-                     std::move(weights.tensors)};
+  const TrainJob job{
+      plan.dataset,
+      plan.prefix_end,
+      plan.keep_features,
+      plan.run,
+      {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance},
+      std::move(weights.tensors)};
   const TrainResult result = train(job, config);
   for (const std::string& error : result.errors) fmt::print(stderr, "graft: skipped: {}\n", error);
-  if (!result.excluded.empty())
-    write_split(plan.dataset, result.excluded, plan.run / "split.csv");
+  if (!result.excluded.empty()) write_split(plan.dataset, result.excluded, plan.run / "split.csv");
 
   nlohmann::json metrics = {{"epochs", result.history.size()},
                             {"best_epoch", result.best_epoch},

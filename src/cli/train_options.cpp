@@ -26,7 +26,13 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->capture_default_str()
       ->excludes(val)
       ->type_name("F");
-  app.add_option("--test", o.test, "Test pictures, evaluated once at the end")->type_name("DIR");
+  auto* test = app.add_option("--test", o.test, "Test pictures, evaluated once at the end")
+                   ->type_name("DIR");
+  app.add_option("--test-split", o.test_split,
+                 "Share of the training pictures set aside as test pictures (default: none)")
+      ->check(CLI::Range(0.0, 0.9))
+      ->excludes(test)
+      ->type_name("F");
   add_backbone_options(app, o.network);
   add_head_options(app, o.network);
   app.add_option("--epochs", o.epochs, "Passes over the training pictures")
@@ -68,8 +74,9 @@ void add_options(CLI::App& app, TrainOptions& o) {
   app.add_option("--cache-dir", o.cache_dir,
                  "Graft's cache folder, where weights are kept (default: $XDG_CACHE_HOME/graft)")
       ->type_name("DIR");
-  app.add_option("--recipe", o.recipe,
-                 fmt::format("Settings to start from: default, {}", fmt::join(recipe_names(), ", ")))
+  app.add_option(
+         "--recipe", o.recipe,
+         fmt::format("Settings to start from: default, {}", fmt::join(recipe_names(), ", ")))
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--config", o.config, "A TOML file of options; the command line wins over it")
@@ -112,8 +119,10 @@ std::vector<std::string> toml_arguments(const std::string& text, const std::stri
       const std::string key(key_view.str());
       const CLI::Option* option = app.get_option_no_throw("--" + key);
       if (option == nullptr || !is_configurable(key))
-        fail(ErrorKind::usage, "{}:{}: unknown key '{}'; keys are train's long options without the "
-             "dashes", name, node.source().begin.line, key);
+        fail(ErrorKind::usage,
+             "{}:{}: unknown key '{}'; keys are train's long options without the "
+             "dashes",
+             name, node.source().begin.line, key);
       const std::string value = value_text(node, name, key);
       arguments.push_back("--" + key + "=" + value);
     }
@@ -150,8 +159,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
   const std::unique_ptr<CLI::App> first = make_app(typed);
   int code = run_app(*first, argc, argv, [] { return 0; });
   if (code != 0 || first->count("--help") > 0) return code;
-  if (typed.recipe == "default" && typed.config.empty())
-    return guarded([&] { return run(typed); });
+  if (typed.recipe == "default" && typed.config.empty()) return guarded([&] { return run(typed); });
 
   TrainOptions merged;
   const std::unique_ptr<CLI::App> second = make_app(merged);
@@ -181,36 +189,44 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
 }
 
 std::string config_toml(const TrainOptions& o) {
-  toml::table table{
-      {"backbone", o.network.backbone},
-      {"weights", o.network.weights},
-      {"head", o.network.head},
-      {"fine-tune", o.network.fine_tune},
-      {"epochs", o.epochs},
-      {"batch-size", o.batch_size},
-      {"optimizer", o.optimizer},
-      {"lr", o.learning_rate()},
-      {"weight-decay", o.weight_decay},
-      {"momentum", o.momentum},
-      {"patience", o.patience},
-      {"seed", static_cast<int64_t>(o.seed)},
-      {"device", o.device},
+  std::string text = "# Options of this run. Repeat it with: graft train DATA --config THIS_FILE\n";
+  const auto raw = [&](const char* key, const auto& value) {
+    text += fmt::format("{} = {}\n", key, value);
   };
-  const auto add = [&](const char* key, const std::string& value) {
-    if (!value.empty()) table.insert(key, value);
+  const auto quoted = [&](const char* key, const std::string& value) {
+    if (value.empty()) return;
+    std::ostringstream out;
+    out << toml::toml_formatter{toml::value<std::string>(value)};
+    raw(key, out.str());
   };
+  // Folders as absolute paths, so that the file works from anywhere.
+  const auto folder = [&](const char* key, const std::string& value) {
+    if (!value.empty()) quoted(key, fs::absolute(value).lexically_normal().string());
+  };
+  const bool named = o.network.weights == "imagenet" || o.network.weights == "none";
   const auto [height, width] = o.network.size();
-  add("input-size", fmt::format("{}x{}", height, width));
-  add("until", o.network.until);
-  add("val", o.val);
-  add("test", o.test);
-  add("cache-dir", o.cache_dir);
-  if (o.val.empty()) table.insert("val-split", o.val_split);
-  if (o.common.threads > 0) table.insert("threads", o.common.threads);
-  std::ostringstream text;
-  text << "# Options of this run. Repeat it with: graft train DATA --config THIS_FILE\n"
-       << toml::toml_formatter{table} << '\n';
-  return text.str();
+  quoted("backbone", o.network.backbone);
+  named ? quoted("weights", o.network.weights) : folder("weights", o.network.weights);
+  quoted("until", o.network.until);
+  quoted("input-size", fmt::format("{}x{}", height, width));
+  quoted("head", o.network.head);
+  quoted("fine-tune", o.network.fine_tune);
+  raw("epochs", o.epochs);
+  raw("batch-size", o.batch_size);
+  quoted("optimizer", o.optimizer);
+  raw("lr", o.learning_rate());
+  raw("weight-decay", o.weight_decay);
+  raw("momentum", o.momentum);
+  raw("patience", o.patience);
+  raw("seed", o.seed);
+  if (o.val.empty()) raw("val-split", o.val_split);
+  if (o.test_split > 0) raw("test-split", o.test_split);
+  folder("val", o.val);
+  folder("test", o.test);
+  quoted("device", o.device);
+  folder("cache-dir", o.cache_dir);
+  if (o.common.threads > 0) raw("threads", o.common.threads);
+  return text;
 }
 
 }  // namespace graft::cli

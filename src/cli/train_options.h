@@ -17,6 +17,7 @@ struct TrainOptions {
   std::string val;
   std::string test;
   double val_split = 0.15;
+  double test_split = 0;
   int epochs = 20;
   int batch_size = 64;
   std::string optimizer = "adam";

@@ -21,12 +21,21 @@ constexpr double kUsableShare = 0.9;
 Dataset prepare_dataset(const TrainOptions& o) {
   Dataset dataset = open_dataset(o.data);
   if (dataset.classes.size() < 2)
-    fail(ErrorKind::input, "{}: only one class ('{}'); a classifier needs at least two class folders",
+    fail(ErrorKind::input,
+         "{}: only one class ('{}'); a classifier needs at least two class folders",
          printable(o.data), dataset.classes[0]);
   if (!o.test.empty()) {
     if (dataset.has(Split::test))
-      fail(ErrorKind::usage, "--test: {} has a test split already; leave one out", printable(o.data));
+      fail(ErrorKind::usage, "--test: {} has a test split already; leave one out",
+           printable(o.data));
     add_split(dataset, o.test, Split::test);
+  }
+  if (o.test_split > 0) {
+    if (dataset.has(Split::test))
+      fail(ErrorKind::usage, "--test-split: {} has a test split already; leave one out",
+           printable(o.data));
+    // Another stream of the seed than the validation split's.
+    split_off(dataset, o.test_split, ~o.seed, Split::test);
   }
   if (!o.val.empty()) {
     if (dataset.has(Split::validation))
@@ -70,8 +79,10 @@ fs::path run_folder(const TrainOptions& o) {
   if (fs::exists(folder, error) && !fs::is_directory(folder, error))
     fail(ErrorKind::io, "{}: is a file; --output names a folder", printable(folder));
   if (fs::exists(folder, error) && !fs::is_empty(folder, error) && !o.force)
-    fail(ErrorKind::usage, "{}: this run exists already; choose another --output, or --force to "
-         "replace it", printable(folder));
+    fail(ErrorKind::usage,
+         "{}: this run exists already; choose another --output, or --force to "
+         "replace it",
+         printable(folder));
   return folder;
 }
 
@@ -81,8 +92,10 @@ void check_writable(const fs::path& folder) {
   std::error_code error;
   while (!fs::exists(at, error) && at.has_relative_path()) at = at.parent_path();
   if (::access(at.c_str(), W_OK | X_OK) != 0)
-    fail(ErrorKind::io, "{}: cannot make this run folder: {} is not writable; choose another "
-         "--output", printable(folder), printable(at));
+    fail(ErrorKind::io,
+         "{}: cannot make this run folder: {} is not writable; choose another "
+         "--output",
+         printable(folder), printable(at));
 }
 
 MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainOptions& o) {
@@ -97,8 +110,8 @@ MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainOptions& o) {
   const uint64_t feature_bytes = 4 * static_cast<uint64_t>(shapes[plan.prefix_end - 1].elements());
   m.features = kept * (has_prefix && plan.keep_features ? feature_bytes : pixels);
   const uint64_t copies = 2 + (o.optimizer == "sgd" ? (o.momentum > 0 ? 1 : 0) : 2);
-  for (const TensorSpec& spec : tensor_specs(plan.network, plan.prefix_end,
-                                             plan.network.layers.size()))
+  for (const TensorSpec& spec :
+       tensor_specs(plan.network, plan.prefix_end, plan.network.layers.size()))
     m.parameters += 4 * copies * static_cast<uint64_t>(spec.elements());
   uint64_t forward = shapes[plan.prefix_end - 1].elements();
   uint64_t widest = forward;
@@ -134,10 +147,11 @@ std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>
     advice = "use a smaller --head (for instance gap or stats in place of flatten)";
   else if (m.features >= m.activations)
     advice = "use a smaller --input-size or fewer pictures";
-  fail(ErrorKind::memory, "training needs about {} of memory and {} are available (parameters and "
-       "optimiser {}, features {}, activations {}); {}", bytes_text(m.total()),
-       bytes_text(m.available), bytes_text(m.parameters), bytes_text(m.features),
-       bytes_text(m.activations), advice);
+  fail(ErrorKind::memory,
+       "training needs about {} of memory and {} are available (parameters and "
+       "optimiser {}, features {}, activations {}); {}",
+       bytes_text(m.total()), bytes_text(m.available), bytes_text(m.parameters),
+       bytes_text(m.features), bytes_text(m.activations), advice);
 }
 
 /// Seconds for `count` images through the prefix, from a short measurement.
@@ -174,7 +188,8 @@ TrainPlan make_train_plan(const TrainOptions& o) {
   if (!fits(plan.memory) && plan.prefix_end > 1) {
     plan.keep_features = false;
     const MemoryEstimate without = estimate_memory(plan, o);
-    if (!fits(without)) refuse_memory(plan.memory.total() < without.total() ? plan.memory : without);
+    if (!fits(without))
+      refuse_memory(plan.memory.total() < without.total() ? plan.memory : without);
     plan.memory = without;
   }
   if (!fits(plan.memory)) refuse_memory(plan.memory);
@@ -200,11 +215,12 @@ std::string plan_text(const TrainPlan& plan, const TrainOptions& o) {
   text += fmt::format("training   {} epochs at most, batch {}, {} at {:g}, patience {}\n", o.epochs,
                       o.batch_size, o.optimizer, o.learning_rate(), o.patience);
   const MemoryEstimate& m = plan.memory;
-  text += fmt::format("memory     about {} of {} available: features {}, parameters and optimiser "
-                      "{}, activations {}, prefix {}\n", bytes_text(m.total()),
-                      m.available == 0 ? "unknown" : bytes_text(m.available),
-                      bytes_text(m.features), bytes_text(m.parameters), bytes_text(m.activations),
-                      bytes_text(m.prefix));
+  text += fmt::format(
+      "memory     about {} of {} available: features {}, parameters and optimiser "
+      "{}, activations {}, prefix {}\n",
+      bytes_text(m.total()), m.available == 0 ? "unknown" : bytes_text(m.available),
+      bytes_text(m.features), bytes_text(m.parameters), bytes_text(m.activations),
+      bytes_text(m.prefix));
   if (!o.dry_run) return text;
 
   const size_t train = plan.dataset.of(Split::train).size();
@@ -223,12 +239,13 @@ std::string plan_text(const TrainPlan& plan, const TrainOptions& o) {
   // Forward and two backward products; Adam reads and writes each parameter about ten times.
   constexpr double kBytesPerSecond = 8e9;
   const double steps = static_cast<double>(train) / o.batch_size;
-  const double epoch = (3.0 * static_cast<double>(train) + static_cast<double>(val)) * suffix_flops / rate +
-                       steps * static_cast<double>(m.parameters) / 4 * 10 / kBytesPerSecond +
-                       (plan.keep_features ? 0 : prefix_seconds);
-  text += fmt::format("time       about {} for the prefix, then {} an epoch\n",
-                      format_duration(plan.keep_features ? prefix_seconds : 0),
-                      format_duration(epoch));
+  const double epoch =
+      (3.0 * static_cast<double>(train) + static_cast<double>(val)) * suffix_flops / rate +
+      steps * static_cast<double>(m.parameters) / 4 * 10 / kBytesPerSecond +
+      (plan.keep_features ? 0 : prefix_seconds);
+  text +=
+      fmt::format("time       about {} for the prefix, then {} an epoch\n",
+                  format_duration(plan.keep_features ? prefix_seconds : 0), format_duration(epoch));
   text += fmt::format("run        {}\n", printable(plan.run));
   return text;
 }

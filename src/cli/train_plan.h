@@ -24,7 +24,7 @@ struct TrainPlan {
   Dataset dataset;  ///< split
   Network network;  ///< with head
   FreezePlan freeze;
-  size_t prefix_end = 0;  ///< layers before it are computed once for each picture
+  size_t prefix_end = 0;      ///< layers before it are computed once for each picture
   bool keep_features = true;  ///< false: they do not fit, the prefix runs in every epoch
   MemoryEstimate memory;
   std::filesystem::path run;  ///< the run folder

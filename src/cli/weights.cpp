@@ -31,7 +31,8 @@ FileState check(const PublishedFile& file, const fs::path& path) {
 int list(const WeightsOptions& o) {
   const fs::path cache = cache_folder(o.cache_dir);
   nlohmann::json rows = nlohmann::json::array();
-  if (!o.json) fmt::print("{:<9} {:<4} {:>9}  {:<32}  {}\n", "backbone", "top", "size", "MD5", "here");
+  if (!o.json)
+    fmt::print("{:<9} {:<4} {:>9}  {:<32}  {}\n", "backbone", "top", "size", "MD5", "here");
   for (const PublishedFile& file : published_files()) {
     std::error_code error;
     const bool here = fs::exists(cached_path(file, cache), error);
@@ -58,8 +59,8 @@ int list(const WeightsOptions& o) {
 const PublishedFile& need_published(const std::string& name, bool include_top) {
   const PublishedFile* file = find_published(name, include_top);
   if (file == nullptr)
-    fail(ErrorKind::usage, "no published weights for '{}'; 'graft weights list' shows what there is",
-         name);
+    fail(ErrorKind::usage,
+         "no published weights for '{}'; 'graft weights list' shows what there is", name);
   return *file;
 }
 
@@ -107,7 +108,8 @@ int verify(const WeightsOptions& o) {
   const auto report = [&](const fs::path& path, const std::string& why, const std::string& source) {
     ++seen;
     bad += why.empty() ? 0 : 1;
-    rows.push_back({{"path", path.string()}, {"ok", why.empty()}, {"why", why}, {"source", source}});
+    rows.push_back(
+        {{"path", path.string()}, {"ok", why.empty()}, {"why", why}, {"source", source}});
     if (!o.json)
       fmt::print("{}: {}\n", printable(path), why.empty() ? "good (" + source + ")" : why);
   };

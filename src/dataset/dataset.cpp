@@ -69,9 +69,9 @@ void read_classes(const fs::path& given, Split split, std::vector<Named>& named,
     }
     const std::vector<fs::path> images = walk_images(entry, others);
     if (images.empty())
-      notes.push_back(fmt::format("{}: no picture in this class folder; ignored", printable(entry)));
-    for (const fs::path& image : images)
-      named.push_back({image, entry.filename().string(), split});
+      notes.push_back(
+          fmt::format("{}: no picture in this class folder; ignored", printable(entry)));
+    for (const fs::path& image : images) named.push_back({image, entry.filename().string(), split});
   }
   if (loose > 0)
     notes.push_back(fmt::format("{}: {} pictures lie outside the class folders; ignored",
@@ -94,22 +94,24 @@ void read_manifest(const fs::path& file, std::vector<Named>& named) {
   const size_t label_at = column(header, "label");
   const size_t split_at = column(header, "split");
   if (path_at == header.size() || label_at == header.size())
-    fail(ErrorKind::input, "{}: not a manifest: its first line must name the columns path and label "
-         "(and optionally split)", name);
+    fail(ErrorKind::input,
+         "{}: not a manifest: its first line must name the columns path and label "
+         "(and optionally split)",
+         name);
   for (size_t i = 1; i < rows.size(); ++i) {
     const CsvRow& row = rows[i];
     if (row.fields.size() != header.size())
       fail(ErrorKind::input, "{}:{}: {} fields where the header has {}", name, row.line,
            row.fields.size(), header.size());
     Named sample{file.parent_path() / row.fields[path_at], row.fields[label_at], Split::unassigned};
-    if (sample.label.empty())
-      fail(ErrorKind::input, "{}:{}: the label is empty", name, row.line);
+    if (sample.label.empty()) fail(ErrorKind::input, "{}:{}: the label is empty", name, row.line);
     if (split_at < header.size() && !row.fields[split_at].empty()) {
       const std::string& text = row.fields[split_at];
       if (text == "excluded") continue;  // as written by write_split
       const std::optional<Split> split = split_of_folder(text);
       if (!split)
-        fail(ErrorKind::input, "{}:{}: split '{}' is none of train, val, test", name, row.line, text);
+        fail(ErrorKind::input, "{}:{}: split '{}' is none of train, val, test", name, row.line,
+             text);
       sample.split = *split;
     }
     named.push_back(std::move(sample));
@@ -122,7 +124,8 @@ Dataset build(const fs::path& root, std::vector<Named> named, std::vector<std::s
   for (const Named& sample : named) names.insert(sample.label);
   dataset.classes.assign(names.begin(), names.end());
   std::map<std::string, int> index;
-  for (const std::string& name : dataset.classes) index.emplace(name, static_cast<int>(index.size()));
+  for (const std::string& name : dataset.classes)
+    index.emplace(name, static_cast<int>(index.size()));
   std::sort(named.begin(), named.end(),
             [](const Named& a, const Named& b) { return a.path < b.path; });
   for (Named& sample : named)
@@ -190,7 +193,8 @@ Dataset open_dataset(const fs::path& data) {
     read_classes(root, Split::unassigned, named, notes);
   }
   if (named.empty())
-    fail(ErrorKind::input, "{}: no class folder with pictures in it; {}", printable(data), kExpected);
+    fail(ErrorKind::input, "{}: no class folder with pictures in it; {}", printable(data),
+         kExpected);
   return build(root, std::move(named), std::move(notes));
 }
 
@@ -202,8 +206,7 @@ void add_split(Dataset& dataset, const fs::path& folder, Split split) {
     if (at == dataset.classes.end())
       fail(ErrorKind::input, "{}: class '{}' is not among the training classes ({})",
            printable(folder), name, fmt::join(dataset.classes, ", "));
-    dataset.samples.push_back(
-        {sample.path, static_cast<int>(at - dataset.classes.begin()), split});
+    dataset.samples.push_back({sample.path, static_cast<int>(at - dataset.classes.begin()), split});
   }
   dataset.notes.insert(dataset.notes.end(), other.notes.begin(), other.notes.end());
 }

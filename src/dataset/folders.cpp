@@ -31,8 +31,8 @@ void walk(const fs::path& folder, std::set<fs::path>& entered, std::vector<fs::p
 }  // namespace
 
 bool has_image_extension(const fs::path& path) {
-  constexpr std::array<std::string_view, 6> kExtensions = {".jpg", ".jpeg", ".jpe",
-                                                           ".jfif", ".png", ".webp"};
+  constexpr std::array<std::string_view, 6> kExtensions = {".jpg",  ".jpeg", ".jpe",
+                                                           ".jfif", ".png",  ".webp"};
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

@@ -71,14 +71,14 @@ void split_off(Dataset& dataset, double fraction, uint64_t seed, Split to) {
     }
     if (mine.empty()) continue;
     if (mine.size() < 2)
-      fail(ErrorKind::input, "class '{}' has {}: it cannot be split into training and validation; "
-           "add pictures, remove the class, or give --val DIR", dataset.classes[label],
-           images == 1 ? "only one picture" : "only copies of one picture");
+      fail(ErrorKind::input,
+           "class '{}' has {}: it cannot be split into training and validation; "
+           "add pictures, remove the class, or give --val DIR",
+           dataset.classes[label], images == 1 ? "only one picture" : "only copies of one picture");
     Random random(seed, label + 1);
     random.shuffle(mine);
-    const auto wanted = static_cast<size_t>(
-        std::clamp(std::lround(fraction * static_cast<double>(images)), 1L,
-                   static_cast<long>(images) - 1));
+    const auto wanted = static_cast<size_t>(std::clamp(
+        std::lround(fraction * static_cast<double>(images)), 1L, static_cast<long>(images) - 1));
     size_t moved = 0;
     for (size_t k = 0; k < mine.size(); ++k) {
       const Group& group = groups[mine[k]];

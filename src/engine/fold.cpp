@@ -44,8 +44,8 @@ FoldedLayer fold_layer(const Network& network, size_t index, size_t end, const T
   const auto bias = values_of(network, index, tensors, ".bias");
   FoldedLayer folded{{weight.begin(), weight.end()}, {bias.begin(), bias.end()}};
   folded.relu = network.layers[index].relu;
-  const bool normed = !folded.relu && index + 1 < end &&
-                      network.layers[index + 1].kind == LayerKind::batchnorm;
+  const bool normed =
+      !folded.relu && index + 1 < end && network.layers[index + 1].kind == LayerKind::batchnorm;
   if (!normed) return folded;
   const Affine affine = batchnorm_affine(network, index + 1, tensors);
   const size_t row = folded.weight.size() / folded.bias.size();

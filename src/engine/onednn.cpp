@@ -62,7 +62,10 @@ struct Engine::State {
 
   State(const Network& net, size_t first, size_t last, const TensorMap& tensors,
         const EngineOptions& opts)
-      : network(net), begin(std::max<size_t>(first, 1)), end(last), options(opts),
+      : network(net),
+        begin(std::max<size_t>(first, 1)),
+        end(last),
+        options(opts),
         shapes(output_shapes(net)) {
     if (options.threads < 1) options.threads = available_processors();
     in_shape = shapes[begin - 1];
@@ -81,7 +84,8 @@ struct Engine::State {
   }
 
   /// Weights of a layer in the layout that a primitive asks for; packed once per layout.
-  const memory& packed_weights(size_t index, const memory::desc& plain, const memory::desc& wanted) {
+  const memory& packed_weights(size_t index, const memory::desc& plain,
+                               const memory::desc& wanted) {
     std::string key(reinterpret_cast<const char*>(&wanted.data), sizeof(wanted.data));
     const auto [at, fresh] = packed.try_emplace({index, std::move(key)});
     if (fresh) {
@@ -213,8 +217,8 @@ class Engine::State::Builder {
         dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_direct,
         any_desc(n_, s_.shapes[i - 1]), memory::desc({K, C, 3, 3}, kFloat, Tag::any),
         memory::desc({K}, kFloat, Tag::x), any_desc(n_, s_.shapes[i]), {1, 1}, {1, 1}, {1, 1});
-    const dnnl::convolution_forward::primitive_desc pd(
-        desc, relu_attribute(s_.folded.at(i).relu), s_.engine);
+    const dnnl::convolution_forward::primitive_desc pd(desc, relu_attribute(s_.folded.at(i).relu),
+                                                       s_.engine);
     move_to(pd.src_desc());
     const memory from = current_;
     current_ = next(pd.dst_desc());
@@ -233,8 +237,8 @@ class Engine::State::Builder {
         dnnl::prop_kind::forward_inference, plain_desc(n_, s_.shapes[i - 1]),
         memory::desc({K, C}, kFloat, Tag::any), memory::desc({K}, kFloat, Tag::x),
         plain_desc(n_, s_.shapes[i]));
-    const dnnl::inner_product_forward::primitive_desc pd(
-        desc, relu_attribute(s_.folded.at(i).relu), s_.engine);
+    const dnnl::inner_product_forward::primitive_desc pd(desc, relu_attribute(s_.folded.at(i).relu),
+                                                         s_.engine);
     make_plain(s_.shapes[i - 1]);
     const memory from = current_;
     current_ = next(pd.dst_desc());

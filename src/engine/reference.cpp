@@ -103,8 +103,8 @@ std::vector<double> reference_forward(const Network& network, size_t begin, size
                           tensors.at(layer.name + ".bias"));
         break;
       case LayerKind::dense:
-        values = multiply(values, tensors.at(layer.name + ".weight"),
-                          tensors.at(layer.name + ".bias"));
+        values =
+            multiply(values, tensors.at(layer.name + ".weight"), tensors.at(layer.name + ".bias"));
         break;
       case LayerKind::batchnorm:
         values = normalise(shape, layer.epsilon, std::move(values), layer.name, tensors);

@@ -44,12 +44,15 @@ void check_dimensions(const EncodedImage& encoded, int64_t width, int64_t height
     fail(ErrorKind::input, "{}: the header says {}x{} pixels; remove or replace the file",
          encoded.name, width, height);
   if (width > encoded.limits.max_pixels / height)
-    fail(ErrorKind::input, "{}: {}x{} pixels are more than the limit of {} megapixels; scale the "
-         "picture down", encoded.name, width, height, encoded.limits.max_pixels / 1'000'000);
+    fail(ErrorKind::input,
+         "{}: {}x{} pixels are more than the limit of {} megapixels; scale the "
+         "picture down",
+         encoded.name, width, height, encoded.limits.max_pixels / 1'000'000);
 }
 
 void fail_damaged(const EncodedImage& encoded, std::string_view format, std::string_view why) {
-  fail(ErrorKind::input, "{}: damaged {} file: {}; remove or replace it", encoded.name, format, why);
+  fail(ErrorKind::input, "{}: damaged {} file: {}; remove or replace it", encoded.name, format,
+       why);
 }
 
 int exif_orientation(std::span<const std::byte> exif) {

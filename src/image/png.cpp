@@ -64,8 +64,7 @@ bool read_pixels(Decoder& decoder, uint8_t* pixels, size_t stride, uint32_t heig
   if (png_get_rowbytes(decoder.png, decoder.info) != stride)
     png_error(decoder.png, "rows of an unexpected length");
   for (int pass = 0; pass < passes; ++pass)
-    for (uint32_t y = 0; y < height; ++y)
-      png_read_row(decoder.png, pixels + stride * y, nullptr);
+    for (uint32_t y = 0; y < height; ++y) png_read_row(decoder.png, pixels + stride * y, nullptr);
   png_read_end(decoder.png, decoder.info);
   return true;
 }

@@ -108,7 +108,8 @@ Image resize_nearest(const Image& image, int width, int height) {
     const int row = std::min(static_cast<int>(at), image.height - 1);
     const uint8_t* from = &image.pixels[size_t{3} * image.width * row];
     uint8_t* to = &out.pixels[size_t{3} * width * y];
-    for (int x = 0; x < width; ++x) std::copy_n(from + size_t{3} * columns[x], 3, to + size_t{3} * x);
+    for (int x = 0; x < width; ++x)
+      std::copy_n(from + size_t{3} * columns[x], 3, to + size_t{3} * x);
   }
   return out;
 }

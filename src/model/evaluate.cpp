@@ -16,14 +16,10 @@ void evaluate(const EvaluateJob& job, const Classifier& classifier,
   paths.reserve(job.samples.size());
   for (const Sample& sample : job.samples) paths.push_back(sample.path);
   const Network& net = classifier.network();
-  const ExtractJob work{paths,
-                        net.input_height,
-                        net.input_width,
-                        classifier.preprocessing(),
-                        job.threads,
-                        classifier.engine().max_batch(),
-                        job.label,
-                        job.verbosity};
+  const ExtractJob work{paths,           net.input_height,
+                        net.input_width, classifier.preprocessing(),
+                        job.threads,     classifier.engine().max_batch(),
+                        job.label,       job.verbosity};
   extract(
       work, classifier.engine(),
       [&](size_t i, std::span<const float> logits) { sink(job.samples[i], logits); },

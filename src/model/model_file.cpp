@@ -11,13 +11,17 @@ namespace graft {
 fs::path resolve_model(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error))
-    fail(ErrorKind::input, "{}: no such model; give a model.safetensors or the run folder that "
-         "'graft train' made", printable(path));
+    fail(ErrorKind::input,
+         "{}: no such model; give a model.safetensors or the run folder that "
+         "'graft train' made",
+         printable(path));
   if (!fs::is_directory(path, error)) return path;
   fs::path file = path / "model.safetensors";
   if (!fs::exists(file, error))
-    fail(ErrorKind::input, "{}: this folder has no model.safetensors; was its training "
-         "interrupted? checkpoints/ may hold one", printable(path));
+    fail(ErrorKind::input,
+         "{}: this folder has no model.safetensors; was its training "
+         "interrupted? checkpoints/ may hold one",
+         printable(path));
   return file;
 }
 

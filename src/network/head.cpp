@@ -47,8 +47,10 @@ double parse_rate(std::string_view word, std::string_view argument) {
   const char* end = argument.data() + argument.size();
   const auto [at, error] = std::from_chars(argument.data(), end, value);
   if (error != std::errc() || at != end || !(value >= 0 && value < 1))
-    fail(ErrorKind::usage, "--head: '{}' needs a fraction from 0 up to, not including, 1, as in "
-         "'dropout:0.2'", word);
+    fail(ErrorKind::usage,
+         "--head: '{}' needs a fraction from 0 up to, not including, 1, as in "
+         "'dropout:0.2'",
+         word);
   return value;
 }
 
@@ -68,8 +70,8 @@ class HeadBuilder {
     const std::optional<LayerKind> kind = layer_kind(name);
     if (!kind || *kind == LayerKind::input)
       fail(ErrorKind::usage, "--head: unknown word '{}'; words are: {}", word, kWords);
-    const bool wants = *kind == LayerKind::conv || *kind == LayerKind::dense ||
-                       *kind == LayerKind::dropout;
+    const bool wants =
+        *kind == LayerKind::conv || *kind == LayerKind::dense || *kind == LayerKind::dropout;
     if (wants && !has_argument)
       fail(ErrorKind::usage, "--head: '{}' needs a value, as in '{}:{}'", word, name,
            *kind == LayerKind::dropout ? "0.2" : "256");
@@ -137,14 +139,18 @@ class HeadBuilder {
 
   void require_maps(std::string_view word) const {
     if (flat_)
-      fail(ErrorKind::usage, "--head: '{}' works on maps, but what comes before it is a flat "
-           "vector; move it before gap, gmp, stats or flatten", word);
+      fail(ErrorKind::usage,
+           "--head: '{}' works on maps, but what comes before it is a flat "
+           "vector; move it before gap, gmp, stats or flatten",
+           word);
   }
 
   void require_flat(const std::string& what) const {
     if (!flat_)
-      fail(ErrorKind::usage, "--head: {} needs a flat vector; put one of gap, gmp, stats or "
-           "flatten before it", what);
+      fail(ErrorKind::usage,
+           "--head: {} needs a flat vector; put one of gap, gmp, stats or "
+           "flatten before it",
+           what);
   }
 
   void push(Layer layer) {
@@ -161,8 +167,7 @@ class HeadBuilder {
 }  // namespace
 
 Network with_head(Network network, std::string_view language, int classes) {
-  if (classes < 2)
-    fail(ErrorKind::usage, "a classifier needs at least 2 classes, not {}", classes);
+  if (classes < 2) fail(ErrorKind::usage, "a classifier needs at least 2 classes, not {}", classes);
   HeadBuilder builder(network);
   for (const std::string& word : split_words(language)) builder.add(word);
   builder.add_predictions(classes);

@@ -47,8 +47,10 @@ Shape output_shape(const Layer& layer, const Shape& in) {
     case LayerKind::maxpool:
       require(false);
       if (in.height < 2 || in.width < 2)
-        fail(ErrorKind::usage, "layer {} would pool a map of {}x{} to nothing; use a larger "
-             "--input-size or an earlier cut (--until)", layer.name, in.height, in.width);
+        fail(ErrorKind::usage,
+             "layer {} would pool a map of {}x{} to nothing; use a larger "
+             "--input-size or an earlier cut (--until)",
+             layer.name, in.height, in.width);
       return {in.channels, in.height / 2, in.width / 2, false};
     case LayerKind::gap:
     case LayerKind::gmp:
@@ -160,8 +162,8 @@ std::vector<double> layer_flops(const Network& network) {
     const LayerKind kind = network.layers[spec.layer].kind;
     if (spec.shape.size() < 2 || kind == LayerKind::batchnorm) continue;
     const Shape& out = shapes[spec.layer];
-    flops[spec.layer] += 2.0 * static_cast<double>(spec.elements()) *
-                         static_cast<double>(out.height * out.width);
+    flops[spec.layer] +=
+        2.0 * static_cast<double>(spec.elements()) * static_cast<double>(out.height * out.width);
   }
   return flops;
 }
@@ -217,12 +219,15 @@ FreezePlan freeze_plan(const Network& network, std::string_view fine_tune) {
   size_t count = 0;
   const char* end = fine_tune.data() + fine_tune.size();
   const auto [at, error] = std::from_chars(fine_tune.data(), end, count);
-  if (!fine_tune.empty() && at == end && error == std::errc()) return {base - std::min(count, base)};
+  if (!fine_tune.empty() && at == end && error == std::errc())
+    return {base - std::min(count, base)};
   if (!fine_tune.empty() && at == end && error == std::errc::result_out_of_range) return {0};
   const std::optional<size_t> layer = find_layer(network, fine_tune);
   if (!layer || *layer >= base)
-    fail(ErrorKind::usage, "--fine-tune: '{}' is neither 0, a number of layers, 'all', nor a layer "
-         "of the backbone; its layers are: {}", fine_tune, layer_list(network));
+    fail(ErrorKind::usage,
+         "--fine-tune: '{}' is neither 0, a number of layers, 'all', nor a layer "
+         "of the backbone; its layers are: {}",
+         fine_tune, layer_list(network));
   return {*layer};
 }
 

@@ -70,8 +70,8 @@ Network backbone(std::string_view name, int height, int width, bool include_top)
   bool batchnorm = false;
   const Family& family = find_family(name, batchnorm);
   if (height < kMinimumInput || width < kMinimumInput)
-    fail(ErrorKind::usage, "input size {}x{} is too small for {}; the least is {}x{}", height, width,
-         name, kMinimumInput, kMinimumInput);
+    fail(ErrorKind::usage, "input size {}x{} is too small for {}; the least is {}x{}", height,
+         width, name, kMinimumInput, kMinimumInput);
   Network net{std::string(name), height, width, {}};
   net.layers.push_back({.kind = LayerKind::input, .name = "input"});
   for (size_t block = 0; block < family.channels.size(); ++block) {

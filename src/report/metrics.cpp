@@ -18,8 +18,7 @@ double ratio(int64_t part, int64_t whole) {
 }  // namespace
 
 MetricsBuilder::MetricsBuilder(size_t classes)
-    : classes_(classes), bins_(kBins),
-      confusion_(classes, std::vector<int64_t>(classes, 0)) {}
+    : classes_(classes), bins_(kBins), confusion_(classes, std::vector<int64_t>(classes, 0)) {}
 
 void MetricsBuilder::add(std::span<const float> logits, int label) {
   const double most = *std::max_element(logits.begin(), logits.end());
@@ -31,8 +30,8 @@ void MetricsBuilder::add(std::span<const float> logits, int label) {
   const bool correct = best == label;
   int64_t before = 0;  // classes ranked before the true one
   for (size_t c = 0; c < classes_; ++c)
-    before += logits[c] > logits[label] ||
-              (logits[c] == logits[label] && static_cast<int>(c) < label);
+    before +=
+        logits[c] > logits[label] || (logits[c] == logits[label] && static_cast<int>(c) < label);
   top1_ += correct ? 1 : 0;
   top5_ += before < kTop ? 1 : 0;
   ++confusion_[label][best];
@@ -89,8 +88,7 @@ nlohmann::json metrics_json(const Metrics& metrics, const std::vector<std::strin
 std::string metrics_text(const Metrics& metrics, const std::vector<std::string>& classes) {
   size_t width = 8;
   for (const std::string& name : classes) width = std::max(width, name.size());
-  std::string text =
-      fmt::format("{:<{}}  precision  recall      f1  support\n", "class", width);
+  std::string text = fmt::format("{:<{}}  precision  recall      f1  support\n", "class", width);
   for (size_t c = 0; c < classes.size(); ++c) {
     const ClassMetrics& row = metrics.per_class[c];
     text += fmt::format("{:<{}}  {:>9.3f}  {:>6.3f}  {:>6.3f}  {:>7}\n", classes[c], width,

@@ -26,10 +26,12 @@ void set_training_threads(int threads) {
 }
 
 std::string training_backend() {
-  std::string blas = "not OpenBLAS (install libopenblas0-pthread: the reference BLAS is about 50 "
-                     "times slower)";
+  std::string blas =
+      "not OpenBLAS (install libopenblas0-pthread: the reference BLAS is about 50 "
+      "times slower)";
   if (auto* config = openblas_function<const char*()>("openblas_get_config")) blas = config();
-  return fmt::format("LibTorch {}, {} threads, BLAS: {}", TORCH_VERSION, at::get_num_threads(), blas);
+  return fmt::format("LibTorch {}, {} threads, BLAS: {}", TORCH_VERSION, at::get_num_threads(),
+                     blas);
 }
 
 }  // namespace graft

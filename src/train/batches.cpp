@@ -6,19 +6,18 @@ namespace graft {
 
 Batches::Batches(const Source& source, const std::vector<Sample>& samples, const std::string& label,
                  const std::function<void(size_t, const std::string&)>& on_error)
-    : network_(source.network), preprocessing_(source.preprocessing), prefix_(source.prefix),
-      keeps_pictures_(source.prefix == nullptr || !source.keep_features), pool_(std::make_unique<ThreadPool>(source.threads)) {
+    : network_(source.network),
+      preprocessing_(source.preprocessing),
+      prefix_(source.prefix),
+      keeps_pictures_(source.prefix == nullptr || !source.keep_features),
+      pool_(std::make_unique<ThreadPool>(source.threads)) {
   std::vector<std::filesystem::path> paths;
   paths.reserve(samples.size());
   for (const Sample& sample : samples) paths.push_back(sample.path);
-  ExtractJob job{paths,
-                 network_.input_height,
-                 network_.input_width,
-                 preprocessing_,
-                 source.threads,
-                 prefix_ != nullptr ? prefix_->max_batch() : 64,
-                 label,
-                 source.verbosity};
+  ExtractJob job{
+      paths,          network_.input_height, network_.input_width,
+      preprocessing_, source.threads,        prefix_ != nullptr ? prefix_->max_batch() : 64,
+      label,          source.verbosity};
   const auto rows = static_cast<int64_t>(samples.size());
   if (keeps_pictures_) {
     const int64_t bytes = int64_t{3} * network_.input_height * network_.input_width;

@@ -24,10 +24,10 @@ namespace {
 std::unique_ptr<torch::optim::Optimizer> make_optimizer(const TrainConfig& c,
                                                         std::vector<torch::Tensor> parameters) {
   if (c.optimizer == "sgd")
-    return std::make_unique<torch::optim::SGD>(
-        std::move(parameters), torch::optim::SGDOptions(c.learning_rate)
-                                   .momentum(c.momentum)
-                                   .weight_decay(c.weight_decay));
+    return std::make_unique<torch::optim::SGD>(std::move(parameters),
+                                               torch::optim::SGDOptions(c.learning_rate)
+                                                   .momentum(c.momentum)
+                                                   .weight_decay(c.weight_decay));
   if (c.optimizer == "adamw")
     return std::make_unique<torch::optim::AdamW>(
         std::move(parameters),
@@ -40,7 +40,8 @@ std::unique_ptr<torch::optim::Optimizer> make_optimizer(const TrainConfig& c,
 torch::Device choose_device(const std::string& name) {
   if (name == "cpu" || (name == "auto" && !torch::cuda::is_available())) return torch::kCPU;
   if (!torch::cuda::is_available())
-    fail(ErrorKind::input, "--device cuda: this LibTorch or this machine has no CUDA; use --device "
+    fail(ErrorKind::input,
+         "--device cuda: this LibTorch or this machine has no CUDA; use --device "
          "cpu");
   return torch::kCUDA;
 }
@@ -159,8 +160,8 @@ class Trainer {
       if (end - at == 1 && order.size() > 1 && suffix_->has_batchnorm()) break;
       train_step({order.begin() + static_cast<long>(at), order.begin() + static_cast<long>(end)},
                  epoch, tally);
-      progress.update(end, fmt::format("loss {:.4f}  acc {:.4f}", tally.mean_loss(),
-                                       tally.accuracy()));
+      progress.update(end,
+                      fmt::format("loss {:.4f}  acc {:.4f}", tally.mean_loss(), tally.accuracy()));
       if (interrupting_signal() != 0) stop(epoch, tally);
     }
     const Tally val = validate(epoch);

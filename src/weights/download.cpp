@@ -141,8 +141,8 @@ void run_transfer(const Download& job, const PartFile& part, Verbosity verbosity
   check_interrupted();
   if (transfer.too_long) {
     part.truncate();
-    fail_download(job, fmt::format("the server sends more than the {} bytes that the file has",
-                                   job.bytes));
+    fail_download(
+        job, fmt::format("the server sends more than the {} bytes that the file has", job.bytes));
   }
   if (part.failed())
     fail(ErrorKind::io, "{}: writing failed: {}", printable(part.path()),
@@ -169,8 +169,10 @@ void download(const Download& job, Verbosity verbosity) {
   if (part.size() > job.bytes) part.truncate();
   if (part.size() < job.bytes) run_transfer(job, part, verbosity);
   if (part.size() != job.bytes)
-    fail_download(job, fmt::format("the transfer ended after {} of {} bytes (what came is kept, and "
-                                   "the next try goes on from there)", part.size(), job.bytes));
+    fail_download(job,
+                  fmt::format("the transfer ended after {} of {} bytes (what came is kept, and "
+                              "the next try goes on from there)",
+                              part.size(), job.bytes));
   const std::string md5 = md5_of_file(part_path);
   if (md5 != job.md5) {
     part.truncate();

@@ -119,9 +119,9 @@ class Reader {
 
   void append_names(const std::string& object, const std::string& attribute,
                     std::vector<std::string>& out) const {
-    const Handle attr(H5Aopen_by_name(file_.get(), object.c_str(), attribute.c_str(), H5P_DEFAULT,
-                                      H5P_DEFAULT),
-                      H5Aclose);
+    const Handle attr(
+        H5Aopen_by_name(file_.get(), object.c_str(), attribute.c_str(), H5P_DEFAULT, H5P_DEFAULT),
+        H5Aclose);
     if (!attr.valid()) refuse("attribute " + attribute + " cannot be read");
     const Handle space(H5Aget_space(attr.get()), H5Sclose);
     const Handle type(H5Aget_type(attr.get()), H5Tclose);
@@ -206,7 +206,8 @@ class Reader {
       if (role.empty() && leaf.size() >= end.size() &&
           leaf.compare(leaf.size() - end.size(), end.size(), end) == 0)
         role = name;
-    if (role.empty()) refuse(fmt::format("weight '{}' of layer {} is of no known kind", weight, layer));
+    if (role.empty())
+      refuse(fmt::format("weight '{}' of layer {} is of no known kind", weight, layer));
     const std::string name = owner(layer, weight) + "." + role;
     if (!tensors.emplace(name, to_canonical(owner(layer, weight), read_dataset(path))).second)
       refuse("layer " + layer + " has two weights of one kind");
@@ -244,8 +245,7 @@ class Reader {
           for (int64_t c = 0; c < map.channels; ++c) {
             const int64_t from = (y * map.width + x) * map.channels + c;
             const int64_t to = (c * map.height + y) * map.width + x;
-            for (int64_t o = 0; o < shape[1]; ++o)
-              out[o * shape[0] + to] = in[from * shape[1] + o];
+            for (int64_t o = 0; o < shape[1]; ++o) out[o * shape[0] + to] = in[from * shape[1] + o];
           }
       return {{shape[1], shape[0]}, std::move(out)};
     }

@@ -9,9 +9,9 @@
 #include "base/hash.h"
 #include "base/random.h"
 #include "graft/error.h"
-#include "weights/metadata.h"
 #include "weights/download.h"
 #include "weights/keras_h5.h"
+#include "weights/metadata.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
 
@@ -26,7 +26,8 @@ bool ends_in_top(const Network& network) {
 fs::path find_imagenet(const WeightsRequest& request, bool needs_top) {
   const PublishedFile* file = find_published(request.backbone, needs_top);
   if (file == nullptr)
-    fail(ErrorKind::input, "no ImageNet weights are published for {} in a form that Graft reads (Keras "
+    fail(ErrorKind::input,
+         "no ImageNet weights are published for {} in a form that Graft reads (Keras "
          "has vgg16 and vgg19); use --weights none, --weights FILE, or one of those backbones",
          request.backbone);
   std::error_code error;
@@ -77,11 +78,10 @@ Weights load_h5(const fs::path& path, const Network& network) {
   weights.preprocessing = keras_preprocessing();
   weights.provenance.md5 = md5_of_file(path);
   const PublishedFile* published = find_published_md5(weights.provenance.md5);
-  weights.provenance.source = published != nullptr
-                                  ? published->source
-                                  : "Keras weights file " + printable(path.filename());
-  weights.provenance.licence = published != nullptr ? published->licence
-                                                    : "not recorded: see where the file came from";
+  weights.provenance.source =
+      published != nullptr ? published->source : "Keras weights file " + printable(path.filename());
+  weights.provenance.licence =
+      published != nullptr ? published->licence : "not recorded: see where the file came from";
   return weights;
 }
 
@@ -142,8 +142,10 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
   if (request.weights == "imagenet") path = find_imagenet(request, ends_in_top(network));
   std::error_code error;
   if (!fs::exists(path, error))
-    fail(ErrorKind::input, "--weights: {}: no such file; give a Keras .h5 file, a Graft model, "
-         "'imagenet' or 'none'", printable(path));
+    fail(ErrorKind::input,
+         "--weights: {}: no such file; give a Keras .h5 file, a Graft model, "
+         "'imagenet' or 'none'",
+         printable(path));
   Weights weights;
   if (path.extension() == ".safetensors")
     weights = load_graft(path, network);

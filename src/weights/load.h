@@ -16,10 +16,10 @@ struct WeightsRequest {
   std::string backbone;
   int input_height = 224;
   int input_width = 224;
-  uint64_t seed = 0;                      ///< for "none"
-  std::filesystem::path cache;            ///< Graft's cache folder
+  uint64_t seed = 0;            ///< for "none"
+  std::filesystem::path cache;  ///< Graft's cache folder
   Verbosity verbosity = Verbosity::normal;
-  bool download = true;                   ///< may "imagenet" be downloaded?
+  bool download = true;  ///< may "imagenet" be downloaded?
 };
 
 /// Weights for `network`, a backbone with or without top, cut anywhere. Files: Keras .h5, and

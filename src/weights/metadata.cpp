@@ -105,11 +105,15 @@ ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
                              const std::string& file) {
   const auto version = metadata.find("graft_format");
   if (version == metadata.end())
-    fail(ErrorKind::input, "{}: a safetensors file, but not a model written by graft (no "
-         "graft_format in its metadata)", file);
+    fail(ErrorKind::input,
+         "{}: a safetensors file, but not a model written by graft (no "
+         "graft_format in its metadata)",
+         file);
   if (version->second != std::to_string(kFormatVersion))
-    fail(ErrorKind::input, "{}: model format {} is not known to this version of graft, which reads "
-         "format {}; update graft", file, version->second, kFormatVersion);
+    fail(ErrorKind::input,
+         "{}: model format {} is not known to this version of graft, which reads "
+         "format {}; update graft",
+         file, version->second, kFormatVersion);
   std::string field;
   const auto parse = [&](const char* key) {
     field = key;
@@ -124,8 +128,7 @@ ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
     const std::set<std::string> unique(out.classes.begin(), out.classes.end());
     if (unique.size() != out.classes.size() || unique.contains(""))
       throw Error(ErrorKind::input, "a label is empty or stands twice");
-    if (static_cast<int64_t>(out.classes.size()) !=
-        output_shapes(out.network).back().channels)
+    if (static_cast<int64_t>(out.classes.size()) != output_shapes(out.network).back().channels)
       throw Error(ErrorKind::input, "the number of labels is not the network's number of outputs");
     out.preprocessing = preprocessing_from_json(parse("preprocessing"));
     const json provenance = parse("provenance");

@@ -5,8 +5,7 @@
 namespace graft {
 namespace {
 
-constexpr const char* kKerasBase =
-    "https://storage.googleapis.com/tensorflow/keras-applications/";
+constexpr const char* kKerasBase = "https://storage.googleapis.com/tensorflow/keras-applications/";
 // The authors' release; Keras converted the files without changing their terms.
 constexpr const char* kVggLicence = "CC BY 4.0 (Visual Geometry Group, University of Oxford)";
 

@@ -39,8 +39,8 @@ void check_tensors(const Network& full, size_t needed_end, const TensorMap& foun
     } else if (at->second.shape() != spec.shape &&
                (needed || full.layers[spec.layer].kind != LayerKind::dense)) {
       // Dense layers behind the cut depend on the input size, which need not be the file's.
-      rows.push_back(fmt::format("  {:<28} {:<20} {}", spec.name, expected,
-                                 shape_text(at->second.shape())));
+      rows.push_back(
+          fmt::format("  {:<28} {:<20} {}", spec.name, expected, shape_text(at->second.shape())));
     }
   }
   for (const auto& [name, tensor] : found)
@@ -64,8 +64,8 @@ void check_finite(const TensorMap& tensors, const std::string& file) {
     float sum = 0;
     for (const float value : tensor.values()) sum += value * 0.0F;
     if (!(sum == 0.0F))
-      fail(ErrorKind::input, "{}: tensor {} holds NaN or infinite values; the file is damaged", file,
-           name);
+      fail(ErrorKind::input, "{}: tensor {} holds NaN or infinite values; the file is damaged",
+           file, name);
   }
 }
 

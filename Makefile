@@ -1,0 +1,62 @@
+# Graft: everything a person types. CMake does the work; see CMakePresets.json.
+.PHONY: help demo test build format lint sanitize bench install uninstall interop clean
+
+PREFIX ?= /usr/local
+BUILD := build
+SOURCES = $(shell find include src tests bench -name '*.h' -o -name '*.cpp')
+
+help:
+	@echo "make demo       set up, build, and run the whole story offline"
+	@echo "make test       set up, build, and run all tests"
+	@echo "make build      set up and build (the program is build/bin/graft)"
+	@echo "make install    install to PREFIX (default /usr/local); make uninstall removes it again"
+	@echo "make format | lint | sanitize | bench | interop | clean    see CONTRIBUTING.md"
+
+build: deps-build
+	cmake --preset release -DGRAFT_BUILD_TESTS=OFF
+	cmake --build $(BUILD)
+
+demo: build
+	$(BUILD)/bin/graft demo --output $(BUILD)/demo --force
+
+test: deps-test
+	cmake --preset release -DGRAFT_BUILD_TESTS=ON
+	cmake --build $(BUILD)
+	ctest --test-dir $(BUILD) --output-on-failure
+
+format: deps-lint
+	clang-format -i $(SOURCES)
+
+# LibTorch 1.13's headers are not C++20 for clang 14: training is compiled by g++ alone.
+lint: deps-lint
+	clang-format --dry-run --Werror $(SOURCES)
+	cmake --preset release -DGRAFT_BUILD_TESTS=ON
+	cmake --build $(BUILD) --target graft_cli
+	run-clang-tidy -quiet -p $(BUILD) '/src/(base|cli|dataset|demo|engine|features|image|model|network|report|weights)/(?!train_main)[a-z0-9_]+\.cpp$$'
+
+sanitize: deps-test
+	cmake --preset sanitize
+	cmake --build build-sanitize
+	ctest --test-dir build-sanitize --output-on-failure
+
+bench: deps-bench
+	cmake --preset release -DGRAFT_BUILD_BENCH=ON
+	cmake --build $(BUILD)
+	bench/run.sh $(BUILD)
+
+install: build
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+uninstall:
+	@test -f $(BUILD)/install_manifest.txt || { echo "nothing installed from $(BUILD)"; exit 1; }
+	xargs rm -vf < $(BUILD)/install_manifest.txt
+
+# Real Keras and the Python safetensors library, in an environment outside the source tree.
+interop: build
+	scripts/interop.sh $(BUILD)
+
+clean:
+	rm -rf build build-sanitize
+
+deps-%:
+	@scripts/install-deps.sh $*

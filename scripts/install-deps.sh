@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Installs the Debian 12 packages that Graft needs and that are missing; docs/dependencies.md says
+# what each is for. Usage: install-deps.sh build|test|lint …
+set -euo pipefail
+
+build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libdnnl-dev libhdf5-dev
+  libjpeg-dev libpng-dev libwebp-dev libexif-dev libcurl4-openssl-dev libssl-dev libxxhash-dev
+  libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev"
+test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch"
+lint="$test clang-format clang-tidy"
+bench="$test libbenchmark-dev"
+
+wanted=""
+for set in "$@"; do
+  case "$set" in
+    build | test | lint | bench) wanted="$wanted ${!set}" ;;
+    *) echo "install-deps.sh: unknown set '$set'; expected build, test, lint or bench" >&2; exit 2 ;;
+  esac
+done
+
+if ! command -v dpkg-query >/dev/null; then
+  echo "install-deps.sh: not a Debian system; install what corresponds to:" $wanted >&2
+  exit 1
+fi
+
+missing=""
+for package in $(printf '%s\n' $wanted | sort -u); do
+  state=$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null || true)
+  [ "$state" = installed ] || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -ne 0 ]; then
+  echo "Missing Debian packages. Install them, then run the same command again:" >&2
+  echo "  sudo apt-get install --no-install-recommends$missing" >&2
+  exit 1
+fi
+echo "Installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
