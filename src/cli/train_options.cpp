@@ -12,6 +12,17 @@
 namespace graft::cli {
 namespace {
 
+/// Within [least, most]; unlike CLI::Range it refuses "nan".
+CLI::Validator within(double least, double most) {
+  return {[=](std::string& text) {
+            double value = 0;
+            if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most)
+              return std::string();
+            return fmt::format("{} is not a number from {:g} to {:g}", text, least, most);
+          },
+          ""};
+}
+
 void add_options(CLI::App& app, TrainOptions& o) {
   app.add_option("DATA", o.data,
                  "A folder of class folders; one with train/ (val/, test/); or a CSV manifest")
@@ -22,7 +33,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
                   ->type_name("DIR");
   app.add_option("--val-split", o.val_split,
                  "Share of the training pictures set aside for validation, where there are none")
-      ->check(CLI::Range(0.01, 0.9))
+      ->check(within(0.01, 0.9))
       ->capture_default_str()
       ->excludes(val)
       ->type_name("F");
@@ -30,7 +41,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
                    ->type_name("DIR");
   app.add_option("--test-split", o.test_split,
                  "Share of the training pictures set aside as test pictures (default: none)")
-      ->check(CLI::Range(0.0, 0.9))
+      ->check(within(0.0, 0.9))
       ->excludes(test)
       ->type_name("F");
   add_backbone_options(app, o.network);
@@ -49,14 +60,14 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("NAME");
   app.add_option("--lr", o.lr,
                  "Learning rate (default: 1e-3; 1e-4 where pretrained layers train too)")
-      ->check(CLI::Range(1e-12, 1e3))
+      ->check(within(1e-12, 1e3))
       ->type_name("F");
   app.add_option("--weight-decay", o.weight_decay, "Decay of the weights (adamw: decoupled)")
-      ->check(CLI::Range(0.0, 10.0))
+      ->check(within(0.0, 10.0))
       ->capture_default_str()
       ->type_name("F");
   app.add_option("--momentum", o.momentum, "Momentum of sgd")
-      ->check(CLI::Range(0.0, 0.9999))
+      ->check(within(0.0, 0.9999))
       ->capture_default_str()
       ->type_name("F");
   app.add_option("--patience", o.patience,

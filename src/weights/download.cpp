@@ -134,9 +134,9 @@ void run_transfer(const Download& job, const PartFile& part, Verbosity verbosity
   curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &transfer);
   curl_easy_setopt(curl.get(), CURLOPT_NOPROGRESS, 0L);
   curl_easy_setopt(curl.get(), CURLOPT_XFERINFOFUNCTION, on_progress);
-  if (transfer.start > 0)
-    curl_easy_setopt(curl.get(), CURLOPT_RESUME_FROM_LARGE,
-                     static_cast<curl_off_t>(transfer.start));
+  // Not CURLOPT_RESUME_FROM, which makes an error of a server that sends the whole file instead.
+  const std::string range = fmt::format("{}-", transfer.start);
+  if (transfer.start > 0) curl_easy_setopt(curl.get(), CURLOPT_RANGE, range.c_str());
   const CURLcode code = curl_easy_perform(curl.get());
   check_interrupted();
   if (transfer.too_long) {

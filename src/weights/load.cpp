@@ -146,6 +146,11 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
          "--weights: {}: no such file; give a Keras .h5 file, a Graft model, "
          "'imagenet' or 'none'",
          printable(path));
+  if (!fs::is_regular_file(path, error))
+    fail(ErrorKind::input,
+         "--weights: {}: not a regular file; give a Keras .h5 file or a Graft "
+         "model file",
+         printable(path));
   Weights weights;
   if (path.extension() == ".safetensors")
     weights = load_graft(path, network);

@@ -1,0 +1,257 @@
+"""graft train on drawn pictures: what it writes, what it freezes, how it stops."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import graft_testing as t
+import numpy as np
+
+if not t.HAS_TRAINING:
+    print("SKIPPED: built without LibTorch")
+    sys.exit(77)
+
+FAST = ("--backbone", "vgg-mini", "--weights", "none", "--input-size", "32", "--batch-size", "16")
+
+
+class Train(t.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / "data"
+        t.draw_scenes(self.data, 10)
+        self.out = self.folder / "run"
+
+    def train(self, *arguments, data=None, out=None):
+        return self.succeed("train", data or self.data, *FAST, "-o", out or self.out, *arguments)
+
+    def test_run_folder(self):
+        done = self.train("--epochs", "3", "--fine-tune", "all", "--head", "gap")
+        self.assertEqual({p.name for p in self.out.iterdir()},
+                         {"model.safetensors", "history.csv", "metrics.json", "config.toml",
+                          "split.csv", "checkpoints"})
+        self.assertEqual({p.name for p in (self.out / "checkpoints").iterdir()},
+                         {"best.safetensors", "last.safetensors"})
+        self.assertIn("class ", done.stderr.splitlines()[0], "the class table comes first")
+        history = t.read_csv(self.out / "history.csv")
+        self.assertEqual([row["epoch"] for row in history], ["1", "2", "3"])
+        metrics = json.loads((self.out / "metrics.json").read_text())
+        best = history[metrics["best_epoch"] - 1]
+        self.assertEqual(float(best["val_accuracy"]), max(float(r["val_accuracy"]) for r in history))
+        split = t.read_csv(self.out / "split.csv")
+        self.assertEqual(len(split), 60)
+        self.assertEqual(sum(row["split"] == "val" for row in split), 12)
+        # The saved model by evaluation agrees with the best epoch's validation.
+        document = self.succeed_json("evaluate", self.out, self.out / "split.csv", "--split", "val",
+                                     "--json")
+        self.assertAlmostEqual(document["top1"], float(best["val_accuracy"]), places=5)
+        self.assertAlmostEqual(document["loss"], float(best["val_loss"]), delta=1e-4)
+        self.assertAlmostEqual(document["top1"], metrics["validation"]["top1"])
+
+    def test_same_seed_same_model(self):
+        models = []
+        for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+            self.train("--epochs", "2", "--seed", seed, "--head", "gap dropout:0.3", "--fine-tune", "3",
+                       out=self.folder / name)
+            models.append(t.read_safetensors(self.folder / name / "model.safetensors")[0])
+        for name in models[0]:
+            np.testing.assert_array_equal(models[0][name], models[1][name])
+        self.assertTrue(any((models[0][n] != models[2][n]).any() for n in models[0]))
+
+    def test_frozen_stays_and_unfrozen_moves(self):
+        specs = t.layer_specs("vgg11")
+        weights = t.random_weights(specs)
+        path = self.folder / "w.h5"
+        t.write_keras_h5(path, specs, weights)
+        for fine_tune, moves in (("0", set()), ("2", {"block3_conv2"}),
+                                 ("block2_conv1", {"block2_conv1", "block3_conv1", "block3_conv2"})):
+            self.succeed("train", self.data, "--backbone", "vgg11", "--weights", path, "--until",
+                         "block3_pool", "--input-size", "32", "--epochs", "1", "--fine-tune", fine_tune,
+                         "-o", self.out, "--force", "--optimizer", "sgd", "--lr", "1e-5")
+            tensors, _ = t.read_safetensors(self.out / "model.safetensors")
+            for layer in ("block1_conv1", "block2_conv1", "block3_conv1", "block3_conv2"):
+                same = np.array_equal(tensors[layer + ".weight"],
+                                      weights[layer][0].transpose(3, 2, 0, 1))
+                self.assertEqual(same, layer not in moves, (fine_tune, layer))
+
+    def test_frozen_batchnorm_keeps_its_statistics(self):
+        self.train("--epochs", "2", "--head", "gap", "--fine-tune", "block4_conv1")
+        tensors, _ = t.read_safetensors(self.out / "model.safetensors")
+        self.assertTrue((tensors["block2_conv1_bn.running_mean"] == 0).all())
+        self.assertTrue((tensors["block2_conv1_bn.running_var"] == 1).all())
+        self.assertTrue((tensors["block4_conv1_bn.running_mean"] != 0).any())
+
+    def test_learns(self):
+        t.draw_scenes(self.folder / "more" / "train", 25)
+        t.draw_scenes(self.folder / "more" / "test", 8, first_seed=700)
+        done = self.train("--recipe", "scratch", "--epochs", "8", data=self.folder / "more")
+        accuracy = float(done.stdout.split("test accuracy ")[1].split()[0])
+        self.assertGreater(accuracy, 0.45, "chance is 0.17")
+
+    def test_metadata(self):
+        self.train("--epochs", "1", "--head", "gap")
+        _, metadata = t.read_safetensors(self.out / "model.safetensors")
+        self.assertEqual(metadata["graft_format"], "1")
+        self.assertEqual(len(json.loads(metadata["classes"])), 6)
+        self.assertEqual(json.loads(metadata["preprocessing"])["channel_order"], "rgb")
+        self.assertIn("random", json.loads(metadata["provenance"])["source"])
+        self.assertEqual(json.loads(metadata["training"])["epoch"], 1)
+        self.assertEqual(json.loads(metadata["network"])["input_size"], [32, 32])
+
+    def test_config_repeats_the_run(self):
+        self.train("--epochs", "2", "--head", "gmp dense:12", "--lr", "0.005", "--seed", "9")
+        again = self.folder / "again"
+        self.succeed("train", self.data, "--config", self.out / "config.toml", "-o", again)
+        a, _ = t.read_safetensors(self.out / "model.safetensors")
+        b, _ = t.read_safetensors(again / "model.safetensors")
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name])
+        self.assertEqual((self.out / "config.toml").read_text(), (again / "config.toml").read_text())
+
+    def test_command_line_wins_over_config_over_recipe(self):
+        config = self.folder / "c.toml"
+        config.write_text('epochs = 7\nhead = "gap dropout:0.5" # a comment\nlr = 1e-2\n')
+        text = self.succeed("train", self.data, "--recipe", "notebook", "--config", config, "--lr",
+                            "0.5", "--dry-run", "--weights", "none", "--input-size", "64").stdout
+        self.assertIn("gap dropout:0.5", text)
+        self.assertIn("7 epochs", text)
+        self.assertIn("adam at 0.5", text)
+        self.assertIn("batch 64", text)
+        for bad, why in (("lern = 1\n", "unknown key 'lern'"), ("lr = \n", "not TOML"),
+                         ("lr = [1]\n", "must be a string"), ("epochs = 0\n", "--epochs"),
+                         ("config = 'x'\n", "unknown key")):
+            config.write_text(bad)
+            self.fail_with(2, why, "train", self.data, "--config", config, "--dry-run")
+        self.fail_with(2, "there is no 'best'", "train", self.data, "--recipe", "best", "--dry-run")
+
+    def test_dry_run_writes_nothing(self):
+        text = self.succeed("train", self.data, "--dry-run", "-o", self.out, *FAST).stdout
+        for part in ("buildings", "memory", "time", "prefix"):
+            self.assertIn(part, text)
+        self.assertFalse(self.out.exists())
+
+    def test_existing_run_is_kept(self):
+        self.train("--epochs", "1", "--head", "gap")
+        before = (self.out / "model.safetensors").read_bytes()
+        self.fail_with(2, "--force", "train", self.data, *FAST, "-o", self.out)
+        self.assertEqual((self.out / "model.safetensors").read_bytes(), before)
+
+    def test_default_output_name(self):
+        self.succeed("train", self.data, *FAST, "--epochs", "1", "--head", "gap", cwd=self.folder)
+        runs = list((self.folder / "runs").iterdir())
+        self.assertEqual(len(runs), 1)
+        self.assertTrue(runs[0].name.startswith("data-20"))
+
+    def test_json(self):
+        document = self.succeed_json("train", self.data, *FAST, "--epochs", "1", "--head", "gap", "-o",
+                                     self.out, "--json", "--test-split", "0.2")
+        self.assertEqual(document["run"], str(self.out))
+        self.assertEqual(document["test"]["images"], 12)
+        self.assertEqual(document["validation"]["images"], 6)
+
+    def test_quiet(self):
+        done = self.train("--epochs", "1", "--head", "gap", "--quiet")
+        self.assertEqual(done.stderr, "")
+
+    def test_val_and_test_folders(self):
+        t.draw_scenes(self.folder / "val", 2, first_seed=300)
+        t.draw_scenes(self.folder / "test", 3, first_seed=400)
+        document = self.succeed_json("train", self.data, *FAST, "--epochs", "1", "--head", "gap", "-o",
+                                     self.out, "--json", "--val", self.folder / "val", "--test",
+                                     self.folder / "test")
+        self.assertEqual(document["validation"]["images"], 12)
+        self.assertEqual(document["test"]["images"], 18)
+        self.fail_with(2, "--val", "train", self.data, "--val", "x", "--val-split", "0.2")
+        self.fail_with(2, "--test", "train", self.data, "--test", "x", "--test-split", "0.2")
+
+    def test_corrupt_pictures_are_skipped_and_listed(self):
+        (self.data / "sea" / "0.jpg").write_text("text, not a picture")
+        data = (self.data / "sea" / "1.jpg").read_bytes()
+        (self.data / "sea" / "1.jpg").write_bytes(data[:len(data) // 2])
+        done = self.train("--epochs", "1", "--head", "gap")
+        self.assertEqual(done.stderr.count("skipped: "), 2)
+        metrics = json.loads((self.out / "metrics.json").read_text())
+        self.assertEqual(len(metrics["skipped"]), 2)
+        split = t.read_csv(self.out / "split.csv")
+        self.assertEqual(sum(row["split"] == "excluded" for row in split), 2)
+
+    def test_early_stopping(self):
+        # A learning rate that changes nothing: the first epoch stays the best.
+        self.train("--epochs", "50", "--patience", "2", "--lr", "1e-12", "--optimizer", "sgd", "--head",
+                   "gap")
+        metrics = json.loads((self.out / "metrics.json").read_text())
+        self.assertTrue(metrics["stopped_early"])
+        self.assertEqual(metrics["epochs"], metrics["best_epoch"] + 2)
+
+    def test_diverging_is_an_error(self):
+        done = self.fail_with(1, "--lr", "train", self.data, "--backbone", "vgg11", "--weights", "none",
+                              "--input-size", "32", "--until", "block2_pool", "--lr", "1000",
+                              "--optimizer", "sgd", "--head", "flatten dense:64", "--fine-tune", "all",
+                              "-o", self.out)
+        self.assertIn("loss became", done.stderr)
+        self.assertFalse((self.out / "model.safetensors").exists())
+
+    def test_graft_model_as_weights(self):
+        self.train("--epochs", "1", "--head", "gap", "--fine-tune", "all")
+        second = self.folder / "second"
+        self.succeed("train", self.data, "--backbone", "vgg-mini", "--input-size", "32", "--weights",
+                     self.out / "model.safetensors", "--epochs", "1", "-o", second)
+        a, _ = t.read_safetensors(self.out / "model.safetensors")
+        b, _ = t.read_safetensors(second / "model.safetensors")
+        np.testing.assert_array_equal(a["block5_conv1.weight"], b["block5_conv1.weight"])
+        self.fail_with(1, "use --backbone vgg-mini", "train", self.data, "--weights",
+                       self.out / "model.safetensors", "-o", self.folder / "third")
+
+    def interrupt(self, number, code):
+        process = subprocess.Popen([t.GRAFT, "train", str(self.data), "--backbone", "vgg-mini",
+                                    "--weights", "none", "--fine-tune", "all", "--input-size", "96",
+                                    "--head", "gap", "--batch-size", "2", "--epochs", "10000",
+                                    "--patience", "0", "-o", str(self.out)],
+                                   stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        history = self.out / "history.csv"
+        deadline = time.monotonic() + 120
+        while not history.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        start = time.monotonic()
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, code, stderr)
+        self.assertLess(time.monotonic() - start, 10)
+        self.assertIn("interrupted in epoch", stderr)
+        self.assertIn("last.safetensors", stderr)
+        self.assertFalse(list(self.out.rglob("*.tmp")))
+        self.assertFalse((self.out / "model.safetensors").exists())
+        for name in ("best", "last"):
+            picture = next(self.data.rglob("*.jpg"))
+            self.succeed("predict", self.out / "checkpoints" / f"{name}.safetensors", picture)
+        self.fail_with(1, "interrupted", "predict", self.out, picture)
+
+    def test_interrupted_by_ctrl_c(self):
+        self.interrupt(signal.SIGINT, 130)
+
+    def test_interrupted_by_sigterm(self):
+        self.interrupt(signal.SIGTERM, 143)
+
+    def test_full_disk(self):
+        if os.geteuid() != 0:
+            self.skipTest("mounting a small tmpfs needs root")
+        small = self.folder / "small"
+        small.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", small],
+                          capture_output=True).returncode != 0:
+            self.skipTest("cannot mount a tmpfs here")
+        try:
+            done = self.fail_with(1, "No space left on device", "train", self.data, *FAST, "--head",
+                                  "gap", "--epochs", "2", "-o", small / "run")
+            self.assertIn("last.safetensors", done.stderr)
+            self.assertFalse(list(small.rglob("*.tmp")))
+            self.assertFalse((small / "run" / "model.safetensors").exists())
+        finally:
+            subprocess.run(["umount", small], check=True)
+
+
+if __name__ == "__main__":
+    t.main()

@@ -1,0 +1,183 @@
+#include "dataset/dataset.h"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "base/file.h"
+#include "dataset/csv.h"
+#include "support.h"
+
+namespace graft {
+namespace {
+
+using testing::TemporaryFolder;
+using testing::write;
+
+/// `count` files of distinct content (no real pictures: opening a dataset reads none).
+void fill(const fs::path& folder, int count, const std::string& salt = "") {
+  for (int i = 0; i < count; ++i)
+    write(folder / (std::to_string(i) + ".jpg"), folder.string() + salt + std::to_string(i));
+}
+
+TEST(Dataset, FolderOfClassFolders) {
+  const TemporaryFolder t;
+  fill(t.path() / "cat", 3);
+  fill(t.path() / "Dog", 2);
+  write(t.path() / "cat" / "sub" / "x.PNG", "deep");
+  write(t.path() / "cat" / "notes.txt", "no picture");
+  write(t.path() / ".ipynb_checkpoints" / "a.jpg", "hidden");
+  write(t.path() / "loose.jpg", "loose");
+  fs::create_directories(t.path() / "empty");
+  const Dataset d = open_dataset(t.path());
+  EXPECT_EQ(d.classes, (std::vector<std::string>{"Dog", "cat"}));
+  EXPECT_EQ(d.samples.size(), 6U);
+  EXPECT_EQ(d.notes.size(), 3U) << "empty class, loose picture, other file";
+  EXPECT_TRUE(std::is_sorted(d.samples.begin(), d.samples.end(),
+                             [](const auto& a, const auto& b) { return a.path < b.path; }));
+}
+
+TEST(Dataset, SplitFoldersInAllTheirForms) {
+  for (const auto& [train, val, test] : std::vector<std::array<const char*, 3>>{
+           {"train", "val", "test"},
+           {"seg_train/seg_train", "valid", "seg_test/seg_test"},
+           {"train", "validation", "test"}}) {
+    const TemporaryFolder t;
+    fill(t.path() / train / "a", 2);
+    fill(t.path() / train / "b", 2);
+    fill(t.path() / val / "a", 1);
+    fill(t.path() / test / "b", 3);
+    fill(t.path() / "seg_pred", 3);
+    const Dataset d = open_dataset(t.path());
+    EXPECT_EQ(d.classes, (std::vector<std::string>{"a", "b"}));
+    EXPECT_EQ(d.of(Split::train).size(), 4U) << train;
+    EXPECT_EQ(d.of(Split::validation).size(), 1U) << val;
+    EXPECT_EQ(d.of(Split::test).size(), 3U) << test;
+  }
+}
+
+TEST(Dataset, LinksAreFollowedAndCyclesNoticed) {
+  const TemporaryFolder t;
+  fill(t.path() / "elsewhere" / "a", 2);
+  fill(t.path() / "data" / "b", 2);
+  fs::create_directory_symlink(t.path() / "elsewhere" / "a", t.path() / "data" / "a");
+  fs::create_directory_symlink(t.path() / "data" / "b", t.path() / "data" / "b" / "loop");
+  fs::create_directory_symlink("/nonexistent", t.path() / "data" / "b" / "dangling");
+  const Dataset d = open_dataset(t.path() / "data");
+  EXPECT_EQ(d.classes.size(), 2U);
+  EXPECT_EQ(d.samples.size(), 4U);
+}
+
+TEST(Dataset, Manifest) {
+  const TemporaryFolder t;
+  write(t.path() / "m.csv",
+        "\xEF\xBB\xBFlabel,path,split\r\ncat,\"a,b.jpg\",train\r\ndog,/abs/c.jpg,test\ncat,d.jpg,\n"
+        "cat,e.jpg,excluded\n\n");
+  const Dataset d = open_dataset(t.path() / "m.csv");
+  EXPECT_EQ(d.classes, (std::vector<std::string>{"cat", "dog"}));
+  ASSERT_EQ(d.samples.size(), 3U);
+  EXPECT_EQ(d.of(Split::train).size(), 1U);
+  EXPECT_EQ(d.of(Split::unassigned).size(), 1U);
+  EXPECT_TRUE(std::any_of(d.samples.begin(), d.samples.end(),
+                          [&](const Sample& s) { return s.path == t.path() / "a,b.jpg"; }));
+  for (const auto& [text, why] : std::vector<std::pair<const char*, const char*>>{
+           {"", "empty"},
+           {"a,b\n1,2\n", "path and label"},
+           {"path,label\nx\n", ":2: 1 fields"},
+           {"path,label\nx,\n", ":2: the label is empty"},
+           {"path,label,split\nx,a,dev\n", "none of train, val, test"},
+           {"path,label\n\"x,a\n", "never ends"},
+           {"path,label\n", "lists no picture"}}) {
+    write(t.path() / "bad.csv", text);
+    EXPECT_ERROR(open_dataset(t.path() / "bad.csv"), ErrorKind::input, why);
+  }
+}
+
+TEST(Dataset, SaysWhatItExpected) {
+  const TemporaryFolder t;
+  EXPECT_ERROR(open_dataset(t.path() / "none"), ErrorKind::input, "no such file or folder");
+  EXPECT_ERROR(open_dataset(t.path()), ErrorKind::input, "expected a folder of class folders");
+  write(t.path() / "x.jpg", "x");
+  EXPECT_ERROR(open_dataset(t.path() / "x.jpg"), ErrorKind::input, "a single picture");
+}
+
+TEST(Split, IsSeededStratifiedAndDisjoint) {
+  const TemporaryFolder t;
+  fill(t.path() / "a", 100);
+  fill(t.path() / "b", 40);
+  fill(t.path() / "c", 2);
+  const auto chosen = [&](uint64_t seed) {
+    Dataset d = open_dataset(t.path());
+    split_off(d, 0.15, seed, Split::validation);
+    EXPECT_EQ(d.of(Split::train).size() + d.of(Split::validation).size(), d.samples.size());
+    std::map<int, int> counts;
+    std::set<fs::path> paths;
+    for (const size_t i : d.of(Split::validation)) {
+      ++counts[d.samples[i].label];
+      paths.insert(d.samples[i].path);
+    }
+    EXPECT_EQ(counts, (std::map<int, int>{{0, 15}, {1, 6}, {2, 1}}));
+    return paths;
+  };
+  EXPECT_EQ(chosen(1), chosen(1));
+  EXPECT_NE(chosen(1), chosen(2));
+}
+
+TEST(Split, KeepsIdenticalFilesOnOneSide) {
+  const TemporaryFolder t;
+  for (int i = 0; i < 30; ++i)
+    for (int copy = 0; copy < 3; ++copy)
+      write(t.path() / (copy == 2 ? "b" : "a") / fmt::format("{}-{}.jpg", i, copy),
+            "content " + std::to_string(i));
+  fill(t.path() / "b", 30);
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    Dataset d = open_dataset(t.path());
+    split_off(d, 0.3, seed, Split::validation);
+    std::map<std::string, std::set<Split>> sides;
+    for (const Sample& s : d.samples) sides[read_text_file(s.path)].insert(s.split);
+    for (const auto& [content, where] : sides) EXPECT_EQ(where.size(), 1U) << content;
+    EXPECT_FALSE(d.of(Split::validation).empty());
+  }
+}
+
+TEST(Split, RefusesAClassOfOne) {
+  const TemporaryFolder t;
+  fill(t.path() / "a", 5);
+  fill(t.path() / "b", 1);
+  Dataset d = open_dataset(t.path());
+  EXPECT_ERROR(split_off(d, 0.15, 0, Split::validation), ErrorKind::input,
+               "'b' has only one picture");
+  write(t.path() / "b" / "copy.jpg", read_text_file(t.path() / "b" / "0.jpg"));
+  d = open_dataset(t.path());
+  EXPECT_ERROR(split_off(d, 0.15, 0, Split::validation), ErrorKind::input, "only copies");
+}
+
+TEST(Split, WrittenFileIsAManifest) {
+  const TemporaryFolder t;
+  fill(t.path() / "a, \"quoted\"", 6);
+  fill(t.path() / "b", 6);
+  Dataset d = open_dataset(t.path());
+  split_off(d, 0.2, 3, Split::validation);
+  write_split(d, {0}, t.path() / "split.csv");
+  const Dataset again = open_dataset(t.path() / "split.csv");
+  EXPECT_EQ(again.classes, d.classes);
+  EXPECT_EQ(again.samples.size(), d.samples.size() - 1) << "the excluded row is left out";
+  for (const Sample& s : again.samples) {
+    const auto at = std::find_if(d.samples.begin(), d.samples.end(),
+                                 [&](const Sample& o) { return fs::absolute(o.path) == s.path; });
+    ASSERT_NE(at, d.samples.end());
+    EXPECT_EQ(at->split, s.split);
+    EXPECT_EQ(at->label, s.label);
+  }
+}
+
+TEST(Csv, FieldsSurvive) {
+  for (const std::string text : {"plain", "a,b", "say \"x\"", "line\nbreak", ""}) {
+    const auto rows = parse_csv(csv_field(text) + ",end\n", "f");
+    ASSERT_EQ(rows.size(), 1U);
+    EXPECT_EQ(rows[0].fields[0], text);
+  }
+}
+
+}  // namespace
+}  // namespace graft

@@ -1,0 +1,168 @@
+// The engine against the scalar reference in double precision.
+#include "engine/engine.h"
+
+#include <cmath>
+#include <thread>
+
+#include "base/random.h"
+#include "engine/reference.h"
+#include "graft/network.h"
+#include "support.h"
+#include "weights/load.h"
+
+namespace graft {
+namespace {
+
+/// Random weights with biases and BatchNorm statistics that are not trivial.
+TensorMap make_tensors(const Network& net, uint64_t seed) {
+  TensorMap tensors = random_tensors(net, 0, net.layers.size(), seed);
+  Random random(seed, 99);
+  for (const TensorSpec& spec : tensor_specs(net)) {
+    if (spec.shape.size() > 1) continue;
+    std::vector<float> values(static_cast<size_t>(spec.elements()));
+    const bool positive = spec.name.ends_with(".running_var");
+    for (float& v : values)
+      v = static_cast<float>(positive ? random.uniform(0.3, 2) : random.uniform(-0.5, 0.8));
+    tensors.insert_or_assign(spec.name, Tensor(spec.shape, std::move(values)));
+  }
+  return tensors;
+}
+
+std::vector<float> make_input(int64_t elements, uint64_t seed) {
+  Random random(seed, 7);
+  std::vector<float> values(static_cast<size_t>(elements));
+  for (float& v : values) v = static_cast<float>(random.normal());
+  return values;
+}
+
+/// Largest error over the largest value, of `count` images.
+double engine_error(const Network& net, size_t begin, int count, const EngineOptions& options) {
+  const TensorMap tensors = make_tensors(net, 5);
+  Engine engine(net, begin, net.layers.size(), tensors, options);
+  const std::vector<float> in = make_input(engine.input_elements() * count, 3);
+  std::vector<float> out(static_cast<size_t>(engine.output_elements() * count), NAN);
+  engine.run(in.data(), count, out.data());
+  double error = 0;
+  double most = 0;
+  for (int n = 0; n < count; ++n) {
+    const auto first = in.begin() + n * engine.input_elements();
+    const std::vector<double> want = reference_forward(net, begin, net.layers.size(), tensors,
+                                                       {first, first + engine.input_elements()});
+    for (size_t i = 0; i < want.size(); ++i) {
+      const double got = out[static_cast<size_t>(n * engine.output_elements()) + i];
+      error = std::max(error, std::isfinite(got) ? std::abs(got - want[i]) : INFINITY);
+      most = std::max(most, std::abs(want[i]));
+    }
+  }
+  EXPECT_GT(most, 0) << "an all-zero output tests nothing";
+  return error / most;
+}
+
+// A product sums at most 9·512 terms of float32, each rounded by at most 6e-8: errors grow with the
+// root of that and the depth, and stay below 1e-5 of the largest value.
+constexpr double kTolerance = 1e-5;
+
+TEST(Engine, MatchesReferenceAcrossShapesAndHeads) {
+  struct Case {
+    const char* backbone;
+    const char* until;
+    int height, width;
+    const char* head;
+    int images;
+  };
+  for (const Case& c :
+       {Case{"vgg11", "block2_pool", 32, 32, "gap", 1},
+        Case{"vgg13", "block1_pool", 37, 51, "flatten dense:9 dropout:0.3", 3},
+        Case{"vgg11_bn", "block2_pool", 33, 40, "gmp dense:5", 2},
+        Case{"vgg16", "block1_conv1", 32, 47, "stats batchnorm dense:6 batchnorm", 5},
+        Case{"vgg-mini", "block5_pool", 45, 32, "conv:7 batchnorm gap", 4},
+        Case{"vgg-mini", "block3_pool", 64, 64,
+             "batchnorm conv:11 maxpool dropout:0.5 batchnorm stats", 2}}) {
+    const Network net =
+        with_head(cut_after(backbone(c.backbone, c.height, c.width), c.until), c.head, 3);
+    EXPECT_LT(engine_error(net, 0, c.images, {2, 16}), kTolerance) << c.backbone << " " << c.head;
+    EXPECT_LT(engine_error(net, 0, c.images, {1, 2}), kTolerance) << "in steps of two";
+  }
+}
+
+TEST(Engine, StartsAnywhere) {
+  const Network net = with_head(cut_after(backbone("vgg-mini", 40, 40), "block3_pool"),
+                                "flatten dense:5 dropout:0.1", 4);
+  for (size_t begin = 1; begin < net.layers.size(); ++begin)
+    EXPECT_LT(engine_error(net, begin, 3, {2, 16}), kTolerance) << net.layers[begin].name;
+}
+
+TEST(Engine, EmptyRangeCopies) {
+  const Network net = cut_after(backbone("vgg11", 32, 32), "block1_conv1");
+  Engine engine(net, 0, 1, {});
+  const std::vector<float> in = make_input(engine.input_elements(), 1);
+  std::vector<float> out(in.size());
+  engine.run(in.data(), 1, out.data());
+  EXPECT_EQ(in, out);
+}
+
+TEST(Engine, DoesNotTouchItsInputAndIgnoresNeighbours) {
+  const Network net = cut_after(backbone("vgg-mini", 32, 32), "block4_pool");
+  const TensorMap tensors = make_tensors(net, 1);
+  Engine engine(net, 0, net.layers.size(), tensors);
+  const std::vector<float> in = make_input(engine.input_elements() * 4, 2);
+  std::vector<float> copy = in;
+  const auto out_size = static_cast<size_t>(engine.output_elements());
+  std::vector<float> four(out_size * 4);
+  engine.run(copy.data(), 4, four.data());
+  EXPECT_EQ(in, copy);
+  // The same images in another order give the same rows, bit for bit.
+  const auto row = static_cast<size_t>(engine.input_elements());
+  std::vector<float> turned(in.size());
+  for (size_t n = 0; n < 4; ++n)
+    std::copy_n(in.begin() + static_cast<long>(n * row), row,
+                turned.begin() + static_cast<long>((3 - n) * row));
+  std::vector<float> other(out_size * 4);
+  engine.run(turned.data(), 4, other.data());
+  for (size_t n = 0; n < 4; ++n)
+    for (size_t i = 0; i < out_size; ++i)
+      ASSERT_EQ(four[n * out_size + i], other[(3 - n) * out_size + i]);
+}
+
+TEST(Engine, ThreadCountDoesNotChangeResults) {
+  const Network net = cut_after(backbone("vgg-mini", 48, 48), "block5_pool");
+  const TensorMap tensors = make_tensors(net, 1);
+  std::vector<float> first;
+  for (const int threads : {1, 2, 3, 8}) {
+    Engine engine(net, 0, net.layers.size(), tensors, {threads, 16});
+    const std::vector<float> in = make_input(engine.input_elements() * 3, 2);
+    std::vector<float> out(static_cast<size_t>(engine.output_elements() * 3));
+    engine.run(in.data(), 3, out.data());
+    if (first.empty()) first = out;
+    EXPECT_EQ(first, out) << threads << " threads";
+  }
+}
+
+TEST(Engine, ServesSeveralCallers) {
+  const Network net = cut_after(backbone("vgg-mini", 32, 32), "block3_pool");
+  const TensorMap tensors = make_tensors(net, 1);
+  Engine engine(net, 0, net.layers.size(), tensors, {2, 16});
+  const std::vector<float> in = make_input(engine.input_elements(), 2);
+  std::vector<float> want(static_cast<size_t>(engine.output_elements()));
+  engine.run(in.data(), 1, want.data());
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 4; ++c)
+    callers.emplace_back([&] {
+      for (int k = 0; k < 5; ++k) {
+        std::vector<float> got(want.size());
+        engine.run(in.data(), 1, got.data());
+        EXPECT_EQ(got, want);
+      }
+    });
+  for (auto& caller : callers) caller.join();
+}
+
+TEST(Engine, NamesTheTensorThatIsMissing) {
+  const Network net = cut_after(backbone("vgg11", 32, 32), "block1_pool");
+  TensorMap tensors = make_tensors(net, 1);
+  tensors.erase("block1_conv1.bias");
+  EXPECT_ERROR(Engine(net, 0, net.layers.size(), tensors), ErrorKind::input, "block1_conv1.bias");
+}
+
+}  // namespace
+}  // namespace graft

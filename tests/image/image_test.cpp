@@ -1,0 +1,103 @@
+// Pictures without files; parity/test_images.py compares decoding and resampling with Pillow.
+#include "graft/image.h"
+
+#include "base/random.h"
+#include "image/codecs.h"
+#include "image/encode.h"
+#include "support.h"
+
+namespace graft {
+namespace {
+
+Image make_image(int width, int height) {
+  Image image{width, height, {}};
+  for (int i = 0; i < width * height * 3; ++i)
+    image.pixels.push_back(static_cast<uint8_t>((i * 37) % 251));
+  return image;
+}
+
+std::span<const std::byte> bytes_of(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
+
+TEST(Sniff, SaysWhatAFileIsInstead) {
+  EXPECT_EQ(sniff_format(encode_jpeg(make_image(8, 8), 90), "x"), ImageFormat::jpeg);
+  for (const auto& [text, what] : std::vector<std::pair<std::string_view, const char*>>{
+           {"", "empty"}, {"GIF89a...", "GIF"}, {"<!DOCTYPE html>", "HTML"}, {"hello", "none"}})
+    EXPECT_ERROR(sniff_format(bytes_of(text), "a.jpg"), ErrorKind::input, what);
+}
+
+TEST(Decode, RefusesTooManyPixelsBeforeReadingThem) {
+  const std::vector<std::byte> jpeg = encode_jpeg(make_image(40, 30), 90);
+  DecodeLimits limits;
+  limits.max_pixels = 40 * 30;
+  EXPECT_EQ(decode_image(jpeg, "a.jpg", limits).width, 40);
+  limits.max_pixels = 40 * 30 - 1;
+  EXPECT_ERROR(decode_image(jpeg, "a.jpg", limits), ErrorKind::input, "a.jpg: 40x30");
+}
+
+TEST(Decode, TruncatedAtAnyByteIsAnErrorNotACrash) {
+  const std::vector<std::byte> jpeg = encode_jpeg(make_image(64, 48), 90);
+  for (size_t size = 0; size + 2 < jpeg.size(); size += 13)
+    EXPECT_ERROR(decode_image(std::span(jpeg).first(size), "cut.jpg"), ErrorKind::input, "cut.jpg");
+}
+
+TEST(Decode, FlippedBytesNeverCrash) {
+  const std::vector<std::byte> jpeg = encode_jpeg(make_image(32, 32), 80);
+  Random random(1);
+  for (int k = 0; k < 500; ++k) {
+    std::vector<std::byte> bad = jpeg;
+    for (int i = 0; i < 4; ++i)
+      bad[random.below(bad.size())] = static_cast<std::byte>(random.next());
+    try {
+      decode_image(bad, "bad.jpg", {10'000});
+    } catch (const Error&) {
+      // an error is as good as a picture
+    }
+  }
+}
+
+TEST(Orientation, AllEight) {
+  // 2×3 pixels, numbered row by row; what stands upright for each EXIF value.
+  const std::vector<std::pair<int, std::vector<int>>> expected = {
+      {1, {0, 1, 2, 3, 4, 5}}, {2, {1, 0, 3, 2, 5, 4}}, {3, {5, 4, 3, 2, 1, 0}},
+      {4, {4, 5, 2, 3, 0, 1}}, {5, {0, 2, 4, 1, 3, 5}}, {6, {4, 2, 0, 5, 3, 1}},
+      {7, {5, 3, 1, 4, 2, 0}}, {8, {1, 3, 5, 0, 2, 4}}};
+  for (const auto& [orientation, order] : expected) {
+    Image image{2, 3, {}};
+    for (uint8_t i = 0; i < 6; ++i) image.pixels.insert(image.pixels.end(), 3, i);
+    const Image out = apply_orientation(image, orientation);
+    EXPECT_EQ(out.width, orientation >= 5 ? 3 : 2);
+    for (size_t i = 0; i < 6; ++i) EXPECT_EQ(out.pixels[i * 3], order[i]) << orientation;
+  }
+}
+
+TEST(Preprocess, KerasCaffe) {
+  const Image image{1, 1, {10, 20, 30}};
+  std::vector<float> out(3);
+  to_input(image, keras_preprocessing(), out.data());
+  EXPECT_FLOAT_EQ(out[0], 30 - 103.939F);
+  EXPECT_FLOAT_EQ(out[1], 20 - 116.779F);
+  EXPECT_FLOAT_EQ(out[2], 10 - 123.68F);
+}
+
+TEST(Preprocess, Torchvision) {
+  const Image image{1, 1, {255, 0, 128}};
+  std::vector<float> out(3);
+  to_input(image, torchvision_preprocessing(), out.data());
+  EXPECT_NEAR(out[0], (1.0 - 0.485) / 0.229, 1e-6);
+  EXPECT_NEAR(out[1], -0.456 / 0.224, 1e-6);
+  EXPECT_NEAR(out[2], (128 / 255.0 - 0.406) / 0.225, 1e-6);
+  // 300×200: the shorter side to 256, then the middle 224×224.
+  EXPECT_EQ(fit_image(make_image(300, 200), 224, 224, torchvision_preprocessing()).width, 224);
+}
+
+TEST(Resize, OfOnePixelAndToOnePixel) {
+  EXPECT_EQ(resize(make_image(1, 1), 5, 7, Resampling::bilinear).pixels.size(), 105U);
+  EXPECT_EQ(resize(make_image(9, 5), 1, 1, Resampling::bilinear).pixels.size(), 3U);
+  EXPECT_EQ(resize(make_image(9, 5), 1, 1, Resampling::nearest).pixels.size(), 3U);
+  EXPECT_ERROR(resize(make_image(2, 2), 0, 5, Resampling::nearest), ErrorKind::usage, "0x5");
+}
+
+}  // namespace
+}  // namespace graft

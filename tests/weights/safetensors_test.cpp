@@ -1,0 +1,99 @@
+#include "weights/safetensors.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "base/file.h"
+#include "support.h"
+
+namespace graft {
+namespace {
+
+using testing::TemporaryFolder;
+
+std::string file_with(const std::string& header, size_t data_bytes) {
+  uint64_t size = header.size();
+  std::string text(8, '\0');
+  std::memcpy(text.data(), &size, 8);
+  return text + header + std::string(data_bytes, '\0');
+}
+
+TEST(Safetensors, RoundTrip) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "x.safetensors";
+  write_safetensors(path,
+                    {{"b", Tensor({2, 3}, {1, 2, 3, 4, 5, 6})},
+                     {"a", Tensor({}, {7})},
+                     {"none", Tensor({0, 4}, std::vector<float>{})}},
+                    {{"key", "välue \"quoted\""}});
+  const SafetensorsFile file = read_safetensors(path);
+  EXPECT_EQ(file.metadata.at("key"), "välue \"quoted\"");
+  EXPECT_EQ(file.tensors.at("b").shape(), (std::vector<int64_t>{2, 3}));
+  EXPECT_EQ(file.tensors.at("b").data()[5], 6);
+  EXPECT_EQ(file.tensors.at("a").data()[0], 7);
+  EXPECT_TRUE(file.tensors.at("none").values().empty());
+}
+
+TEST(Safetensors, EveryRuleIsChecked) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "bad.safetensors";
+  const std::string good = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
+  const std::vector<std::pair<std::string, const char*>> cases = {
+      {"", "too short"},
+      {"<html>not a model</html>", "header length"},
+      {file_with(good, 4), "ends inside tensor a"},
+      {file_with(good, 12), "surplus bytes"},
+      {file_with(good, 8).substr(0, 30), "inside its header"},
+      {file_with("[]", 0), "does not begin"},
+      {file_with("{]", 0), "not a JSON object"},
+      {file_with(R"({"a":1})", 0), "lacks dtype"},
+      {file_with(R"({"a":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}})", 4), "not float32"},
+      {file_with(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", 8), "shape"},
+      {file_with(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", 8), "does not fit"},
+      {file_with(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", 8), "does not fit"},
+      {file_with(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}})", 12), "gap"},
+      {file_with(R"({"a":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,8]}})",
+                 8),
+       "too large"},
+      {file_with(R"({"__metadata__":{"k":1}})", 0), "not a string"},
+      {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                 R"("a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                 4),
+       "stands twice"},
+      {file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},)"
+                 R"("b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
+                 4),
+       "gap or overlaps"},
+  };
+  for (const auto& [bytes, text] : cases) {
+    testing::write(path, bytes);
+    EXPECT_ERROR(read_safetensors(path), ErrorKind::input, text);
+  }
+  testing::write(path, file_with(good, 8));
+  EXPECT_EQ(read_safetensors(path).tensors.size(), 1U);
+}
+
+TEST(Tensors, NotANumberIsFound) {
+  const TensorMap good = {{"a", Tensor({2}, {1, 3e38F})}};
+  check_finite(good, "f");
+  for (const float bad : {NAN, INFINITY, -INFINITY}) {
+    const TensorMap tensors = {{"a", Tensor({2}, {1, bad})}};
+    EXPECT_ERROR(check_finite(tensors, "f"), ErrorKind::input, "tensor a");
+  }
+}
+
+TEST(Tensors, DifferencesAreATable) {
+  const Network net = cut_after(backbone("vgg11", 32, 32), "block2_pool");
+  TensorMap found;
+  for (const TensorSpec& spec : tensor_specs(net))
+    found.emplace(spec.name, Tensor(spec.shape, std::vector<float>(spec.elements())));
+  check_tensors(net, net.layers.size(), found, "file", "");
+  found.insert_or_assign("block1_conv1.weight", Tensor({1}, {0}));
+  found.erase("block1_conv1.bias");
+  found.emplace("surplus", Tensor({1}, {0}));
+  for (const char* text : {"3 differences", "missing", "not in the network", "(64, 3, 3, 3)"})
+    EXPECT_ERROR(check_tensors(net, net.layers.size(), found, "file", ""), ErrorKind::input, text);
+}
+
+}  // namespace
+}  // namespace graft
