@@ -8,7 +8,7 @@ build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libdnn
   libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev"
 test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch"
 lint="$test clang-format clang-tidy"
-bench="$test libbenchmark-dev"
+bench="$test"
 
 wanted=""
 for set in "$@"; do

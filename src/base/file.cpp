@@ -120,6 +120,7 @@ void AtomicFile::fail_write() const {
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
+  if (bytes.empty()) return;  // fwrite may not be given a null pointer
   if (std::fwrite(bytes.data(), 1, bytes.size(), file_) != bytes.size()) fail_write();
 }
 

@@ -31,7 +31,7 @@ fs::path find_imagenet(const WeightsRequest& request, bool needs_top) {
          "has vgg16 and vgg19); use --weights none, --weights FILE, or one of those backbones",
          request.backbone);
   std::error_code error;
-  const fs::path path = cached_path(*file, request.cache);
+  fs::path path = cached_path(*file, request.cache);
   if (fs::exists(path, error)) return path;
   // The full file has everything that the smaller one has.
   const PublishedFile* full = find_published(request.backbone, true);

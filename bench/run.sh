@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# All benchmarks beside their peers. Usage: run.sh BUILD_FOLDER
+set -euo pipefail
+cd "$(dirname "$0")/.."
+/usr/bin/python3 -B bench/trunk.py "$1"

@@ -1,0 +1,268 @@
+#include "engine/kernels.h"
+
+// Highway compiles this file once for each instruction set.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "engine/kernels.cpp"
+#include <hwy/foreach_target.h>  // must come before highway.h
+
+#include <hwy/highway.h>
+
+#include <hwy/cache_control.h>
+
+#include <algorithm>
+
+#include "engine/winograd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::engine::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// At most 8 lanes: the layout's block. Fewer lanes loop over parts of the block, so the code is
+// right from one lane up.
+using D = hn::CappedTag<float, kBlock>;
+using V = hn::Vec<D>;
+
+// Accumulators have names because g++ 12 keeps arrays of them in memory (65 instead of 92 GFLOP/s).
+template <int kLines>
+HWY_INLINE void MultiplyPart(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
+                             float* HWY_RESTRICT c, size_t k8, bool accumulate, const float* next) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  V c00, c01, c10, c11, c20, c21, c30, c31, c40, c41, c50, c51;
+  if (accumulate) {
+    c00 = hn::Load(d, c), c01 = hn::Load(d, c + lanes);
+    c10 = hn::Load(d, c + 16), c11 = hn::Load(d, c + 16 + lanes);
+    c20 = hn::Load(d, c + 32), c21 = hn::Load(d, c + 32 + lanes);
+    c30 = hn::Load(d, c + 48), c31 = hn::Load(d, c + 48 + lanes);
+    c40 = hn::Load(d, c + 64), c41 = hn::Load(d, c + 64 + lanes);
+    c50 = hn::Load(d, c + 80), c51 = hn::Load(d, c + 80 + lanes);
+  } else {
+    c00 = c01 = c10 = c11 = c20 = c21 = c30 = c31 = c40 = c41 = c50 = c51 = hn::Zero(d);
+  }
+  for (; k8 > 0; --k8, a += kTiles * kBlock, b += kBlock * kOutputs) {
+#define GRAFT_STEP(k)                                        \
+  do {                                                       \
+    if ((k) % (8 / (kLines > 0 ? kLines : 8)) == 0 && kLines > 0) { \
+      hwy::Prefetch(next);                                   \
+      next += 16;                                            \
+    }                                                        \
+    const V b0 = hn::Load(d, b + (k) * kOutputs);            \
+    const V b1 = hn::Load(d, b + (k) * kOutputs + lanes);    \
+    V x = hn::Set(d, a[(k)]);                                \
+    c00 = hn::MulAdd(x, b0, c00), c01 = hn::MulAdd(x, b1, c01); \
+    x = hn::Set(d, a[8 + (k)]);                              \
+    c10 = hn::MulAdd(x, b0, c10), c11 = hn::MulAdd(x, b1, c11); \
+    x = hn::Set(d, a[16 + (k)]);                             \
+    c20 = hn::MulAdd(x, b0, c20), c21 = hn::MulAdd(x, b1, c21); \
+    x = hn::Set(d, a[24 + (k)]);                             \
+    c30 = hn::MulAdd(x, b0, c30), c31 = hn::MulAdd(x, b1, c31); \
+    x = hn::Set(d, a[32 + (k)]);                             \
+    c40 = hn::MulAdd(x, b0, c40), c41 = hn::MulAdd(x, b1, c41); \
+    x = hn::Set(d, a[40 + (k)]);                             \
+    c50 = hn::MulAdd(x, b0, c50), c51 = hn::MulAdd(x, b1, c51); \
+  } while (false)
+    GRAFT_STEP(0);
+    GRAFT_STEP(1);
+    GRAFT_STEP(2);
+    GRAFT_STEP(3);
+    GRAFT_STEP(4);
+    GRAFT_STEP(5);
+    GRAFT_STEP(6);
+    GRAFT_STEP(7);
+#undef GRAFT_STEP
+  }
+  hn::Store(c00, d, c), hn::Store(c01, d, c + lanes);
+  hn::Store(c10, d, c + 16), hn::Store(c11, d, c + 16 + lanes);
+  hn::Store(c20, d, c + 32), hn::Store(c21, d, c + 32 + lanes);
+  hn::Store(c30, d, c + 48), hn::Store(c31, d, c + 48 + lanes);
+  hn::Store(c40, d, c + 64), hn::Store(c41, d, c + 64 + lanes);
+  hn::Store(c50, d, c + 80), hn::Store(c51, d, c + 80 + lanes);
+}
+
+void Multiply(const float* a, const float* b, float* c, size_t k8, bool accumulate,
+              const float* next, int lines) {
+  const size_t step = 2 * hn::Lanes(D());
+  for (size_t o = 0; o < kOutputs; o += step) {
+    switch (lines) {
+      case 0:
+        MultiplyPart<0>(a, b + o, c + o, k8, accumulate, next);
+        break;
+      case 1:
+        MultiplyPart<1>(a, b + o, c + o, k8, accumulate, next);
+        break;
+      case 2:
+        MultiplyPart<2>(a, b + o, c + o, k8, accumulate, next);
+        break;
+      case 4:
+        MultiplyPart<4>(a, b + o, c + o, k8, accumulate, next);
+        break;
+      default:
+        MultiplyPart<8>(a, b + o, c + o, k8, accumulate, next);
+    }
+  }
+}
+
+template <int M>
+void InputTile(const float* d, ptrdiff_t row, float* v, size_t frequency) {
+  constexpr int N = M + 2;
+  const D tag;
+  V t[N][N];
+  for (int i = 0; i < N; ++i) {
+    V x[N];
+    for (int j = 0; j < N; ++j) x[j] = hn::Load(tag, d + i * row + j * kBlock);
+    Winograd<M>::InputRow(x, t[i]);
+  }
+  for (int j = 0; j < N; ++j) {
+    V x[N], o[N];
+    for (int i = 0; i < N; ++i) x[i] = t[i][j];
+    Winograd<M>::InputRow(x, o);
+    for (int i = 0; i < N; ++i) hn::Store(o[i], tag, v + (i * N + j) * frequency);
+  }
+}
+
+void TransformInput(int m, const float* d, ptrdiff_t row, float* v, size_t frequency) {
+  for (size_t part = 0; part < kBlock; part += hn::Lanes(D())) {
+    if (m == 4)
+      InputTile<4>(d + part, row, v + part, frequency);
+    else
+      InputTile<6>(d + part, row, v + part, frequency);
+  }
+}
+
+template <int M>
+void OutputTilePart(const float* p, size_t frequency, const float* bias, bool relu, bool pool,
+                    const OutputTile& tile, size_t part) {
+  constexpr int N = M + 2;
+  const D tag;
+  V t[M][N];
+  for (int j = 0; j < N; ++j) {
+    V x[N], o[M];
+    for (int i = 0; i < N; ++i) x[i] = hn::Load(tag, p + (i * N + j) * frequency);
+    Winograd<M>::OutputRow(x, o);
+    for (int i = 0; i < M; ++i) t[i][j] = o[i];
+  }
+  const V shift = hn::Load(tag, bias + part);
+  const V floor = relu ? hn::Zero(tag) : hn::Set(tag, -3.4e38F);
+  float* target = tile.target + part;
+  const int rows = std::min(M, tile.valid_rows);
+  const int columns = std::min(M, tile.valid_columns);
+  if (!pool) {
+    for (int i = 0; i < rows; ++i, target += tile.row) {
+      V o[M];
+      Winograd<M>::OutputRow(t[i], o);
+      if (columns == M) {
+        for (int j = 0; j < M; ++j)
+          hn::Store(hn::Max(hn::Add(o[j], shift), floor), tag, target + j * kBlock);
+      } else {
+        for (int j = 0; j < columns; ++j)
+          hn::Store(hn::Max(hn::Add(o[j], shift), floor), tag, target + j * kBlock);
+      }
+    }
+    return;
+  }
+  // Maximum first: adding the bias and ReLU are monotonous.
+  for (int i = 0; i + 1 < rows; i += 2, target += tile.row) {
+    V o[M], q[M], r[M / 2];
+    Winograd<M>::OutputRow(t[i], o);
+    Winograd<M>::OutputRow(t[i + 1], q);
+    for (int j = 0; j < M / 2; ++j)
+      r[j] = hn::Max(hn::Max(o[2 * j], o[2 * j + 1]), hn::Max(q[2 * j], q[2 * j + 1]));
+    for (int j = 0; 2 * j + 1 < columns; ++j)
+      hn::Store(hn::Max(hn::Add(r[j], shift), floor), tag, target + j * kBlock);
+  }
+}
+
+void TransformOutput(int m, const float* p, size_t frequency, const float* bias, bool relu,
+                     bool pool, const OutputTile& tile) {
+  for (size_t part = 0; part < kBlock; part += hn::Lanes(D())) {
+    if (m == 4)
+      OutputTilePart<4>(p + part, frequency, bias, relu, pool, tile, part);
+    else
+      OutputTilePart<6>(p + part, frequency, bias, relu, pool, tile, part);
+  }
+}
+
+void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
+                 const float* weights, const float* bias, bool relu, int pixels, float* out0,
+                 float* out1) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  const V floor = relu ? hn::Zero(d) : hn::Set(d, -3.4e38F);
+  for (size_t o = 0; o < kBlock; o += lanes) {
+    const V bias0 = hn::Load(d, bias + o);
+    const V bias1 = hn::Load(d, bias + kBlock + o);
+    for (int x = 0; x < pixels; x += kTiles) {
+      V c00 = bias0, c10 = bias0, c20 = bias0, c30 = bias0, c40 = bias0, c50 = bias0;
+      V c01 = bias1, c11 = bias1, c21 = bias1, c31 = bias1, c41 = bias1, c51 = bias1;
+      const float* w = weights + o;
+      for (int c = 0; c < channels; ++c)
+        for (int r = 0; r < 3; ++r) {
+          const float* s = in + c * plane + r * row + x;
+          for (int k = 0; k < 3; ++k, w += kOutputs, ++s) {
+            const V w0 = hn::Load(d, w);
+            const V w1 = hn::Load(d, w + kBlock);
+            V a = hn::Set(d, s[0]);
+            c00 = hn::MulAdd(a, w0, c00), c01 = hn::MulAdd(a, w1, c01);
+            a = hn::Set(d, s[1]);
+            c10 = hn::MulAdd(a, w0, c10), c11 = hn::MulAdd(a, w1, c11);
+            a = hn::Set(d, s[2]);
+            c20 = hn::MulAdd(a, w0, c20), c21 = hn::MulAdd(a, w1, c21);
+            a = hn::Set(d, s[3]);
+            c30 = hn::MulAdd(a, w0, c30), c31 = hn::MulAdd(a, w1, c31);
+            a = hn::Set(d, s[4]);
+            c40 = hn::MulAdd(a, w0, c40), c41 = hn::MulAdd(a, w1, c41);
+            a = hn::Set(d, s[5]);
+            c50 = hn::MulAdd(a, w0, c50), c51 = hn::MulAdd(a, w1, c51);
+          }
+        }
+      float* p = out0 + static_cast<ptrdiff_t>(x) * kBlock + o;
+      float* q = out1 + static_cast<ptrdiff_t>(x) * kBlock + o;
+      hn::Store(hn::Max(c00, floor), d, p), hn::Store(hn::Max(c01, floor), d, q);
+      hn::Store(hn::Max(c10, floor), d, p + 8), hn::Store(hn::Max(c11, floor), d, q + 8);
+      hn::Store(hn::Max(c20, floor), d, p + 16), hn::Store(hn::Max(c21, floor), d, q + 16);
+      hn::Store(hn::Max(c30, floor), d, p + 24), hn::Store(hn::Max(c31, floor), d, q + 24);
+      hn::Store(hn::Max(c40, floor), d, p + 32), hn::Store(hn::Max(c41, floor), d, q + 32);
+      hn::Store(hn::Max(c50, floor), d, p + 40), hn::Store(hn::Max(c51, floor), d, q + 40);
+    }
+  }
+}
+
+const Kernels* Table() {
+  static const Kernels kTable = {hwy::TargetName(HWY_TARGET), Multiply, TransformInput,
+                                 TransformOutput, ConvolveRow};
+  return &kTable;
+}
+
+}  // namespace graft::engine::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft::engine {
+
+HWY_EXPORT(Table);
+
+const Kernels& kernels() {
+  static const Kernels& kBest = *HWY_DYNAMIC_DISPATCH(Table)();
+  return kBest;
+}
+
+KernelTargets kernel_targets() {
+  KernelTargets targets;
+  const int64_t usable = hwy::SupportedTargets();
+  for (int64_t bits = HWY_TARGETS; bits != 0; bits &= bits - 1) {
+    const int64_t target = bits & -bits;
+    if ((usable & target) == 0) {
+      targets.skipped.emplace_back(hwy::TargetName(target));
+      continue;
+    }
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    targets.usable.push_back(HWY_DYNAMIC_DISPATCH(Table)());
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  return targets;
+}
+
+}  // namespace graft::engine
+#endif

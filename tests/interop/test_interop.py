@@ -1,0 +1,96 @@
+"""Real Keras writes weights that Graft reads; real libraries read what Graft writes."""
+import graft_testing as t
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+from PIL import Image
+
+
+class Keras(t.TestCase):
+    def setUp(self):
+        super().setUp()
+        t_pictures = self.folder / "p"
+        random = np.random.default_rng(0)
+        t_pictures.mkdir()
+        for i in range(2):
+            small = Image.fromarray(random.integers(0, 256, (20, 20, 3), dtype=np.uint8))
+            small.resize((224, 224), Image.BICUBIC).save(t_pictures / f"{i}.png")
+        self.pictures = sorted(t_pictures.iterdir())
+
+    def inputs(self, preprocess):
+        rows = [np.asarray(Image.open(p).convert("RGB"), dtype="f4") for p in self.pictures]
+        return preprocess(np.stack(rows))
+
+    def check(self, application, backbone, include_top, until, suffix=".weights.h5"):
+        keras.utils.set_random_seed(1)
+        model = application(weights=None, include_top=include_top,
+                            input_shape=(224, 224, 3), classifier_activation=None)
+        # Keras 3's legacy HDF5 whole-model format is what "model.h5" gives.
+        path = self.folder / "model.h5"
+        model.save(path)
+        inner = keras.Model(model.input, model.get_layer(until).output)
+        module = keras.applications.vgg16 if backbone == "vgg16" else keras.applications.vgg19
+        want = inner.predict(self.inputs(module.preprocess_input), verbose=0)
+        if want.ndim == 4:
+            want = want.transpose(0, 3, 1, 2)
+        out = self.folder / "out.npy"
+        self.succeed("features", *self.pictures, "--backbone", backbone, "--weights", path, "--until",
+                     until, "-o", out)
+        got = np.load(out)
+        self.assertEqual(got.shape, want.shape)
+        self.assertLess(np.abs(got - want).max() / np.abs(want).max(), 1e-4)
+
+    def test_vgg16_without_top(self):
+        self.check(keras.applications.VGG16, "vgg16", False, "block5_pool")
+
+    def test_vgg19_without_top(self):
+        self.check(keras.applications.VGG19, "vgg19", False, "block4_conv3")
+
+    def test_vgg16_with_top(self):
+        self.check(keras.applications.VGG16, "vgg16", True, "fc2")
+
+    def test_parameter_counts_are_kerass(self):
+        for application, backbone in ((keras.applications.VGG16, "vgg16"),
+                                      (keras.applications.VGG19, "vgg19")):
+            for last in (0, 2):
+                base = application(weights=None, include_top=False, input_shape=(224, 224, 3))
+                for layer in base.layers[:len(base.layers) - last]:
+                    layer.trainable = False
+                model = keras.Sequential([base, keras.layers.Flatten(),
+                                          keras.layers.Dense(4096, activation="relu"),
+                                          keras.layers.Dense(1072, activation="relu"),
+                                          keras.layers.Dropout(0.2),
+                                          keras.layers.Dense(6, activation="softmax")])
+                model.build((None, 224, 224, 3))
+                mine = self.succeed_json("summary", "--backbone", backbone, "--classes", 6, "--head",
+                                         "flatten dense:4096 dense:1072 dropout:0.2", "--fine-tune",
+                                         last, "--json")
+                self.assertEqual(mine["parameters"], model.count_params())
+                trainable = sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+                self.assertEqual(mine["trainable"], trainable)
+
+
+class Safetensors(t.TestCase):
+    def test_model_is_readable(self):
+        data = self.folder / "data"
+        for kind in ("a", "b"):
+            (data / kind).mkdir(parents=True)
+            for i in range(4):
+                colour = (i * 40, 255 if kind == "a" else 0, 90)
+                Image.new("RGB", (40, 40), colour).save(data / kind / f"{i}.png")
+        self.succeed("train", data, "--backbone", "vgg-mini", "--weights", "none", "--input-size", "32",
+                     "--epochs", "1", "-o", self.folder / "run")
+        path = self.folder / "run" / "model.safetensors"
+        tensors = safetensors.numpy.load_file(path)
+        mine, metadata = t.read_safetensors(path)
+        self.assertEqual(set(tensors), set(mine))
+        for name in tensors:
+            np.testing.assert_array_equal(tensors[name], mine[name])
+        with safetensors.safe_open(path, "numpy") as file:
+            self.assertEqual(file.metadata(), metadata)
+
+
+if __name__ == "__main__":
+    print("Keras", keras.__version__, "safetensors", safetensors.__version__)
+    t.main()
