@@ -25,11 +25,11 @@ test: deps-test
 	ctest --test-dir $(BUILD) --output-on-failure
 
 format: deps-lint
-	clang-format -i $(SOURCES)
+	@clang-format -i $(SOURCES)
 
 # LibTorch 1.13's headers are not C++20 for clang 14: training is compiled by g++ alone.
 lint: deps-lint
-	clang-format --dry-run --Werror $(SOURCES)
+	@clang-format --dry-run --Werror $(SOURCES)
 	cmake --preset release -DGRAFT_BUILD_TESTS=ON
 	cmake --build $(BUILD) --target graft_cli
 	run-clang-tidy -quiet -p $(BUILD) '/src/(base|cli|dataset|demo|engine|features|image|model|network|report|weights)/(?!train_main)[a-z0-9_]+\.cpp$$'

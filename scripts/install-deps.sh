@@ -3,7 +3,7 @@
 # what each is for. Usage: install-deps.sh build|test|lint …
 set -euo pipefail
 
-build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libdnnl-dev libhdf5-dev
+build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy-dev libhdf5-dev
   libjpeg-dev libpng-dev libwebp-dev libexif-dev libcurl4-openssl-dev libssl-dev libxxhash-dev
   libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev"
 test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch"

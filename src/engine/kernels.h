@@ -10,15 +10,15 @@
 
 namespace graft::engine {
 
-constexpr int kBlock = 8;    ///< channels kept together in an activation
-constexpr int kTiles = 6;    ///< rows of a product panel: 6 × 16 fills AVX2's registers
-constexpr int kOutputs = 16; ///< columns of a product panel
+constexpr int kBlock = 8;     ///< channels kept together in an activation
+constexpr int kTiles = 6;     ///< rows of a product panel: 6 × 16 fills AVX2's registers
+constexpr int kOutputs = 16;  ///< columns of a product panel
 
 /// One tile's place for the output transform.
 struct OutputTile {
-  float* target;    ///< first pixel to write, channel block included
-  ptrdiff_t row;    ///< floats between rows of the target
-  int valid_rows;   ///< convolution rows and columns that exist (edge tiles have fewer)
+  float* target;   ///< first pixel to write, channel block included
+  ptrdiff_t row;   ///< floats between rows of the target
+  int valid_rows;  ///< convolution rows and columns that exist (edge tiles have fewer)
   int valid_columns;
 };
 
@@ -31,10 +31,12 @@ struct Kernels {
                    const float* next, int lines);
 
   /// Bᵀ d B of one (m+2)² tile of 8 channels: d has rows `row` floats apart and pixels 8 apart;
-  /// frequency f goes to v + f · frequency. m is 4 or 6.
-  void (*transform_input)(int m, const float* d, ptrdiff_t row, float* v, size_t frequency);
+  /// frequency f goes to v + f · frequency. m is 4 or 6. Prefetches the tile at `next`.
+  void (*transform_input)(int m, const float* d, ptrdiff_t row, float* v, size_t frequency,
+                          const float* next);
 
-  /// Aᵀ p A + bias, ReLU, 2×2 max-pooling, of one tile of 8 channels: frequency f at p + f · frequency.
+  /// Aᵀ p A + bias, ReLU, 2×2 max-pooling, of one tile of 8 channels: frequency f at p + f ·
+  /// frequency.
   void (*transform_output)(int m, const float* p, size_t frequency, const float* bias, bool relu,
                            bool pool, const OutputTile& tile);
 

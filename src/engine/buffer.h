@@ -1,0 +1,60 @@
+// Aligned memory on large pages, and activations laid out in it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "engine/kernels.h"
+#include "graft/network.h"
+
+namespace graft::engine {
+
+/// Zeroed floats, aligned for any vector; on 2 MB pages where it is large and the system has them.
+class Buffer {
+ public:
+  Buffer() = default;
+  explicit Buffer(size_t floats);
+  [[nodiscard]] float* data() const { return data_.get(); }
+  [[nodiscard]] size_t size() const { return size_; }
+
+ private:
+  struct Free {
+    void operator()(float* memory) const;
+  };
+  std::unique_ptr<float[], Free> data_;
+  size_t size_ = 0;
+};
+
+/// Activations as nChw8c with a zero border: one pixel above and to the left, and on the other
+/// sides as far as the tiles of the convolution that reads them reach. Nothing ever writes to the
+/// border, so it is zeroed once.
+struct Maps {
+  int channels = 0;
+  int height = 0;
+  int width = 0;
+  int rows = 0;     ///< with border
+  int columns = 0;  ///< with border
+  float* data = nullptr;
+
+  /// `tile`: output tile size of the reader; 1 where it is no convolution.
+  Maps(const Shape& shape, int tile)
+      : channels(static_cast<int>(shape.channels)),
+        height(static_cast<int>(shape.height)),
+        width(static_cast<int>(shape.width)),
+        rows((height + tile - 1) / tile * tile + 2),
+        columns((width + tile - 1) / tile * tile + 2) {}
+
+  [[nodiscard]] int blocks() const { return (channels + kBlock - 1) / kBlock; }
+  [[nodiscard]] ptrdiff_t row() const { return ptrdiff_t{kBlock} * columns; }
+  [[nodiscard]] size_t image() const {
+    return static_cast<size_t>(blocks()) * rows * columns * kBlock;
+  }
+  /// Coordinates include the border: pixel (0, 0) is at (1, 1).
+  [[nodiscard]] float* at(int n, int block, int y, int x) const {
+    return data + ((static_cast<size_t>(n) * blocks() + block) * rows + y) * columns * kBlock +
+           static_cast<ptrdiff_t>(x) * kBlock;
+  }
+};
+
+}  // namespace graft::engine

@@ -1,0 +1,93 @@
+#include "engine/dense.h"
+
+#include <algorithm>
+
+namespace graft::engine {
+namespace {
+
+// Inputs summed in registers before products go through memory: a panel of weights of 16 KB stays
+// in the first-level cache while several groups of images use it.
+constexpr size_t kDepth = 256;
+
+size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
+
+size_t groups_of(int count) { return (static_cast<size_t>(count) + kTiles - 1) / kTiles; }
+
+}  // namespace
+
+Dense::Dense(int64_t inputs, const FoldedLayer& weights, Team& team)
+    : inputs_(static_cast<size_t>(inputs)),
+      padded_(round_up(inputs_, kBlock)),
+      outputs_(weights.bias.size()),
+      relu_(weights.relu) {
+  const size_t panels = round_up(outputs_, kOutputs) / kOutputs;
+  weights_ = Buffer(panels * padded_ * kOutputs);
+  bias_ = Buffer(panels * kOutputs);
+  std::copy(weights.bias.begin(), weights.bias.end(), bias_.data());
+  team.run([&](Team::Member& member) {
+    for (auto panel = static_cast<size_t>(member.take()); panel < panels;
+         panel = static_cast<size_t>(member.take())) {
+      float* to = weights_.data() + panel * padded_ * kOutputs;
+      const size_t end = std::min<size_t>(kOutputs, outputs_ - panel * kOutputs);
+      // In blocks of inputs, so that neither side jumps about in memory.
+      for (size_t begin = 0; begin < inputs_; begin += 64)
+        for (size_t k = 0; k < end; ++k) {
+          const float* from = &weights.weight[(panel * kOutputs + k) * inputs_];
+          for (size_t i = begin; i < std::min(begin + 64, inputs_); ++i)
+            to[i * kOutputs + k] = from[i];
+        }
+    }
+  });
+}
+
+size_t Dense::packed_inputs(int count) const { return groups_of(count) * kTiles * padded_; }
+
+size_t Dense::private_scratch(int count) { return groups_of(count) * kTiles * kOutputs; }
+
+void Dense::run(Team::Member& member, const float* in, float* out, int count, float* packed,
+                float* private_scratch) const {
+  const Kernels& kernel = kernels();
+  const size_t groups = groups_of(count);
+  const size_t blocks = padded_ / kBlock;
+  // [group][k / 8][6][8]; images that do not exist are zero.
+  constexpr size_t kBlocksAtOnce = 128;
+  const size_t spans = (blocks + kBlocksAtOnce - 1) / kBlocksAtOnce;
+  for (auto unit = static_cast<size_t>(member.take()); unit < groups * spans;
+       unit = static_cast<size_t>(member.take())) {
+    const size_t group = unit / spans;
+    const size_t begin = unit % spans * kBlocksAtOnce;
+    for (size_t b = begin; b < std::min(begin + kBlocksAtOnce, blocks); ++b) {
+      float* to = packed + (group * blocks + b) * (kTiles * kBlock);
+      for (size_t t = 0; t < kTiles; ++t)
+        for (size_t k = 0; k < kBlock; ++k) {
+          const size_t image = group * kTiles + t;
+          const size_t input = b * kBlock + k;
+          const bool real = image < static_cast<size_t>(count) && input < inputs_;
+          to[t * kBlock + k] = real ? in[image * inputs_ + input] : 0.0F;
+        }
+    }
+  }
+  member.next_region();
+  const auto panels = static_cast<int>(round_up(outputs_, kOutputs) / kOutputs);
+  for (int panel = member.take(); panel < panels; panel = member.take()) {
+    const float* weights = weights_.data() + static_cast<size_t>(panel) * padded_ * kOutputs;
+    for (size_t first = 0; first < padded_; first += kDepth) {
+      const size_t depth = std::min(kDepth, padded_ - first);
+      const float* b = weights + first * kOutputs;
+      // The weights come from memory: fetched 16 KB ahead, once, by the first group.
+      for (size_t g = 0; g < groups; ++g)
+        kernel.multiply(packed + (g * padded_ + first) * kTiles, b,
+                        private_scratch + g * kTiles * kOutputs, depth / kBlock, first > 0,
+                        b + kDepth * kOutputs, g == 0 ? 8 : 0);
+    }
+    const size_t begin = static_cast<size_t>(panel) * kOutputs;
+    const size_t end = std::min<size_t>(begin + kOutputs, outputs_);
+    for (size_t image = 0; image < static_cast<size_t>(count); ++image)
+      for (size_t o = begin; o < end; ++o) {
+        const float value = private_scratch[image * kOutputs + o - begin] + bias_.data()[o];
+        out[image * outputs_ + o] = relu_ ? std::max(value, 0.0F) : value;
+      }
+  }
+}
+
+}  // namespace graft::engine

@@ -1,0 +1,465 @@
+// The engine: a network's layers as steps that a team of threads takes together.
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/threads.h"
+#include "engine/buffer.h"
+#include "engine/convolution.h"
+#include "engine/dense.h"
+#include "engine/fold.h"
+#include "engine/pooling.h"
+#include "engine/team.h"
+
+namespace graft {
+namespace {
+
+using engine::Buffer;
+using engine::Convolution;
+using engine::Dense;
+using engine::FirstConvolution;
+using engine::kBlock;
+using engine::Maps;
+using engine::Team;
+
+// With more channels than this a first layer is better off with Winograd.
+constexpr int64_t kDirectChannels = 4;
+// Activations of one image above this many floats are computed image by image, so that they stay in
+// the third-level cache between layers; smaller ones for the whole batch, for fuller blocks.
+constexpr int64_t kImageByImageFloats = 500'000;
+
+/// What steps share while a batch runs.
+struct Run {
+  const float* in = nullptr;
+  float* out = nullptr;
+  int first = 0;  ///< images [first, first + count) of the batch
+  int count = 0;
+};
+
+/// Maps from and to plain (N, C, H, W).
+void to_maps(Team::Member& member, const float* plain, const Maps& maps, int first, int count) {
+  const int pixels = maps.height * maps.width;
+  for (int unit = member.take(); unit < count * maps.blocks(); unit = member.take()) {
+    const int n = first + unit / maps.blocks();
+    const int b = unit % maps.blocks();
+    for (int c = 0; c < std::min(kBlock, maps.channels - b * kBlock); ++c) {
+      const float* from =
+          plain + (static_cast<size_t>(n) * maps.channels + b * kBlock + c) * pixels;
+      for (int y = 0; y < maps.height; ++y) {
+        float* to = maps.at(n, b, y + 1, 1) + c;
+        for (int x = 0; x < maps.width; ++x) to[x * kBlock] = *from++;
+      }
+    }
+  }
+}
+
+void to_plain(Team::Member& member, const Maps& maps, float* plain, int first, int count) {
+  const int pixels = maps.height * maps.width;
+  for (int unit = member.take(); unit < count * maps.blocks(); unit = member.take()) {
+    const int n = first + unit / maps.blocks();
+    const int b = unit % maps.blocks();
+    for (int c = 0; c < std::min(kBlock, maps.channels - b * kBlock); ++c) {
+      float* to = plain + (static_cast<size_t>(n) * maps.channels + b * kBlock + c) * pixels;
+      for (int y = 0; y < maps.height; ++y) {
+        const float* from = maps.at(n, b, y + 1, 1) + c;
+        for (int x = 0; x < maps.width; ++x) *to++ = from[x * kBlock];
+      }
+    }
+  }
+}
+
+void pool(Team::Member& member, const Maps& in, const Maps& out, int first, int count) {
+  for (int unit = member.take(); unit < count * in.blocks(); unit = member.take()) {
+    const int n = first + unit / in.blocks();
+    const int b = unit % in.blocks();
+    for (int y = 0; y < out.height; ++y)
+      for (int x = 0; x < out.width; ++x) {
+        const float* a = in.at(n, b, 2 * y + 1, 2 * x + 1);
+        const float* c = a + in.row();
+        float* to = out.at(n, b, y + 1, x + 1);
+        for (int k = 0; k < kBlock; ++k)
+          to[k] = std::max(std::max(a[k], a[k + kBlock]), std::max(c[k], c[k + kBlock]));
+      }
+  }
+}
+
+void normalise(Team::Member& member, const Affine& affine, bool relu, const Maps& in,
+               const Maps& out, int first, int count) {
+  for (int unit = member.take(); unit < count * in.blocks(); unit = member.take()) {
+    const int n = first + unit / in.blocks();
+    const int b = unit % in.blocks();
+    float scale[kBlock] = {};
+    float shift[kBlock] = {};
+    for (int k = 0; k < std::min(kBlock, in.channels - b * kBlock); ++k) {
+      scale[k] = affine.scale[b * kBlock + k];
+      shift[k] = affine.shift[b * kBlock + k];
+    }
+    for (int y = 0; y < in.height; ++y) {
+      const float* from = in.at(n, b, y + 1, 1);
+      float* to = out.at(n, b, y + 1, 1);
+      for (int i = 0; i < in.width * kBlock; ++i) {
+        const float value = from[i] * scale[i % kBlock] + shift[i % kBlock];
+        to[i] = relu ? std::max(value, 0.0F) : value;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+struct Engine::State {
+  /// One step of a plan. Steps of one group run image by image.
+  struct Step {
+    std::function<void(Team::Member&, const Run&)> run;
+    bool image_by_image = false;
+  };
+
+  /// Steps and activations for batches of one image, or of up to max_batch.
+  struct Plan {
+    int capacity = 0;
+    std::vector<Step> steps;
+    std::vector<Buffer> buffers;
+  };
+
+  Network network;
+  size_t begin;
+  size_t end;
+  EngineOptions options;
+  std::vector<Shape> shapes;
+  Shape in_shape;
+  Shape out_shape;
+  TensorMap tensors;
+  Team team;
+  // Packed layers by index; convolutions also by their numeric plan, of which there are at most
+  // two.
+  std::map<std::pair<size_t, int>, Convolution> convolutions;
+  std::map<size_t, FirstConvolution> firsts;
+  std::map<size_t, Dense> denses;
+  std::map<size_t, Affine> affines;
+  std::optional<Plan> plans[2];  // [0]: one image, [1]: more
+  std::vector<Buffer> private_scratch;
+  Buffer shared_scratch;
+  std::mutex mutex;
+
+  State(const Network& net, size_t first, size_t last, const TensorMap& all,
+        const EngineOptions& opts)
+      : network(net),
+        begin(std::max<size_t>(first, 1)),
+        end(std::max(last, begin)),
+        options(opts),
+        shapes(output_shapes(net)),
+        in_shape(shapes[begin - 1]),
+        out_shape(shapes[end - 1]),
+        team(opts.threads > 0 ? opts.threads : available_processors()),
+        private_scratch(static_cast<size_t>(team.size())) {
+    for (const TensorSpec& spec : tensor_specs(network, begin, end))
+      tensors.emplace(spec.name, need_tensor(all, spec));  // shares the values
+  }
+
+  class Builder;
+  Plan& plan(bool single);
+  void run(const float* in, int count, float* out);
+  void need_scratch(size_t for_each, size_t for_all) {
+    for (Buffer& buffer : private_scratch)
+      if (buffer.size() < for_each) buffer = Buffer(for_each);
+    if (shared_scratch.size() < for_all) shared_scratch = Buffer(for_all);
+  }
+};
+
+/// Turns layers into steps, keeping track of where the activations are.
+class Engine::State::Builder {
+ public:
+  Builder(State& state, Plan& plan, bool single)
+      : s_(state), plan_(plan), single_(single), n_(single ? 1 : state.options.max_batch) {
+    plan_.capacity = n_;
+  }
+
+  void build() {
+    for (size_t i = s_.begin; i < s_.end; ++i) i = add(i);
+    finish();
+  }
+
+ private:
+  /// Adds layer i, with what is fused into it; returns the last layer done.
+  size_t add(size_t i) {
+    const Layer& layer = s_.network.layers[i];
+    switch (layer.kind) {
+      case LayerKind::conv:
+        return add_convolution(i);
+      case LayerKind::dense: {
+        const bool folded = add_dense(i);
+        return folded ? i + 1 : i;
+      }
+      case LayerKind::maxpool:
+        add_pooling(i);
+        return i;
+      case LayerKind::batchnorm:
+        add_batchnorm(i);
+        return i;
+      case LayerKind::gap:
+      case LayerKind::gmp:
+      case LayerKind::stats:
+        add_global_pooling(i);
+        return i;
+      case LayerKind::flatten:
+        need_plain();
+        return i;
+      case LayerKind::dropout:
+      case LayerKind::input:
+        return i;
+    }
+    return i;
+  }
+
+  /// The output tile size of the convolution that will read the output of layer i, else 1.
+  int reader_tile(size_t i) {
+    for (size_t k = i + 1; k < s_.end; ++k) {
+      const LayerKind kind = s_.network.layers[k].kind;
+      if (kind == LayerKind::conv) return numeric_plan(k).tile;
+      if (kind != LayerKind::dropout) return 1;
+    }
+    return 1;
+  }
+
+  engine::ConvolutionPlan numeric_plan(size_t i) const {
+    const Shape& in = s_.shapes[i - 1];
+    return engine::plan_convolution(in.channels, s_.shapes[i].channels, in.height, in.width,
+                                    single_, s_.team.size());
+  }
+
+  Maps make_maps(const Shape& shape, int tile) {
+    Maps maps(shape, tile);
+    plan_.buffers.emplace_back(maps.image() * n_);
+    maps.data = plan_.buffers.back().data();
+    return maps;
+  }
+
+  float* make_plain(size_t elements) {
+    plan_.buffers.emplace_back(elements * n_);
+    return plan_.buffers.back().data();
+  }
+
+  void step(bool image_by_image, std::function<void(Team::Member&, const Run&)> run) {
+    plan_.steps.push_back({std::move(run), image_by_image});
+  }
+
+  /// Activations as maps for layer i to read.
+  const Maps& need_maps(size_t i) {
+    if (!maps_) {
+      const Maps maps = make_maps(s_.shapes[i - 1], reader_tile(i - 1));
+      step(false, [maps, plain = plain_](Team::Member& m, const Run& r) {
+        to_maps(m, plain == nullptr ? r.in : plain, maps, r.first, r.count);
+      });
+      maps_ = maps;
+    }
+    return *maps_;
+  }
+
+  /// Activations as plain (N, C, H, W), at plain_; null: the caller's input.
+  void need_plain() {
+    if (!maps_) return;
+    const Maps maps = *maps_;
+    plain_ = make_plain(static_cast<size_t>(maps.channels) * maps.height * maps.width);
+    step(false, [maps, to = plain_](Team::Member& m, const Run& r) {
+      to_plain(m, maps, to, r.first, r.count);
+    });
+    maps_.reset();
+  }
+
+  size_t add_convolution(size_t i) {
+    FoldedLayer folded = fold_layer(s_.network, i, s_.end, s_.tensors);
+    size_t last = folded.took_batchnorm ? i + 1 : i;
+    const Shape& in_shape = s_.shapes[i - 1];
+    const bool direct = in_shape.channels <= kDirectChannels;
+    const bool pool =
+        !direct && last + 1 < s_.end && s_.network.layers[last + 1].kind == LayerKind::maxpool;
+    if (pool) ++last;
+    const Shape& out_shape = s_.shapes[last];
+    const bool apart = s_.shapes[i].elements() > kImageByImageFloats;
+    if (direct) {
+      need_plain();
+      const auto [at, fresh] = s_.firsts.try_emplace(i, in_shape, folded);
+      const FirstConvolution* first = &at->second;
+      float* padded = make_plain(first->padded_image());
+      const Maps out = make_maps(out_shape, reader_tile(last));
+      step(false, [first, padded, plain = plain_](Team::Member& m, const Run& r) {
+        first->pad(m, plain == nullptr ? r.in : plain, padded, r.count);
+      });
+      step(apart, [first, padded, out](Team::Member& m, const Run& r) {
+        first->run(m, padded, out, r.first, r.count);
+      });
+      maps_ = out;
+      return last;
+    }
+    const Maps in = need_maps(i);
+    const engine::ConvolutionPlan numeric = numeric_plan(i);
+    const std::pair<size_t, int> key(i, numeric.tile);
+    auto at = s_.convolutions.find(key);
+    if (at == s_.convolutions.end())
+      at = s_.convolutions
+               .emplace(
+                   std::piecewise_construct, std::forward_as_tuple(key),
+                   std::forward_as_tuple(in_shape, s_.shapes[i], numeric, folded, pool, s_.team))
+               .first;
+    const Convolution* convolution = &at->second;
+    s_.need_scratch(convolution->private_scratch(), convolution->shared_scratch());
+    const Maps out = make_maps(out_shape, reader_tile(last));
+    step(apart, [convolution, in, out, s = &s_](Team::Member& m, const Run& r) {
+      convolution->run(m, in, out, r.first, r.count, s->private_scratch[m.index()].data(),
+                       s->shared_scratch.data());
+    });
+    maps_ = out;
+    return last;
+  }
+
+  bool add_dense(size_t i) {
+    need_plain();
+    const FoldedLayer folded = fold_layer(s_.network, i, s_.end, s_.tensors);
+    auto at = s_.denses.find(i);
+    if (at == s_.denses.end())
+      at = s_.denses.try_emplace(i, s_.shapes[i - 1].channels, folded, s_.team).first;
+    const Dense* dense = &at->second;
+    s_.need_scratch(Dense::private_scratch(n_), 0);
+    float* packed = make_plain((dense->packed_inputs(n_) + n_ - 1) / n_);
+    float* out = make_plain(static_cast<size_t>(s_.shapes[i].channels));
+    step(false, [dense, packed, out, plain = plain_, s = &s_](Team::Member& m, const Run& r) {
+      dense->run(m, plain == nullptr ? r.in : plain, out, r.count, packed,
+                 s->private_scratch[m.index()].data());
+    });
+    plain_ = out;
+    return folded.took_batchnorm;
+  }
+
+  void add_pooling(size_t i) {
+    const Maps in = need_maps(i);
+    const Maps out = make_maps(s_.shapes[i], reader_tile(i));
+    step(s_.shapes[i - 1].elements() > kImageByImageFloats,
+         [in, out](Team::Member& m, const Run& r) { pool(m, in, out, r.first, r.count); });
+    maps_ = out;
+  }
+
+  void add_batchnorm(size_t i) {
+    const Affine* affine =
+        &s_.affines.try_emplace(i, batchnorm_affine(s_.network, i, s_.tensors)).first->second;
+    const bool relu = s_.network.layers[i].relu;
+    const Shape& shape = s_.shapes[i];
+    if (!shape.flat) {
+      const Maps in = need_maps(i);
+      const Maps out = make_maps(shape, reader_tile(i));
+      step(false, [affine, relu, in, out](Team::Member& m, const Run& r) {
+        normalise(m, *affine, relu, in, out, r.first, r.count);
+      });
+      maps_ = out;
+      return;
+    }
+    need_plain();
+    float* out = make_plain(static_cast<size_t>(shape.channels));
+    step(false,
+         [affine, relu, out, plain = plain_, size = shape.channels](Team::Member& m, const Run& r) {
+           const float* in = plain == nullptr ? r.in : plain;
+           for (int n = m.take(); n < r.count; n = m.take()) {
+             std::copy_n(in + n * size, size, out + n * size);
+             apply_affine(*affine, relu, out + n * size, 1);
+           }
+         });
+    plain_ = out;
+  }
+
+  void add_global_pooling(size_t i) {
+    need_plain();
+    const Shape in = s_.shapes[i - 1];
+    const int64_t size = s_.shapes[i].channels;
+    float* out = make_plain(static_cast<size_t>(size));
+    step(false, [kind = s_.network.layers[i].kind, in, size, out, plain = plain_](Team::Member& m,
+                                                                                  const Run& r) {
+      const float* from = plain == nullptr ? r.in : plain;
+      for (int n = m.take(); n < r.count; n = m.take())
+        global_pool(kind, from + n * in.elements(), in.channels, in.height * in.width,
+                    out + n * size);
+    });
+    plain_ = out;
+  }
+
+  /// The last step writes to the caller's memory.
+  void finish() {
+    if (maps_) {
+      step(false, [maps = *maps_](Team::Member& m, const Run& r) {
+        to_plain(m, maps, r.out, r.first, r.count);
+      });
+      return;
+    }
+    step(false, [plain = plain_, size = s_.out_shape.elements()](Team::Member& m, const Run& r) {
+      if (m.index() == 0)
+        std::memcpy(r.out, plain == nullptr ? r.in : plain,
+                    sizeof(float) * static_cast<size_t>(size) * r.count);
+    });
+  }
+
+  State& s_;
+  Plan& plan_;
+  bool single_;
+  int n_;
+  std::optional<Maps> maps_;  // where the activations are …
+  float* plain_ = nullptr;    // … or here; neither: the caller's input
+};
+
+Engine::State::Plan& Engine::State::plan(bool single) {
+  std::optional<Plan>& slot = plans[single ? 0 : 1];
+  if (!slot) {
+    slot.emplace();
+    Builder(*this, *slot, single).build();
+  }
+  return *slot;
+}
+
+void Engine::State::run(const float* in, int count, float* out) {
+  const std::lock_guard lock(mutex);
+  for (int done = 0; done < count;) {
+    // A remainder of one image within a larger batch is still part of that batch.
+    Plan& p = plan(count == 1);
+    const int batch = std::min(p.capacity, count - done);
+    const float* from = in + done * in_shape.elements();
+    float* to = out + done * out_shape.elements();
+    team.run([&](Team::Member& member) {
+      for (size_t i = 0; i < p.steps.size();) {
+        size_t last = i;
+        while (last < p.steps.size() && p.steps[last].image_by_image) ++last;
+        if (last == i) {
+          p.steps[i].run(member, {from, to, 0, batch});
+          member.next_region();
+          ++i;
+          continue;
+        }
+        // Depth first: each image through all the layers whose activations are large.
+        for (int n = 0; n < batch; ++n)
+          for (size_t k = i; k < last; ++k) {
+            p.steps[k].run(member, {from, to, n, 1});
+            member.next_region();
+          }
+        i = last;
+      }
+    });
+    done += batch;
+  }
+}
+
+Engine::Engine(const Network& network, size_t begin, size_t end, const TensorMap& tensors,
+               const EngineOptions& options)
+    : state_(std::make_unique<State>(network, begin, end, tensors, options)) {}
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+
+int64_t Engine::input_elements() const { return state_->in_shape.elements(); }
+int64_t Engine::output_elements() const { return state_->out_shape.elements(); }
+int Engine::max_batch() const { return state_->options.max_batch; }
+void Engine::run(const float* in, int count, float* out) { state_->run(in, count, out); }
+
+}  // namespace graft

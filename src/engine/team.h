@@ -1,0 +1,66 @@
+// A team of threads that run one function together, with barriers inside.
+#pragma once
+
+#include <atomic>
+#include <barrier>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace graft::engine {
+
+/// Threads sleep between runs. One run at a time: the engine's own lock sees to that.
+class Team {
+ public:
+  /// `size` counts the caller's thread.
+  explicit Team(int size);
+  ~Team();
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  [[nodiscard]] int size() const { return size_; }
+
+  /// A member's view of a run: work is handed out unit by unit within a region; a barrier ends it.
+  class Member {
+   public:
+    Member(Team& team, int index) : team_(team), index_(index) {}
+    [[nodiscard]] int index() const { return index_; }
+    [[nodiscard]] int team_size() const { return team_.size_; }
+    /// The next unit of the current region: 0, 1, 2, … over all members together.
+    int take() { return team_.counters_[region_ & 1U].next.fetch_add(1); }
+    /// Waits for all members; a new region begins.
+    void next_region();
+
+   private:
+    Team& team_;
+    int index_;
+    unsigned region_ = 0;
+  };
+
+  /// Calls body once on each member, the caller being member 0, and returns when all are done. The
+  /// body must not throw, and all members must pass the same number of regions.
+  void run(const std::function<void(Member&)>& body);
+
+ private:
+  struct alignas(64) Counter {
+    std::atomic<int> next{0};
+  };
+  void serve(int index);
+  void work(int index, const std::function<void(Member&)>& body);
+
+  int size_;
+  Counter counters_[2];  // this region's, and the next one's, which member 0 resets meanwhile
+  std::barrier<> barrier_;
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable wake_;
+  std::condition_variable done_;
+  const std::function<void(Member&)>* body_ = nullptr;
+  unsigned generation_ = 0;
+  int running_ = 0;
+  bool stop_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace graft::engine
