@@ -61,5 +61,6 @@ int run_features(int argc, char** argv);
 int run_summary(int argc, char** argv);
 int run_weights(int argc, char** argv);
 int run_demo(int argc, char** argv);
+int run_bench(int argc, char** argv);
 
 }  // namespace graft::cli

@@ -16,7 +16,7 @@ struct Command {
   std::string_view summary;
 };
 
-constexpr std::array<Command, 7> kCommands = {{
+constexpr std::array<Command, 8> kCommands = {{
     {"train", graft::cli::run_train, "DATA            train a classifier on a folder of pictures"},
     {"evaluate", graft::cli::run_evaluate, "MODEL DATA   metrics on labelled pictures"},
     {"predict", graft::cli::run_predict, "MODEL PATH…   classify pictures or folders of them"},
@@ -24,6 +24,7 @@ constexpr std::array<Command, 7> kCommands = {{
     {"summary", graft::cli::run_summary, "[MODEL]       layers, shapes, parameters"},
     {"weights", graft::cli::run_weights, "ACTION        list, download, verify pretrained weights"},
     {"demo", graft::cli::run_demo, "                 the whole story, offline, in a minute"},
+    {"bench", graft::cli::run_bench, "                this machine's speed, layer by layer"},
 }};
 
 void print_help() {

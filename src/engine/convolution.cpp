@@ -1,5 +1,7 @@
 #include "engine/convolution.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -52,7 +54,7 @@ void transform_weights(int m, const float* g, float* u) {
 double estimate(int m, double channels, double outputs, double height, double width,
                 double images) {
   constexpr double kFlops = 95e9;
-  constexpr double kWeightBytes = 10e9;  // a second, from memory, when weights are streamed
+  constexpr double kWeightBytes = 40e9;  // a second, mostly hidden behind products by prefetching
   const double input_tile = (m == 4 ? 51e-9 : 172e-9) / 8;
   const double output_tile = (m == 4 ? 40e-9 : 106e-9) / 8;
   const double frequencies = (m + 2) * (m + 2);
@@ -67,7 +69,7 @@ double estimate(int m, double channels, double outputs, double height, double wi
 }  // namespace
 
 ConvolutionPlan plan_convolution(int64_t channels, int64_t outputs, int64_t height, int64_t width,
-                                 bool single, int threads) {
+                                 bool single, int forced_tile) {
   ConvolutionPlan plan;
   const double images = single ? 1 : 8;
   const auto cost = [&](int m) {
@@ -75,23 +77,21 @@ ConvolutionPlan plan_convolution(int64_t channels, int64_t outputs, int64_t heig
                     static_cast<double>(height), static_cast<double>(width), images);
   };
   plan.tile = cost(4) <= cost(6) ? 4 : 6;
-  plan.depth = 256;
+  if (forced_tile != 0) plan.tile = forced_tile;
 
   // Scheduling. A private block of transformed input is to stay in the second-level cache (half a
-  // megabyte), products beside it.
-  const int frequencies = (plan.tile + 2) * (plan.tile + 2);
+  // megabyte), products beside it; where a block of 12 tiles passes that by far, the team shares one
+  // in the third-level cache and divides the outputs. The optimum is flat (docs/performance.md).
   constexpr int kPrivateFloats = 100'000;
-  const auto per_tile = static_cast<int>(channels) * frequencies;
+  const int per_tile = static_cast<int>(channels) * (plan.tile + 2) * (plan.tile + 2);
   plan.shared = per_tile * 12 > 2 * kPrivateFloats;
   if (plan.shared) {
-    // The block lies in the third-level cache; outputs are divided among the team.
-    plan.tiles = plan.tile == 6 ? 72 : 102;
-    plan.outputs = 16;
+    plan.tiles = plan.tile == 6 ? 36 : 66;
+    plan.outputs = plan.tile == 6 ? 32 : 16;
   } else {
-    plan.tiles = std::clamp(kPrivateFloats / per_tile / kTiles * kTiles, 12, 48);
+    plan.tiles = std::clamp(kPrivateFloats / per_tile / kTiles * kTiles, 18, 48);
     plan.outputs = channels <= 64 ? 16 : 32;
   }
-  (void)threads;
   return plan;
 }
 
@@ -151,6 +151,11 @@ void Convolution::pack(const FoldedLayer& weights, Team& team) {
       }
     }
   });
+}
+
+std::string Convolution::description() const {
+  return fmt::format("F({0}x{0}) {1} {2}x{3}", plan_.tile, plan_.shared ? "shared" : "private",
+                     plan_.tiles, plan_.outputs);
 }
 
 size_t Convolution::private_scratch() const {

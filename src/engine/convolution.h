@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "engine/buffer.h"
@@ -24,9 +25,10 @@ struct ConvolutionPlan {
   bool shared = false;  ///< one block for the whole team, outputs divided; else a block each
 };
 
-/// The plan for C → K channels on height × width maps. `single`: batches of one image.
+/// The plan for C → K channels on height × width maps: a pure function. `single`: batches of one
+/// image. `forced_tile`: 4 or 6 for tests and measurements, 0 to choose.
 ConvolutionPlan plan_convolution(int64_t channels, int64_t outputs, int64_t height, int64_t width,
-                                 bool single, int threads);
+                                 bool single, int forced_tile);
 
 /// A convolution with its packed weights.
 class Convolution {
@@ -34,7 +36,10 @@ class Convolution {
   Convolution(const Shape& in, const Shape& out, const ConvolutionPlan& plan,
               const FoldedLayer& weights, bool pool, Team& team);
 
-  [[nodiscard]] const ConvolutionPlan& plan() const { return plan_; }
+  /// "F(6x6) shared 72x16": tile, whose blocks, tiles × outputs in a block.
+  [[nodiscard]] std::string description() const;
+  /// Floats of packed weights.
+  [[nodiscard]] size_t packed() const { return weights_.size(); }
   /// Floats of scratch memory: for each member of the team, and for all together.
   [[nodiscard]] size_t private_scratch() const;
   [[nodiscard]] size_t shared_scratch() const;

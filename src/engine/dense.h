@@ -15,6 +15,9 @@ class Dense {
   [[nodiscard]] size_t packed_inputs(int count) const;
   [[nodiscard]] static size_t private_scratch(int count);
 
+  /// Floats of packed weights.
+  [[nodiscard]] size_t packed() const { return weights_.size(); }
+
   /// `in`: count × inputs, `out`: count × outputs. Passes one region; ends inside another.
   void run(Team::Member& member, const float* in, float* out, int count, float* packed,
            float* private_scratch) const;

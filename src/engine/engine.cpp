@@ -2,6 +2,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <functional>
 #include <map>
@@ -34,6 +35,8 @@ constexpr int64_t kDirectChannels = 4;
 // Activations of one image above this many floats are computed image by image, so that they stay in
 // the third-level cache between layers; smaller ones for the whole batch, for fuller blocks.
 constexpr int64_t kImageByImageFloats = 500'000;
+
+using Clock = std::chrono::steady_clock;
 
 /// What steps share while a batch runs.
 struct Run {
@@ -119,6 +122,7 @@ struct Engine::State {
   struct Step {
     std::function<void(Team::Member&, const Run&)> run;
     bool image_by_image = false;
+    EngineStep about;
   };
 
   /// Steps and activations for batches of one image, or of up to max_batch.
@@ -177,7 +181,8 @@ struct Engine::State {
 class Engine::State::Builder {
  public:
   Builder(State& state, Plan& plan, bool single)
-      : s_(state), plan_(plan), single_(single), n_(single ? 1 : state.options.max_batch) {
+      : s_(state), plan_(plan), single_(single), n_(single ? 1 : state.options.max_batch),
+        layer_flops_(layer_flops(state.network)) {
     plan_.capacity = n_;
   }
 
@@ -231,7 +236,7 @@ class Engine::State::Builder {
   engine::ConvolutionPlan numeric_plan(size_t i) const {
     const Shape& in = s_.shapes[i - 1];
     return engine::plan_convolution(in.channels, s_.shapes[i].channels, in.height, in.width,
-                                    single_, s_.team.size());
+                                    single_, s_.options.winograd_tile);
   }
 
   Maps make_maps(const Shape& shape, int tile) {
@@ -247,7 +252,12 @@ class Engine::State::Builder {
   }
 
   void step(bool image_by_image, std::function<void(Team::Member&, const Run&)> run) {
-    plan_.steps.push_back({std::move(run), image_by_image});
+    plan_.steps.push_back({std::move(run), image_by_image, {}});
+  }
+
+  /// Describes the step added last.
+  void describe(size_t i, std::string how) {
+    plan_.steps.back().about = {s_.network.layers[i].name, std::move(how), layer_flops_[i], 0};
   }
 
   /// Activations as maps for layer i to read.
@@ -295,6 +305,7 @@ class Engine::State::Builder {
       step(apart, [first, padded, out](Team::Member& m, const Run& r) {
         first->run(m, padded, out, r.first, r.count);
       });
+      describe(i, "direct");
       maps_ = out;
       return last;
     }
@@ -315,6 +326,7 @@ class Engine::State::Builder {
       convolution->run(m, in, out, r.first, r.count, s->private_scratch[m.index()].data(),
                        s->shared_scratch.data());
     });
+    describe(i, convolution->description());
     maps_ = out;
     return last;
   }
@@ -333,6 +345,7 @@ class Engine::State::Builder {
       dense->run(m, plain == nullptr ? r.in : plain, out, r.count, packed,
                  s->private_scratch[m.index()].data());
     });
+    describe(i, "dense");
     plain_ = out;
     return folded.took_batchnorm;
   }
@@ -406,6 +419,7 @@ class Engine::State::Builder {
   Plan& plan_;
   bool single_;
   int n_;
+  std::vector<double> layer_flops_;
   std::optional<Maps> maps_;  // where the activations are …
   float* plain_ = nullptr;    // … or here; neither: the caller's input
 };
@@ -427,13 +441,23 @@ void Engine::State::run(const float* in, int count, float* out) {
     const int batch = std::min(p.capacity, count - done);
     const float* from = in + done * in_shape.elements();
     float* to = out + done * out_shape.elements();
+    for (Step& step : p.steps) step.about.seconds = 0;
     team.run([&](Team::Member& member) {
+      // Member 0 keeps the time; a step ends when all members have ended it.
+      auto before = Clock::now();
+      const auto end_step = [&](Step& step) {
+        member.next_region();
+        if (member.index() != 0) return;
+        const auto now = Clock::now();
+        step.about.seconds += std::chrono::duration<double>(now - before).count();
+        before = now;
+      };
       for (size_t i = 0; i < p.steps.size();) {
         size_t last = i;
         while (last < p.steps.size() && p.steps[last].image_by_image) ++last;
         if (last == i) {
           p.steps[i].run(member, {from, to, 0, batch});
-          member.next_region();
+          end_step(p.steps[i]);
           ++i;
           continue;
         }
@@ -441,7 +465,7 @@ void Engine::State::run(const float* in, int count, float* out) {
         for (int n = 0; n < batch; ++n)
           for (size_t k = i; k < last; ++k) {
             p.steps[k].run(member, {from, to, n, 1});
-            member.next_region();
+            end_step(p.steps[k]);
           }
         i = last;
       }
@@ -460,6 +484,27 @@ Engine& Engine::operator=(Engine&&) noexcept = default;
 int64_t Engine::input_elements() const { return state_->in_shape.elements(); }
 int64_t Engine::output_elements() const { return state_->out_shape.elements(); }
 int Engine::max_batch() const { return state_->options.max_batch; }
+int Engine::threads() const { return state_->team.size(); }
+std::string Engine::instruction_set() { return engine::kernels().target; }
+
+uint64_t Engine::prepare(int count) {
+  const std::lock_guard lock(state_->mutex);
+  const State::Plan& plan = state_->plan(count == 1);
+  uint64_t floats = state_->shared_scratch.size();
+  for (const Buffer& buffer : plan.buffers) floats += buffer.size();
+  for (const Buffer& buffer : state_->private_scratch) floats += buffer.size();
+  for (const auto& [key, layer] : state_->convolutions) floats += layer.packed();
+  for (const auto& [key, layer] : state_->denses) floats += layer.packed();
+  return floats * sizeof(float);
+}
+
+std::vector<EngineStep> Engine::steps(int count) {
+  const std::lock_guard lock(state_->mutex);
+  std::vector<EngineStep> steps;
+  for (const State::Step& step : state_->plan(count == 1).steps) steps.push_back(step.about);
+  return steps;
+}
+
 void Engine::run(const float* in, int count, float* out) { state_->run(in, count, out); }
 
 }  // namespace graft

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "graft/network.h"
 #include "weights/tensor.h"
@@ -12,6 +14,15 @@ namespace graft {
 struct EngineOptions {
   int threads = 0;     ///< 0: all that the process may use
   int max_batch = 16;  ///< images per step; larger batches are cut into such steps
+  int winograd_tile = 0;  ///< 4 or 6 forces F(4×4) or F(6×6), for tests; 0 lets the plan choose
+};
+
+/// One step of a forward pass, for `graft bench`.
+struct EngineStep {
+  std::string layer;  ///< the layer that it computes; "" where it only moves data
+  std::string how;    ///< "F(6x6) private 24x16", "first", "dense", …
+  double flops = 0;   ///< of direct convolution, for one image
+  double seconds = 0; ///< of the last run(), all images together
 };
 
 /// Runs layers [begin, end) in inference mode: BatchNorm with its running statistics (folded into
@@ -31,6 +42,15 @@ class Engine {
   [[nodiscard]] int64_t input_elements() const;
   [[nodiscard]] int64_t output_elements() const;
   [[nodiscard]] int max_batch() const;
+  [[nodiscard]] int threads() const;
+
+  /// Memory that batches of `count` images take: packed weights, activations, scratch. Builds what
+  /// is not built yet, so that the first run() does not have to.
+  uint64_t prepare(int count);
+  /// The steps of the plan for batches of `count` images, with the times of the last run on it.
+  [[nodiscard]] std::vector<EngineStep> steps(int count);
+  /// "AVX2", "AVX3", "NEON", …
+  [[nodiscard]] static std::string instruction_set();
 
   /// `in`: count × (C, H, W), `out`: count × (C, H, W) or count × (C), all float32.
   void run(const float* in, int count, float* out);
