@@ -47,11 +47,22 @@ class Summary(t.TestCase):
         self.fail_with(2, "not a size", "summary", "--input-size", "big")
 
 
+class Bench(t.TestCase):
+    def test_json(self):
+        document = self.succeed_json("bench", "--backbone", "vgg11", "--size", 32, "--batch", 1, 3,
+                                     "--repeats", 1, "--json")
+        self.assertGreater(document["fma_gflops"], 0)
+        self.assertEqual([n["batch"] for n in document["networks"]], [1, 3])
+        layers = [row["layer"] for row in document["networks"][0]["layers"] if row["layer"]]
+        self.assertEqual(layers[0], "block1_conv1")
+        self.assertEqual(len(layers), 8)
+
+
 class CommandLine(t.TestCase):
     def test_help_and_version(self):
         self.assertIn("graft 0.", self.succeed("--version").stdout)
         self.assertIn("train", self.succeed("--help").stdout)
-        for command in ("train", "evaluate", "predict", "features", "summary", "weights", "demo"):
+        for command in ("train", "evaluate", "predict", "features", "summary", "weights", "demo", "bench"):
             text = self.succeed(command, "--help").stdout
             self.assertIn("--quiet", text)
             self.assertIn("--threads", text)
@@ -66,6 +77,7 @@ class CommandLine(t.TestCase):
         self.fail_with(2, "--views", "train", "x", "--views", "3")
         self.fail_with(2, "--threads", "summary", "--threads", "0")
         self.fail_with(2, "--verbose", "summary", "--quiet", "--verbose")
+        self.fail_with(2, "choose one of", "bench", "--backbone", "x", "--size", 32, "--batch", 1)
 
     def test_stdout_that_cannot_be_written(self):
         import subprocess

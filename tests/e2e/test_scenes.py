@@ -48,7 +48,10 @@ class Scenes(t.TestCase):
         want = self.reference(photos, 150)
         got = np.load(out)
         self.assertEqual(got.shape, (6, 256, 18, 18))
-        self.assertLess(np.abs(got - want).max() / np.abs(want).max(), 1e-4)
+        # The engine's promise with the default plan; the activations' own scale.
+        error = np.abs(got - want).max() / np.abs(want).max()
+        print(f"error of block3_pool at 150x150: {error:.1e} of the largest activation")
+        self.assertLess(error, 2e-5)
 
     def test_gap_at_224_through_pillows_bilinear(self):
         photos = some_photos(1, first=40)

@@ -85,6 +85,37 @@ TEST(Engine, MatchesReferenceAcrossShapesAndHeads) {
   }
 }
 
+TEST(Engine, BothTilesOverASweepOfShapes) {
+  // One-pixel maps, odd sizes, channels that are no multiples of the vector or the panel.
+  for (const int channels : {1, 5, 8, 13, 40})
+    for (const int outputs : {1, 7, 16, 23})
+      for (const auto& [height, width] : std::vector<std::pair<int, int>>{
+               {1, 1}, {1, 9}, {2, 3}, {5, 4}, {6, 6}, {7, 13}, {12, 8}, {17, 19}}) {
+        Network net{"test", height, width, {{.kind = LayerKind::input, .name = "input"}}};
+        net.layers.push_back(
+            {.kind = LayerKind::conv, .name = "widen", .outputs = channels, .relu = true});
+        net.layers.push_back({.kind = LayerKind::conv, .name = "conv", .outputs = outputs});
+        if (height >= 2 && width >= 2 && outputs % 2 == 1)
+          net.layers.push_back({.kind = LayerKind::maxpool, .name = "pool"});
+        for (const int tile : {4, 6})
+          for (const int images : {1, 3})
+            ASSERT_LT(engine_error(net, 1, images, {2, 4, tile}), 4e-5)
+                << channels << " to " << outputs << " at " << height << "x" << width << ", F("
+                << tile << "), " << images << " images";
+      }
+}
+
+TEST(Engine, WideLayersShareTheirBlocks) {
+  Network net{"test", 9, 10, {{.kind = LayerKind::input, .name = "input"}}};
+  net.layers.push_back({.kind = LayerKind::conv, .name = "a", .outputs = 520, .relu = true});
+  net.layers.push_back({.kind = LayerKind::conv, .name = "b", .outputs = 36, .relu = true});
+  net.layers.push_back({.kind = LayerKind::maxpool, .name = "pool"});
+  for (const int tile : {0, 4, 6})
+    for (const int threads : {1, 2, 5})
+      EXPECT_LT(engine_error(net, 1, 14, {threads, 14, tile}), kTolerance)
+          << tile << " " << threads;
+}
+
 TEST(Engine, StartsAnywhere) {
   const Network net = with_head(cut_after(backbone("vgg-mini", 40, 40), "block3_pool"),
                                 "flatten dense:5 dropout:0.1", 4);
@@ -128,7 +159,7 @@ TEST(Engine, ThreadCountDoesNotChangeResults) {
   const Network net = cut_after(backbone("vgg-mini", 48, 48), "block5_pool");
   const TensorMap tensors = make_tensors(net, 1);
   std::vector<float> first;
-  for (const int threads : {1, 2, 3, 8}) {
+  for (const int threads : {1, 2, 3, 8, 32}) {
     Engine engine(net, 0, net.layers.size(), tensors, {threads, 16});
     const std::vector<float> in = make_input(engine.input_elements() * 3, 2);
     std::vector<float> out(static_cast<size_t>(engine.output_elements() * 3));

@@ -1,0 +1,156 @@
+// Every instruction set that was compiled and can run here, against plain loops in double.
+#include "engine/kernels.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+
+#include "base/random.h"
+#include "engine/buffer.h"
+#include "support.h"
+
+namespace graft::engine {
+namespace {
+
+Buffer random_buffer(size_t floats, uint64_t seed) {
+  Buffer buffer(floats);
+  Random random(seed);
+  for (size_t i = 0; i < floats; ++i) buffer.data()[i] = static_cast<float>(random.normal());
+  return buffer;
+}
+
+class EveryTarget : public ::testing::Test {
+ protected:
+  static void for_each(const std::function<void(const Kernels&)>& body) {
+    const KernelTargets targets = kernel_targets();
+    ASSERT_FALSE(targets.usable.empty());
+    for (const std::string& name : targets.skipped)
+      std::cout << "SKIPPED: " << name << " was compiled, but this processor cannot run it\n";
+    for (const Kernels* kernels : targets.usable) {
+      SCOPED_TRACE(kernels->target);
+      body(*kernels);
+    }
+  }
+};
+
+TEST_F(EveryTarget, Multiply) {
+  for_each([](const Kernels& k) {
+    for (const size_t k8 : {size_t{1}, size_t{2}, size_t{7}, size_t{32}})
+      for (const bool accumulate : {false, true})
+        for (const int lines : {0, 1, 2, 4, 8}) {
+          const Buffer a = random_buffer(k8 * kTiles * kBlock, 1);
+          const Buffer b = random_buffer(k8 * kBlock * kOutputs, 2);
+          const Buffer c = random_buffer(kTiles * kOutputs, 3);
+          std::vector<double> want(kTiles * kOutputs);
+          for (int t = 0; t < kTiles; ++t)
+            for (int o = 0; o < kOutputs; ++o) {
+              double sum = accumulate ? c.data()[t * kOutputs + o] : 0.0;
+              for (size_t i = 0; i < k8 * kBlock; ++i)
+                sum += double{a.data()[i / kBlock * kTiles * kBlock + t * kBlock + i % kBlock]} *
+                       b.data()[i * kOutputs + o];
+              want[t * kOutputs + o] = sum;
+            }
+          k.multiply(a.data(), b.data(), c.data(), k8, accumulate, b.data(), lines);
+          // At most 256 terms of size about 1, each rounded by at most 6e-8 of the running sum.
+          for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(c.data()[i], want[i], 1e-4);
+        }
+  });
+}
+
+/// Convolves one tile of one channel by the Winograd kernels with a kernel that picks a tap: with g
+/// = a delta at (r, s), G g Gᵀ is rank one and the result must be the shifted input.
+TEST_F(EveryTarget, TransformsShiftTheirInput) {
+  // Rows of G as in convolution.cpp, restated.
+  const double g4[6][3] = {{.25, 0, 0},
+                           {-1 / 6., -1 / 6., -1 / 6.},
+                           {-1 / 6., 1 / 6., -1 / 6.},
+                           {1 / 24., 1 / 12., 1 / 6.},
+                           {1 / 24., -1 / 12., 1 / 6.},
+                           {0, 0, 1}};
+  const double g6[8][3] = {{1, 0, 0},
+                           {-2 / 9., -2 / 9., -2 / 9.},
+                           {-2 / 9., 2 / 9., -2 / 9.},
+                           {1 / 90., 1 / 45., 2 / 45.},
+                           {1 / 90., -1 / 45., 2 / 45.},
+                           {1 / 45., 1 / 90., 1 / 180.},
+                           {1 / 45., -1 / 90., 1 / 180.},
+                           {0, 0, 1}};
+  for_each([&](const Kernels& k) {
+    for (const int m : {4, 6})
+      for (int tap = 0; tap < 9; ++tap)
+        for (const bool pool : {false, true}) {
+          const int n = m + 2;
+          const Buffer in = random_buffer(static_cast<size_t>(n) * n * kBlock, 4);
+          const Buffer v(static_cast<size_t>(n) * n * kOutputs);
+          k.transform_input(m, in.data(), n * kBlock, v.data(), kOutputs, in.data());
+          for (int f = 0; f < n * n; ++f) {
+            const auto g = [&](int i, int j) { return m == 4 ? g4[i][j] : g6[i][j]; };
+            const double u = g(f / n, tap / 3) * g(f % n, tap % 3);
+            for (int c = 0; c < kBlock; ++c)
+              v.data()[f * kOutputs + c] = static_cast<float>(v.data()[f * kOutputs + c] * u);
+          }
+          const Buffer bias = random_buffer(kBlock, 5);
+          for (const bool relu : {false, true})
+            for (const int valid : {m, m - 1, 1}) {
+              const int step = pool ? m / 2 : m;
+              const Buffer out(static_cast<size_t>(step) * step * kBlock);
+              std::fill_n(out.data(), out.size(), -77.0F);
+              k.transform_output(m, v.data(), kOutputs, bias.data(), relu, pool,
+                                 {out.data(), step * kBlock, valid, valid});
+              const auto value = [&](int y, int x, int c) {
+                const double sum =
+                    double{in.data()[((y + tap / 3) * n + x + tap % 3) * kBlock + c]} +
+                    bias.data()[c];
+                return relu ? std::max(sum, 0.0) : sum;
+              };
+              for (int y = 0; y < step; ++y)
+                for (int x = 0; x < step; ++x)
+                  for (int c = 0; c < kBlock; ++c) {
+                    const float got = out.data()[(y * step + x) * kBlock + c];
+                    const int last = pool ? 2 * std::max(y, x) + 1 : std::max(y, x);
+                    if (last >= valid) {
+                      ASSERT_EQ(got, -77.0F) << "wrote outside the valid part";
+                      continue;
+                    }
+                    double want = value(y, x, c);
+                    if (pool)
+                      want = std::max({value(2 * y, 2 * x, c), value(2 * y, 2 * x + 1, c),
+                                       value(2 * y + 1, 2 * x, c), value(2 * y + 1, 2 * x + 1, c)});
+                    // F(6×6) multiplies rounding errors by up to about 100.
+                    ASSERT_NEAR(got, want, 1e-4);
+                  }
+            }
+        }
+  });
+}
+
+TEST_F(EveryTarget, ConvolveRow) {
+  for_each([](const Kernels& k) {
+    for (const int channels : {1, 3, 4})
+      for (const bool relu : {false, true}) {
+        constexpr int kPixels = 12;
+        constexpr int kRow = kPixels + 2;
+        const ptrdiff_t plane = 3 * kRow;
+        const Buffer in = random_buffer(static_cast<size_t>(channels * plane), 6);
+        const Buffer w = random_buffer(static_cast<size_t>(channels) * 9 * kOutputs, 7);
+        const Buffer bias = random_buffer(kOutputs, 8);
+        const Buffer out0(kPixels * kBlock);
+        const Buffer out1(kPixels * kBlock);
+        k.convolve_row(in.data(), channels, plane, kRow, w.data(), bias.data(), relu, kPixels,
+                       out0.data(), out1.data());
+        for (int x = 0; x < kPixels; ++x)
+          for (int o = 0; o < kOutputs; ++o) {
+            double want = bias.data()[o];
+            for (int t = 0; t < channels * 9; ++t)
+              want += double{in.data()[t / 9 * plane + t / 3 % 3 * kRow + x + t % 3]} *
+                      w.data()[t * kOutputs + o];
+            if (relu) want = std::max(want, 0.0);
+            const float* half = o < kBlock ? out0.data() : out1.data();
+            ASSERT_NEAR(half[x * kBlock + o % kBlock], want, 1e-5);
+          }
+      }
+  });
+}
+
+}  // namespace
+}  // namespace graft::engine
