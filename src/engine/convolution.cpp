@@ -50,13 +50,13 @@ void transform_weights(int m, const float* g, float* u) {
 }
 
 /// Estimated seconds of one core for a layer with F(m). The constants were measured on a Zen 3 core
-/// (docs/performance.md); they are constants so that the choice depends on nothing else.
+/// (bench/kernels_bench); they are constants so that the choice depends on nothing else.
 double estimate(int m, double channels, double outputs, double height, double width,
                 double images) {
   constexpr double kFlops = 95e9;
   constexpr double kWeightBytes = 40e9;  // a second, mostly hidden behind products by prefetching
-  const double input_tile = (m == 4 ? 51e-9 : 172e-9) / 8;
-  const double output_tile = (m == 4 ? 40e-9 : 106e-9) / 8;
+  const double input_tile = (m == 4 ? 32e-9 : 74e-9) / 8;
+  const double output_tile = (m == 4 ? 21e-9 : 50e-9) / 8;
   const double frequencies = (m + 2) * (m + 2);
   const double tiles =
       images * static_cast<int>((height + m - 1) / m) * static_cast<int>((width + m - 1) / m);

@@ -1,0 +1,61 @@
+// How fast are the engine's inner loops alone, on data in the first-level cache, one thread?
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+
+#include "engine/buffer.h"
+#include "engine/kernels.h"
+
+namespace {
+
+using graft::engine::Buffer;
+using graft::engine::kBlock;
+using graft::engine::kOutputs;
+using graft::engine::kTiles;
+
+/// Seconds of one call, best of seven runs.
+double best_of(const std::function<void()>& call, int calls) {
+  double best = 1e9;
+  for (int run = 0; run < 7; ++run) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < calls; ++i) call();
+    const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+    best = std::min(best, taken.count() / calls);
+  }
+  return best;
+}
+
+}  // namespace
+
+int main() {
+  const auto& k = graft::engine::kernels();
+  fmt::print("{}\n", k.target);
+  for (const size_t k8 : {8, 16, 32}) {
+    const Buffer a(k8 * kTiles * kBlock);
+    const Buffer b(k8 * kBlock * kOutputs);
+    const Buffer c(kTiles * kOutputs);
+    const double seconds =
+        best_of([&] { k.multiply(a.data(), b.data(), c.data(), k8, false, b.data(), 1); }, 20'000);
+    fmt::print("product 6 x 16, depth {:3}: {:.1f} GFLOP/s\n", k8 * kBlock,
+               2e-9 * kTiles * kOutputs * static_cast<double>(k8) * kBlock / seconds);
+  }
+  for (const int m : {4, 6}) {
+    const size_t frequency = 2 * kTiles * kOutputs + 16;
+    const Buffer maps(100 * 100 * kBlock);
+    const Buffer v(64 * frequency);
+    const Buffer bias(kBlock);
+    const double in = best_of(
+        [&] { k.transform_input(m, maps.data(), 80, v.data(), frequency, maps.data()); }, 10'000);
+    const double out = best_of(
+        [&] {
+          k.transform_output(m, v.data(), frequency, bias.data(), true, false,
+                             {maps.data(), 640, m, m});
+        },
+        10'000);
+    fmt::print("F({0}x{0}) transforms of 8 channels: input {1:.0f} ns, output {2:.0f} ns\n", m,
+               in * 1e9, out * 1e9);
+  }
+  return 0;
+}
