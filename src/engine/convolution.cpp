@@ -80,8 +80,9 @@ ConvolutionPlan plan_convolution(int64_t channels, int64_t outputs, int64_t heig
   if (forced_tile != 0) plan.tile = forced_tile;
 
   // Scheduling. A private block of transformed input is to stay in the second-level cache (half a
-  // megabyte), products beside it; where a block of 12 tiles passes that by far, the team shares one
-  // in the third-level cache and divides the outputs. The optimum is flat (docs/performance.md).
+  // megabyte), products beside it; where a block of 12 tiles passes that by far, the team shares
+  // one in the third-level cache and divides the outputs. The optimum is flat
+  // (docs/performance.md).
   constexpr int kPrivateFloats = 100'000;
   const int per_tile = static_cast<int>(channels) * (plan.tile + 2) * (plan.tile + 2);
   plan.shared = per_tile * 12 > 2 * kPrivateFloats;

@@ -16,6 +16,7 @@
 #include "engine/convolution.h"
 #include "engine/dense.h"
 #include "engine/fold.h"
+#include "engine/maps.h"
 #include "engine/pooling.h"
 #include "engine/team.h"
 
@@ -28,7 +29,11 @@ using engine::Dense;
 using engine::FirstConvolution;
 using engine::kBlock;
 using engine::Maps;
+using engine::normalise;
+using engine::pool;
 using engine::Team;
+using engine::to_maps;
+using engine::to_plain;
 
 // With more channels than this a first layer is better off with Winograd.
 constexpr int64_t kDirectChannels = 4;
@@ -45,75 +50,6 @@ struct Run {
   int first = 0;  ///< images [first, first + count) of the batch
   int count = 0;
 };
-
-/// Maps from and to plain (N, C, H, W).
-void to_maps(Team::Member& member, const float* plain, const Maps& maps, int first, int count) {
-  const int pixels = maps.height * maps.width;
-  for (int unit = member.take(); unit < count * maps.blocks(); unit = member.take()) {
-    const int n = first + unit / maps.blocks();
-    const int b = unit % maps.blocks();
-    for (int c = 0; c < std::min(kBlock, maps.channels - b * kBlock); ++c) {
-      const float* from =
-          plain + (static_cast<size_t>(n) * maps.channels + b * kBlock + c) * pixels;
-      for (int y = 0; y < maps.height; ++y) {
-        float* to = maps.at(n, b, y + 1, 1) + c;
-        for (int x = 0; x < maps.width; ++x) to[x * kBlock] = *from++;
-      }
-    }
-  }
-}
-
-void to_plain(Team::Member& member, const Maps& maps, float* plain, int first, int count) {
-  const int pixels = maps.height * maps.width;
-  for (int unit = member.take(); unit < count * maps.blocks(); unit = member.take()) {
-    const int n = first + unit / maps.blocks();
-    const int b = unit % maps.blocks();
-    for (int c = 0; c < std::min(kBlock, maps.channels - b * kBlock); ++c) {
-      float* to = plain + (static_cast<size_t>(n) * maps.channels + b * kBlock + c) * pixels;
-      for (int y = 0; y < maps.height; ++y) {
-        const float* from = maps.at(n, b, y + 1, 1) + c;
-        for (int x = 0; x < maps.width; ++x) *to++ = from[x * kBlock];
-      }
-    }
-  }
-}
-
-void pool(Team::Member& member, const Maps& in, const Maps& out, int first, int count) {
-  for (int unit = member.take(); unit < count * in.blocks(); unit = member.take()) {
-    const int n = first + unit / in.blocks();
-    const int b = unit % in.blocks();
-    for (int y = 0; y < out.height; ++y)
-      for (int x = 0; x < out.width; ++x) {
-        const float* a = in.at(n, b, 2 * y + 1, 2 * x + 1);
-        const float* c = a + in.row();
-        float* to = out.at(n, b, y + 1, x + 1);
-        for (int k = 0; k < kBlock; ++k)
-          to[k] = std::max(std::max(a[k], a[k + kBlock]), std::max(c[k], c[k + kBlock]));
-      }
-  }
-}
-
-void normalise(Team::Member& member, const Affine& affine, bool relu, const Maps& in,
-               const Maps& out, int first, int count) {
-  for (int unit = member.take(); unit < count * in.blocks(); unit = member.take()) {
-    const int n = first + unit / in.blocks();
-    const int b = unit % in.blocks();
-    float scale[kBlock] = {};
-    float shift[kBlock] = {};
-    for (int k = 0; k < std::min(kBlock, in.channels - b * kBlock); ++k) {
-      scale[k] = affine.scale[b * kBlock + k];
-      shift[k] = affine.shift[b * kBlock + k];
-    }
-    for (int y = 0; y < in.height; ++y) {
-      const float* from = in.at(n, b, y + 1, 1);
-      float* to = out.at(n, b, y + 1, 1);
-      for (int i = 0; i < in.width * kBlock; ++i) {
-        const float value = from[i] * scale[i % kBlock] + shift[i % kBlock];
-        to[i] = relu ? std::max(value, 0.0F) : value;
-      }
-    }
-  }
-}
 
 }  // namespace
 
@@ -181,7 +117,10 @@ struct Engine::State {
 class Engine::State::Builder {
  public:
   Builder(State& state, Plan& plan, bool single)
-      : s_(state), plan_(plan), single_(single), n_(single ? 1 : state.options.max_batch),
+      : s_(state),
+        plan_(plan),
+        single_(single),
+        n_(single ? 1 : state.options.max_batch),
         layer_flops_(layer_flops(state.network)) {
     plan_.capacity = n_;
   }

@@ -12,17 +12,17 @@
 namespace graft {
 
 struct EngineOptions {
-  int threads = 0;     ///< 0: all that the process may use
-  int max_batch = 16;  ///< images per step; larger batches are cut into such steps
+  int threads = 0;        ///< 0: all that the process may use
+  int max_batch = 16;     ///< images per step; larger batches are cut into such steps
   int winograd_tile = 0;  ///< 4 or 6 forces F(4×4) or F(6×6), for tests; 0 lets the plan choose
 };
 
 /// One step of a forward pass, for `graft bench`.
 struct EngineStep {
-  std::string layer;  ///< the layer that it computes; "" where it only moves data
-  std::string how;    ///< "F(6x6) private 24x16", "first", "dense", …
-  double flops = 0;   ///< of direct convolution, for one image
-  double seconds = 0; ///< of the last run(), all images together
+  std::string layer;   ///< the layer that it computes; "" where it only moves data
+  std::string how;     ///< "F(6x6) private 24x16", "first", "dense", …
+  double flops = 0;    ///< of direct convolution, for one image
+  double seconds = 0;  ///< of the last run(), all images together
 };
 
 /// Runs layers [begin, end) in inference mode: BatchNorm with its running statistics (folded into

@@ -12,7 +12,8 @@ namespace graft {
 namespace {
 
 /// Best of several timed runs of a team, in seconds.
-double best_of(engine::Team& team, int runs, const std::function<void(engine::Team::Member&)>& body) {
+double best_of(engine::Team& team, int runs,
+               const std::function<void(engine::Team::Member&)>& body) {
   double best = 1e9;
   for (int i = 0; i < runs; ++i) {
     const auto start = std::chrono::steady_clock::now();

@@ -4,9 +4,9 @@
 namespace graft {
 
 struct MachineLimits {
-  double flops_one = 0;     ///< FMA peak of one thread, operations a second
-  double flops_all = 0;     ///< of all threads together
-  double bytes_all = 0;     ///< memory read bandwidth of all threads, bytes a second
+  double flops_one = 0;  ///< FMA peak of one thread, operations a second
+  double flops_all = 0;  ///< of all threads together
+  double bytes_all = 0;  ///< memory read bandwidth of all threads, bytes a second
 };
 
 /// Measures for about a second with `threads` threads.
