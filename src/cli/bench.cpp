@@ -66,7 +66,8 @@ json bench_network(const BenchOptions& o, int size, int batch, const MachineLimi
   json layers = json::array();
   const std::vector<EngineStep> steps = engine.steps(batch);
   double flops = 0;
-  if (!o.json) fmt::print("{:<14} {:<24} {:>9} {:>9} {:>8}\n", "layer", "how", "ms", "GFLOP/s", "of peak");
+  if (!o.json)
+    fmt::print("{:<14} {:<24} {:>9} {:>9} {:>8}\n", "layer", "how", "ms", "GFLOP/s", "of peak");
   for (size_t k = 0; k < steps.size(); ++k) {
     const double seconds = median(times[k]);
     flops += steps[k].flops * batch;
@@ -84,10 +85,14 @@ json bench_network(const BenchOptions& o, int size, int batch, const MachineLimi
   if (!o.json)
     fmt::print("{:<39} {:>9.2f} {:>9.1f} {:>7.2f}x   {:.1f} images/s\n", "all", total * 1e3,
                flops / total / 1e9, flops / total / machine.flops_all, batch / total);
-  return {{"backbone", o.backbone},  {"size", size},
-          {"batch", batch},          {"memory_bytes", memory},
-          {"layers", layers},        {"ms", total * 1e3},
-          {"gflops", flops / total / 1e9}, {"of_peak", flops / total / machine.flops_all},
+  return {{"backbone", o.backbone},
+          {"size", size},
+          {"batch", batch},
+          {"memory_bytes", memory},
+          {"layers", layers},
+          {"ms", total * 1e3},
+          {"gflops", flops / total / 1e9},
+          {"of_peak", flops / total / machine.flops_all},
           {"images_per_second", batch / total}};
 }
 
@@ -105,9 +110,10 @@ json bench_model(const BenchOptions& o) {
   engine.run(in.data(), 1, out.data());
   const double first = seconds_since(start);
   if (!o.json)
-    fmt::print("\n{}: read and checked {:.1f} ms, weights packed {:.1f} ms, first logits {:.1f} ms, "
-               "together {:.1f} ms\n", printable(o.model), read * 1e3, (packed - read) * 1e3,
-               (first - packed) * 1e3, first * 1e3);
+    fmt::print(
+        "\n{}: read and checked {:.1f} ms, weights packed {:.1f} ms, first logits {:.1f} ms, "
+        "together {:.1f} ms\n",
+        printable(o.model), read * 1e3, (packed - read) * 1e3, (first - packed) * 1e3, first * 1e3);
   return {{"model", o.model},
           {"read_ms", read * 1e3},
           {"pack_ms", (packed - read) * 1e3},
@@ -118,17 +124,16 @@ json bench_model(const BenchOptions& o) {
 int run(const BenchOptions& o) {
   const int threads = o.common.thread_count();
   const MachineLimits machine = measure_machine(threads);
-  json document = {{"instruction_set", Engine::instruction_set()},
-                   {"threads", threads},
-                   {"fma_gflops_one_thread", machine.flops_one / 1e9},
-                   {"fma_gflops", machine.flops_all / 1e9},
-                   {"memory_gb_per_second", machine.bytes_all / 1e9},
-                   {"networks", json::array()}};
+  json document = {
+      {"instruction_set", Engine::instruction_set()},     {"threads", threads},
+      {"fma_gflops_one_thread", machine.flops_one / 1e9}, {"fma_gflops", machine.flops_all / 1e9},
+      {"memory_gb_per_second", machine.bytes_all / 1e9},  {"networks", json::array()}};
   if (!o.json)
-    fmt::print("{}, {} threads: FMA peak {:.0f} GFLOP/s ({:.0f} one thread), memory {:.1f} GB/s\n"
-               "(a layer above 1.00x of peak does fewer multiplications than direct convolution)\n",
-               Engine::instruction_set(), threads, machine.flops_all / 1e9,
-               machine.flops_one / 1e9, machine.bytes_all / 1e9);
+    fmt::print(
+        "{}, {} threads: FMA peak {:.0f} GFLOP/s ({:.0f} one thread), memory {:.1f} GB/s\n"
+        "(a layer above 1.00x of peak does fewer multiplications than direct convolution)\n",
+        Engine::instruction_set(), threads, machine.flops_all / 1e9, machine.flops_one / 1e9,
+        machine.bytes_all / 1e9);
   for (const int size : o.sizes)
     for (const int batch : o.batches)
       document["networks"].push_back(bench_network(o, size, batch, machine));
@@ -141,7 +146,8 @@ int run(const BenchOptions& o) {
 
 int run_bench(int argc, char** argv) {
   BenchOptions o;
-  CLI::App app("This machine's limits, and the engine's speed on it, layer by layer.", "graft bench");
+  CLI::App app("This machine's limits, and the engine's speed on it, layer by layer.",
+               "graft bench");
   app.add_option("--backbone", o.backbone, "Backbone to time, with random weights")
       ->capture_default_str()
       ->type_name("NAME");
