@@ -75,7 +75,7 @@ fs::path run_folder(const TrainOptions& o) {
       folder = fs::path("runs") / fmt::format("{}{}-{}", name, stamp, i);
     return folder;
   }
-  const fs::path folder = o.output;
+  fs::path folder = o.output;
   if (fs::exists(folder, error) && !fs::is_directory(folder, error))
     fail(ErrorKind::io, "{}: is a file; --output names a folder", printable(folder));
   if (fs::exists(folder, error) && !fs::is_empty(folder, error) && !o.force)

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -83,7 +84,7 @@ struct Engine::State {
   std::map<size_t, FirstConvolution> firsts;
   std::map<size_t, Dense> denses;
   std::map<size_t, Affine> affines;
-  std::optional<Plan> plans[2];  // [0]: one image, [1]: more
+  std::unique_ptr<Plan> plans[2];  // [0]: one image, [1]: more
   std::vector<Buffer> private_scratch;
   Buffer shared_scratch;
   std::mutex mutex;
@@ -364,9 +365,9 @@ class Engine::State::Builder {
 };
 
 Engine::State::Plan& Engine::State::plan(bool single) {
-  std::optional<Plan>& slot = plans[single ? 0 : 1];
+  std::unique_ptr<Plan>& slot = plans[single ? 0 : 1];
   if (!slot) {
-    slot.emplace();
+    slot = std::make_unique<Plan>();
     Builder(*this, *slot, single).build();
   }
   return *slot;
