@@ -28,7 +28,6 @@ using engine::Buffer;
 using engine::Convolution;
 using engine::Dense;
 using engine::FirstConvolution;
-using engine::kBlock;
 using engine::Maps;
 using engine::normalise;
 using engine::pool;

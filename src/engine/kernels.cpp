@@ -40,26 +40,28 @@ HWY_INLINE void MultiplyPart(const float* HWY_RESTRICT a, const float* HWY_RESTR
     c00 = c01 = c10 = c11 = c20 = c21 = c30 = c31 = c40 = c41 = c50 = c51 = hn::Zero(d);
   }
   for (; k8 > 0; --k8, a += kTiles * kBlock, b += kBlock * kOutputs) {
-#define GRAFT_STEP(k)                                               \
-  do {                                                              \
-    if ((k) % (8 / (kLines > 0 ? kLines : 8)) == 0 && kLines > 0) { \
-      hwy::Prefetch(next);                                          \
-      next += 16;                                                   \
-    }                                                               \
-    const V b0 = hn::Load(d, b + (k)*kOutputs);                     \
-    const V b1 = hn::Load(d, b + (k)*kOutputs + lanes);             \
-    V x = hn::Set(d, a[(k)]);                                       \
-    c00 = hn::MulAdd(x, b0, c00), c01 = hn::MulAdd(x, b1, c01);     \
-    x = hn::Set(d, a[8 + (k)]);                                     \
-    c10 = hn::MulAdd(x, b0, c10), c11 = hn::MulAdd(x, b1, c11);     \
-    x = hn::Set(d, a[16 + (k)]);                                    \
-    c20 = hn::MulAdd(x, b0, c20), c21 = hn::MulAdd(x, b1, c21);     \
-    x = hn::Set(d, a[24 + (k)]);                                    \
-    c30 = hn::MulAdd(x, b0, c30), c31 = hn::MulAdd(x, b1, c31);     \
-    x = hn::Set(d, a[32 + (k)]);                                    \
-    c40 = hn::MulAdd(x, b0, c40), c41 = hn::MulAdd(x, b1, c41);     \
-    x = hn::Set(d, a[40 + (k)]);                                    \
-    c50 = hn::MulAdd(x, b0, c50), c51 = hn::MulAdd(x, b1, c51);     \
+#define GRAFT_STEP(k)                                           \
+  do {                                                          \
+    if constexpr (kLines > 0) {                                 \
+      if ((k) % (8 / kLines) == 0) {                            \
+        hwy::Prefetch(next);                                    \
+        next += 16;                                             \
+      }                                                         \
+    }                                                           \
+    const V b0 = hn::Load(d, b + (k)*kOutputs);                 \
+    const V b1 = hn::Load(d, b + (k)*kOutputs + lanes);         \
+    V x = hn::Set(d, a[(k)]);                                   \
+    c00 = hn::MulAdd(x, b0, c00), c01 = hn::MulAdd(x, b1, c01); \
+    x = hn::Set(d, a[8 + (k)]);                                 \
+    c10 = hn::MulAdd(x, b0, c10), c11 = hn::MulAdd(x, b1, c11); \
+    x = hn::Set(d, a[16 + (k)]);                                \
+    c20 = hn::MulAdd(x, b0, c20), c21 = hn::MulAdd(x, b1, c21); \
+    x = hn::Set(d, a[24 + (k)]);                                \
+    c30 = hn::MulAdd(x, b0, c30), c31 = hn::MulAdd(x, b1, c31); \
+    x = hn::Set(d, a[32 + (k)]);                                \
+    c40 = hn::MulAdd(x, b0, c40), c41 = hn::MulAdd(x, b1, c41); \
+    x = hn::Set(d, a[40 + (k)]);                                \
+    c50 = hn::MulAdd(x, b0, c50), c51 = hn::MulAdd(x, b1, c51); \
   } while (false)
     GRAFT_STEP(0);
     GRAFT_STEP(1);
