@@ -272,10 +272,13 @@ class Engine::State::Builder {
 
   bool add_dense(size_t i) {
     need_plain();
-    const FoldedLayer folded = fold_layer(s_.network, i, s_.end, s_.tensors);
+    // Folded weights are a copy of the layer's (411 MB for fc1): made only to be packed, once.
     auto at = s_.denses.find(i);
     if (at == s_.denses.end())
-      at = s_.denses.try_emplace(i, s_.shapes[i - 1].channels, folded, s_.team).first;
+      at = s_.denses
+               .try_emplace(i, s_.shapes[i - 1].channels,
+                            fold_layer(s_.network, i, s_.end, s_.tensors), s_.team)
+               .first;
     const Dense* dense = &at->second;
     s_.need_scratch(Dense::private_scratch(n_), 0);
     float* packed = make_plain((dense->packed_inputs(n_) + n_ - 1) / n_);
@@ -286,7 +289,7 @@ class Engine::State::Builder {
     });
     describe(i, "dense");
     plain_ = out;
-    return folded.took_batchnorm;
+    return takes_batchnorm(s_.network, i, s_.end);
   }
 
   void add_pooling(size_t i) {

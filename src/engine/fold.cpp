@@ -39,14 +39,17 @@ Affine batchnorm_affine(const Network& network, size_t index, const TensorMap& t
   return affine;
 }
 
+bool takes_batchnorm(const Network& network, size_t index, size_t end) {
+  return !network.layers[index].relu && index + 1 < end &&
+         network.layers[index + 1].kind == LayerKind::batchnorm;
+}
+
 FoldedLayer fold_layer(const Network& network, size_t index, size_t end, const TensorMap& tensors) {
   const auto weight = values_of(network, index, tensors, ".weight");
   const auto bias = values_of(network, index, tensors, ".bias");
   FoldedLayer folded{{weight.begin(), weight.end()}, {bias.begin(), bias.end()}};
   folded.relu = network.layers[index].relu;
-  const bool normed =
-      !folded.relu && index + 1 < end && network.layers[index + 1].kind == LayerKind::batchnorm;
-  if (!normed) return folded;
+  if (!takes_batchnorm(network, index, end)) return folded;
   const Affine affine = batchnorm_affine(network, index + 1, tensors);
   const size_t row = folded.weight.size() / folded.bias.size();
   for (size_t o = 0; o < folded.bias.size(); ++o) {

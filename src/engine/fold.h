@@ -26,6 +26,9 @@ struct FoldedLayer {
   bool took_batchnorm = false;  ///< layer index + 1 is done too
 };
 
+/// True if the BatchNorm behind layer `index` (no ReLU between) is folded into it.
+bool takes_batchnorm(const Network& network, size_t index, size_t end);
+
 FoldedLayer fold_layer(const Network& network, size_t index, size_t end, const TensorMap& tensors);
 
 /// The tensor, or Error(input) if it is missing or of another shape than the network needs.

@@ -125,8 +125,11 @@ void load_inputs(const ExtractJob& job, const std::function<void(size_t, const I
 void extract(const ExtractJob& job, Engine& engine,
              const std::function<void(size_t, std::span<const float>)>& sink,
              const std::function<void(size_t, const std::string&)>& on_error) {
-  Progress progress(job.label, job.paths.size(), "images", job.verbosity);
   Prefetcher prefetcher(job);
+  // Weights are packed while the first pictures are decoded, and before the clock starts.
+  if (!job.paths.empty())
+    engine.prepare(static_cast<int>(std::min<size_t>(job.batch, job.paths.size())));
+  Progress progress(job.label, job.paths.size(), "images", job.verbosity);
   const auto in = static_cast<size_t>(engine.input_elements());
   const auto out = static_cast<size_t>(engine.output_elements());
   std::vector<float> inputs(in * job.batch);
