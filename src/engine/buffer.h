@@ -1,6 +1,7 @@
 // Aligned memory on large pages, and activations laid out in it.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -37,13 +38,14 @@ struct Maps {
   int columns = 0;  ///< with border
   float* data = nullptr;
 
-  /// `tile`: output tile size of the reader; 1 where it is no convolution.
-  Maps(const Shape& shape, int tile)
+  /// `reach_down`, `reach_across`: output pixels that the tiles of the reader cover, at least the
+  /// map's size.
+  Maps(const Shape& shape, int reach_down, int reach_across)
       : channels(static_cast<int>(shape.channels)),
         height(static_cast<int>(shape.height)),
         width(static_cast<int>(shape.width)),
-        rows((height + tile - 1) / tile * tile + 2),
-        columns((width + tile - 1) / tile * tile + 2) {}
+        rows(std::max(height, reach_down) + 2),
+        columns(std::max(width, reach_across) + 2) {}
 
   [[nodiscard]] int blocks() const { return (channels + kBlock - 1) / kBlock; }
   [[nodiscard]] ptrdiff_t row() const { return ptrdiff_t{kBlock} * columns; }

@@ -77,8 +77,9 @@ void Dense::run(Team::Member& member, const float* in, float* out, int count, fl
       // The weights come from memory: fetched 16 KB ahead, once, by the first group.
       for (size_t g = 0; g < groups; ++g)
         kernel.multiply(packed + (g * padded_ + first) * kTiles, b,
-                        private_scratch + g * kTiles * kOutputs, depth / kBlock, first > 0,
-                        b + kDepth * kOutputs, g == 0 ? 8 : 0);
+                        private_scratch + g * kTiles * kOutputs,
+                        static_cast<int>(std::min<size_t>(kTiles, count - g * kTiles)),
+                        depth / kBlock, first > 0, b + kDepth * kOutputs, g == 0 ? 8 : 0);
     }
     const size_t begin = static_cast<size_t>(panel) * kOutputs;
     const size_t end = std::min<size_t>(begin + kOutputs, outputs_);

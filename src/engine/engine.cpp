@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -77,9 +78,14 @@ struct Engine::State {
   Shape out_shape;
   TensorMap tensors;
   Team team;
-  // Packed layers by index; convolutions also by their numeric plan, of which there are at most
-  // two.
-  std::map<std::pair<size_t, int>, Convolution> convolutions;
+  /// The packed weights of layer `index`, made for one plan; batches of one image and larger ones
+  /// may want different plans.
+  struct PackedConvolution {
+    size_t index;
+    engine::ConvolutionPlan plan;
+    Convolution convolution;
+  };
+  std::deque<PackedConvolution> convolutions;
   std::map<size_t, FirstConvolution> firsts;
   std::map<size_t, Dense> denses;
   std::map<size_t, Affine> affines;
@@ -106,6 +112,11 @@ struct Engine::State {
   class Builder;
   Plan& plan(bool single);
   void run(const float* in, int count, float* out);
+  const Convolution* find_convolution(size_t index, const engine::ConvolutionPlan& plan) const {
+    for (const PackedConvolution& packed : convolutions)
+      if (packed.index == index && packed.plan == plan) return &packed.convolution;
+    return nullptr;
+  }
   void need_scratch(size_t for_each, size_t for_all) {
     for (Buffer& buffer : private_scratch)
       if (buffer.size() < for_each) buffer = Buffer(for_each);
@@ -162,24 +173,25 @@ class Engine::State::Builder {
     return i;
   }
 
-  /// The output tile size of the convolution that will read the output of layer i, else 1.
-  int reader_tile(size_t i) {
-    for (size_t k = i + 1; k < s_.end; ++k) {
-      const LayerKind kind = s_.network.layers[k].kind;
-      if (kind == LayerKind::conv) return numeric_plan(k).tile;
-      if (kind != LayerKind::dropout) return 1;
-    }
-    return 1;
-  }
-
   engine::ConvolutionPlan numeric_plan(size_t i) const {
     const Shape& in = s_.shapes[i - 1];
     return engine::plan_convolution(in.channels, s_.shapes[i].channels, in.height, in.width,
-                                    single_, s_.options.winograd_tile);
+                                    single_ || image_by_image(i), s_.options.winograd_tile);
   }
 
-  Maps make_maps(const Shape& shape, int tile) {
-    Maps maps(shape, tile);
+  bool image_by_image(size_t i) const { return s_.shapes[i].elements() > kImageByImageFloats; }
+
+  /// Room for the output of layer i, with the border that the convolution behind it reads.
+  Maps make_maps(size_t i) {
+    Maps maps(s_.shapes[i], 0, 0);
+    for (size_t k = i + 1; k < s_.end; ++k) {
+      const LayerKind kind = s_.network.layers[k].kind;
+      if (kind == LayerKind::conv) {
+        const engine::ConvolutionPlan plan = numeric_plan(k);
+        maps = Maps(s_.shapes[i], plan.rows.reach(), plan.columns.reach());
+      }
+      if (kind != LayerKind::dropout) break;
+    }
     plan_.buffers.emplace_back(maps.image() * n_);
     maps.data = plan_.buffers.back().data();
     return maps;
@@ -202,7 +214,7 @@ class Engine::State::Builder {
   /// Activations as maps for layer i to read.
   const Maps& need_maps(size_t i) {
     if (!maps_) {
-      const Maps maps = make_maps(s_.shapes[i - 1], reader_tile(i - 1));
+      const Maps maps = make_maps(i - 1);
       step(false, [maps, plain = plain_](Team::Member& m, const Run& r) {
         to_maps(m, plain == nullptr ? r.in : plain, maps, r.first, r.count);
       });
@@ -223,51 +235,67 @@ class Engine::State::Builder {
   }
 
   size_t add_convolution(size_t i) {
-    FoldedLayer folded = fold_layer(s_.network, i, s_.end, s_.tensors);
-    size_t last = folded.took_batchnorm ? i + 1 : i;
-    const Shape& in_shape = s_.shapes[i - 1];
-    const bool direct = in_shape.channels <= kDirectChannels;
-    const bool pool =
-        !direct && last + 1 < s_.end && s_.network.layers[last + 1].kind == LayerKind::maxpool;
-    if (pool) ++last;
-    const Shape& out_shape = s_.shapes[last];
-    const bool apart = s_.shapes[i].elements() > kImageByImageFloats;
-    if (direct) {
-      need_plain();
-      const auto [at, fresh] = s_.firsts.try_emplace(i, in_shape, folded);
-      const FirstConvolution* first = &at->second;
-      float* padded = make_plain(first->padded_image());
-      const Maps out = make_maps(out_shape, reader_tile(last));
-      step(false, [first, padded, plain = plain_](Team::Member& m, const Run& r) {
-        first->pad(m, plain == nullptr ? r.in : plain, padded, r.count);
-      });
-      step(apart, [first, padded, out](Team::Member& m, const Run& r) {
-        first->run(m, padded, out, r.first, r.count);
-      });
-      describe(i, "direct");
-      maps_ = out;
-      return last;
+    if (s_.shapes[i - 1].channels > kDirectChannels) {
+      const Maps in = need_maps(i);
+      return add_winograd(i, in, nullptr, nullptr);
     }
-    const Maps in = need_maps(i);
-    const engine::ConvolutionPlan numeric = numeric_plan(i);
-    const std::pair<size_t, int> key(i, numeric.tile);
-    auto at = s_.convolutions.find(key);
-    if (at == s_.convolutions.end())
-      at = s_.convolutions
-               .emplace(
-                   std::piecewise_construct, std::forward_as_tuple(key),
-                   std::forward_as_tuple(in_shape, s_.shapes[i], numeric, folded, pool, s_.team))
+    need_plain();
+    auto at = s_.firsts.find(i);
+    if (at == s_.firsts.end())
+      at = s_.firsts.try_emplace(i, s_.shapes[i - 1], fold_layer(s_.network, i, s_.end, s_.tensors))
                .first;
-    const Convolution* convolution = &at->second;
+    const FirstConvolution* first = &at->second;
+    const size_t last = takes_batchnorm(s_.network, i, s_.end) ? i + 1 : i;
+    float* padded = make_plain(first->padded_image());
+    step(false, [first, padded, plain = plain_](Team::Member& m, const Run& r) {
+      first->pad(m, plain == nullptr ? r.in : plain, padded, r.count);
+    });
+    const size_t next = last + 1;
+    if (next < s_.end && s_.network.layers[next].kind == LayerKind::conv &&
+        !numeric_plan(next).shared)
+      return add_winograd(next, Maps(s_.shapes[last], 0, 0), first, padded);
+    const Maps out = make_maps(last);
+    step(image_by_image(i), [first, padded, out](Team::Member& m, const Run& r) {
+      first->run(m, padded, out, r.first, r.count);
+    });
+    describe(i, "direct");
+    maps_ = out;
+    return last;
+  }
+
+  /// Convolution i with the pooling behind it; `first`: with the convolution before it, which reads
+  /// `padded`, else reading `in`.
+  size_t add_winograd(size_t i, const Maps& in, const FirstConvolution* first,
+                      const float* padded) {
+    size_t last = takes_batchnorm(s_.network, i, s_.end) ? i + 1 : i;
+    const bool pool = last + 1 < s_.end && s_.network.layers[last + 1].kind == LayerKind::maxpool;
+    if (pool) ++last;
+    const engine::ConvolutionPlan plan = numeric_plan(i);
+    const Convolution* convolution = s_.find_convolution(i, plan);
+    if (convolution == nullptr) {
+      s_.convolutions.push_back(
+          {i, plan,
+           Convolution(s_.shapes[i - 1], s_.shapes[i], plan,
+                       fold_layer(s_.network, i, s_.end, s_.tensors), pool, first, s_.team)});
+      convolution = &s_.convolutions.back().convolution;
+    }
     s_.need_scratch(convolution->private_scratch(), convolution->shared_scratch());
-    const Maps out = make_maps(out_shape, reader_tile(last));
-    step(apart, [convolution, in, out, s = &s_](Team::Member& m, const Run& r) {
-      convolution->run(m, in, out, r.first, r.count, s->private_scratch[m.index()].data(),
+    const Maps out = make_maps(last);
+    step(image_by_image(i), [convolution, in, padded, out, s = &s_](Team::Member& m, const Run& r) {
+      convolution->run(m, in, padded, out, r.first, r.count, s->private_scratch[m.index()].data(),
                        s->shared_scratch.data());
     });
     describe(i, convolution->description());
+    if (first != nullptr) plan_.steps.back().about.flops += first_flops(i);
     maps_ = out;
     return last;
+  }
+
+  /// Of the convolution before convolution i, whatever lies between.
+  double first_flops(size_t i) const {
+    while (s_.network.layers[--i].kind != LayerKind::conv) {
+    }
+    return layer_flops_[i];
   }
 
   bool add_dense(size_t i) {
@@ -294,8 +322,8 @@ class Engine::State::Builder {
 
   void add_pooling(size_t i) {
     const Maps in = need_maps(i);
-    const Maps out = make_maps(s_.shapes[i], reader_tile(i));
-    step(s_.shapes[i - 1].elements() > kImageByImageFloats,
+    const Maps out = make_maps(i);
+    step(image_by_image(i - 1),
          [in, out](Team::Member& m, const Run& r) { pool(m, in, out, r.first, r.count); });
     maps_ = out;
   }
@@ -307,7 +335,7 @@ class Engine::State::Builder {
     const Shape& shape = s_.shapes[i];
     if (!shape.flat) {
       const Maps in = need_maps(i);
-      const Maps out = make_maps(shape, reader_tile(i));
+      const Maps out = make_maps(i);
       step(false, [affine, relu, in, out](Team::Member& m, const Run& r) {
         normalise(m, *affine, relu, in, out, r.first, r.count);
       });
@@ -435,7 +463,7 @@ uint64_t Engine::prepare(int count) {
   uint64_t floats = state_->shared_scratch.size();
   for (const Buffer& buffer : plan.buffers) floats += buffer.size();
   for (const Buffer& buffer : state_->private_scratch) floats += buffer.size();
-  for (const auto& [key, layer] : state_->convolutions) floats += layer.packed();
+  for (const auto& packed : state_->convolutions) floats += packed.convolution.packed();
   for (const auto& [key, layer] : state_->denses) floats += layer.packed();
   return floats * sizeof(float);
 }

@@ -12,9 +12,10 @@
 namespace graft {
 
 struct EngineOptions {
-  int threads = 0;        ///< 0: all that the process may use
-  int max_batch = 16;     ///< images per step; larger batches are cut into such steps
-  int winograd_tile = 0;  ///< 4 or 6 forces F(4×4) or F(6×6), for tests; 0 lets the plan choose
+  int threads = 0;     ///< 0: all that the process may use
+  int max_batch = 16;  ///< images per step; larger batches are cut into such steps
+  int winograd_tile =
+      0;  ///< forces a tile, for tests: see plan_convolution; 0 lets the plan choose
 };
 
 /// One step of a forward pass, for `graft bench`.

@@ -14,6 +14,14 @@ constexpr int kBlock = 8;     ///< channels kept together in an activation
 constexpr int kTiles = 6;     ///< rows of a product panel: 6 × 16 fills AVX2's registers
 constexpr int kOutputs = 16;  ///< columns of a product panel
 
+/// Output pixels of a Winograd tile: 2, 4 or 6 each way. Its input has two more each way, and it
+/// has as many frequencies as input pixels, row by row.
+struct TileSize {
+  int rows;
+  int columns;
+  [[nodiscard]] constexpr int frequencies() const { return (rows + 2) * (columns + 2); }
+};
+
 /// One tile's place for the output transform.
 struct OutputTile {
   float* target;   ///< first pixel to write, channel block included
@@ -25,20 +33,21 @@ struct OutputTile {
 struct Kernels {
   const char* target;  ///< "AVX2", …
 
-  /// c[6][16] = (accumulate ? c : 0) + Σ_k a[k/8][6][8] · b[k][16]; k = 8·k8. While it runs it
-  /// prefetches `lines` cache lines for each 8 of k from `next` (0, 1, 2, 4 or 8).
-  void (*multiply)(const float* a, const float* b, float* c, size_t k8, bool accumulate,
+  /// c[6][16] = (accumulate ? c : 0) + Σ_k a[k/8][6][8] · b[k][16]; k = 8·k8; of the first `rows`
+  /// of the six only (2, 4 or 6). While it runs it prefetches `lines` cache lines for each 8 of k
+  /// from `next` (0, 1, 2, 4 or 8).
+  void (*multiply)(const float* a, const float* b, float* c, int rows, size_t k8, bool accumulate,
                    const float* next, int lines);
 
-  /// Bᵀ d B of one (m+2)² tile of 8 channels: d has rows `row` floats apart and pixels 8 apart;
-  /// frequency f goes to v + f · frequency. m is 4 or 6. Prefetches the tile at `next`.
-  void (*transform_input)(int m, const float* d, ptrdiff_t row, float* v, size_t frequency,
+  /// Bᵀ d B of the input of one tile, 8 channels: d has rows `row` floats apart and pixels 8 apart;
+  /// frequency f goes to v + f · frequency. Prefetches the tile at `next`.
+  void (*transform_input)(TileSize m, const float* d, ptrdiff_t row, float* v, size_t frequency,
                           const float* next);
 
   /// Aᵀ p A + bias, ReLU, 2×2 max-pooling, of one tile of 8 channels: frequency f at p + f ·
   /// frequency.
-  void (*transform_output)(int m, const float* p, size_t frequency, const float* bias, bool relu,
-                           bool pool, const OutputTile& tile);
+  void (*transform_output)(TileSize m, const float* p, size_t frequency, const float* bias,
+                           bool relu, bool pool, const OutputTile& tile);
 
   /// One row of 3×3 convolution straight from `channels` planes, into 16 outputs (two blocks of 8):
   /// `in` points at the pixel up and left of the first output, planes are `plane` floats and rows

@@ -34,7 +34,8 @@ double measure_flops(int threads) {
     const engine::Buffer b(kDepthBlocks * engine::kBlock * engine::kOutputs);
     const engine::Buffer c(engine::kTiles * engine::kOutputs);
     for (int i = 0; i < kCalls; ++i)
-      engine::kernels().multiply(a.data(), b.data(), c.data(), kDepthBlocks, false, b.data(), 0);
+      engine::kernels().multiply(a.data(), b.data(), c.data(), engine::kTiles, kDepthBlocks, false,
+                                 b.data(), 0);
   });
   const double operations =
       2.0 * engine::kTiles * engine::kOutputs * engine::kBlock * kDepthBlocks * kCalls;

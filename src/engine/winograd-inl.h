@@ -1,6 +1,7 @@
-// Winograd's minimal filtering F(m×m, 3×3) for m = 4 and 6, one dimension at a time (Lavin and
-// Gray, "Fast algorithms for convolutional neural networks", 2015). Interpolation points 0, ±1, ±2,
-// ∞ for m = 4 and 0, ±1, ±2, ±½, ∞ for m = 6. Included once per instruction set: see kernels.cpp.
+// Winograd's minimal filtering F(m×m, 3×3) for m = 2, 4 and 6, one dimension at a time (Lavin and
+// Gray, "Fast algorithms for convolutional neural networks", 2015). Interpolation points 0, ±1, ∞
+// for m = 2, 0, ±1, ±2, ∞ for m = 4 and 0, ±1, ±2, ±½, ∞ for m = 6. Included once per instruction
+// set: see kernels.cpp.
 
 // clang-format off: the guard that Highway wants toggles with each inclusion
 #if defined(GRAFT_ENGINE_WINOGRAD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -27,8 +28,25 @@ template <int M>
 struct Winograd;
 
 template <>
-struct Winograd<4> {
+struct Winograd<2> {
   /// o = Bᵀ d.
+  template <class T>
+  static HWY_INLINE void InputRow(const T* d, T* o) {
+    o[0] = hn::Sub(d[0], d[2]);
+    o[1] = hn::Add(d[1], d[2]);
+    o[2] = hn::Sub(d[2], d[1]);
+    o[3] = hn::Sub(d[3], d[1]);
+  }
+  /// y = Aᵀ m.
+  template <class T>
+  static HWY_INLINE void OutputRow(const T* m, T* y) {
+    y[0] = hn::Add(hn::Add(m[0], m[1]), m[2]);
+    y[1] = hn::Add(hn::Sub(m[1], m[2]), m[3]);
+  }
+};
+
+template <>
+struct Winograd<4> {
   template <class T>
   static HWY_INLINE void InputRow(const T* d, T* o) {
     o[0] = Scaled(4.0F, d[0], Scaled(-5.0F, d[2], d[4]));
@@ -42,7 +60,6 @@ struct Winograd<4> {
     o[3] = Scaled(2.0F, e, c);
     o[4] = Scaled(-2.0F, e, c);
   }
-  /// y = Aᵀ m.
   template <class T>
   static HWY_INLINE void OutputRow(const T* m, T* y) {
     const T a = hn::Add(m[1], m[2]);

@@ -97,7 +97,7 @@ TEST(Engine, BothTilesOverASweepOfShapes) {
         net.layers.push_back({.kind = LayerKind::conv, .name = "conv", .outputs = outputs});
         if (height >= 2 && width >= 2 && outputs % 2 == 1)
           net.layers.push_back({.kind = LayerKind::maxpool, .name = "pool"});
-        for (const int tile : {4, 6})
+        for (const int tile : {4, 6, 42, 62, 64})
           for (const int images : {1, 3})
             ASSERT_LT(engine_error(net, 1, images, {2, 4, tile}), 4e-5)
                 << channels << " to " << outputs << " at " << height << "x" << width << ", F("
@@ -110,7 +110,7 @@ TEST(Engine, WideLayersShareTheirBlocks) {
   net.layers.push_back({.kind = LayerKind::conv, .name = "a", .outputs = 520, .relu = true});
   net.layers.push_back({.kind = LayerKind::conv, .name = "b", .outputs = 36, .relu = true});
   net.layers.push_back({.kind = LayerKind::maxpool, .name = "pool"});
-  for (const int tile : {0, 4, 6})
+  for (const int tile : {0, 4, 6, 42, 64})
     for (const int threads : {1, 2, 5})
       // Winograd magnifies rounding: its transforms multiply by up to 32 and add up numbers that
       // cancel, most so on signed random data as here.

@@ -37,23 +37,24 @@ TEST_F(EveryTarget, Multiply) {
   for_each([](const Kernels& k) {
     for (const size_t k8 : {size_t{1}, size_t{2}, size_t{7}, size_t{32}})
       for (const bool accumulate : {false, true})
-        for (const int lines : {0, 1, 2, 4, 8}) {
-          const Buffer a = random_buffer(k8 * kTiles * kBlock, 1);
-          const Buffer b = random_buffer(k8 * kBlock * kOutputs, 2);
-          const Buffer c = random_buffer(kTiles * kOutputs, 3);
-          std::vector<double> want(kTiles * kOutputs);
-          for (int t = 0; t < kTiles; ++t)
-            for (int o = 0; o < kOutputs; ++o) {
-              double sum = accumulate ? c.data()[t * kOutputs + o] : 0.0;
-              for (size_t i = 0; i < k8 * kBlock; ++i)
-                sum += double{a.data()[i / kBlock * kTiles * kBlock + t * kBlock + i % kBlock]} *
-                       b.data()[i * kOutputs + o];
-              want[t * kOutputs + o] = sum;
-            }
-          k.multiply(a.data(), b.data(), c.data(), k8, accumulate, b.data(), lines);
-          // At most 256 terms of size about 1, each rounded by at most 6e-8 of the running sum.
-          for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(c.data()[i], want[i], 1e-4);
-        }
+        for (const int lines : {0, 1, 2, 4, 8})
+          for (const int rows : {1, 2, 3, 4, 5, 6}) {
+            const Buffer a = random_buffer(k8 * kTiles * kBlock, 1);
+            const Buffer b = random_buffer(k8 * kBlock * kOutputs, 2);
+            const Buffer c = random_buffer(kTiles * kOutputs, 3);
+            std::vector<double> want(kTiles * kOutputs);
+            for (int t = 0; t < kTiles; ++t)
+              for (int o = 0; o < kOutputs; ++o) {
+                double sum = accumulate ? c.data()[t * kOutputs + o] : 0.0;
+                for (size_t i = 0; i < k8 * kBlock; ++i)
+                  sum += double{a.data()[i / kBlock * kTiles * kBlock + t * kBlock + i % kBlock]} *
+                         b.data()[i * kOutputs + o];
+                want[t * kOutputs + o] = sum;
+              }
+            k.multiply(a.data(), b.data(), c.data(), rows, k8, accumulate, b.data(), lines);
+            // At most 256 terms of size about 1, each rounded by at most 6e-8 of the running sum.
+            for (int i = 0; i < rows * kOutputs; ++i) ASSERT_NEAR(c.data()[i], want[i], 1e-4);
+          }
   });
 }
 
@@ -75,52 +76,60 @@ TEST_F(EveryTarget, TransformsShiftTheirInput) {
                            {1 / 45., 1 / 90., 1 / 180.},
                            {1 / 45., -1 / 90., 1 / 180.},
                            {0, 0, 1}};
+  const double g2[4][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
   for_each([&](const Kernels& k) {
-    for (const int m : {4, 6})
-      for (int tap = 0; tap < 9; ++tap)
-        for (const bool pool : {false, true}) {
-          const int n = m + 2;
-          const Buffer in = random_buffer(static_cast<size_t>(n) * n * kBlock, 4);
-          const Buffer v(static_cast<size_t>(n) * n * kOutputs);
-          k.transform_input(m, in.data(), n * kBlock, v.data(), kOutputs, in.data());
-          for (int f = 0; f < n * n; ++f) {
-            const auto g = [&](int i, int j) { return m == 4 ? g4[i][j] : g6[i][j]; };
-            const double u = g(f / n, tap / 3) * g(f % n, tap % 3);
-            for (int c = 0; c < kBlock; ++c)
-              v.data()[f * kOutputs + c] = static_cast<float>(v.data()[f * kOutputs + c] * u);
-          }
-          const Buffer bias = random_buffer(kBlock, 5);
-          for (const bool relu : {false, true})
-            for (const int valid : {m, m - 1, 1}) {
-              const int step = pool ? m / 2 : m;
-              const Buffer out(static_cast<size_t>(step) * step * kBlock);
-              std::fill_n(out.data(), out.size(), -77.0F);
-              k.transform_output(m, v.data(), kOutputs, bias.data(), relu, pool,
-                                 {out.data(), step * kBlock, valid, valid});
-              const auto value = [&](int y, int x, int c) {
-                const double sum =
-                    double{in.data()[((y + tap / 3) * n + x + tap % 3) * kBlock + c]} +
-                    bias.data()[c];
-                return relu ? std::max(sum, 0.0) : sum;
+    for (const int m : {2, 4, 6})
+      for (const int mc : {2, 4, 6})
+        for (int tap = 0; tap < 9; ++tap)
+          for (const bool pool : {false, true}) {
+            const TileSize size{m, mc};
+            const int n = mc + 2;  // pixels in a row of the input
+            const auto pixels = static_cast<size_t>(size.frequencies());
+            const Buffer in = random_buffer(pixels * kBlock, 4);
+            const Buffer v(pixels * kOutputs);
+            k.transform_input(size, in.data(), n * kBlock, v.data(), kOutputs, in.data());
+            for (int f = 0; f < size.frequencies(); ++f) {
+              const auto g = [&](int of, int i, int j) {
+                return of == 2 ? g2[i][j] : of == 4 ? g4[i][j] : g6[i][j];
               };
-              for (int y = 0; y < step; ++y)
-                for (int x = 0; x < step; ++x)
-                  for (int c = 0; c < kBlock; ++c) {
-                    const float got = out.data()[(y * step + x) * kBlock + c];
-                    const int last = pool ? 2 * std::max(y, x) + 1 : std::max(y, x);
-                    if (last >= valid) {
-                      ASSERT_EQ(got, -77.0F) << "wrote outside the valid part";
-                      continue;
-                    }
-                    double want = value(y, x, c);
-                    if (pool)
-                      want = std::max({value(2 * y, 2 * x, c), value(2 * y, 2 * x + 1, c),
-                                       value(2 * y + 1, 2 * x, c), value(2 * y + 1, 2 * x + 1, c)});
-                    // F(6×6) multiplies rounding errors by up to about 100.
-                    ASSERT_NEAR(got, want, 1e-4);
-                  }
+              const double u = g(m, f / n, tap / 3) * g(mc, f % n, tap % 3);
+              for (int c = 0; c < kBlock; ++c)
+                v.data()[f * kOutputs + c] = static_cast<float>(v.data()[f * kOutputs + c] * u);
             }
-        }
+            const Buffer bias = random_buffer(kBlock, 5);
+            for (const bool relu : {false, true})
+              for (const auto& [down, across] : {std::pair{m, mc}, std::pair{m - 1, mc},
+                                                 std::pair{m, mc - 1}, std::pair{1, 1}}) {
+                const int shrink = pool ? 2 : 1;
+                const int columns = mc / shrink;
+                const Buffer out(static_cast<size_t>(m / shrink) * columns * kBlock);
+                std::fill_n(out.data(), out.size(), -77.0F);
+                k.transform_output(size, v.data(), kOutputs, bias.data(), relu, pool,
+                                   {out.data(), columns * kBlock, down, across});
+                const auto value = [&](int y, int x, int c) {
+                  const double sum =
+                      double{in.data()[((y + tap / 3) * n + x + tap % 3) * kBlock + c]} +
+                      bias.data()[c];
+                  return relu ? std::max(sum, 0.0) : sum;
+                };
+                for (int y = 0; y < m / shrink; ++y)
+                  for (int x = 0; x < columns; ++x)
+                    for (int c = 0; c < kBlock; ++c) {
+                      const float got = out.data()[(y * columns + x) * kBlock + c];
+                      if (y * shrink + shrink > down || x * shrink + shrink > across) {
+                        ASSERT_EQ(got, -77.0F) << "wrote outside the valid part";
+                        continue;
+                      }
+                      double want = value(y, x, c);
+                      if (pool)
+                        want =
+                            std::max({value(2 * y, 2 * x, c), value(2 * y, 2 * x + 1, c),
+                                      value(2 * y + 1, 2 * x, c), value(2 * y + 1, 2 * x + 1, c)});
+                      // F(6×6) multiplies rounding errors by up to about 100.
+                      ASSERT_NEAR(got, want, 1e-4);
+                    }
+              }
+          }
   });
 }
 
