@@ -3,6 +3,7 @@ from PyPI, interleaved in one process group. Run through bench/peers.sh, which m
 
     bench/peers.sh build
 """
+import concurrent.futures
 import os
 import statistics
 import subprocess
@@ -93,8 +94,11 @@ def tensorflow(_, x):
     return f"TensorFlow {tf.__version__}", lambda: call(t).numpy().transpose(0, 3, 1, 2)
 
 
-def ncnn(path, x):
+def ncnn(path, x, streams=1):
+    """ncnn takes one image at a time: all threads on each, or `streams` images at once."""
     import ncnn as library
+    if len(x) < streams:
+        raise ImportError("one image gives ncnn no second stream")
     lines, blobs, name = [], 1, "x"
     stem = path.removesuffix(".onnx")
     with open(stem + ".bin", "wb") as binary:
@@ -108,21 +112,27 @@ def ncnn(path, x):
     with open(stem + ".param", "w") as text:
         text.write(f"7767517\n{len(lines) + 1} {blobs}\nInput x 0 1 x\n" + "\n".join(lines) + "\n")
     net = library.Net()
-    net.opt.num_threads = THREADS
+    net.opt.num_threads = max(1, THREADS // streams)
     # fp32 as all others here; ncnn rounds to 16 bits where it may.
     net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_fp16_packed = False
     net.opt.use_bf16_storage = False
     net.load_param(stem + ".param")
     net.load_model(stem + ".bin")
 
+    def one(image):
+        with net.create_extractor() as extractor:
+            extractor.input("x", library.Mat(image).clone())
+            return np.array(extractor.extract(name)[1])
+
     def run():
-        rows = []
-        for image in x:  # ncnn takes one image at a time
-            with net.create_extractor() as extractor:
-                extractor.input("x", library.Mat(image).clone())
-                rows.append(np.array(extractor.extract(name)[1]))
-        return np.stack(rows)
-    return f"ncnn {library.__version__}", run
+        return np.stack(list(map(one, x) if streams == 1 else pool.map(one, x)))
+
+    pool = concurrent.futures.ThreadPoolExecutor(streams)
+    return f"ncnn {library.__version__}" + f" × {streams}" * (streams > 1), run
+
+
+def ncnn_streams(path, x):
+    return ncnn(path, x, streams=2)
 
 
 class Graft:
@@ -151,7 +161,8 @@ def main():
             path = f"{folder}/vgg16.onnx"
             make_onnx(path, batch, size)
             peers, first = [], None
-            for make in (onnx_runtime, openvino, pytorch, tensorflow, ncnn):
+            for make in (onnx_runtime, openvino, pytorch, tensorflow, ncnn,
+                         ncnn_streams):
                 try:
                     name, run = make(path, x)
                     out = run()

@@ -43,17 +43,20 @@ const std::array<double, 3>& g_row(int m, int i) {
   return m == 2 ? kG2.at(i) : m == 4 ? kG4.at(i) : kG6.at(i);
 }
 
-/// u = G g Gᵀ, frequency-major.
-void transform_weights(TileSize m, const float* g, float* u) {
-  double t[8][3];
+/// u = G g Gᵀ of 16 kernels side by side: g[9][16]; frequency f goes to u + f · stride, 16 floats.
+void transform_weights(TileSize m, const double (*g)[kOutputs], float* u, size_t stride) {
+  double t[8][3][kOutputs];
   for (int i = 0; i < m.rows + 2; ++i) {
     const auto& row = g_row(m.rows, i);
-    for (int j = 0; j < 3; ++j) t[i][j] = row[0] * g[j] + row[1] * g[3 + j] + row[2] * g[6 + j];
+    for (int j = 0; j < 3; ++j)
+      for (int k = 0; k < kOutputs; ++k)
+        t[i][j][k] = row[0] * g[j][k] + row[1] * g[3 + j][k] + row[2] * g[6 + j][k];
   }
   for (int i = 0; i < m.rows + 2; ++i)
-    for (int j = 0; j < m.columns + 2; ++j) {
+    for (int j = 0; j < m.columns + 2; ++j, u += stride) {
       const auto& row = g_row(m.columns, j);
-      *u++ = static_cast<float>(t[i][0] * row[0] + t[i][1] * row[1] + t[i][2] * row[2]);
+      for (int k = 0; k < kOutputs; ++k)
+        u[k] = static_cast<float>(t[i][0][k] * row[0] + t[i][1][k] * row[1] + t[i][2][k] * row[2]);
     }
 }
 
@@ -124,22 +127,30 @@ void Convolution::pack(Part& part, const FoldedLayer& weights, Team& team) const
   const auto real_outputs = static_cast<int>(weights.bias.size());
   const auto real_channels = static_cast<int>(weights.weight.size() / weights.bias.size() / 9);
   // In the order in which multiply_chunk reads: chunk, frequency, depth, panel of 16, channel, 16.
+  // Written in whole cache lines: a unit is one panel's share of some channels.
+  constexpr int kChannelsAtOnce = 64;
+  const int spans = (real_channels + kChannelsAtOnce - 1) / kChannelsAtOnce;
   team.run([&](Team::Member& member) {
-    float u[64];
-    for (int k = member.take(); k < real_outputs; k = member.take()) {
-      const int chunk = k / plan_.outputs;
+    for (int unit = member.take(); unit < outputs_ / kOutputs * spans; unit = member.take()) {
+      const int output = unit / spans * kOutputs;
+      const int chunk = output / plan_.outputs;
       const int width = std::min(plan_.outputs, outputs_ - chunk * plan_.outputs);
-      const int panel = k % plan_.outputs / kOutputs;
+      const int panel = output % plan_.outputs / kOutputs;
       float* base = part.weights.data() +
                     static_cast<size_t>(chunk) * plan_.outputs * frequencies * channels_;
-      for (int c = 0; c < real_channels; ++c) {
-        transform_weights(part.size,
-                          &weights.weight[(static_cast<size_t>(k) * real_channels + c) * 9], u);
+      const int begin = unit % spans * kChannelsAtOnce;
+      for (int c = begin; c < std::min(begin + kChannelsAtOnce, real_channels); ++c) {
+        double g[9][kOutputs] = {};
+        for (int k = 0; k < std::min(kOutputs, real_outputs - output); ++k)
+          for (int tap = 0; tap < 9; ++tap)
+            g[tap][k] =
+                weights.weight[(static_cast<size_t>(output + k) * real_channels + c) * 9 + tap];
         const int first = c / plan_.depth * plan_.depth;
         const int depth = std::min(plan_.depth, channels_ - first);
-        float* to = base + static_cast<size_t>(first) * width +
-                    (static_cast<size_t>(panel) * depth + c - first) * kOutputs + k % kOutputs;
-        for (int f = 0; f < frequencies; ++f) to[static_cast<size_t>(f) * channels_ * width] = u[f];
+        transform_weights(part.size, g,
+                          base + static_cast<size_t>(first) * width +
+                              (static_cast<size_t>(panel) * depth + c - first) * kOutputs,
+                          static_cast<size_t>(channels_) * width);
       }
     }
   });
