@@ -21,6 +21,7 @@ class Buffer {
 
  private:
   struct Free {
+    size_t bytes;  // of a mapping; 0: from the heap
     void operator()(float* memory) const;
   };
   std::unique_ptr<float[], Free> data_;
