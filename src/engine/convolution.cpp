@@ -77,10 +77,12 @@ struct Convolution::Block {
   [[nodiscard]] int groups() const { return (count + kTiles - 1) / kTiles; }
 };
 
-int Convolution::Part::block_for(int images) const {
+int Convolution::Part::block_for(int images, int threads) const {
   const int total = images * down * across;
-  const int blocks = (total + block - 1) / block;
-  return std::min(block, round_up((total + blocks - 1) / blocks, kTiles));
+  const int blocks = round_up((total + block - 1) / block, threads);
+  const int size = (total + blocks - 1) / blocks;
+  // Products come in rows of 2, 4 or 6 tiles, of which 6 are the most efficient.
+  return threads > 1 ? round_up(size, 2) : std::min(block, round_up(size, kTiles));
 }
 
 Convolution::Convolution(const Shape& in, const Shape& out, const ConvolutionPlan& plan,
@@ -114,7 +116,7 @@ void Convolution::add_part(TileSize size, int y, int x, int down, int across,
   Part part{size, y, x, down, across, 0, 0, 0, {}};
   const int per_tile = channels_ * size.frequencies();
   part.block = plan_.shared ? (size.frequencies() == 64 ? 36 : 66)
-                            : std::clamp(kPrivateFloats / per_tile / kTiles * kTiles, 18, 48);
+                            : std::clamp(kPrivateFloats / per_tile / kTiles * kTiles, 24, 48);
   part.input_stride = frequency_stride(static_cast<size_t>(part.block) * channels_);
   part.product_stride = frequency_stride(static_cast<size_t>(part.block) * plan_.outputs);
   pack(part, weights, team);
@@ -188,9 +190,8 @@ size_t Convolution::shared_scratch() const {
 }
 
 Convolution::Block Convolution::enter(const Part& part, const Maps& in, const Maps& out, int first,
-                                      int count, int index) const {
+                                      int count, int size, int index) const {
   static thread_local std::vector<Block::Tile> tiles;
-  const int size = part.block_for(count);
   const int grid = part.down * part.across;
   const int begin = index * size;
   const int in_block = std::clamp(count * grid - begin, 0, size);
@@ -333,8 +334,7 @@ void Convolution::transform_outputs(const Block& block, int chunk, const float* 
 void Convolution::run(Team::Member& member, const Maps& in, const float* padded, const Maps& out,
                       int first, int count, float* private_scratch, float* shared_scratch) const {
   const int chunks = (outputs_ + plan_.outputs - 1) / plan_.outputs;
-  const auto blocks_of = [&](const Part& part) {
-    const int size = part.block_for(count);
+  const auto blocks_of = [&](const Part& part, int size) {
     return (count * part.down * part.across + size - 1) / size;
   };
   if (!plan_.shared) {
@@ -342,10 +342,11 @@ void Convolution::run(Team::Member& member, const Maps& in, const float* padded,
     int unit = member.take();
     int before = 0;
     for (const Part& part : parts_) {
-      const int blocks = blocks_of(part);
+      const int size = part.block_for(count, member.team_size());
+      const int blocks = blocks_of(part, size);
       float* products = private_scratch + part.inputs();
       for (; unit < before + blocks; unit = member.take()) {
-        const Block block = enter(part, in, out, first, count, unit - before);
+        const Block block = enter(part, in, out, first, count, size, unit - before);
         if (first_ != nullptr)
           transform_first(block, padded, products + part.products(), private_scratch);
         else
@@ -362,11 +363,12 @@ void Convolution::run(Team::Member& member, const Maps& in, const float* padded,
   constexpr int kTilesAtOnce = 12;
   constexpr int kBlocksAtOnce = 4;
   bool begun = false;
-  for (const Part& part : parts_)
-    for (int b = 0; b < blocks_of(part); ++b) {
+  for (const Part& part : parts_) {
+    const int size = part.block_for(count, 1);  // each block is the whole team's
+    for (int b = 0; b < blocks_of(part, size); ++b) {
       if (begun) member.next_region();
       begun = true;
-      const Block block = enter(part, in, out, first, count, b);
+      const Block block = enter(part, in, out, first, count, size, b);
       const int rows = (block.count + kTilesAtOnce - 1) / kTilesAtOnce;
       const int columns = (channels_ / kBlock + kBlocksAtOnce - 1) / kBlocksAtOnce;
       for (int unit = member.take(); unit < rows * columns; unit = member.take()) {
@@ -381,6 +383,7 @@ void Convolution::run(Team::Member& member, const Maps& in, const float* padded,
         transform_outputs(block, chunk, private_scratch);
       }
     }
+  }
 }
 
 }  // namespace graft::engine

@@ -54,16 +54,16 @@ class Convolution {
 
     [[nodiscard]] size_t inputs() const { return size.frequencies() * input_stride; }
     [[nodiscard]] size_t products() const { return size.frequencies() * product_stride; }
-    /// Tiles in each block for this many images: blocks of equal size, as a small last one would
-    /// leave the team waiting.
-    [[nodiscard]] int block_for(int images) const;
+    /// Tiles in each block for this many images. Blocks are of equal size and as many for each
+    /// thread, or the team would wait for the last one.
+    [[nodiscard]] int block_for(int images, int threads) const;
   };
 
   void add_part(TileSize size, int y, int x, int down, int across, const FoldedLayer& weights,
                 Team& team);
   void pack(Part& part, const FoldedLayer& weights, Team& team) const;
   [[nodiscard]] Block enter(const Part& part, const Maps& in, const Maps& out, int first, int count,
-                            int index) const;
+                            int size, int index) const;
   void transform_inputs(const Block& block, int tile_begin, int tile_end, int channel_begin,
                         int channel_end, float* v) const;
   void transform_first(const Block& block, const float* padded, float* patch, float* v) const;
