@@ -1,5 +1,5 @@
 # Graft: everything a person types. CMake does the work; see CMakePresets.json.
-.PHONY: help demo test build format lint sanitize bench install uninstall interop clean
+.PHONY: help demo test build format lint sanitize sanitize-thread neon bench install uninstall interop clean
 
 PREFIX ?= /usr/local
 BUILD := build
@@ -10,7 +10,7 @@ help:
 	@echo "make test       set up, build, and run all tests"
 	@echo "make build      set up and build (the program is build/bin/graft)"
 	@echo "make install    install to PREFIX (default /usr/local); make uninstall removes it again"
-	@echo "make format | lint | sanitize | bench | interop | clean    see CONTRIBUTING.md"
+	@echo "make format | lint | sanitize | sanitize-thread | neon | bench | interop | clean: see CONTRIBUTING.md"
 
 build: deps-build
 	cmake --preset release -DGRAFT_BUILD_TESTS=OFF
@@ -39,6 +39,17 @@ sanitize: deps-test
 	cmake --build build-sanitize
 	ctest --test-dir build-sanitize --output-on-failure
 
+# Everything that has threads of its own; LibTorch's OpenMP is not made for ThreadSanitizer.
+sanitize-thread: deps-test
+	cmake --preset sanitize-thread
+	cmake --build build-sanitize-thread --target graft_tests engine_fuzz
+	build-sanitize-thread/bin/graft_tests --gtest_filter='Engine*:ThreadPool*:Team*:Features*'
+	build-sanitize-thread/tests/tools/engine_fuzz 60
+
+# Kernels and engine compiled for 64-bit ARM, and the kernels' tests run in an emulator.
+neon: deps-neon
+	scripts/check-neon.sh $(BUILD)
+
 bench: deps-bench
 	cmake --preset release -DGRAFT_BUILD_BENCH=ON
 	cmake --build $(BUILD)
@@ -56,7 +67,7 @@ interop: build
 	scripts/interop.sh $(BUILD)
 
 clean:
-	rm -rf build build-sanitize
+	rm -rf build build-sanitize build-sanitize-thread
 
 deps-%:
 	@scripts/install-deps.sh $*

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that Graft needs and that are missing; docs/dependencies.md says
-# what each is for. Usage: install-deps.sh build|test|lint …
+# what each is for. Usage: install-deps.sh build|test|lint|bench|neon …
 set -euo pipefail
 
 build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy-dev libhdf5-dev
@@ -9,12 +9,13 @@ build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy
 test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch"
 lint="$test clang-format clang-tidy"
 bench="$test"
+neon="g++-aarch64-linux-gnu qemu-user libhwy-dev googletest"
 
 wanted=""
 for set in "$@"; do
   case "$set" in
-    build | test | lint | bench) wanted="$wanted ${!set}" ;;
-    *) echo "install-deps.sh: unknown set '$set'; expected build, test, lint or bench" >&2; exit 2 ;;
+    build | test | lint | bench | neon) wanted="$wanted ${!set}" ;;
+    *) echo "install-deps.sh: unknown set '$set'; expected build, test, lint, bench or neon" >&2; exit 2 ;;
   esac
 done
 

@@ -299,6 +299,9 @@ const Kernels& kernels() {
 }
 
 KernelTargets kernel_targets() {
+#ifdef HWY_COMPILE_ONLY_STATIC
+  return {{&kernels()}, {}};
+#else
   KernelTargets targets;
   const int64_t usable = hwy::SupportedTargets();
   for (int64_t bits = HWY_TARGETS; bits != 0; bits &= bits - 1) {
@@ -314,6 +317,7 @@ KernelTargets kernel_targets() {
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
   return targets;
+#endif
 }
 
 }  // namespace graft::engine

@@ -1,0 +1,137 @@
+// engine_fuzz SECONDS [SEED]: random networks, shapes, batches, thread counts and tiles through the
+// engine and the scalar reference, until the time is up. Prints the case that differs, and the seed
+// that repeats it. ctest runs it for a few seconds; CONTRIBUTING.md says when to run it for longer.
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdlib>
+
+#include "base/random.h"
+#include "engine/engine.h"
+#include "engine/reference.h"
+#include "weights/load.h"
+
+namespace graft {
+namespace {
+
+struct Case {
+  Network net;
+  EngineOptions options;
+  int images = 1;
+  std::string text;
+};
+
+Case draw_case(uint64_t seed) {
+  Random random(seed, 1);
+  const auto pick = [&](int least, int most) {
+    return static_cast<int>(std::floor(random.uniform(least, most + 1)));
+  };
+  Case c;
+  c.net = {"fuzz", pick(1, 40), pick(1, 40), {{.kind = LayerKind::input, .name = "input"}}};
+  c.text = fmt::format("{}x{}", c.net.input_height, c.net.input_width);
+  int height = c.net.input_height;
+  int width = c.net.input_width;
+  bool flat = false;
+  const int layers = pick(1, 7);
+  for (int i = 0; i < layers; ++i) {
+    Layer layer{.name = fmt::format("layer{}", i)};
+    const int kind = pick(0, 9);
+    if (flat) {
+      layer.kind = kind < 5   ? LayerKind::dense
+                   : kind < 8 ? LayerKind::batchnorm
+                              : LayerKind::dropout;
+    } else if (kind < 6) {
+      layer.kind = LayerKind::conv;
+    } else if (kind == 6 && height >= 2 && width >= 2) {
+      layer.kind = LayerKind::maxpool;
+      height /= 2;
+      width /= 2;
+    } else if (kind == 7) {
+      layer.kind = LayerKind::batchnorm;
+    } else {
+      constexpr LayerKind kEnds[] = {LayerKind::flatten, LayerKind::gap, LayerKind::gmp,
+                                     LayerKind::stats};
+      layer.kind = kEnds[pick(0, 3)];
+      flat = true;
+    }
+    const bool weights = layer.kind == LayerKind::conv || layer.kind == LayerKind::dense;
+    // Mostly few channels; now and then enough for shared blocks and for two depths of summation.
+    if (weights) layer.outputs = pick(0, 19) == 0 ? pick(257, 530) : pick(1, 50);
+    if (weights || layer.kind == LayerKind::batchnorm) layer.relu = pick(0, 1) == 1;
+    c.text += fmt::format(" {}{}{}", to_string(layer.kind), layer.outputs > 0 ? ":" : "",
+                          layer.outputs > 0 ? std::to_string(layer.outputs) : "");
+    if (layer.relu) c.text += "+relu";
+    c.net.layers.push_back(layer);
+  }
+  constexpr int kTilesForced[] = {0, 0, 0, 4, 6, 42, 62, 64};
+  c.images = pick(1, 9);
+  c.options = {pick(1, 4), pick(1, 8), kTilesForced[pick(0, 7)]};
+  c.text += fmt::format(", {} images in steps of {}, {} threads, tile {}", c.images,
+                        c.options.max_batch, c.options.threads, c.options.winograd_tile);
+  return c;
+}
+
+/// Largest error over the largest value.
+double error_of(const Case& c, uint64_t seed) {
+  TensorMap tensors = random_tensors(c.net, 0, c.net.layers.size(), seed);
+  Random random(seed, 2);
+  for (const TensorSpec& spec : tensor_specs(c.net)) {
+    if (spec.shape.size() > 1) continue;
+    std::vector<float> values(static_cast<size_t>(spec.elements()));
+    const bool positive = spec.name.ends_with(".running_var");
+    for (float& v : values)
+      v = static_cast<float>(positive ? random.uniform(0.3, 2) : random.uniform(-0.5, 0.8));
+    tensors.insert_or_assign(spec.name, Tensor(spec.shape, std::move(values)));
+  }
+  Engine engine(c.net, 0, c.net.layers.size(), tensors, c.options);
+  const auto in_size = static_cast<size_t>(engine.input_elements());
+  const auto out_size = static_cast<size_t>(engine.output_elements());
+  std::vector<float> in(in_size * c.images);
+  for (float& v : in) v = static_cast<float>(random.normal());
+  std::vector<float> out(out_size * c.images, NAN);
+  engine.run(in.data(), c.images, out.data());
+  double error = 0;
+  double most = 1e-3;
+  for (int n = 0; n < c.images; ++n) {
+    const auto* begin = &in[n * in_size];
+    const std::vector<double> want =
+        reference_forward(c.net, 0, c.net.layers.size(), tensors, {begin, begin + in_size});
+    for (size_t i = 0; i < out_size; ++i) {
+      const double got = out[n * out_size + i];
+      error = std::max(error, std::isfinite(got) ? std::abs(got - want[i]) : INFINITY);
+      most = std::max(most, std::abs(want[i]));
+    }
+  }
+  return error / most;
+}
+
+int run(double seconds, uint64_t seed) {
+  // As in engine_test.cpp, for up to seven layers on signed data, which cancels most.
+  constexpr double kTolerance = 1e-4;
+  const auto start = std::chrono::steady_clock::now();
+  double worst = 0;
+  int cases = 0;
+  do {
+    const Case c = draw_case(seed);
+    const double error = error_of(c, seed);
+    if (!(error < kTolerance)) {
+      fmt::print("seed {}: error {:.2e}: {}\n", seed, error, c.text);
+      return 1;
+    }
+    worst = std::max(worst, error);
+    ++cases;
+    ++seed;
+  } while (std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() <
+           seconds);
+  fmt::print("{} cases agree, largest error {:.1e} of the largest value\n", cases, worst);
+  return 0;
+}
+
+}  // namespace
+}  // namespace graft
+
+int main(int argc, char** argv) {
+  if (argc < 2 || argc > 3) return 2;
+  return graft::run(std::atof(argv[1]), argc == 3 ? std::strtoull(argv[2], nullptr, 10) : 1);
+}
