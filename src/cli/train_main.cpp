@@ -1,12 +1,15 @@
 // The program `graft-train`, which `graft train` becomes: the whole of training.
 #include <csignal>
+#include <memory>
 
 #include "base/file.h"
 #include "base/signals.h"
 #include "cli/train_options.h"
 #include "cli/train_plan.h"
+#include "features/prefix_features.h"
 #include "graft/error.h"
 #include "model/evaluate.h"
+#include "model/model_file.h"
 #include "report/metrics.h"
 #include "train/trainer.h"
 #include "weights/load.h"
@@ -52,21 +55,77 @@ void clear_run(const fs::path& run) {
     fs::remove(run / name, error);
 }
 
-nlohmann::json split_metrics(const TrainPlan& plan, const TrainOptions& o, Split split) {
-  const Classifier classifier = Classifier::load(plan.run, {o.common.thread_count()});
-  EvaluateJob job{join_labels(plan.dataset, plan.dataset.of(split), classifier.classes()),
-                  o.common.thread_count(), fmt::format("evaluating, {}", to_string(split)),
-                  o.common.verbosity()};
-  MetricsBuilder builder(classifier.classes().size());
-  evaluate(
-      job, classifier,
-      [&](const Sample& sample, std::span<const float> logits) {
-        builder.add(logits, sample.label);
+CacheDtype cache_dtype(const TrainOptions& o) {
+  return o.cache_dtype == "fp16" ? CacheDtype::fp16 : CacheDtype::fp32;
+}
+
+/// The feature cache, or nothing where it is not wanted or cannot be had: then everything is
+/// computed, which is slow but right.
+std::unique_ptr<FeatureCache> open_cache(const TrainOptions& o) {
+  if (o.no_cache) return nullptr;
+  try {
+    return std::make_unique<FeatureCache>(cache_folder(o.cache_dir) / "features",
+                                          static_cast<uint64_t>(o.cache_limit * 1e9));
+  } catch (const Error& error) {
+    fmt::print(stderr, "graft: going on without the cache: {}\n", error.what());
+    return nullptr;
+  }
+}
+
+/// Metrics of a split under the saved model, its prefix's features from the cache where they are.
+nlohmann::json split_metrics(const TrainPlan& plan, const TrainOptions& o, FeatureCache* cache,
+                             Split split) {
+  const ModelFile model = read_model(plan.run / "model.safetensors");
+  const Network& net = model.metadata.network;
+  const std::vector<size_t> indices = plan.dataset.of(split);
+  const std::vector<Sample> samples = join_labels(plan.dataset, indices, model.metadata.classes);
+  std::vector<std::filesystem::path> paths;
+  paths.reserve(samples.size());
+  for (const Sample& sample : samples) paths.push_back(sample.path);
+  EngineOptions options;
+  options.threads = o.common.thread_count();
+  options.single_plan = false;
+  Engine suffix(net, plan.prefix_end, net.layers.size(), model.tensors, options);
+  // In batches, and counted in the order of the samples.
+  const size_t classes = model.metadata.classes.size();
+  std::vector<float> logits(samples.size() * classes);
+  std::vector<bool> good(samples.size());
+  const auto in = static_cast<size_t>(suffix.input_elements());
+  const auto step = static_cast<size_t>(suffix.max_batch());
+  std::vector<float> inputs(in * step);
+  std::vector<float> outputs(classes * step);
+  std::vector<size_t> batch;
+  const auto flush = [&] {
+    if (batch.empty()) return;
+    suffix.run(inputs.data(), static_cast<int>(batch.size()), outputs.data());
+    for (size_t k = 0; k < batch.size(); ++k)
+      std::copy_n(&outputs[k * classes], classes, &logits[batch[k] * classes]);
+    batch.clear();
+  };
+  ExtractJob pictures{paths,
+                      net.input_height,
+                      net.input_width,
+                      model.metadata.preprocessing,
+                      o.common.thread_count(),
+                      suffix.max_batch(),
+                      fmt::format("evaluating, {}", to_string(split)),
+                      o.common.verbosity()};
+  prefix_features(
+      {net, plan.prefix_end, model.tensors, cache, cache_dtype(o)}, pictures,
+      [&](size_t i, std::span<const float> values) {
+        std::copy(values.begin(), values.end(), &inputs[batch.size() * in]);
+        batch.push_back(i);
+        good[i] = true;
+        if (batch.size() == step) flush();
       },
-      [&](const Sample&, const std::string& message) {
+      [&](size_t, const std::string& message) {
         if (split == Split::test) fmt::print(stderr, "graft: skipped: {}\n", message);
       });
-  return metrics_json(builder.finish(), classifier.classes());
+  flush();
+  MetricsBuilder builder(classes);
+  for (size_t i = 0; i < samples.size(); ++i)
+    if (good[i]) builder.add({&logits[i * classes], classes}, samples[i].label);
+  return metrics_json(builder.finish(), model.metadata.classes);
 }
 
 int run(const TrainOptions& o) {
@@ -87,10 +146,13 @@ int run(const TrainOptions& o) {
   write_file_atomic(plan.run / "config.toml", config_toml(o));
   write_split(plan.dataset, {}, plan.run / "split.csv");
 
+  const std::unique_ptr<FeatureCache> cache = open_cache(o);
   const TrainJob job{
       plan.dataset,
       plan.prefix_end,
       plan.keep_features,
+      cache.get(),
+      cache_dtype(o),
       plan.run,
       {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance},
       std::move(weights.tensors)};
@@ -102,8 +164,9 @@ int run(const TrainOptions& o) {
                             {"best_epoch", result.best_epoch},
                             {"stopped_early", result.stopped_early},
                             {"skipped", result.errors},
-                            {"validation", split_metrics(plan, o, Split::validation)}};
-  if (plan.dataset.has(Split::test)) metrics["test"] = split_metrics(plan, o, Split::test);
+                            {"validation", split_metrics(plan, o, cache.get(), Split::validation)}};
+  if (plan.dataset.has(Split::test))
+    metrics["test"] = split_metrics(plan, o, cache.get(), Split::test);
   write_file_atomic(plan.run / "metrics.json",
                     metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   if (o.json) {

@@ -83,8 +83,19 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--cache-dir", o.cache_dir,
-                 "Graft's cache folder, where weights are kept (default: $XDG_CACHE_HOME/graft)")
+                 "Graft's cache folder, for weights and features (default: $XDG_CACHE_HOME/graft)")
       ->type_name("DIR");
+  app.add_option("--cache-dtype", o.cache_dtype,
+                 "How features of the frozen prefix are stored in the cache: fp16 or fp32")
+      ->check(CLI::IsMember({"fp16", "fp32"}))
+      ->capture_default_str()
+      ->type_name("TYPE");
+  app.add_option("--cache-limit", o.cache_limit,
+                 "Most disk space for cached features; the least recently used go first")
+      ->check(CLI::Range(0.001, 100000.0))
+      ->capture_default_str()
+      ->type_name("GB");
+  app.add_flag("--no-cache", o.no_cache, "Neither read nor write cached features");
   app.add_option(
          "--recipe", o.recipe,
          fmt::format("Settings to start from: default, {}", fmt::join(recipe_names(), ", ")))
@@ -236,6 +247,9 @@ std::string config_toml(const TrainOptions& o) {
   folder("test", o.test);
   quoted("device", o.device);
   folder("cache-dir", o.cache_dir);
+  quoted("cache-dtype", o.cache_dtype);
+  raw("cache-limit", o.cache_limit);
+  if (o.no_cache) raw("no-cache", true);
   if (o.common.threads > 0) raw("threads", o.common.threads);
   return text;
 }

@@ -28,6 +28,9 @@ struct TrainOptions {
   uint64_t seed = 0;
   std::string device = "auto";
   std::string cache_dir;
+  std::string cache_dtype = "fp16";
+  double cache_limit = 20;  ///< GB
+  bool no_cache = false;
   std::string recipe = "default";
   std::string config;
   bool force = false;

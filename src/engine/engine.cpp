@@ -111,6 +111,7 @@ struct Engine::State {
 
   class Builder;
   Plan& plan(bool single);
+  Plan& plan_for(int count) { return plan(count == 1 && options.single_plan); }
   void run(const float* in, int count, float* out);
   const Convolution* find_convolution(size_t index, const engine::ConvolutionPlan& plan) const {
     for (const PackedConvolution& packed : convolutions)
@@ -407,7 +408,7 @@ void Engine::State::run(const float* in, int count, float* out) {
   const std::lock_guard lock(mutex);
   for (int done = 0; done < count;) {
     // A remainder of one image within a larger batch is still part of that batch.
-    Plan& p = plan(count == 1);
+    Plan& p = plan_for(count);
     const int batch = std::min(p.capacity, count - done);
     const float* from = in + done * in_shape.elements();
     float* to = out + done * out_shape.elements();
@@ -459,7 +460,7 @@ std::string Engine::instruction_set() { return engine::kernels().target; }
 
 uint64_t Engine::prepare(int count) {
   const std::lock_guard lock(state_->mutex);
-  const State::Plan& plan = state_->plan(count == 1);
+  const State::Plan& plan = state_->plan_for(count);
   uint64_t floats = state_->shared_scratch.size();
   for (const Buffer& buffer : plan.buffers) floats += buffer.size();
   for (const Buffer& buffer : state_->private_scratch) floats += buffer.size();
@@ -471,7 +472,7 @@ uint64_t Engine::prepare(int count) {
 std::vector<EngineStep> Engine::steps(int count) {
   const std::lock_guard lock(state_->mutex);
   std::vector<EngineStep> steps;
-  for (const State::Step& step : state_->plan(count == 1).steps) steps.push_back(step.about);
+  for (const State::Step& step : state_->plan_for(count).steps) steps.push_back(step.about);
   return steps;
 }
 

@@ -16,6 +16,9 @@ struct EngineOptions {
   int max_batch = 16;  ///< images per step; larger batches are cut into such steps
   int winograd_tile =
       0;  ///< forces a tile, for tests: see plan_convolution; 0 lets the plan choose
+  /// A batch of one image has a plan of its own, faster but with other rounding. False: an image's
+  /// result does not depend on the images beside it, nor on their number.
+  bool single_plan = true;
 };
 
 /// One step of a forward pass, for `graft bench`.

@@ -9,6 +9,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/file.h"
+#include "base/hash.h"
 #include "base/signals.h"
 #include "base/threads.h"
 #include "graft/error.h"
@@ -82,8 +84,10 @@ class Prefetcher {
   [[nodiscard]] Item load(size_t index) const {
     Item item{index, {}, {}};
     try {
-      item.image = fit_image(load_image(job_.paths[index]), job_.input_width, job_.input_height,
-                             job_.preprocessing);
+      const std::vector<std::byte> bytes = read_file(job_.paths[index]);
+      if (job_.hashes != nullptr) job_.hashes->at(index) = content_hash(bytes);
+      item.image = fit_image(decode_image(bytes, printable(job_.paths[index])), job_.input_width,
+                             job_.input_height, job_.preprocessing);
     } catch (const Error& error) {
       item.error = error.what();
     }

@@ -22,6 +22,9 @@ struct ExtractJob {
   int batch = 16;   ///< images handed to the engine at once
   std::string label = "computing features";
   Verbosity verbosity = Verbosity::normal;
+  /// Where to leave content_hash() of each file that was decoded, by index; null: nowhere. A hash
+  /// is there when `sink` gets that picture.
+  std::vector<std::string>* hashes = nullptr;
 };
 
 /// Calls `sink(i, values)` for each picture in the order of the paths, from the calling thread;

@@ -9,38 +9,44 @@ Batches::Batches(const Source& source, const std::vector<Sample>& samples, const
     : network_(source.network),
       preprocessing_(source.preprocessing),
       prefix_(source.prefix),
-      keeps_pictures_(source.prefix == nullptr || !source.keep_features),
+      keeps_pictures_(source.features == nullptr),
       pool_(std::make_unique<ThreadPool>(source.threads)) {
   std::vector<std::filesystem::path> paths;
   paths.reserve(samples.size());
   for (const Sample& sample : samples) paths.push_back(sample.path);
-  ExtractJob job{
-      paths,          network_.input_height, network_.input_width,
-      preprocessing_, source.threads,        prefix_ != nullptr ? prefix_->max_batch() : 64,
-      label,          source.verbosity};
+  ExtractJob job{paths,          network_.input_height, network_.input_width,
+                 preprocessing_, source.threads,        keeps_pictures_ ? 64 : 16,
+                 label,          source.verbosity};
   const auto rows = static_cast<int64_t>(samples.size());
+  std::vector<bool> good(samples.size());
+  const auto put = [&](size_t i, const void* values, size_t bytes) {
+    std::memcpy(static_cast<char*>(kept_.data_ptr()) + i * bytes, values, bytes);
+    good[i] = true;
+  };
   if (keeps_pictures_) {
-    const int64_t bytes = int64_t{3} * network_.input_height * network_.input_width;
-    kept_ = torch::empty({rows, bytes}, torch::kUInt8);
+    kept_ = torch::empty({rows, int64_t{3} * network_.input_height * network_.input_width},
+                         torch::kUInt8);
     load_inputs(
         job,
-        [&](size_t i, const Image& image) {
-          std::memcpy(kept_.data_ptr<uint8_t>() + static_cast<int64_t>(labels_.size()) * bytes,
-                      image.pixels.data(), static_cast<size_t>(bytes));
-          labels_.push_back(samples[i].label);
-        },
+        [&](size_t i, const Image& image) { put(i, image.pixels.data(), image.pixels.size()); },
         on_error);
   } else {
-    const int64_t elements = prefix_->output_elements();
-    kept_ = torch::empty({rows, elements});
-    extract(
-        job, *prefix_,
+    kept_ = torch::empty({rows, output_shapes(network_)[source.features->end - 1].elements()});
+    counts_ = prefix_features(
+        *source.features, job,
         [&](size_t i, std::span<const float> values) {
-          std::memcpy(kept_.data_ptr<float>() + static_cast<int64_t>(labels_.size()) * elements,
-                      values.data(), values.size_bytes());
-          labels_.push_back(samples[i].label);
+          put(i, values.data(), values.size_bytes());
         },
         on_error);
+  }
+  // Rows keep the order of the samples, whatever came from the cache; those of damaged pictures go.
+  const size_t row_bytes = kept_.nbytes() / std::max<size_t>(samples.size(), 1);
+  auto* base = static_cast<char*>(kept_.data_ptr());
+  for (size_t i = 0; i < samples.size(); ++i) {
+    if (!good[i]) continue;
+    if (labels_.size() != i)
+      std::memcpy(base + labels_.size() * row_bytes, base + i * row_bytes, row_bytes);
+    labels_.push_back(samples[i].label);
   }
 }
 

@@ -11,7 +11,7 @@
 #include "base/threads.h"
 #include "dataset/dataset.h"
 #include "engine/engine.h"
-#include "features/extract.h"
+#include "features/prefix_features.h"
 #include "graft/image.h"
 #include "graft/network.h"
 
@@ -23,8 +23,10 @@ class Batches {
   struct Source {
     const Network& network;
     Preprocessing preprocessing;
-    Engine* prefix = nullptr;  ///< null: the suffix reads pictures
-    bool keep_features = true;
+    /// Features to keep; null: pictures are kept.
+    const PrefixJob* features = nullptr;
+    /// Turns kept pictures into features, batch by batch; null: the suffix reads pictures.
+    Engine* prefix = nullptr;
     int threads = 1;
     Verbosity verbosity = Verbosity::normal;
   };
@@ -33,6 +35,8 @@ class Batches {
   Batches(const Source& source, const std::vector<Sample>& samples, const std::string& label,
           const std::function<void(size_t, const std::string&)>& on_error);
 
+  /// Where features came from.
+  [[nodiscard]] const PrefixCounts& counts() const { return counts_; }
   [[nodiscard]] size_t size() const { return labels_.size(); }
   /// Inputs (rows, elements) of the suffix for some rows.
   torch::Tensor inputs(const std::vector<int64_t>& rows);
@@ -45,6 +49,7 @@ class Batches {
   Preprocessing preprocessing_;
   Engine* prefix_;
   bool keeps_pictures_;
+  PrefixCounts counts_;
   std::unique_ptr<ThreadPool> pool_;
   torch::Tensor kept_;  ///< (rows, elements): float32 features or 8-bit pictures
   std::vector<int64_t> labels_;

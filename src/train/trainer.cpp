@@ -114,20 +114,24 @@ class Trainer {
   /// Decodes all pictures and computes what stays the same in all epochs.
   void load() {
     const Network& net = job_.metadata.network;
-    if (job_.prefix_end > 1)
-      prefix_.emplace(net, 0, job_.prefix_end, job_.backbone, EngineOptions{config_.threads});
-    const Batches::Source source{net,
-                                 job_.metadata.preprocessing,
-                                 prefix_ ? &*prefix_ : nullptr,
-                                 job_.keep_features,
-                                 config_.threads,
-                                 config_.verbosity};
+    const bool has_prefix = job_.prefix_end > 1;
+    const PrefixJob features{net, job_.prefix_end, job_.backbone, job_.cache, job_.cache_dtype};
+    Batches::Source source{net, job_.metadata.preprocessing};
+    source.threads = config_.threads;
+    source.verbosity = config_.verbosity;
+    if (has_prefix && job_.keep_features) {
+      source.features = &features;
+    } else if (has_prefix) {
+      EngineOptions options;
+      options.threads = config_.threads;
+      options.single_plan = false;
+      prefix_.emplace(net, 0, job_.prefix_end, job_.backbone, options);
+      source.prefix = &*prefix_;
+    }
     const std::string what =
-        prefix_ && job_.keep_features ? "features of the frozen prefix" : "reading pictures";
+        source.features != nullptr ? "features of the frozen prefix" : "reading pictures";
     train_.emplace(load(source, Split::train, what + ", train"));
     val_.emplace(load(source, Split::validation, what + ", val"));
-    // Only features and pictures are needed from here on.
-    if (job_.keep_features) prefix_.reset();
   }
 
   Batches load(const Batches::Source& source, Split split, const std::string& label) {

@@ -8,6 +8,7 @@
 
 #include "base/progress.h"
 #include "dataset/dataset.h"
+#include "features/feature_cache.h"
 #include "graft/network.h"
 #include "weights/metadata.h"
 #include "weights/tensor.h"
@@ -33,6 +34,8 @@ struct TrainJob {
   const Dataset& dataset;  ///< split
   size_t prefix_end = 0;   ///< layers before it run in the engine
   bool keep_features = true;
+  FeatureCache* cache = nullptr;  ///< for kept features
+  CacheDtype cache_dtype = CacheDtype::fp16;
   std::filesystem::path run;
   ModelMetadata metadata;  ///< network, classes, preprocessing, provenance
   TensorMap backbone;      ///< weights of the backbone, frozen and unfrozen

@@ -1,0 +1,94 @@
+// graft cache: what the feature cache holds, and emptying it.
+#include <fmt/chrono.h>
+
+#include "base/file.h"
+#include "cli/common.h"
+#include "features/feature_cache.h"
+#include "graft/error.h"
+
+namespace graft::cli {
+namespace {
+
+using nlohmann::json;
+
+struct CacheOptions {
+  CommonOptions common;
+  std::string cache_dir;
+  bool json = false;
+};
+
+int list(const CacheOptions& o, const fs::path& folder) {
+  std::vector<FeatureCache::Set> sets;
+  // Looking must not make a cache. The limit only matters for writing.
+  if (fs::exists(folder / "data.mdb")) sets = FeatureCache(folder, 0).sets();
+  uint64_t total = 0;
+  json rows = json::array();
+  for (const FeatureCache::Set& set : sets) {
+    total += set.bytes;
+    json row = set.about;
+    row.update({{"id", set.id}, {"images", set.images}, {"bytes", set.bytes}, {"used", set.used}});
+    rows.push_back(row);
+  }
+  if (o.json) {
+    print_json({{"folder", folder.string()}, {"bytes", total}, {"sets", rows}});
+    return 0;
+  }
+  for (const json& row : rows) {
+    const json input = row.value("input", json::array({0, 0}));
+    fmt::print("{:<10} {:<14} {:>9} {:>5} {:>8} images {:>9}  used {:%Y-%m-%d %H:%M}\n",
+               row.value("backbone", "?"), row.value("until", "?"),
+               fmt::format("{}x{}", input.at(0).dump(), input.at(1).dump()),
+               row.value("dtype", "?"), row["images"].get<uint64_t>(),
+               format_bytes(row["bytes"].get<double>()),
+               fmt::localtime(static_cast<std::time_t>(row["used"].get<int64_t>())));
+  }
+  fmt::print("{} sets of features, {}, in {}\n", sets.size(),
+             format_bytes(static_cast<double>(total)), printable(folder));
+  return 0;
+}
+
+int clear(const CacheOptions& o, const fs::path& folder) {
+  // The files themselves: that helps against a damaged cache too, and gives the space back. A
+  // process that has them open goes on with what it has, and its features are lost.
+  uint64_t bytes = 0;
+  for (const char* name : {"data.mdb", "lock.mdb"}) {
+    std::error_code error;
+    const uint64_t size = fs::file_size(folder / name, error);
+    if (error) continue;
+    if (!fs::remove(folder / name, error))
+      fail(ErrorKind::io, "{}: cannot be removed: {}", printable(folder / name), error.message());
+    bytes += size;
+  }
+  if (o.json)
+    print_json({{"folder", folder.string()}, {"freed", bytes}});
+  else if (!o.common.quiet)
+    fmt::print("freed {} in {}\n", format_bytes(static_cast<double>(bytes)), printable(folder));
+  return 0;
+}
+
+}  // namespace
+
+int run_cache(int argc, char** argv) {
+  CacheOptions o;
+  std::string action;
+  CLI::App app("Features of frozen prefixes on disk, which training runs share.", "graft cache");
+  app.add_option("ACTION", action, "list or clear")
+      ->required()
+      ->check(CLI::IsMember({"list", "clear"}))
+      ->type_name("ACTION");
+  app.add_option("--cache-dir", o.cache_dir,
+                 "Graft's cache folder (default: $XDG_CACHE_HOME/graft or ~/.cache/graft)")
+      ->type_name("DIR");
+  app.add_flag("--json", o.json, "One JSON document on stdout");
+  add_common_options(app, o.common);
+  app.footer(
+      "Examples:\n"
+      "  graft cache list\n"
+      "  graft cache clear");
+  return run_app(app, argc, argv, [&] {
+    const fs::path folder = cache_folder(o.cache_dir) / "features";
+    return action == "list" ? list(o, folder) : clear(o, folder);
+  });
+}
+
+}  // namespace graft::cli

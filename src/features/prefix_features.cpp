@@ -1,0 +1,297 @@
+#include "features/prefix_features.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <optional>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/signals.h"
+#include "base/threads.h"
+#include "graft/error.h"
+
+namespace graft {
+namespace {
+
+// Raised when the engine's results change by more than rounding.
+constexpr int kRevision = 1;
+// Entries are stored together up to this size: each transaction waits for the disk.
+constexpr size_t kWriteBytes = size_t{32} << 20U;
+
+int64_t elements_at(const Network& network, size_t end) {
+  return output_shapes(network)[end - 1].elements();
+}
+
+class PrefixFeatures {
+ public:
+  using Sink = std::function<void(size_t, std::span<const float>)>;
+  using OnError = std::function<void(size_t, const std::string&)>;
+
+  PrefixFeatures(const PrefixJob& job, const ExtractJob& pictures, const Sink& sink,
+                 const OnError& on_error)
+      : job_(job), pictures_(pictures), sink_(sink), on_error_(on_error), cache_(job.cache) {
+    // Layers of the head without parameters are in the prefix, but what is stored is of use to
+    // every head.
+    stored_end_ = job.end;
+    while (job.network.layers[stored_end_ - 1].in_head) --stored_end_;
+    if (stored_end_ < job.end) {
+      tail_.emplace(job.network, stored_end_, job.end, job.tensors, engine_options());
+      tail_inputs_.resize(static_cast<size_t>(tail_->input_elements()) *
+                          static_cast<size_t>(pictures.batch));
+      tail_outputs_.resize(static_cast<size_t>(tail_->output_elements()) *
+                           static_cast<size_t>(pictures.batch));
+    }
+  }
+
+  PrefixCounts run() {
+    std::vector<size_t> rest;
+    with_cache([&] { open_set(); });
+    if (cache_ == nullptr) {
+      for (size_t i = 0; i < pictures_.paths.size(); ++i) rest.push_back(i);
+    } else {
+      hash_files();
+      rest = send_cached();
+      if (!rest.empty()) rest = continue_from_earlier(rest);
+    }
+    compute(rest);
+    flush();
+    send_waiting();
+    return counts_;
+  }
+
+ private:
+  /// A cache that fails costs time, never the run.
+  void with_cache(const std::function<void()>& body) {
+    if (cache_ == nullptr) return;
+    try {
+      body();
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::io) throw;
+      fmt::print(stderr, "graft: going on without the cache: {}\n", error.what());
+      cache_ = nullptr;
+    }
+  }
+
+  void open_set() {
+    set_ = feature_set_id(job_, pictures_.preprocessing, stored_end_);
+    cache_->use_set(set_, {{"backbone", job_.network.backbone},
+                           {"until", job_.network.layers[stored_end_ - 1].name},
+                           {"input", {job_.network.input_height, job_.network.input_width}},
+                           {"dtype", job_.dtype == CacheDtype::fp16 ? "fp16" : "fp32"},
+                           {"elements", elements_at(job_.network, stored_end_)}});
+  }
+
+  /// Unreadable files get no hash; they are reported when they are decoded.
+  void hash_files() {
+    hashes_.resize(pictures_.paths.size());
+    ThreadPool pool(pictures_.threads);
+    pool.parallel_for(hashes_.size(), [&](size_t i) {
+      try {
+        hashes_[i] = content_hash_of_file(pictures_.paths[i]);
+      } catch (const Error&) {
+        hashes_[i].clear();
+      }
+    });
+  }
+
+  /// Returns those that the cache does not have.
+  std::vector<size_t> send_cached() {
+    std::vector<size_t> missing;
+    std::vector<float> values(static_cast<size_t>(elements_at(job_.network, stored_end_)));
+    Progress progress(pictures_.label + ", cached", hashes_.size(), "images", pictures_.verbosity);
+    for (size_t i = 0; i < hashes_.size(); ++i) {
+      bool found = false;
+      if (!hashes_[i].empty()) with_cache([&] { found = cache_->read(set_, hashes_[i], values); });
+      if (found) {
+        send(i, values);
+        ++counts_.cached;
+      } else {
+        missing.push_back(i);
+      }
+      if (i % 256 == 255) {
+        progress.update(i + 1);
+        check_interrupted();
+      }
+    }
+    return missing;
+  }
+
+  /// Pictures whose features behind an earlier layer are stored take the rest of the way from
+  /// there. Returns the others.
+  std::vector<size_t> continue_from_earlier(const std::vector<size_t>& indices) {
+    std::vector<size_t> rest = indices;
+    for (size_t end = stored_end_ - 1; end > 1 && !rest.empty() && cache_ != nullptr; --end) {
+      const std::string set = feature_set_id(job_, pictures_.preprocessing, end);
+      bool there = false;
+      with_cache([&] { there = cache_->has_set(set); });
+      if (there) rest = continue_from(set, end, rest);
+    }
+    return rest;
+  }
+
+  std::vector<size_t> continue_from(const std::string& set, size_t end,
+                                    const std::vector<size_t>& indices) {
+    std::vector<size_t> missing;
+    std::vector<size_t> found;
+    for (const size_t i : indices) {
+      bool there = false;
+      if (!hashes_[i].empty()) with_cache([&] { there = cache_->contains(set, hashes_[i]); });
+      (there ? found : missing).push_back(i);
+    }
+    if (found.empty()) return missing;
+    Engine engine(job_.network, end, stored_end_, job_.tensors, engine_options());
+    const auto in = static_cast<size_t>(engine.input_elements());
+    const auto out = static_cast<size_t>(engine.output_elements());
+    const auto step = static_cast<size_t>(pictures_.batch);
+    std::vector<float> inputs(in * step);
+    std::vector<float> outputs(out * step);
+    Progress progress(
+        fmt::format("{}, from {}", pictures_.label, job_.network.layers[end - 1].name),
+        found.size(), "images", pictures_.verbosity);
+    for (size_t at = 0; at < found.size(); at += step) {
+      std::vector<size_t> batch;
+      for (size_t k = at; k < std::min(at + step, found.size()); ++k) {
+        bool read = false;  // another process may have evicted it meanwhile
+        with_cache([&] {
+          read = cache_->read(set, hashes_[found[k]], {&inputs[batch.size() * in], in});
+        });
+        if (read)
+          batch.push_back(found[k]);
+        else
+          missing.push_back(found[k]);
+      }
+      if (!batch.empty()) engine.run(inputs.data(), static_cast<int>(batch.size()), outputs.data());
+      for (size_t k = 0; k < batch.size(); ++k) {
+        store_and_send(batch[k], hashes_[batch[k]], {&outputs[k * out], out});
+        ++counts_.continued;
+      }
+      progress.update(std::min(at + step, found.size()));
+      check_interrupted();
+    }
+    progress.finish();
+    return missing;
+  }
+
+  void compute(const std::vector<size_t>& indices) {
+    if (indices.empty()) return;
+    Engine engine(job_.network, 0, stored_end_, job_.tensors, engine_options());
+    std::vector<std::filesystem::path> paths;
+    paths.reserve(indices.size());
+    for (const size_t i : indices) paths.push_back(pictures_.paths[i]);
+    // Hashed again from the bytes that are decoded: the file may have changed since.
+    std::vector<std::string> hashes(indices.size());
+    ExtractJob extract_job = pictures_;
+    extract_job.paths = paths;
+    extract_job.hashes = &hashes;
+    extract(
+        extract_job, engine,
+        [&](size_t k, std::span<const float> values) {
+          store_and_send(indices[k], hashes[k], values);
+          ++counts_.computed;
+        },
+        [&](size_t k, const std::string& message) { on_error_(indices[k], message); });
+  }
+
+  void store_and_send(size_t index, const std::string& hash, std::span<const float> values) {
+    if (cache_ == nullptr) {
+      send(index, values);
+      return;
+    }
+    FeatureCache::Entry entry{hash, {values.begin(), values.end()}};
+    FeatureCache::round(entry.values, job_.dtype);
+    send(index, entry.values);
+    if (full_) return;
+    waiting_bytes_ += entry.values.size() * sizeof(float);
+    waiting_.push_back(std::move(entry));
+    if (waiting_bytes_ >= kWriteBytes) flush();
+  }
+
+  /// Through the rest of the prefix, in batches, and to the caller.
+  void send(size_t index, std::span<const float> values) {
+    if (!tail_) {
+      sink_(index, values);
+      return;
+    }
+    std::copy(values.begin(), values.end(), &tail_inputs_[tail_waiting_.size() * values.size()]);
+    tail_waiting_.push_back(index);
+    if (tail_waiting_.size() == static_cast<size_t>(pictures_.batch)) send_waiting();
+  }
+
+  void send_waiting() {
+    if (tail_waiting_.empty()) return;
+    tail_->run(tail_inputs_.data(), static_cast<int>(tail_waiting_.size()), tail_outputs_.data());
+    const auto out = static_cast<size_t>(tail_->output_elements());
+    for (size_t k = 0; k < tail_waiting_.size(); ++k)
+      sink_(tail_waiting_[k], {&tail_outputs_[k * out], out});
+    tail_waiting_.clear();
+  }
+
+  void flush() {
+    if (waiting_.empty()) return;
+    with_cache([&] { full_ = full_ || !cache_->write(set_, waiting_, job_.dtype); });
+    if (full_ && cache_ != nullptr && !said_full_ && pictures_.verbosity != Verbosity::quiet)
+      fmt::print(stderr,
+                 "graft: the feature cache is full: what follows is computed again in the next "
+                 "run; see --cache-limit\n");
+    said_full_ = full_;
+    waiting_.clear();
+    waiting_bytes_ = 0;
+  }
+
+  [[nodiscard]] EngineOptions engine_options() const {
+    EngineOptions options;
+    options.threads = pictures_.threads;
+    options.max_batch = pictures_.batch;
+    options.single_plan = false;
+    return options;
+  }
+
+  const PrefixJob& job_;
+  const ExtractJob& pictures_;
+  const Sink& sink_;
+  const OnError& on_error_;
+  FeatureCache* cache_;
+  size_t stored_end_ = 0;
+  std::optional<Engine> tail_;  // layers [stored_end_, job_.end)
+  std::vector<float> tail_inputs_;
+  std::vector<float> tail_outputs_;
+  std::vector<size_t> tail_waiting_;
+  std::string set_;
+  std::vector<std::string> hashes_;
+  std::vector<FeatureCache::Entry> waiting_;
+  size_t waiting_bytes_ = 0;
+  bool full_ = false;
+  bool said_full_ = false;
+  PrefixCounts counts_;
+};
+
+}  // namespace
+
+std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocessing, size_t end) {
+  const Network& net = job.network;
+  std::string text =
+      fmt::format("revision {} {} input {}x{} dtype {} bgr {} resampling {} crop {}\n", kRevision,
+                  Engine::instruction_set(), net.input_height, net.input_width,
+                  job.dtype == CacheDtype::fp16 ? 16 : 32, preprocessing.bgr,
+                  static_cast<int>(preprocessing.resampling), preprocessing.crop_ratio);
+  for (size_t c = 0; c < 3; ++c)
+    text += fmt::format("{} {}\n", preprocessing.scale.at(c), preprocessing.shift.at(c));
+  for (size_t i = 0; i < end; ++i) {
+    const Layer& layer = net.layers[i];
+    text += fmt::format("{} {} {} {}\n", to_string(layer.kind), layer.outputs, layer.epsilon,
+                        layer.relu);
+  }
+  for (const TensorSpec& spec : tensor_specs(net, 0, end))
+    text += content_hash(std::as_bytes(job.tensors.at(spec.name).values())) + "\n";
+  return content_hash(std::as_bytes(std::span(text)));
+}
+
+PrefixCounts prefix_features(const PrefixJob& job, const ExtractJob& pictures,
+                             const std::function<void(size_t, std::span<const float>)>& sink,
+                             const std::function<void(size_t, const std::string&)>& on_error) {
+  return PrefixFeatures(job, pictures, sink, on_error).run();
+}
+
+}  // namespace graft

@@ -1,0 +1,44 @@
+// The frozen prefix's features of many pictures: from the feature cache where they are there,
+// computed and stored where they are not.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <string>
+
+#include "features/extract.h"
+#include "features/feature_cache.h"
+#include "graft/network.h"
+#include "weights/tensor.h"
+
+namespace graft {
+
+struct PrefixJob {
+  const Network& network;
+  size_t end;  ///< layers [0, end)
+  const TensorMap& tensors;
+  FeatureCache* cache = nullptr;  ///< null: everything is computed
+  CacheDtype dtype = CacheDtype::fp16;
+};
+
+/// How many pictures came from where.
+struct PrefixCounts {
+  size_t cached = 0;
+  size_t continued = 0;  ///< from features of an earlier layer in the cache
+  size_t computed = 0;   ///< from the picture
+};
+
+/// The identity of features behind layer `end` − 1: a hash of the layers and their weights, input
+/// size, preprocessing and the stored type. With the image's own hash it is the cache's key.
+std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocessing, size_t end);
+
+/// Calls `sink(i, values)` once for each picture, in any order, from the calling thread, and
+/// `on_error(i, message)` for those that cannot be decoded. `values` are the same, to the bit,
+/// whether they were computed now or in an earlier run from the same layer on. A cache that fails
+/// (full disk) is left aside with a note on stderr. Throws Error(interrupted) after a signal; what
+/// was computed until then is in the cache.
+PrefixCounts prefix_features(const PrefixJob& job, const ExtractJob& pictures,
+                             const std::function<void(size_t, std::span<const float>)>& sink,
+                             const std::function<void(size_t, const std::string&)>& on_error);
+
+}  // namespace graft
