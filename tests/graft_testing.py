@@ -21,6 +21,10 @@ SCENES = SHARED / "data" / "intel-scenes"
 REAL_WEIGHTS = SHARED / "weights" / "vgg19_imagenet_blocks1-3_notop.h5"
 HAS_TRAINING = (BUILD / "libexec" / "graft" / "graft-train").exists()
 
+# The user's own cache is not for tests.
+_CACHE = tempfile.TemporaryDirectory(prefix="graft-test-cache-")
+os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
 BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3),
           "vgg19": (2, 2, 4, 4, 4)}
 CHANNELS = (64, 128, 256, 512, 512)

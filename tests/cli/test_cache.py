@@ -1,0 +1,140 @@
+"""The feature cache through the program: shared by runs, never stale, survives kills."""
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import graft_testing as t
+
+if not t.HAS_TRAINING:
+    print("SKIPPED: built without LibTorch")
+    sys.exit(77)
+
+
+class Cache(t.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / "data"
+        t.draw_scenes(self.data, 8, 1, 64)
+        self.cache = self.folder / "cache"
+
+    def arguments(self, name, *more):
+        options = {"--backbone": "vgg-mini", "--weights": "none", "--input-size": "48",
+                   "--until": "block3_pool", "--fine-tune": "0", "--epochs": "2", "--seed": "3",
+                   "--cache-dir": self.cache}
+        options.update(zip(more[::2], more[1::2]))
+        pairs = [part for pair in options.items() for part in pair if part is not None]
+        return ["train", self.data, "--output", self.folder / name, "--force", *pairs]
+
+    def train(self, name, *more):
+        self.succeed(*self.arguments(name, *more))
+        return (self.folder / name / "model.safetensors").read_bytes()
+
+    def sets(self):
+        return self.succeed_json("cache", "list", "--json", "--cache-dir", self.cache)["sets"]
+
+    def images(self, until="block3_pool"):
+        return [s["images"] for s in self.sets() if s["until"] == until]
+
+    def pictures(self):
+        return sorted(self.data.rglob("*.jpg"))
+
+    def test_second_run_computes_nothing_and_gives_the_same_model(self):
+        first = self.train("a")
+        count = len(self.pictures())
+        self.assertEqual(self.images(), [count])
+        self.assertEqual(self.train("b"), first)
+        self.assertEqual(self.images(), [count])
+
+    def test_same_model_whatever_part_was_cached(self):
+        self.train("all")
+        want = self.train("all")
+        shutil.rmtree(self.cache)
+        removed = {p: p.read_bytes() for p in self.pictures()[::3]}
+        for p in removed:
+            p.unlink()
+        self.train("part")
+        for p, content in removed.items():
+            p.write_bytes(content)
+        self.assertEqual(self.train("rest"), want)
+
+    def test_other_heads_share_and_deeper_cuts_continue(self):
+        self.train("a", "--head", "gap dense:8")
+        self.train("b", "--head", "flatten dense:8")
+        self.assertEqual(len(self.sets()), 1)
+        self.succeed(*self.arguments("c", "--until", "block4_pool"))
+        self.assertEqual(self.images("block4_pool"), [len(self.pictures())])
+
+    def test_weights_size_and_dtype_have_sets_of_their_own(self):
+        self.train("a")
+        self.train("a", "--seed", "4")
+        self.train("a", "--input-size", "40")
+        self.train("a", "--cache-dtype", "fp32")
+        self.assertEqual(len(self.sets()), 4)
+
+    def test_content_counts_not_names(self):
+        self.train("a")
+        count = len(self.pictures())
+        first, second = self.pictures()[:2]
+        first.rename(first.with_name("moved.jpg"))
+        self.train("b")
+        self.assertEqual(self.images(), [count], "a picture that moved is not computed again")
+        t.draw_scenes(self.folder / "more", 1, 100, 64)
+        other = sorted((self.folder / "more").rglob("*.jpg"))[0]
+        shutil.copy(other, second)  # same name, other content
+        cached = self.train("c")
+        self.assertEqual(self.images(), [count + 1])
+        # The truth comes from an empty cache, and from none.
+        shutil.rmtree(self.cache)
+        self.assertEqual(self.train("d"), cached)
+        self.assertEqual(self.train("e", "--no-cache", None),
+                         self.train("f", "--cache-dtype", "fp32"))
+
+    def test_no_cache_leaves_no_trace(self):
+        self.train("a", "--no-cache", None)
+        self.assertFalse((self.cache / "features").exists())
+
+    def test_limit(self):
+        self.succeed(*self.arguments("a", "--cache-limit", "0.05"))
+        full = self.sets()[0]["bytes"]
+        self.assertLessEqual(full, 50e6)
+
+    def test_unusable_cache_costs_time_only(self):
+        (self.cache / "features").mkdir(parents=True)
+        (self.cache / "features" / "data.mdb").write_bytes(b"nonsense" * 2000)
+        done = self.succeed(*self.arguments("a"))
+        self.assertIn("going on without the cache", done.stderr)
+        self.succeed("cache", "clear", "--cache-dir", self.cache)
+        self.train("b")
+        self.assertEqual(self.images(), [len(self.pictures())])
+
+    def test_kills_leave_it_valid(self):
+        want = self.train("a")
+        shutil.rmtree(self.cache)
+        chance = random.Random(1)
+        for _ in range(10):
+            process = subprocess.Popen([t.GRAFT, *map(str, self.arguments("k"))],
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(chance.uniform(0.02, 0.6))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            self.sets()
+        self.assertEqual(self.train("k"), want)
+
+    def test_two_processes_at_once(self):
+        runs = [subprocess.Popen([t.GRAFT, *map(str, self.arguments(name))],
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+                for name in ("x", "y")]
+        for process in runs:
+            _, errors = process.communicate()
+            self.assertEqual(process.returncode, 0, errors)
+        models = [(self.folder / name / "model.safetensors").read_bytes() for name in ("x", "y")]
+        self.assertEqual(models[0], models[1])
+        self.assertEqual(self.images(), [len(self.pictures())])
+
+
+if __name__ == "__main__":
+    t.main()

@@ -1,0 +1,165 @@
+// The feature cache: what it keeps, what it evicts, and that no part of its key can be forgotten.
+#include "features/feature_cache.h"
+
+#include <cmath>
+#include <fstream>
+
+#include "base/file.h"
+#include "base/half.h"
+#include "features/prefix_features.h"
+#include "support.h"
+#include "weights/load.h"
+
+namespace graft {
+namespace {
+
+using testing::TemporaryFolder;
+
+TEST(Half, RoundsToTheNearestOfAllHalves) {
+  // Every finite half comes back; and so does everything a little beside it.
+  for (uint32_t h = 0; h < 0x7c00; ++h) {
+    const float value = from_half(static_cast<uint16_t>(h));
+    const int exponent = static_cast<int>(h >> 10U);
+    const double want = exponent == 0 ? std::ldexp(h & 0x3ffU, -24)
+                                      : std::ldexp(1024 + (h & 0x3ffU), exponent - 25);
+    ASSERT_EQ(value, want);
+    ASSERT_EQ(to_half(value), h);
+    ASSERT_EQ(to_half(-value), h | 0x8000U);
+    const float next = from_half(static_cast<uint16_t>(h + 1));
+    if (h + 1 == 0x7c00) continue;
+    const float middle = value + (next - value) / 2;
+    ASSERT_EQ(to_half(std::nextafter(middle, 0.0F)), h);
+    ASSERT_EQ(to_half(std::nextafter(middle, 1e6F)), h + 1);
+    ASSERT_EQ(to_half(middle) % 2, 0) << "ties go to even";
+  }
+}
+
+std::vector<FeatureCache::Entry> entries(int first, int count, size_t elements) {
+  std::vector<FeatureCache::Entry> made;
+  for (int i = first; i < first + count; ++i)
+    made.push_back({std::to_string(i), std::vector<float>(elements, 1.0F + 0.37F * i)});
+  return made;
+}
+
+TEST(FeatureCache, KeepsWhatItWasGiven) {
+  const TemporaryFolder folder;
+  for (const CacheDtype dtype : {CacheDtype::fp16, CacheDtype::fp32}) {
+    const std::string set = dtype == CacheDtype::fp16 ? "a" : "b";
+    {
+      FeatureCache cache(folder.path(), 100'000'000);
+      cache.use_set(set, {{"backbone", "x"}});
+      ASSERT_TRUE(cache.write(set, entries(0, 5, 1000), dtype));
+    }
+    FeatureCache cache(folder.path(), 100'000'000);
+    EXPECT_TRUE(cache.has_set(set));
+    EXPECT_EQ(cache.sets()[0].images, 5);
+    std::vector<float> got(1000);
+    for (auto& entry : entries(0, 5, 1000)) {
+      ASSERT_TRUE(cache.read(set, entry.image, got));
+      FeatureCache::round(entry.values, dtype);
+      EXPECT_EQ(got, entry.values);
+    }
+    EXPECT_FALSE(cache.read(set, "5", got));
+    EXPECT_FALSE(cache.read("c", "1", got));
+    std::vector<float> other(999);
+    EXPECT_FALSE(cache.read(set, "1", other)) << "another size must not be taken for it";
+  }
+}
+
+TEST(FeatureCache, StoresWhatAHalfCannotHoldAsFloat) {
+  const TemporaryFolder folder;
+  FeatureCache cache(folder.path(), 1'000'000);
+  const std::vector<float> large = {1.0F, 70000.123F};
+  ASSERT_TRUE(cache.write("s", std::vector<FeatureCache::Entry>{{"i", large}}, CacheDtype::fp16));
+  std::vector<float> got(2);
+  ASSERT_TRUE(cache.read("s", "i", got));
+  EXPECT_EQ(got, large);
+}
+
+TEST(FeatureCache, TheLeastRecentlyUsedSetGoesFirst) {
+  const TemporaryFolder folder;
+  // Each entry takes two pages of 4096 bytes.
+  FeatureCache cache(folder.path(), 8 * 8192);
+  for (const char* set : {"old", "new"}) {
+    cache.use_set(set, {});
+    ASSERT_TRUE(cache.write(set, entries(0, 4, 1500), CacheDtype::fp32));
+  }
+  // Times have a resolution of a second.
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
+  cache.use_set("old", {});
+  ASSERT_TRUE(cache.write("third", entries(0, 3, 1500), CacheDtype::fp32));
+  EXPECT_TRUE(cache.has_set("old"));
+  EXPECT_FALSE(cache.has_set("new"));
+  EXPECT_FALSE(cache.contains("new", "1"));
+  EXPECT_TRUE(cache.contains("old", "1"));
+  // More than the limit allows: refused, and nothing is half there.
+  EXPECT_FALSE(cache.write("third", entries(10, 9, 1500), CacheDtype::fp32));
+  EXPECT_FALSE(cache.contains("third", "10"));
+  EXPECT_TRUE(cache.contains("third", "2"));
+  EXPECT_GT(cache.clear(), 0);
+  EXPECT_TRUE(cache.sets().empty());
+}
+
+TEST(FeatureCache, RefusesAFileThatIsNone) {
+  const TemporaryFolder folder;
+  testing::write(folder.path() / "data.mdb", std::string(20000, 'x'));
+  EXPECT_ERROR(FeatureCache(folder.path(), 1'000'000), ErrorKind::io, "graft cache clear");
+}
+
+class Prefix : public ::testing::Test {
+ protected:
+  Prefix() : net_(cut_after(backbone("vgg-mini", 32, 32), "block3_pool")) {
+    tensors_ = random_tensors(net_, 0, net_.layers.size(), 1);
+  }
+  [[nodiscard]] std::string id(size_t end) const {
+    return feature_set_id({net_, end, tensors_}, preprocessing_, end);
+  }
+
+  Network net_;
+  TensorMap tensors_;
+  Preprocessing preprocessing_ = scratch_preprocessing();
+};
+
+TEST_F(Prefix, EveryPartOfTheKeyCounts) {
+  const size_t end = net_.layers.size();
+  std::vector<std::string> ids = {id(end), id(end - 1)};
+  const auto with = [&](const auto& change) {
+    const Network net = net_;
+    const TensorMap tensors = tensors_;
+    const Preprocessing preprocessing = preprocessing_;
+    change();
+    ids.push_back(id(end));
+    net_ = net;
+    tensors_ = tensors;
+    preprocessing_ = preprocessing;
+  };
+  with([&] { net_ = cut_after(backbone("vgg-mini", 32, 33), "block3_pool"); });
+  with([&] { net_ = cut_after(backbone("vgg-mini", 33, 32), "block3_pool"); });
+  with([&] { tensors_ = random_tensors(net_, 0, end, 2); });
+  with([&] {
+    const Tensor old = tensors_.at("block3_conv1.bias");
+    std::vector<float> values(old.values().begin(), old.values().end());
+    values.back() += 1e-6F;
+    tensors_.insert_or_assign("block3_conv1.bias", Tensor(old.shape(), values));
+  });
+  with([&] { net_.layers[2].relu = !net_.layers[2].relu; });
+  with([&] { preprocessing_.bgr = !preprocessing_.bgr; });
+  with([&] { preprocessing_.scale[1] *= 1.5F; });
+  with([&] { preprocessing_.shift[2] += 1; });
+  with([&] { preprocessing_.resampling = Resampling::nearest; });
+  with([&] { preprocessing_.crop_ratio = 1.2; });
+  ids.push_back(
+      feature_set_id({net_, end, tensors_, nullptr, CacheDtype::fp32}, preprocessing_, end));
+  for (size_t a = 0; a < ids.size(); ++a)
+    for (size_t b = 0; b < a; ++b) EXPECT_NE(ids[a], ids[b]) << a << " and " << b;
+  EXPECT_EQ(id(end), ids[0]);
+  // Weights behind the cut are none of its business.
+  const std::string before = id(3);
+  tensors_ = random_tensors(net_, 0, end, 1);
+  tensors_.insert_or_assign("block3_conv1.bias", Tensor(tensors_.at("block3_conv1.bias").shape(),
+                                                        std::vector<float>(64, 3.0F)));
+  EXPECT_EQ(id(3), before);
+}
+
+}  // namespace
+}  // namespace graft
