@@ -25,6 +25,11 @@ TrainConfig make_config(const TrainOptions& o) {
   c.learning_rate = o.learning_rate();
   c.weight_decay = o.weight_decay;
   c.momentum = o.momentum;
+  c.schedule = o.schedule;
+  c.warmup_epochs = o.warmup_epochs;
+  c.label_smoothing = o.label_smoothing;
+  c.clip_gradients = o.clip_gradients;
+  c.class_weights = o.class_weights;
   c.patience = o.patience;
   c.seed = o.seed;
   c.threads = o.common.thread_count();

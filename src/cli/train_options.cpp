@@ -70,6 +70,31 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->check(within(0.0, 0.9999))
       ->capture_default_str()
       ->type_name("F");
+  app.add_option("--schedule", o.schedule,
+                 "The learning rate over the run: constant, cosine (down to 0) or one-cycle")
+      ->check(CLI::IsMember({"constant", "cosine", "one-cycle"}))
+      ->capture_default_str()
+      ->type_name("NAME");
+  app.add_option("--warmup-epochs", o.warmup_epochs,
+                 "Epochs in which the learning rate rises to --lr (constant, cosine)")
+      ->check(within(0.0, 1000.0))
+      ->capture_default_str()
+      ->type_name("F");
+  app.add_option("--label-smoothing", o.label_smoothing,
+                 "Share of each target spread evenly over all classes")
+      ->check(within(0.0, 0.999))
+      ->capture_default_str()
+      ->type_name("F");
+  app.add_option("--clip-gradients", o.clip_gradients,
+                 "Largest norm of all gradients together; 0: no limit")
+      ->check(within(0.0, 1e9))
+      ->capture_default_str()
+      ->type_name("F");
+  app.add_option("--class-weights", o.class_weights,
+                 "balanced: rare classes count as much as frequent ones")
+      ->check(CLI::IsMember({"none", "balanced"}))
+      ->capture_default_str()
+      ->type_name("NAME");
   app.add_option("--patience", o.patience,
                  "Stop after this many epochs without a better validation accuracy; 0: never")
       ->check(CLI::Range(0, 100000))
@@ -239,6 +264,11 @@ std::string config_toml(const TrainOptions& o) {
   raw("lr", o.learning_rate());
   raw("weight-decay", o.weight_decay);
   raw("momentum", o.momentum);
+  quoted("schedule", o.schedule);
+  raw("warmup-epochs", o.warmup_epochs);
+  raw("label-smoothing", o.label_smoothing);
+  raw("clip-gradients", o.clip_gradients);
+  quoted("class-weights", o.class_weights);
   raw("patience", o.patience);
   raw("seed", o.seed);
   if (o.val.empty()) raw("val-split", o.val_split);

@@ -24,6 +24,11 @@ struct TrainOptions {
   double lr = 0;  ///< 0: 1e-3, or 1e-4 where pretrained layers train too
   double weight_decay = 0;
   double momentum = 0.9;
+  std::string schedule = "constant";
+  double warmup_epochs = 0;
+  double label_smoothing = 0;
+  double clip_gradients = 0;
+  std::string class_weights = "none";
   int patience = 5;
   uint64_t seed = 0;
   std::string device = "auto";

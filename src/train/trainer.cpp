@@ -15,27 +15,13 @@
 #include "graft/error.h"
 #include "model/model_file.h"
 #include "train/batches.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
 #include "train/suffix.h"
 #include "weights/load.h"
 
 namespace graft {
 namespace {
-
-std::unique_ptr<torch::optim::Optimizer> make_optimizer(const TrainConfig& c,
-                                                        std::vector<torch::Tensor> parameters) {
-  if (c.optimizer == "sgd")
-    return std::make_unique<torch::optim::SGD>(std::move(parameters),
-                                               torch::optim::SGDOptions(c.learning_rate)
-                                                   .momentum(c.momentum)
-                                                   .weight_decay(c.weight_decay));
-  if (c.optimizer == "adamw")
-    return std::make_unique<torch::optim::AdamW>(
-        std::move(parameters),
-        torch::optim::AdamWOptions(c.learning_rate).weight_decay(c.weight_decay));
-  return std::make_unique<torch::optim::Adam>(
-      std::move(parameters),
-      torch::optim::AdamOptions(c.learning_rate).weight_decay(c.weight_decay));
-}
 
 torch::Device choose_device(const std::string& name) {
   if (name == "cpu" || (name == "auto" && !torch::cuda::is_available())) return torch::kCPU;
@@ -70,6 +56,7 @@ class Trainer {
   Trainer(const TrainJob& job, const TrainConfig& config)
       : job_(job), config_(config), device_(choose_device(config.device)) {
     set_training_threads(config.threads);
+    keep_freed_memory();
     torch::manual_seed(config.seed);
   }
 
@@ -81,7 +68,9 @@ class Trainer {
     while (!net.layers[head].in_head) ++head;
     initial.merge(random_tensors(net, head, net.layers.size(), config_.seed));
     suffix_.emplace(net, job_.prefix_end, initial, device_);
-    optimizer_ = make_optimizer(config_, suffix_->parameters());
+    optimizer_.emplace(OptimizerOptions{config_.optimizer, config_.weight_decay, config_.momentum},
+                       suffix_->parameters());
+    weigh_classes();
     make_folder(job_.run / "checkpoints");
 
     double best_accuracy = -1;
@@ -173,8 +162,8 @@ class Trainer {
     progress.finish(fmt::format("loss {:.4f}  acc {:.4f}  val_loss {:.4f}  val_acc {:.4f}",
                                 tally.mean_loss(), tally.accuracy(), val.mean_loss(),
                                 val.accuracy()));
-    return {epoch,          tally.mean_loss(),     tally.accuracy(), val.mean_loss(),
-            val.accuracy(), config_.learning_rate, taken.count()};
+    return {epoch, tally.mean_loss(), tally.accuracy(), val.mean_loss(), val.accuracy(),
+            rate_, taken.count()};
   }
 
   void train_step(const std::vector<int64_t>& rows, int epoch, Tally& tally) {
@@ -182,13 +171,39 @@ class Trainer {
     optimizer_->zero_grad();
     const torch::Tensor logits =
         suffix_->forward(train_->inputs(rows).to(device_), /*training=*/true);
-    const torch::Tensor loss = torch::nn::functional::cross_entropy(logits, labels);
+    const torch::Tensor loss =
+        torch::nn::functional::cross_entropy(logits, labels,
+                                             torch::nn::functional::CrossEntropyFuncOptions()
+                                                 .weight(class_weights_)
+                                                 .label_smoothing(config_.label_smoothing));
     tally.add(loss, logits, labels);
     if (!std::isfinite(tally.loss))
       fail(ErrorKind::input, "the loss became {} in epoch {}; try a smaller --lr than {:g}",
            tally.loss, epoch, config_.learning_rate);
     loss.backward();
-    optimizer_->step();
+    if (config_.clip_gradients > 0) optimizer_->clip_gradients(config_.clip_gradients);
+    rate_ = config_.learning_rate *
+            schedule_factor(config_.schedule, config_.warmup_epochs * steps_in_epoch(),
+                            optimizer_->steps(), config_.epochs * steps_in_epoch());
+    optimizer_->step(rate_);
+  }
+
+  [[nodiscard]] int64_t steps_in_epoch() const {
+    const auto count = static_cast<int64_t>(train_->size());
+    return (count + config_.batch_size - 1) / config_.batch_size;
+  }
+
+  /// "balanced": n / (classes · n of the class), so that classes weigh alike and the mean is 1.
+  void weigh_classes() {
+    if (config_.class_weights != "balanced") return;
+    std::vector<int64_t> rows(train_->size());
+    std::iota(rows.begin(), rows.end(), 0);
+    const auto classes = static_cast<int64_t>(job_.metadata.classes.size());
+    const torch::Tensor counts =
+        torch::bincount(train_->labels(rows), {}, classes).to(torch::kFloat);
+    class_weights_ =
+        (static_cast<double>(train_->size()) / (static_cast<double>(classes) * counts.clamp_min(1)))
+            .to(device_);
   }
 
   Tally validate(int epoch) {
@@ -214,7 +229,7 @@ class Trainer {
     record.epoch = epoch;
     record.loss = tally.mean_loss();
     record.accuracy = tally.accuracy();
-    record.learning_rate = config_.learning_rate;
+    record.learning_rate = rate_;
     save("last", record);
     std::string best = "; no epoch was complete";
     if (result_.best_epoch > 0)
@@ -236,6 +251,8 @@ class Trainer {
                                {"fine_tune", config_.fine_tune},
                                {"optimizer", config_.optimizer},
                                {"learning_rate", config_.learning_rate},
+                               {"schedule", config_.schedule},
+                               {"label_smoothing", config_.label_smoothing},
                                {"batch_size", config_.batch_size},
                                {"seed", config_.seed},
                                {"training_images", train_->size()},
@@ -278,8 +295,10 @@ class Trainer {
   std::optional<Batches> train_;
   std::optional<Batches> val_;
   std::optional<Suffix> suffix_;
-  std::unique_ptr<torch::optim::Optimizer> optimizer_;
-  fs::path source_;  // the checkpoint written last
+  std::optional<Optimizer> optimizer_;
+  torch::Tensor class_weights_;  // undefined: all alike
+  double rate_ = 0;              // of the last step
+  fs::path source_;              // the checkpoint written last
 };
 
 }  // namespace

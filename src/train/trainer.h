@@ -22,7 +22,12 @@ struct TrainConfig {
   double learning_rate = 1e-3;
   double weight_decay = 0;
   double momentum = 0.9;
-  int patience = 5;  ///< 0: never stop early
+  std::string schedule = "constant";  ///< constant, cosine, one-cycle
+  double warmup_epochs = 0;           ///< of a linear rise before constant or cosine
+  double label_smoothing = 0;
+  double clip_gradients = 0;           ///< largest norm of all gradients together; 0: no limit
+  std::string class_weights = "none";  ///< none, balanced
+  int patience = 5;                    ///< 0: never stop early
   uint64_t seed = 0;
   int threads = 1;
   std::string device = "auto";
