@@ -27,6 +27,33 @@ class Train(t.TestCase):
     def train(self, *arguments, data=None, out=None):
         return self.succeed("train", data or self.data, *FAST, "-o", out or self.out, *arguments)
 
+    def test_schedules_smoothing_clipping_and_class_weights(self):
+        rates = {}
+        for name in ("constant", "cosine", "one-cycle"):
+            self.train("--epochs", "4", "--schedule", name, "--lr", "0.01", "--patience", "0",
+                       "--label-smoothing", "0.1", "--clip-gradients", "1", "--class-weights",
+                       "balanced", out=self.folder / name)
+            rates[name] = [float(row["learning_rate"])
+                           for row in t.read_csv(self.folder / name / "history.csv")]
+            config = (self.folder / name / "config.toml").read_text()
+            self.assertIn(f"schedule = '{name}'", config)
+            self.assertIn("label-smoothing = 0.1", config)
+        self.assertEqual(rates["constant"], [0.01] * 4)
+        self.assertEqual(sorted(rates["cosine"], reverse=True), rates["cosine"])
+        self.assertLess(rates["cosine"][-1], 1e-3)
+        self.assertGreater(rates["one-cycle"][0], rates["one-cycle"][-1])
+        self.assertLess(rates["one-cycle"][-1], 1e-6)
+        # Repeating from the file alone gives the same model.
+        self.train("--config", self.folder / "cosine" / "config.toml", "--force")
+        self.assertEqual((self.out / "model.safetensors").read_bytes(),
+                         (self.folder / "cosine" / "model.safetensors").read_bytes())
+
+    def test_rejects_bad_training_options(self):
+        for option, value in (("--schedule", "steps"), ("--label-smoothing", "1"),
+                              ("--clip-gradients", "-1"), ("--class-weights", "3"),
+                              ("--cache-dtype", "int8"), ("--cache-limit", "0")):
+            self.fail_with(2, option, "train", self.data, *FAST, "-o", self.out, option, value)
+
     def test_run_folder(self):
         done = self.train("--epochs", "3", "--fine-tune", "all", "--head", "gap")
         self.assertEqual({p.name for p in self.out.iterdir()},
