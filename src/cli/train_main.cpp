@@ -36,6 +36,7 @@ TrainConfig make_config(const TrainOptions& o) {
   c.device = o.device;
   c.fine_tune = o.network.fine_tune;
   c.verbosity = o.common.verbosity();
+  c.resume = !o.resume.empty();
   return c;
 }
 
@@ -56,7 +57,8 @@ void clear_run(const fs::path& run) {
   std::error_code error;
   for (const char* name :
        {"model.safetensors", "history.csv", "metrics.json", "config.toml", "split.csv",
-        "checkpoints/best.safetensors", "checkpoints/last.safetensors"})
+        "checkpoints/best.safetensors", "checkpoints/last.safetensors",
+        "checkpoints/state.safetensors", "checkpoints/state-previous.safetensors"})
     fs::remove(run / name, error);
 }
 
@@ -147,9 +149,13 @@ int run(const TrainOptions& o) {
   const Network base = make_backbone(o.network, /*include_top=*/false);
   Weights weights = load_weights(make_request(o, base), base);
   make_folder(plan.run);
-  clear_run(plan.run);
-  write_file_atomic(plan.run / "config.toml", config_toml(o));
-  write_split(plan.dataset, {}, plan.run / "split.csv");
+  // A run that is resumed keeps its files until the options have proved to fit it.
+  const fs::path config_file = plan.run / "config.toml";
+  if (o.resume.empty()) {
+    clear_run(plan.run);
+    write_file_atomic(config_file, config_toml(o));
+    write_split(plan.dataset, {}, plan.run / "split.csv");
+  }
 
   const std::unique_ptr<FeatureCache> cache = open_cache(o);
   const TrainJob job{
@@ -162,8 +168,10 @@ int run(const TrainOptions& o) {
       {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance},
       std::move(weights.tensors)};
   const TrainResult result = train(job, config);
+  if (!o.resume.empty()) write_file_atomic(config_file, config_toml(o));
   for (const std::string& error : result.errors) fmt::print(stderr, "graft: skipped: {}\n", error);
-  if (!result.excluded.empty()) write_split(plan.dataset, result.excluded, plan.run / "split.csv");
+  if (!result.excluded.empty() || !o.resume.empty())
+    write_split(plan.dataset, result.excluded, plan.run / "split.csv");
 
   nlohmann::json metrics = {{"epochs", result.history.size()},
                             {"best_epoch", result.best_epoch},

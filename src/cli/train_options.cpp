@@ -128,6 +128,9 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("NAME");
   app.add_option("--config", o.config, "A TOML file of options; the command line wins over it")
       ->type_name("FILE");
+  app.add_option("--resume", o.resume,
+                 "Go on with this run from its last whole epoch, with its options; same pictures")
+      ->type_name("RUN");
   app.add_flag("--force", o.force, "Train into a run folder that exists, replacing its files");
   app.add_flag("--dry-run", o.dry_run, "Print plan, memory and expected time; train nothing");
   app.add_flag("--json", o.json, "The final metrics as one JSON document on stdout");
@@ -144,7 +147,8 @@ void add_options(CLI::App& app, TrainOptions& o) {
 
 /// Keys that belong to one invocation and not to a configuration.
 bool is_configurable(const std::string& key) {
-  return key != "config" && key != "recipe" && key != "help" && key != "dry-run" && key != "DATA";
+  return key != "config" && key != "recipe" && key != "resume" && key != "help" &&
+         key != "dry-run" && key != "DATA";
 }
 
 std::string value_text(const toml::node& node, const std::string& name, const std::string& key) {
@@ -206,6 +210,25 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
   const std::unique_ptr<CLI::App> first = make_app(typed);
   int code = run_app(*first, argc, argv, [] { return 0; });
   if (code != 0 || first->count("--help") > 0) return code;
+  if (!typed.resume.empty()) {
+    for (const char* other : {"--config", "--recipe", "--output", "--force"})
+      if (first->count(other) > 0)
+        return guarded([&]() -> int {
+          fail(ErrorKind::usage,
+               "--resume and {} exclude each other: a run goes on in its folder "
+               "with its own options",
+               other);
+        });
+    typed.config = (fs::path(typed.resume) / "config.toml").string();
+    code = guarded([&] {
+      std::error_code error;
+      if (!fs::exists(typed.config, error))
+        fail(ErrorKind::input, "{}: no run to resume: it has no config.toml",
+             printable(typed.resume));
+      return 0;
+    });
+    if (code != 0) return code;
+  }
   if (typed.recipe == "default" && typed.config.empty()) return guarded([&] { return run(typed); });
 
   TrainOptions merged;

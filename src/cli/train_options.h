@@ -38,6 +38,7 @@ struct TrainOptions {
   bool no_cache = false;
   std::string recipe = "default";
   std::string config;
+  std::string resume;  ///< a run folder to go on with
   bool force = false;
   bool dry_run = false;
   bool json = false;

@@ -62,6 +62,7 @@ Dataset prepare_dataset(const TrainOptions& o) {
 
 fs::path run_folder(const TrainOptions& o) {
   std::error_code error;
+  if (!o.resume.empty()) return o.resume;
   if (o.output.empty()) {
     std::string name = fs::weakly_canonical(o.data, error).stem().string();
     if (name.empty()) name = "data";

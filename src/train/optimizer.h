@@ -29,6 +29,10 @@ class Optimizer {
   void step(double learning_rate);
 
   [[nodiscard]] int64_t steps() const { return steps_; }
+  /// Moments, in the order of the parameters; to be saved, and filled in again with set_steps().
+  [[nodiscard]] const std::vector<torch::Tensor>& first_moments() const { return first_; }
+  [[nodiscard]] const std::vector<torch::Tensor>& second_moments() const { return second_; }
+  void set_steps(int64_t steps) { steps_ = steps; }
   /// Scales all gradients so that their common norm is at most `limit`; returns the norm before.
   double clip_gradients(double limit);
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/random.h"
 #include "base/signals.h"
 #include "graft/error.h"
@@ -17,6 +18,7 @@
 #include "train/batches.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
+#include "train/state.h"
 #include "train/suffix.h"
 #include "weights/load.h"
 
@@ -57,7 +59,6 @@ class Trainer {
       : job_(job), config_(config), device_(choose_device(config.device)) {
     set_training_threads(config.threads);
     keep_freed_memory();
-    torch::manual_seed(config.seed);
   }
 
   TrainResult run() {
@@ -67,33 +68,43 @@ class Trainer {
     size_t head = 0;
     while (!net.layers[head].in_head) ++head;
     initial.merge(random_tensors(net, head, net.layers.size(), config_.seed));
+    const TrainingState state(job_.run);
+    const std::optional<TrainingState::Loaded> loaded =
+        config_.resume ? state.load() : std::nullopt;
+    if (loaded) {
+      check_same_run(loaded->record);
+      for (const auto& [name, tensor] : loaded->tensors)
+        if (initial.contains(name)) initial.insert_or_assign(name, tensor);
+    }
     suffix_.emplace(net, job_.prefix_end, initial, device_);
     optimizer_.emplace(OptimizerOptions{config_.optimizer, config_.weight_decay, config_.momentum},
                        suffix_->parameters());
     weigh_classes();
     make_folder(job_.run / "checkpoints");
+    if (loaded) {
+      TrainingState::restore(*loaded, *optimizer_);
+      restore(loaded->record);
+    }
 
-    double best_accuracy = -1;
-    double best_loss = 0;
-    for (int epoch = 1; epoch <= config_.epochs; ++epoch) {
+    while (static_cast<int>(result_.history.size()) < config_.epochs && !out_of_patience()) {
+      const int epoch = static_cast<int>(result_.history.size()) + 1;
       EpochRecord record = run_epoch(epoch);
       // Higher validation accuracy wins; of equals, the lower loss.
-      const bool better = record.val_accuracy > best_accuracy ||
-                          (record.val_accuracy == best_accuracy && record.val_loss < best_loss);
+      const bool better = record.val_accuracy > best_accuracy_ ||
+                          (record.val_accuracy == best_accuracy_ && record.val_loss < best_loss_);
       result_.history.push_back(record);
       write_history();
       save("last", record);
       if (better) {
-        best_accuracy = record.val_accuracy;
-        best_loss = record.val_loss;
+        best_accuracy_ = record.val_accuracy;
+        best_loss_ = record.val_loss;
         result_.best_epoch = epoch;
         link_checkpoint("checkpoints/best.safetensors");
       }
-      if (config_.patience > 0 && epoch - result_.best_epoch >= config_.patience) {
-        result_.stopped_early = epoch < config_.epochs;
-        break;
-      }
+      // Last: whatever a kill leaves behind before it is made again, the same, after a resume.
+      state.save(*suffix_, *optimizer_, state_record());
     }
+    result_.stopped_early = static_cast<int>(result_.history.size()) < config_.epochs;
     source_ = job_.run / "checkpoints" / "best.safetensors";
     link_checkpoint("model.safetensors");
     return std::move(result_);
@@ -138,7 +149,74 @@ class Trainer {
     return batches;
   }
 
+  [[nodiscard]] bool out_of_patience() const {
+    return config_.patience > 0 && !result_.history.empty() &&
+           static_cast<int>(result_.history.size()) - result_.best_epoch >= config_.patience;
+  }
+
+  /// The pictures, their labels and splits.
+  [[nodiscard]] std::string data_hash() const {
+    std::string text;
+    for (const Sample& sample : job_.dataset.samples)
+      text +=
+          fmt::format("{}\n{}\n{}\n", sample.path.lexically_relative(job_.dataset.root).string(),
+                      sample.label, static_cast<int>(sample.split));
+    return content_hash(std::as_bytes(std::span(text)));
+  }
+
+  [[nodiscard]] nlohmann::json state_record() const {
+    nlohmann::json history = nlohmann::json::array();
+    for (const EpochRecord& r : result_.history)
+      history.push_back(
+          {r.loss, r.accuracy, r.val_loss, r.val_accuracy, r.learning_rate, r.seconds});
+    return {{"data", data_hash()},
+            {"optimizer", config_.optimizer},
+            {"batch_size", config_.batch_size},
+            {"seed", config_.seed},
+            {"steps", optimizer_->steps()},
+            {"best_epoch", result_.best_epoch},
+            {"best_accuracy", best_accuracy_},
+            {"best_loss", best_loss_},
+            {"history", history}};
+  }
+
+  void check_same_run(const nlohmann::json& record) const {
+    if (record.value("optimizer", "") != config_.optimizer ||
+        record.value("batch_size", 0) != config_.batch_size ||
+        record.value("seed", uint64_t{0}) != config_.seed)
+      fail(ErrorKind::input,
+           "{}: --optimizer, --batch-size and --seed of a run that is resumed cannot change",
+           printable(job_.run));
+    if (record.value("data", "") != data_hash())
+      fail(ErrorKind::input,
+           "{}: the pictures or their split are not those that this run began with; train without "
+           "--resume",
+           printable(job_.run));
+  }
+
+  void restore(const nlohmann::json& record) {
+    optimizer_->set_steps(record.at("steps").get<int64_t>());
+    result_.best_epoch = record.at("best_epoch").get<int>();
+    best_accuracy_ = record.at("best_accuracy").get<double>();
+    best_loss_ = record.at("best_loss").get<double>();
+    for (const nlohmann::json& row : record.at("history")) {
+      EpochRecord r;
+      r.epoch = static_cast<int>(result_.history.size()) + 1;
+      r.loss = row.at(0);
+      r.accuracy = row.at(1);
+      r.val_loss = row.at(2);
+      r.val_accuracy = row.at(3);
+      r.learning_rate = row.at(4);
+      r.seconds = row.at(5);
+      result_.history.push_back(r);
+    }
+    if (config_.verbosity != Verbosity::quiet)
+      fmt::print(stderr, "going on after epoch {}\n", result_.history.size());
+  }
+
   EpochRecord run_epoch(int epoch) {
+    // Dropout of an epoch depends on nothing that came before it.
+    torch::manual_seed(config_.seed * 1'000'003 + static_cast<uint64_t>(epoch));
     const auto start = std::chrono::steady_clock::now();
     std::vector<int64_t> order(train_->size());
     std::iota(order.begin(), order.end(), 0);
@@ -235,8 +313,9 @@ class Trainer {
     if (result_.best_epoch > 0)
       best = fmt::format("; best so far: epoch {} in checkpoints/best.safetensors",
                          result_.best_epoch);
-    fail(ErrorKind::interrupted, "interrupted in epoch {}; state saved in {}{}", epoch,
-         printable(source_), best);
+    fail(ErrorKind::interrupted,
+         "interrupted in epoch {}; state saved in {}{}; --resume {} goes on", epoch,
+         printable(source_), best, printable(job_.run));
   }
 
   void save(const std::string& name, const EpochRecord& record) {
@@ -297,8 +376,10 @@ class Trainer {
   std::optional<Suffix> suffix_;
   std::optional<Optimizer> optimizer_;
   torch::Tensor class_weights_;  // undefined: all alike
-  double rate_ = 0;              // of the last step
-  fs::path source_;              // the checkpoint written last
+  double best_accuracy_ = -1;
+  double best_loss_ = 0;
+  double rate_ = 0;  // of the last step
+  fs::path source_;  // the checkpoint written last
 };
 
 }  // namespace

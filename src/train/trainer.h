@@ -31,6 +31,7 @@ struct TrainConfig {
   uint64_t seed = 0;
   int threads = 1;
   std::string device = "auto";
+  bool resume = false;          ///< from the state in the run folder, if there is one
   std::string fine_tune = "0";  ///< recorded in the model
   Verbosity verbosity = Verbosity::normal;
 };
@@ -65,8 +66,10 @@ struct TrainResult {
 };
 
 /// Trains the suffix, writes history.csv, checkpoints/best.safetensors and last.safetensors as it
-/// goes, and model.safetensors (the best epoch's weights) at the end. After a signal the last state
-/// is saved and Error(interrupted) thrown.
+/// goes, and model.safetensors (the best epoch's weights) at the end. After each epoch the whole
+/// state of training goes to checkpoints/state.safetensors; a run that is resumed from there ends
+/// with the same weights, bit for bit on one machine with the same thread count. After a signal
+/// the last weights are saved and Error(interrupted) thrown.
 TrainResult train(const TrainJob& job, const TrainConfig& config);
 
 /// Sets the thread count of LibTorch, OpenMP and BLAS alike.

@@ -60,7 +60,8 @@ class Train(t.TestCase):
                          {"model.safetensors", "history.csv", "metrics.json", "config.toml",
                           "split.csv", "checkpoints"})
         self.assertEqual({p.name for p in (self.out / "checkpoints").iterdir()},
-                         {"best.safetensors", "last.safetensors"})
+                         {"best.safetensors", "last.safetensors", "state.safetensors",
+                          "state-previous.safetensors"})
         self.assertIn("class ", done.stderr.splitlines()[0], "the class table comes first")
         history = t.read_csv(self.out / "history.csv")
         self.assertEqual([row["epoch"] for row in history], ["1", "2", "3"])

@@ -1,0 +1,39 @@
+// The state of a training run on disk, from which it goes on.
+#pragma once
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "train/optimizer.h"
+#include "train/suffix.h"
+
+namespace graft {
+
+/// checkpoints/state.safetensors of a run: the suffix's tensors, the optimiser's moments, and a
+/// JSON record of everything else. Random numbers need no state: each epoch seeds its own.
+class TrainingState {
+ public:
+  explicit TrainingState(const std::filesystem::path& run);
+
+  /// Replaces the file atomically; the one before stays as state-previous.safetensors.
+  void save(const Suffix& suffix, const Optimizer& optimizer, const nlohmann::json& record) const;
+
+  struct Loaded {
+    TensorMap tensors;
+    nlohmann::json record;
+  };
+  /// The newest complete state, or nothing where no epoch was completed. Throws Error(input) if
+  /// there are files but none is readable.
+  [[nodiscard]] std::optional<Loaded> load() const;
+
+  /// Fills the optimiser's moments; the suffix is made from the tensors by their own names.
+  static void restore(const Loaded& state, Optimizer& optimizer);
+
+ private:
+  std::filesystem::path file_;
+  std::filesystem::path previous_;
+};
+
+}  // namespace graft

@@ -1,0 +1,108 @@
+"""graft train --resume: a run that was stopped or killed ends as if it had not been."""
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import graft_testing as t
+
+if not t.HAS_TRAINING:
+    print("SKIPPED: built without LibTorch")
+    sys.exit(77)
+
+# Dropout, BatchNorm, momentum, a schedule and early stopping: all the state that there is.
+OPTIONS = ("--backbone", "vgg-mini", "--weights", "none", "--input-size", "32", "--batch-size", "8",
+           "--head", "stats batchnorm dense:32 dropout:0.5", "--until", "block2_pool",
+           "--fine-tune", "0", "--epochs", "12", "--patience", "8", "--schedule", "one-cycle",
+           "--optimizer", "adamw", "--weight-decay", "0.01", "--seed", "5", "--threads", "2")
+
+
+class Resume(t.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / "data"
+        t.draw_scenes(self.data, 10)
+        self.options = (*OPTIONS, "--cache-dir", self.folder / "cache")
+        self.succeed("train", self.data, *self.options, "-o", self.folder / "whole")
+        self.want = self.model("whole")
+
+    def model(self, name):
+        return (self.folder / name / "model.safetensors").read_bytes()
+
+    def start(self, *arguments):
+        return subprocess.Popen([t.GRAFT, "train", *map(str, arguments)], stdout=subprocess.DEVNULL,
+                                stderr=subprocess.PIPE, text=True)
+
+    def history(self, name):
+        rows = t.read_csv(self.folder / name / "history.csv")
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+    def test_killed_at_random_moments(self):
+        chance = random.Random(7)
+        run = self.folder / "killed"
+        process = self.start(self.data, *self.options, "-o", run)
+        kills = 0
+        # GRAFT_KILLS=200 for a long run by hand; a kill at once leaves the epochs where they were.
+        for _ in range(int(os.environ.get("GRAFT_KILLS", "12"))):
+            try:
+                process.wait(timeout=chance.uniform(0.15, 0.6))
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+            process.stderr.close()
+            if (run / "config.toml").exists():
+                process = self.start(self.data, "--resume", run)
+            else:
+                process = self.start(self.data, *self.options, "-o", run, "--force")
+        _, errors = process.communicate()
+        self.assertEqual(process.returncode, 0, errors)
+        self.assertGreater(kills, 2, "the machine is too fast for this test")
+        self.assertEqual(self.model("killed"), self.want)
+        self.assertEqual(self.history("killed"), self.history("whole"))
+
+    def test_stopped_by_a_signal(self):
+        run = self.folder / "stopped"
+        process = self.start(self.data, *self.options, "-o", run)
+        while not (run / "checkpoints" / "state.safetensors").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=10)
+        if process.returncode != 0:
+            self.assertEqual(process.returncode, 143, errors)
+            self.assertIn(f"--resume {run}", errors)
+        self.succeed("train", self.data, "--resume", run)
+        self.assertEqual(self.model("stopped"), self.want)
+
+    def test_damaged_state_falls_back_to_the_one_before(self):
+        run = self.folder / "damaged"
+        shutil.copytree(self.folder / "whole", run)
+        state = run / "checkpoints" / "state.safetensors"
+        state.write_bytes(state.read_bytes()[:100])
+        done = self.succeed("train", self.data, "--resume", run)
+        self.assertIn("going on after epoch", done.stderr)
+        self.assertEqual(self.model("damaged"), self.want)
+        for path in (run / "checkpoints").glob("state*"):
+            path.write_bytes(b"nothing")
+        self.fail_with(1, "state.safetensors", "train", self.data, "--resume", run)
+
+    def test_more_epochs(self):
+        self.succeed("train", self.data, "--resume", self.folder / "whole", "--epochs", "14",
+                     "--patience", "0")
+        self.assertEqual(len(self.history("whole")), 14)
+
+    def test_mistakes(self):
+        run = self.folder / "whole"
+        self.fail_with(1, "no run to resume", "train", self.data, "--resume", self.folder)
+        self.fail_with(2, "exclude", "train", self.data, "--resume", run, "-o", self.folder / "x")
+        self.fail_with(1, "cannot change", "train", self.data, "--resume", run, "--seed", "6")
+        sorted(self.data.rglob("*.jpg"))[0].unlink()
+        self.fail_with(1, "not those that this run began with", "train", self.data, "--resume", run)
+
+
+if __name__ == "__main__":
+    t.main()
