@@ -80,9 +80,9 @@ struct Convolution::Block {
 int Convolution::Part::block_for(int images, int threads) const {
   const int total = images * down * across;
   const int blocks = round_up((total + block - 1) / block, threads);
-  const int size = (total + blocks - 1) / blocks;
+  const int tiles = (total + blocks - 1) / blocks;
   // Products come in rows of 2, 4 or 6 tiles, of which 6 are the most efficient.
-  return threads > 1 ? round_up(size, 2) : std::min(block, round_up(size, kTiles));
+  return threads > 1 ? round_up(tiles, 2) : std::min(block, round_up(tiles, kTiles));
 }
 
 Convolution::Convolution(const Shape& in, const Shape& out, const ConvolutionPlan& plan,
@@ -369,7 +369,7 @@ void Convolution::run(Team::Member& member, const Maps& in, const float* padded,
       if (begun) member.next_region();
       begun = true;
       const Block block = enter(part, in, out, first, count, size, b);
-      const int rows = (block.count + kTilesAtOnce - 1) / kTilesAtOnce;
+      const int rows = std::max(1, (block.count + kTilesAtOnce - 1) / kTilesAtOnce);
       const int columns = (channels_ / kBlock + kBlocksAtOnce - 1) / kBlocksAtOnce;
       for (int unit = member.take(); unit < rows * columns; unit = member.take()) {
         const int tile = unit % rows * kTilesAtOnce;

@@ -14,6 +14,7 @@ struct TileAxis {
   int last = 0;   ///< 0, 2 or 4
 
   [[nodiscard]] int reach() const { return main * count + last; }
+  bool operator==(const TileAxis&) const = default;
 };
 
 /// How a Winograd layer is computed. The tiles and `depth` (the order of summation) decide the
@@ -26,9 +27,6 @@ struct ConvolutionPlan {
 
   bool operator==(const ConvolutionPlan&) const = default;
 };
-inline bool operator==(const TileAxis& a, const TileAxis& b) {
-  return a.main == b.main && a.count == b.count && a.last == b.last;
-}
 
 /// The plan for C → K channels on height × width maps: a pure function. `single`: image by image,
 /// else whole batches. `forced`: 0 to choose; for tests and measurements 4 or 6, or 42, 62, 64: 6
