@@ -20,6 +20,7 @@ struct FeaturesOptions {
   std::string output;
   std::string pool = "none";
   std::string cache_dir;
+  bool no_cache = false;
   int batch_size = 16;
   uint64_t seed = 0;
   bool include_top = false;
@@ -133,6 +134,7 @@ int run_features(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--seed", o.seed, "For --weights none")->capture_default_str()->type_name("N");
+  app.add_flag("--no-cache", o.no_cache, "Compute everything; at present this command always does");
   app.add_option("--cache-dir", o.cache_dir, "Graft's cache folder, where weights are kept")
       ->type_name("DIR");
   app.add_flag("--json", o.json, "One JSON document on stdout");

@@ -113,7 +113,7 @@ class Features(t.TestCase):
         paths = sorted((self.folder / "pictures").rglob("*.jpg"))
         out = self.folder / "rows.npy"
         document = self.succeed_json("features", *reversed(paths), self.folder / "pictures", "-o", out,
-                                     "--backbone", "vgg-mini", "--weights", "none", "--json")
+                                     "--backbone", "vgg-mini", "--weights", "none", "--json", "--no-cache")
         self.assertEqual(document["shape"][0], len(paths))
         lines = (self.folder / "rows.csv").read_text().splitlines()
         self.assertEqual(lines[0], "row,path")
