@@ -8,6 +8,8 @@
 #include <string_view>
 
 #include "graft/error.h"
+#include "graft/network.h"
+#include "weights/tensor.h"
 
 namespace graft::testing {
 
@@ -26,6 +28,9 @@ class TemporaryFolder {
 
 /// Writes text to a file, making its folders.
 void write(const std::filesystem::path& path, std::string_view text);
+
+/// Random weights with biases and BatchNorm statistics that are not trivial.
+TensorMap make_tensors(const Network& network, uint64_t seed);
 
 }  // namespace graft::testing
 

@@ -274,17 +274,6 @@ bool FeatureCache::write(const std::string& set, std::span<const Entry> entries,
   return true;
 }
 
-uint64_t FeatureCache::clear() {
-  uint64_t bytes = 0;
-  for (const Set& set : sets()) bytes += set.bytes;
-  const std::lock_guard lock(mutex_);
-  Transaction txn(begin(true));
-  check(mdb_drop(txn, entries_, 0));
-  check(mdb_drop(txn, sets_, 0));
-  check(txn.commit());
-  return bytes;
-}
-
 void FeatureCache::round(std::span<float> values, CacheDtype dtype) {
   if (dtype != CacheDtype::fp16 || !fits_half(values)) return;
   for (float& v : values) v = from_half(to_half(v));

@@ -56,9 +56,6 @@ class FeatureCache {
   /// Stores entries in one transaction. False if they do not fit.
   bool write(const std::string& set, std::span<const Entry> entries, CacheDtype dtype);
 
-  /// Removes all sets; returns the bytes that they took.
-  uint64_t clear();
-
   /// What `values` become by being stored and read back.
   static void round(std::span<float> values, CacheDtype dtype);
 

@@ -45,7 +45,20 @@ class PrefixFeatures {
     }
   }
 
-  PrefixCounts run() {
+  void run() {
+    try {
+      send_all();
+    } catch (...) {
+      flush();  // nothing that was computed is lost to an interrupt
+      throw;
+    }
+    if (pictures_.verbosity == Verbosity::verbose)
+      fmt::print(stderr, "{}: {} from the cache, {} continued from an earlier layer, {} computed\n",
+                 pictures_.label, cached_, continued_, computed_);
+  }
+
+ private:
+  void send_all() {
     std::vector<size_t> rest;
     with_cache([&] { open_set(); });
     if (cache_ == nullptr) {
@@ -58,10 +71,8 @@ class PrefixFeatures {
     compute(rest);
     flush();
     send_waiting();
-    return counts_;
   }
 
- private:
   /// A cache that fails costs time, never the run.
   void with_cache(const std::function<void()>& body) {
     if (cache_ == nullptr) return;
@@ -106,7 +117,7 @@ class PrefixFeatures {
       if (!hashes_[i].empty()) with_cache([&] { found = cache_->read(set_, hashes_[i], values); });
       if (found) {
         send(i, values);
-        ++counts_.cached;
+        ++cached_;
       } else {
         missing.push_back(i);
       }
@@ -165,7 +176,7 @@ class PrefixFeatures {
       if (!batch.empty()) engine.run(inputs.data(), static_cast<int>(batch.size()), outputs.data());
       for (size_t k = 0; k < batch.size(); ++k) {
         store_and_send(batch[k], hashes_[batch[k]], {&outputs[k * out], out});
-        ++counts_.continued;
+        ++continued_;
       }
       progress.update(std::min(at + step, found.size()));
       check_interrupted();
@@ -189,7 +200,7 @@ class PrefixFeatures {
         extract_job, engine,
         [&](size_t k, std::span<const float> values) {
           store_and_send(indices[k], hashes[k], values);
-          ++counts_.computed;
+          ++computed_;
         },
         [&](size_t k, const std::string& message) { on_error_(indices[k], message); });
   }
@@ -264,7 +275,9 @@ class PrefixFeatures {
   size_t waiting_bytes_ = 0;
   bool full_ = false;
   bool said_full_ = false;
-  PrefixCounts counts_;
+  size_t cached_ = 0;
+  size_t continued_ = 0;  // from features of an earlier layer in the cache
+  size_t computed_ = 0;   // from the picture
 };
 
 }  // namespace
@@ -288,10 +301,10 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
   return content_hash(std::as_bytes(std::span(text)));
 }
 
-PrefixCounts prefix_features(const PrefixJob& job, const ExtractJob& pictures,
-                             const std::function<void(size_t, std::span<const float>)>& sink,
-                             const std::function<void(size_t, const std::string&)>& on_error) {
-  return PrefixFeatures(job, pictures, sink, on_error).run();
+void prefix_features(const PrefixJob& job, const ExtractJob& pictures,
+                     const std::function<void(size_t, std::span<const float>)>& sink,
+                     const std::function<void(size_t, const std::string&)>& on_error) {
+  PrefixFeatures(job, pictures, sink, on_error).run();
 }
 
 }  // namespace graft

@@ -21,13 +21,6 @@ struct PrefixJob {
   CacheDtype dtype = CacheDtype::fp16;
 };
 
-/// How many pictures came from where.
-struct PrefixCounts {
-  size_t cached = 0;
-  size_t continued = 0;  ///< from features of an earlier layer in the cache
-  size_t computed = 0;   ///< from the picture
-};
-
 /// The identity of features behind layer `end` − 1: a hash of the layers and their weights, input
 /// size, preprocessing and the stored type. With the image's own hash it is the cache's key.
 std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocessing, size_t end);
@@ -36,9 +29,9 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
 /// `on_error(i, message)` for those that cannot be decoded. `values` are the same, to the bit,
 /// whether they were computed now or in an earlier run from the same layer on. A cache that fails
 /// (full disk) is left aside with a note on stderr. Throws Error(interrupted) after a signal; what
-/// was computed until then is in the cache.
-PrefixCounts prefix_features(const PrefixJob& job, const ExtractJob& pictures,
-                             const std::function<void(size_t, std::span<const float>)>& sink,
-                             const std::function<void(size_t, const std::string&)>& on_error);
+/// was computed until then is in the cache. Verbose: says how many came from where.
+void prefix_features(const PrefixJob& job, const ExtractJob& pictures,
+                     const std::function<void(size_t, std::span<const float>)>& sink,
+                     const std::function<void(size_t, const std::string&)>& on_error);
 
 }  // namespace graft

@@ -32,7 +32,7 @@ Batches::Batches(const Source& source, const std::vector<Sample>& samples, const
         on_error);
   } else {
     kept_ = torch::empty({rows, output_shapes(network_)[source.features->end - 1].elements()});
-    counts_ = prefix_features(
+    prefix_features(
         *source.features, job,
         [&](size_t i, std::span<const float> values) {
           put(i, values.data(), values.size_bytes());

@@ -35,8 +35,6 @@ class Batches {
   Batches(const Source& source, const std::vector<Sample>& samples, const std::string& label,
           const std::function<void(size_t, const std::string&)>& on_error);
 
-  /// Where features came from.
-  [[nodiscard]] const PrefixCounts& counts() const { return counts_; }
   [[nodiscard]] size_t size() const { return labels_.size(); }
   /// Inputs (rows, elements) of the suffix for some rows.
   torch::Tensor inputs(const std::vector<int64_t>& rows);
@@ -49,7 +47,6 @@ class Batches {
   Preprocessing preprocessing_;
   Engine* prefix_;
   bool keeps_pictures_;
-  PrefixCounts counts_;
   std::unique_ptr<ThreadPool> pool_;
   torch::Tensor kept_;  ///< (rows, elements): float32 features or 8-bit pictures
   std::vector<int64_t> labels_;

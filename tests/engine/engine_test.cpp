@@ -13,20 +13,7 @@
 namespace graft {
 namespace {
 
-/// Random weights with biases and BatchNorm statistics that are not trivial.
-TensorMap make_tensors(const Network& net, uint64_t seed) {
-  TensorMap tensors = random_tensors(net, 0, net.layers.size(), seed);
-  Random random(seed, 99);
-  for (const TensorSpec& spec : tensor_specs(net)) {
-    if (spec.shape.size() > 1) continue;
-    std::vector<float> values(static_cast<size_t>(spec.elements()));
-    const bool positive = spec.name.ends_with(".running_var");
-    for (float& v : values)
-      v = static_cast<float>(positive ? random.uniform(0.3, 2) : random.uniform(-0.5, 0.8));
-    tensors.insert_or_assign(spec.name, Tensor(spec.shape, std::move(values)));
-  }
-  return tensors;
-}
+using testing::make_tensors;
 
 std::vector<float> make_input(int64_t elements, uint64_t seed) {
   Random random(seed, 7);

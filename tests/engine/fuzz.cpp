@@ -10,7 +10,7 @@
 #include "base/random.h"
 #include "engine/engine.h"
 #include "engine/reference.h"
-#include "weights/load.h"
+#include "support.h"
 
 namespace graft {
 namespace {
@@ -74,16 +74,8 @@ Case draw_case(uint64_t seed) {
 
 /// Largest error over the largest value.
 double error_of(const Case& c, uint64_t seed) {
-  TensorMap tensors = random_tensors(c.net, 0, c.net.layers.size(), seed);
+  const TensorMap tensors = testing::make_tensors(c.net, seed);
   Random random(seed, 2);
-  for (const TensorSpec& spec : tensor_specs(c.net)) {
-    if (spec.shape.size() > 1) continue;
-    std::vector<float> values(static_cast<size_t>(spec.elements()));
-    const bool positive = spec.name.ends_with(".running_var");
-    for (float& v : values)
-      v = static_cast<float>(positive ? random.uniform(0.3, 2) : random.uniform(-0.5, 0.8));
-    tensors.insert_or_assign(spec.name, Tensor(spec.shape, std::move(values)));
-  }
   Engine engine(c.net, 0, c.net.layers.size(), tensors, c.options);
   const auto in_size = static_cast<size_t>(engine.input_elements());
   const auto out_size = static_cast<size_t>(engine.output_elements());
