@@ -10,6 +10,7 @@
 #include "graft/error.h"
 #include "model/evaluate.h"
 #include "model/model_file.h"
+#include "report/chart.h"
 #include "report/metrics.h"
 #include "train/trainer.h"
 #include "weights/load.h"
@@ -17,12 +18,14 @@
 namespace graft::cli {
 namespace {
 
-TrainConfig make_config(const TrainOptions& o) {
+TrainConfig make_config(const TrainOptions& o, const TrainPlan& plan) {
   TrainConfig c;
-  c.epochs = o.epochs;
   c.batch_size = o.batch_size;
   c.optimizer = o.optimizer;
-  c.learning_rate = o.learning_rate();
+  c.augmentation = o.augmentation();
+  c.views = plan.views;
+  c.lr_decay_per_block = o.lr_decay_per_block;
+  c.average = o.ema;
   c.weight_decay = o.weight_decay;
   c.momentum = o.momentum;
   c.schedule = o.schedule;
@@ -56,7 +59,7 @@ WeightsRequest make_request(const TrainOptions& o, const Network& network) {
 void clear_run(const fs::path& run) {
   std::error_code error;
   for (const char* name :
-       {"model.safetensors", "history.csv", "metrics.json", "config.toml", "split.csv",
+       {"model.safetensors", "history.csv", "metrics.json", "config.toml", "split.csv", "find-lr.csv", "find-lr.svg",
         "checkpoints/best.safetensors", "checkpoints/last.safetensors",
         "checkpoints/state.safetensors", "checkpoints/state-previous.safetensors"})
     fs::remove(run / name, error);
@@ -92,7 +95,8 @@ nlohmann::json split_metrics(const TrainPlan& plan, const TrainOptions& o, Featu
   EngineOptions options;
   options.threads = o.common.thread_count();
   options.single_plan = false;
-  Engine suffix(net, plan.prefix_end, net.layers.size(), model.tensors, options);
+  const size_t prefix_end = plan.phases.back().prefix_end;
+  Engine suffix(net, prefix_end, net.layers.size(), model.tensors, options);
   // In batches, and counted in the order of the samples.
   const size_t classes = model.metadata.classes.size();
   std::vector<float> logits(samples.size() * classes);
@@ -118,7 +122,7 @@ nlohmann::json split_metrics(const TrainPlan& plan, const TrainOptions& o, Featu
                       fmt::format("evaluating, {}", to_string(split)),
                       o.common.verbosity()};
   prefix_features(
-      {net, plan.prefix_end, model.tensors, cache, cache_dtype(o)}, pictures,
+      {net, prefix_end, model.tensors, cache, cache_dtype(o)}, pictures,
       [&](size_t i, std::span<const float> values) {
         std::copy(values.begin(), values.end(), &inputs[batch.size() * in]);
         batch.push_back(i);
@@ -135,6 +139,44 @@ nlohmann::json split_metrics(const TrainPlan& plan, const TrainOptions& o, Featu
   return metrics_json(builder.finish(), model.metadata.classes);
 }
 
+TrainJob make_job(const TrainOptions& o, const TrainPlan& plan, FeatureCache* cache,
+                  Weights weights) {
+  return {plan.dataset,
+          plan.phases,
+          cache,
+          cache_dtype(o),
+          plan.run,
+          {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance},
+          std::move(weights.tensors)};
+}
+
+/// --find-lr: find-lr.csv and find-lr.svg in the run folder, and a suggestion.
+int find_lr(const TrainOptions& o, const TrainPlan& plan, const TrainConfig& config,
+            Weights weights) {
+  const std::unique_ptr<FeatureCache> cache = open_cache(o);
+  const std::vector<RatePoint> points =
+      find_learning_rate(make_job(o, plan, cache.get(), std::move(weights)), config);
+  const double rate = suggested_rate(points);
+  std::string csv = "learning_rate,loss\n";
+  Chart chart{"Learning-rate range test", "learning rate", "training loss (smoothed)", true, {}, {}};
+  chart.series.push_back({"loss", {}});
+  for (const RatePoint& point : points) {
+    csv += fmt::format("{:.6g},{:.6f}\n", point.rate, point.loss);
+    chart.series[0].points.emplace_back(point.rate, point.loss);
+  }
+  if (rate > 0) chart.marks.emplace_back(rate, fmt::format("suggested: {:.2g}", rate));
+  write_file_atomic(plan.run / "find-lr.csv", csv);
+  write_file_atomic(plan.run / "find-lr.svg", chart_svg(chart));
+  if (o.json) {
+    nlohmann::json rows = nlohmann::json::array();
+    for (const RatePoint& point : points) rows.push_back({point.rate, point.loss});
+    print_json({{"suggested_lr", rate}, {"points", rows}, {"run", plan.run.string()}});
+    return 0;
+  }
+  fmt::print("suggested: --lr {:.2g}\nplot: {}\n", rate, printable(plan.run / "find-lr.svg"));
+  return 0;
+}
+
 int run(const TrainOptions& o) {
   TrainPlan plan = make_train_plan(o);
   if (!o.common.quiet) {
@@ -142,13 +184,14 @@ int run(const TrainOptions& o) {
     for (const std::string& note : plan.dataset.notes) fmt::print(stderr, "note: {}\n", note);
     fmt::print(stderr, "run        {}\n\n", printable(plan.run));
   }
-  const TrainConfig config = make_config(o);
+  const TrainConfig config = make_config(o, plan);
   set_training_threads(config.threads);
   if (o.common.verbose) fmt::print(stderr, "{}\n", training_backend());
 
   const Network base = make_backbone(o.network, /*include_top=*/false);
   Weights weights = load_weights(make_request(o, base), base);
   make_folder(plan.run);
+  if (o.find_lr) return find_lr(o, plan, config, weights);
   // A run that is resumed keeps its files until the options have proved to fit it.
   const fs::path config_file = plan.run / "config.toml";
   if (o.resume.empty()) {
@@ -158,15 +201,7 @@ int run(const TrainOptions& o) {
   }
 
   const std::unique_ptr<FeatureCache> cache = open_cache(o);
-  const TrainJob job{
-      plan.dataset,
-      plan.prefix_end,
-      plan.keep_features,
-      cache.get(),
-      cache_dtype(o),
-      plan.run,
-      {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance},
-      std::move(weights.tensors)};
+  const TrainJob job = make_job(o, plan, cache.get(), std::move(weights));
   const TrainResult result = train(job, config);
   if (!o.resume.empty()) write_file_atomic(config_file, config_toml(o));
   for (const std::string& error : result.errors) fmt::print(stderr, "graft: skipped: {}\n", error);

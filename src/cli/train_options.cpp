@@ -62,6 +62,47 @@ void add_options(CLI::App& app, TrainOptions& o) {
                  "Learning rate (default: 1e-3; 1e-4 where pretrained layers train too)")
       ->check(within(1e-12, 1e3))
       ->type_name("F");
+  app.add_option("--augment", o.augment,
+                 "Random variants of the training pictures: none, light, or words such as "
+                 "'rotate:90 shift:0.5 brightness:0.1-0.7 hflip vflip' (docs/augmentation.md)")
+      ->capture_default_str()
+      ->check([](const std::string& text) {
+        try {
+          parse_augmentation(text);
+          return std::string();
+        } catch (const Error& error) {
+          return std::string(error.what());
+        }
+      })
+      ->type_name("WORDS");
+  app.add_option("--views", o.views,
+                 "Views drawn of each picture, once, their features cached; 0: new ones in every "
+                 "epoch, not cached (default: 4, or the flips there are; 0 where nothing is frozen)")
+      ->check(CLI::Range(0, 1000))
+      ->type_name("K");
+  app.add_option("--freeze-epochs", o.freeze_epochs,
+                 "Of the epochs, the first that train the head alone, before --fine-tune")
+      ->check(CLI::Range(0, 100000))
+      ->capture_default_str()
+      ->type_name("E");
+  app.add_option("--head-lr", o.head_lr, "Learning rate of the freeze epochs")
+      ->check(within(1e-12, 1e3))
+      ->capture_default_str()
+      ->type_name("F");
+  app.add_option("--lr-decay-per-block", o.lr_decay_per_block,
+                 "Learning rate of the backbone's last block over the head's, and of each block "
+                 "over the next")
+      ->check(within(0.0, 1.0))
+      ->capture_default_str()
+      ->type_name("F");
+  app.add_option("--ema", o.ema,
+                 "Decay of a moving average of the weights, which is then what is validated and "
+                 "saved, as in 0.999; 0: none")
+      ->check(within(0.0, 0.99999))
+      ->capture_default_str()
+      ->type_name("F");
+  app.add_flag("--find-lr", o.find_lr,
+               "Learning-rate range test: train at rising rates, plot the loss, suggest --lr");
   app.add_option("--weight-decay", o.weight_decay, "Decay of the weights (adamw: decoupled)")
       ->check(within(0.0, 10.0))
       ->capture_default_str()
@@ -148,7 +189,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
 /// Keys that belong to one invocation and not to a configuration.
 bool is_configurable(const std::string& key) {
   return key != "config" && key != "recipe" && key != "resume" && key != "help" &&
-         key != "dry-run" && key != "DATA";
+         key != "dry-run" && key != "find-lr" && key != "DATA";
 }
 
 std::string value_text(const toml::node& node, const std::string& name, const std::string& key) {
@@ -202,6 +243,15 @@ std::unique_ptr<CLI::App> make_app(TrainOptions& options) {
 double TrainOptions::learning_rate() const {
   if (lr > 0) return lr;
   return network.fine_tune != "0" && network.weights != "none" ? 1e-4 : 1e-3;
+}
+
+int TrainOptions::view_count(bool has_prefix) const {
+  const Augmentation a = augmentation();
+  if (a.leaves_pictures()) return 1;
+  if (views >= 0) return views;
+  if (!has_prefix) return 0;
+  constexpr int kViews = 4;
+  return a.flip_views() > 0 ? a.flip_views() : kViews;
 }
 
 int run_train_app(int argc, char** argv, const std::function<int(const TrainOptions&)>& run) {
@@ -285,6 +335,12 @@ std::string config_toml(const TrainOptions& o) {
   raw("batch-size", o.batch_size);
   quoted("optimizer", o.optimizer);
   raw("lr", o.learning_rate());
+  quoted("augment", o.augment);
+  if (o.views >= 0) raw("views", o.views);
+  raw("freeze-epochs", o.freeze_epochs);
+  raw("head-lr", o.head_lr);
+  raw("lr-decay-per-block", o.lr_decay_per_block);
+  raw("ema", o.ema);
   raw("weight-decay", o.weight_decay);
   raw("momentum", o.momentum);
   quoted("schedule", o.schedule);

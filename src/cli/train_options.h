@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/common.h"
+#include "image/augment.h"
 
 namespace graft::cli {
 
@@ -22,6 +23,13 @@ struct TrainOptions {
   int batch_size = 64;
   std::string optimizer = "adam";
   double lr = 0;  ///< 0: 1e-3, or 1e-4 where pretrained layers train too
+  std::string augment = "none";
+  int views = -1;  ///< -1: what suits the augmentation
+  int freeze_epochs = 0;
+  double head_lr = 1e-3;  ///< in the freeze epochs
+  double lr_decay_per_block = 1;
+  double ema = 0;
+  bool find_lr = false;
   double weight_decay = 0;
   double momentum = 0.9;
   std::string schedule = "constant";
@@ -45,6 +53,10 @@ struct TrainOptions {
 
   /// The learning rate in effect.
   [[nodiscard]] double learning_rate() const;
+  [[nodiscard]] Augmentation augmentation() const { return parse_augmentation(augment); }
+  /// Cached views of each picture in effect, where a prefix is frozen or not; 0: new ones in every
+  /// epoch.
+  [[nodiscard]] int view_count(bool has_prefix) const;
 };
 
 /// Parses `graft train …` (argv[0] is "train"), puts recipe and configuration file beneath the

@@ -99,24 +99,32 @@ void check_writable(const fs::path& folder) {
          printable(folder), printable(at));
 }
 
-MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainOptions& o) {
+MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase,
+                               const TrainOptions& o) {
   MemoryEstimate m;
   const std::vector<Shape> shapes = output_shapes(plan.network);
-  uint64_t kept = 0;  // pictures kept for all epochs
-  for (const Sample& sample : plan.dataset.samples)
-    kept += sample.split == Split::train || sample.split == Split::validation ? 1 : 0;
+  const uint64_t train = plan.dataset.of(Split::train).size();
+  const uint64_t val = plan.dataset.of(Split::validation).size();
   const uint64_t pixels =
       static_cast<uint64_t>(plan.network.input_height) * plan.network.input_width * 3;
-  const bool has_prefix = plan.prefix_end > 1;
-  const uint64_t feature_bytes = 4 * static_cast<uint64_t>(shapes[plan.prefix_end - 1].elements());
-  m.features = kept * (has_prefix && plan.keep_features ? feature_bytes : pixels);
-  const uint64_t copies = 2 + (o.optimizer == "sgd" ? (o.momentum > 0 ? 1 : 0) : 2);
+  const bool has_prefix = phase.prefix_end > 1;
+  // Features from the cache are halves, and kept as such.
+  const bool halves = !o.no_cache && o.cache_dtype == "fp16" &&
+                      !plan.network.layers[phase.prefix_end - 1].in_head;
+  const uint64_t feature_bytes =
+      (halves ? 2 : 4) * static_cast<uint64_t>(shapes[phase.prefix_end - 1].elements());
+  const auto views = static_cast<uint64_t>(plan.views);
+  const bool keep = has_prefix && phase.keep_features;
+  m.features = train * (keep && views > 0 ? views * feature_bytes : pixels) +
+               val * (keep ? feature_bytes : pixels);
+  const uint64_t copies = 2 + (o.ema > 0 ? 1 : 0) + (o.optimizer == "sgd" ? (o.momentum > 0 ? 1 : 0) : 2);
   for (const TensorSpec& spec :
-       tensor_specs(plan.network, plan.prefix_end, plan.network.layers.size()))
+       tensor_specs(plan.network, phase.prefix_end, plan.network.layers.size()))
     m.parameters += 4 * copies * static_cast<uint64_t>(spec.elements());
-  uint64_t forward = shapes[plan.prefix_end - 1].elements();
-  uint64_t widest = forward;
-  for (size_t i = plan.prefix_end; i < shapes.size(); ++i) {
+  // Two batches are prepared ahead.
+  uint64_t forward = 3 * shapes[phase.prefix_end - 1].elements();
+  uint64_t widest = shapes[phase.prefix_end - 1].elements();
+  for (size_t i = phase.prefix_end; i < shapes.size(); ++i) {
     // A layer's output, its ReLU's, and its gradient.
     forward += 2 * shapes[i].elements();
     widest = std::max<uint64_t>(widest, shapes[i].elements());
@@ -124,11 +132,11 @@ MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainOptions& o) {
   m.activations = 4 * static_cast<uint64_t>(o.batch_size) * (forward + widest);
   if (has_prefix) {
     uint64_t most = 0;
-    for (size_t i = 0; i < plan.prefix_end; ++i)
+    for (size_t i = 0; i < phase.prefix_end; ++i)
       most = std::max<uint64_t>(most, shapes[i].elements());
     // Two buffers of a batch, and the weights as read, folded and packed.
     m.prefix = 2 * 4 * static_cast<uint64_t>(EngineOptions().max_batch) * most;
-    for (const TensorSpec& spec : tensor_specs(plan.network, 0, plan.prefix_end))
+    for (const TensorSpec& spec : tensor_specs(plan.network, 0, phase.prefix_end))
       m.prefix += 3 * 4 * static_cast<uint64_t>(spec.elements());
   }
   m.available = available_memory();
@@ -156,10 +164,9 @@ std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>
 }
 
 /// Seconds for `count` images through the prefix, from a short measurement.
-double measure_prefix(const TrainPlan& plan, const TrainOptions& o, size_t count) {
-  const Network net = cut_after(plan.network, plan.network.layers[plan.prefix_end - 1].name);
-  Engine engine(net, 0, plan.prefix_end, random_tensors(net, 0, plan.prefix_end, 0),
-                {o.common.thread_count(), 4});
+double measure_prefix(const TrainPlan& plan, size_t end, const TrainOptions& o, size_t count) {
+  const Network net = cut_after(plan.network, plan.network.layers[end - 1].name);
+  Engine engine(net, 0, end, random_tensors(net, 0, end, 0), {o.common.thread_count(), 4});
   std::vector<float> in(static_cast<size_t>(engine.input_elements()) * 4, 0.5F);
   std::vector<float> out(static_cast<size_t>(engine.output_elements()) * 4);
   engine.run(in.data(), 4, out.data());  // builds the plan
@@ -167,6 +174,26 @@ double measure_prefix(const TrainPlan& plan, const TrainOptions& o, size_t count
   engine.run(in.data(), 4, out.data());
   const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
   return taken.count() / 4 * static_cast<double>(count);
+}
+
+/// Decides what is kept in memory. Throws Error(memory) if the phase does not fit either way.
+MemoryEstimate fit_phase(const TrainPlan& plan, TrainPhase& phase, const TrainOptions& o) {
+  const MemoryEstimate with = estimate_memory(plan, phase, o);
+  if (fits(with)) return with;
+  if (phase.prefix_end <= 1 || plan.views == 0) refuse_memory(with);
+  phase.keep_features = false;
+  const MemoryEstimate without = estimate_memory(plan, phase, o);
+  if (!fits(without)) refuse_memory(with.total() < without.total() ? with : without);
+  return without;
+}
+
+std::string prefix_text(const TrainPhase& phase, int views, const TrainOptions& o) {
+  if (views == 0) return "computed in every epoch, for new views of the pictures";
+  if (!phase.keep_features)
+    return o.no_cache ? "computed in every epoch (its outputs do not fit into memory)"
+                      : "computed once, read from the cache (its outputs do not fit into memory)";
+  if (views == 1) return "computed once for each picture";
+  return fmt::format("computed once for each of {} views of each picture", views);
 }
 
 }  // namespace
@@ -182,18 +209,27 @@ TrainPlan make_train_plan(const TrainOptions& o) {
     plan.dataset.notes.push_back(
         "--weights none with a frozen backbone: its random features carry little; add "
         "--fine-tune all");
-  plan.prefix_end = frozen_prefix_end(plan.network, plan.freeze);
+  const size_t end = frozen_prefix_end(plan.network, plan.freeze);
+  plan.views = o.view_count(end > 1);
+  if (o.views > 1 && plan.views == 1)
+    plan.dataset.notes.push_back("--views without --augment: all views would be the same picture");
+  if (o.freeze_epochs > 0) {
+    if (o.freeze_epochs >= o.epochs)
+      fail(ErrorKind::usage, "--freeze-epochs: {} of {} --epochs leave none for fine-tuning",
+           o.freeze_epochs, o.epochs);
+    const size_t head = frozen_prefix_end(plan.network, freeze_plan(plan.network, "0"));
+    if (head == end)
+      fail(ErrorKind::usage,
+           "--freeze-epochs: nothing is unfrozen afterwards; add --fine-tune N, or leave it out");
+    plan.phases.push_back({o.freeze_epochs, head, true, o.head_lr});
+  }
+  plan.phases.push_back({o.epochs - o.freeze_epochs, end, true, o.learning_rate()});
   plan.run = run_folder(o);
   check_writable(plan.run);
-  plan.memory = estimate_memory(plan, o);
-  if (!fits(plan.memory) && plan.prefix_end > 1) {
-    plan.keep_features = false;
-    const MemoryEstimate without = estimate_memory(plan, o);
-    if (!fits(without))
-      refuse_memory(plan.memory.total() < without.total() ? plan.memory : without);
-    plan.memory = without;
+  for (TrainPhase& phase : plan.phases) {
+    const MemoryEstimate memory = fit_phase(plan, phase, o);
+    if (memory.total() > plan.memory.total()) plan.memory = memory;
   }
-  if (!fits(plan.memory)) refuse_memory(plan.memory);
   return plan;
 }
 
@@ -208,13 +244,15 @@ std::string plan_text(const TrainPlan& plan, const TrainOptions& o) {
   text += fmt::format("parameters {} total, {} trainable, {} frozen\n",
                       format_count(summary.parameters), format_count(summary.trainable),
                       format_count(summary.non_trainable()));
-  if (plan.prefix_end > 1)
-    text += fmt::format("prefix     input … {}, {}\n", layers[plan.prefix_end - 1].name,
-                        plan.keep_features ? "computed once for each picture"
-                                           : "computed in every epoch (its outputs do not fit "
-                                             "into memory)");
-  text += fmt::format("training   {} epochs at most, batch {}, {} at {:g}, patience {}\n", o.epochs,
-                      o.batch_size, o.optimizer, o.learning_rate(), o.patience);
+  for (const TrainPhase& phase : plan.phases) {
+    if (phase.prefix_end > 1)
+      text += fmt::format("prefix     input … {}, {}\n", layers[phase.prefix_end - 1].name,
+                          prefix_text(phase, plan.views, o));
+    text += fmt::format("training   {} epochs at most, batch {}, {} at {:g}, patience {}\n",
+                        phase.epochs, o.batch_size, o.optimizer, phase.learning_rate, o.patience);
+  }
+  if (!o.augmentation().leaves_pictures() || o.augmentation().mixup + o.augmentation().cutmix > 0)
+    text += fmt::format("augment    {}\n", o.augment);
   const MemoryEstimate& m = plan.memory;
   text += fmt::format(
       "memory     about {} of {} available: features {}, parameters and optimiser "
@@ -226,27 +264,32 @@ std::string plan_text(const TrainPlan& plan, const TrainOptions& o) {
 
   const size_t train = plan.dataset.of(Split::train).size();
   const size_t val = plan.dataset.of(Split::validation).size();
-  double prefix_flops = 0;
-  double suffix_flops = 0;
   const std::vector<double> flops = layer_flops(plan.network);
-  for (size_t i = 0; i < flops.size(); ++i)
-    (i < plan.prefix_end ? prefix_flops : suffix_flops) += flops[i];
-  double rate = 50e9;  // FLOP/s where there is no prefix to measure
-  double prefix_seconds = 0;
-  if (plan.prefix_end > 1 && prefix_flops > 0) {
-    prefix_seconds = measure_prefix(plan, o, train + val);
-    rate = prefix_flops * static_cast<double>(train + val) / prefix_seconds;
+  for (const TrainPhase& phase : plan.phases) {
+    double prefix_flops = 0;
+    double suffix_flops = 0;
+    for (size_t i = 0; i < flops.size(); ++i)
+      (i < phase.prefix_end ? prefix_flops : suffix_flops) += flops[i];
+    double rate = 50e9;  // FLOP/s where there is no prefix to measure
+    double prefix_seconds = 0;
+    const size_t views = static_cast<size_t>(std::max(plan.views, 1));
+    const bool every_epoch =
+        plan.views == 0 || (!phase.keep_features && o.no_cache);
+    const size_t images = train * (every_epoch ? 1 : views) + val;
+    if (phase.prefix_end > 1 && prefix_flops > 0) {
+      prefix_seconds = measure_prefix(plan, phase.prefix_end, o, images);
+      rate = prefix_flops * static_cast<double>(images) / prefix_seconds;
+    }
+    // Forward and two backward products; Adam reads and writes each parameter about ten times.
+    constexpr double kBytesPerSecond = 8e9;
+    const double steps = static_cast<double>(train) / o.batch_size;
+    const double epoch =
+        (3.0 * static_cast<double>(train) + static_cast<double>(val)) * suffix_flops / rate +
+        steps * static_cast<double>(m.parameters) / 4 * 10 / kBytesPerSecond +
+        (every_epoch ? prefix_seconds : 0);
+    text += fmt::format("time       about {} for the prefix, then {} an epoch\n",
+                        format_duration(every_epoch ? 0 : prefix_seconds), format_duration(epoch));
   }
-  // Forward and two backward products; Adam reads and writes each parameter about ten times.
-  constexpr double kBytesPerSecond = 8e9;
-  const double steps = static_cast<double>(train) / o.batch_size;
-  const double epoch =
-      (3.0 * static_cast<double>(train) + static_cast<double>(val)) * suffix_flops / rate +
-      steps * static_cast<double>(m.parameters) / 4 * 10 / kBytesPerSecond +
-      (plan.keep_features ? 0 : prefix_seconds);
-  text +=
-      fmt::format("time       about {} for the prefix, then {} an epoch\n",
-                  format_duration(plan.keep_features ? prefix_seconds : 0), format_duration(epoch));
   text += fmt::format("run        {}\n", printable(plan.run));
   return text;
 }

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "cli/train_options.h"
 #include "dataset/dataset.h"
 #include "graft/network.h"
+#include "train/phase.h"
 
 namespace graft::cli {
 
@@ -24,9 +26,9 @@ struct TrainPlan {
   Dataset dataset;  ///< split
   Network network;  ///< with head
   FreezePlan freeze;
-  size_t prefix_end = 0;      ///< layers before it are computed once for each picture
-  bool keep_features = true;  ///< false: they do not fit, the prefix runs in every epoch
-  MemoryEstimate memory;
+  std::vector<TrainPhase> phases;
+  int views = 1;  ///< of each training picture, their features cached; 0: new ones in every epoch
+  MemoryEstimate memory;  ///< of the phase that needs most
   std::filesystem::path run;  ///< the run folder
 };
 

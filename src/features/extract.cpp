@@ -85,9 +85,12 @@ class Prefetcher {
     Item item{index, {}, {}};
     try {
       const std::vector<std::byte> bytes = read_file(job_.paths[index]);
-      if (job_.hashes != nullptr) job_.hashes->at(index) = content_hash(bytes);
-      item.image = fit_image(decode_image(bytes, printable(job_.paths[index])), job_.input_width,
-                             job_.input_height, job_.preprocessing);
+      std::string hash;
+      if (job_.keys != nullptr || job_.view) hash = content_hash(bytes);
+      if (job_.keys != nullptr) job_.keys->at(index) = view_key(job_, hash);
+      item.image = make_view(decode_image(bytes, printable(job_.paths[index])), job_.input_width,
+                             job_.input_height, job_.preprocessing,
+                             job_.view ? job_.view(hash) : View());
     } catch (const Error& error) {
       item.error = error.what();
     }
@@ -106,6 +109,10 @@ class Prefetcher {
 };
 
 }  // namespace
+
+std::string view_key(const ExtractJob& job, const std::string& hash) {
+  return job.view ? hash + job.view(hash).id() : hash;
+}
 
 void load_inputs(const ExtractJob& job, const std::function<void(size_t, const Image&)>& sink,
                  const std::function<void(size_t, const std::string&)>& on_error) {

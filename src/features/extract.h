@@ -10,6 +10,7 @@
 #include "base/progress.h"
 #include "engine/engine.h"
 #include "graft/image.h"
+#include "image/augment.h"
 
 namespace graft {
 
@@ -22,10 +23,15 @@ struct ExtractJob {
   int batch = 16;   ///< images handed to the engine at once
   std::string label = "computing features";
   Verbosity verbosity = Verbosity::normal;
-  /// Where to leave content_hash() of each file that was decoded, by index; null: nowhere. A hash
-  /// is there when `sink` gets that picture.
-  std::vector<std::string>* hashes = nullptr;
+  /// The view of a picture with that content_hash(); null: pictures as they are.
+  std::function<View(const std::string& hash)> view = nullptr;
+  /// Where to leave view_key() of each file that was decoded, by index; null: nowhere. A key is
+  /// there when `sink` gets that picture.
+  std::vector<std::string>* keys = nullptr;
 };
+
+/// Identifies the picture that the network gets to see: content_hash() of its file, and the view.
+std::string view_key(const ExtractJob& job, const std::string& hash);
 
 /// Calls `sink(i, values)` for each picture in the order of the paths, from the calling thread;
 /// `on_error(i, message)` instead for one that cannot be decoded. Throws Error(interrupted) after a

@@ -34,8 +34,7 @@ class PrefixFeatures {
       : job_(job), pictures_(pictures), sink_(sink), on_error_(on_error), cache_(job.cache) {
     // Layers of the head without parameters are in the prefix, but what is stored is of use to
     // every head.
-    stored_end_ = job.end;
-    while (job.network.layers[stored_end_ - 1].in_head) --stored_end_;
+    stored_end_ = stored_end(job);
     if (stored_end_ < job.end) {
       tail_.emplace(job.network, stored_end_, job.end, job.tensors, engine_options());
       tail_inputs_.resize(static_cast<size_t>(tail_->input_elements()) *
@@ -64,7 +63,7 @@ class PrefixFeatures {
     if (cache_ == nullptr) {
       for (size_t i = 0; i < pictures_.paths.size(); ++i) rest.push_back(i);
     } else {
-      hash_files();
+      make_keys();
       rest = send_cached();
       if (!rest.empty()) rest = continue_from_earlier(rest);
     }
@@ -94,15 +93,15 @@ class PrefixFeatures {
                            {"elements", elements_at(job_.network, stored_end_)}});
   }
 
-  /// Unreadable files get no hash; they are reported when they are decoded.
-  void hash_files() {
-    hashes_.resize(pictures_.paths.size());
+  /// Unreadable files get no key; they are reported when they are decoded.
+  void make_keys() {
+    keys_.resize(pictures_.paths.size());
     ThreadPool pool(pictures_.threads);
-    pool.parallel_for(hashes_.size(), [&](size_t i) {
+    pool.parallel_for(keys_.size(), [&](size_t i) {
       try {
-        hashes_[i] = content_hash_of_file(pictures_.paths[i]);
+        keys_[i] = view_key(pictures_, content_hash_of_file(pictures_.paths[i]));
       } catch (const Error&) {
-        hashes_[i].clear();
+        keys_[i].clear();
       }
     });
   }
@@ -111,10 +110,10 @@ class PrefixFeatures {
   std::vector<size_t> send_cached() {
     std::vector<size_t> missing;
     std::vector<float> values(static_cast<size_t>(elements_at(job_.network, stored_end_)));
-    Progress progress(pictures_.label + ", cached", hashes_.size(), "images", pictures_.verbosity);
-    for (size_t i = 0; i < hashes_.size(); ++i) {
+    Progress progress(pictures_.label + ", cached", keys_.size(), "images", pictures_.verbosity);
+    for (size_t i = 0; i < keys_.size(); ++i) {
       bool found = false;
-      if (!hashes_[i].empty()) with_cache([&] { found = cache_->read(set_, hashes_[i], values); });
+      if (!keys_[i].empty()) with_cache([&] { found = cache_->read(set_, keys_[i], values); });
       if (found) {
         send(i, values);
         ++cached_;
@@ -148,7 +147,7 @@ class PrefixFeatures {
     std::vector<size_t> found;
     for (const size_t i : indices) {
       bool there = false;
-      if (!hashes_[i].empty()) with_cache([&] { there = cache_->contains(set, hashes_[i]); });
+      if (!keys_[i].empty()) with_cache([&] { there = cache_->contains(set, keys_[i]); });
       (there ? found : missing).push_back(i);
     }
     if (found.empty()) return missing;
@@ -166,7 +165,7 @@ class PrefixFeatures {
       for (size_t k = at; k < std::min(at + step, found.size()); ++k) {
         bool read = false;  // another process may have evicted it meanwhile
         with_cache([&] {
-          read = cache_->read(set, hashes_[found[k]], {&inputs[batch.size() * in], in});
+          read = cache_->read(set, keys_[found[k]], {&inputs[batch.size() * in], in});
         });
         if (read)
           batch.push_back(found[k]);
@@ -175,7 +174,7 @@ class PrefixFeatures {
       }
       if (!batch.empty()) engine.run(inputs.data(), static_cast<int>(batch.size()), outputs.data());
       for (size_t k = 0; k < batch.size(); ++k) {
-        store_and_send(batch[k], hashes_[batch[k]], {&outputs[k * out], out});
+        store_and_send(batch[k], keys_[batch[k]], {&outputs[k * out], out});
         ++continued_;
       }
       progress.update(std::min(at + step, found.size()));
@@ -192,25 +191,25 @@ class PrefixFeatures {
     paths.reserve(indices.size());
     for (const size_t i : indices) paths.push_back(pictures_.paths[i]);
     // Hashed again from the bytes that are decoded: the file may have changed since.
-    std::vector<std::string> hashes(indices.size());
+    std::vector<std::string> keys(indices.size());
     ExtractJob extract_job = pictures_;
     extract_job.paths = paths;
-    extract_job.hashes = &hashes;
+    extract_job.keys = &keys;
     extract(
         extract_job, engine,
         [&](size_t k, std::span<const float> values) {
-          store_and_send(indices[k], hashes[k], values);
+          store_and_send(indices[k], keys[k], values);
           ++computed_;
         },
         [&](size_t k, const std::string& message) { on_error_(indices[k], message); });
   }
 
-  void store_and_send(size_t index, const std::string& hash, std::span<const float> values) {
+  void store_and_send(size_t index, const std::string& key, std::span<const float> values) {
     if (cache_ == nullptr) {
       send(index, values);
       return;
     }
-    FeatureCache::Entry entry{hash, {values.begin(), values.end()}};
+    FeatureCache::Entry entry{key, {values.begin(), values.end()}};
     FeatureCache::round(entry.values, job_.dtype);
     send(index, entry.values);
     if (full_) return;
@@ -270,7 +269,7 @@ class PrefixFeatures {
   std::vector<float> tail_outputs_;
   std::vector<size_t> tail_waiting_;
   std::string set_;
-  std::vector<std::string> hashes_;
+  std::vector<std::string> keys_;
   std::vector<FeatureCache::Entry> waiting_;
   size_t waiting_bytes_ = 0;
   bool full_ = false;
@@ -281,6 +280,12 @@ class PrefixFeatures {
 };
 
 }  // namespace
+
+size_t stored_end(const PrefixJob& job) {
+  size_t end = job.end;
+  while (job.network.layers[end - 1].in_head) --end;
+  return end;
+}
 
 std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocessing, size_t end) {
   const Network& net = job.network;

@@ -22,8 +22,12 @@ struct PrefixJob {
 };
 
 /// The identity of features behind layer `end` − 1: a hash of the layers and their weights, input
-/// size, preprocessing and the stored type. With the image's own hash it is the cache's key.
+/// size, preprocessing and the stored type. With view_key() of a picture it is the cache's key.
 std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocessing, size_t end);
+
+/// Features are stored behind layer stored_end() − 1: layers of the head without parameters may
+/// belong to the prefix, but what is stored is of use to every head.
+size_t stored_end(const PrefixJob& job);
 
 /// Calls `sink(i, values)` once for each picture, in any order, from the calling thread, and
 /// `on_error(i, message)` for those that cannot be decoded. `values` are the same, to the bit,

@@ -1,83 +1,82 @@
 #include "train/batches.h"
 
-#include <cstring>
+#include <algorithm>
+#include <utility>
 
 namespace graft {
+namespace {
 
-Batches::Batches(const Source& source, const std::vector<Sample>& samples, const std::string& label,
-                 const std::function<void(size_t, const std::string&)>& on_error)
-    : network_(source.network),
-      preprocessing_(source.preprocessing),
-      prefix_(source.prefix),
-      keeps_pictures_(source.features == nullptr),
-      pool_(std::make_unique<ThreadPool>(source.threads)) {
-  std::vector<std::filesystem::path> paths;
-  paths.reserve(samples.size());
-  for (const Sample& sample : samples) paths.push_back(sample.path);
-  ExtractJob job{paths,          network_.input_height, network_.input_width,
-                 preprocessing_, source.threads,        keeps_pictures_ ? 64 : 16,
-                 label,          source.verbosity};
-  const auto rows = static_cast<int64_t>(samples.size());
-  std::vector<bool> good(samples.size());
-  const auto put = [&](size_t i, const void* values, size_t bytes) {
-    std::memcpy(static_cast<char*>(kept_.data_ptr()) + i * bytes, values, bytes);
-    good[i] = true;
-  };
-  if (keeps_pictures_) {
-    kept_ = torch::empty({rows, int64_t{3} * network_.input_height * network_.input_width},
-                         torch::kUInt8);
-    load_inputs(
-        job,
-        [&](size_t i, const Image& image) { put(i, image.pixels.data(), image.pixels.size()); },
-        on_error);
-  } else {
-    kept_ = torch::empty({rows, output_shapes(network_)[source.features->end - 1].elements()});
-    prefix_features(
-        *source.features, job,
-        [&](size_t i, std::span<const float> values) {
-          put(i, values.data(), values.size_bytes());
-        },
-        on_error);
+constexpr size_t kReady = 2;
+
+}  // namespace
+
+Batches::Batches(std::unique_ptr<SampleSource> source, std::vector<int64_t> labels,
+                 std::vector<int64_t> shape)
+    : source_(std::move(source)), labels_(std::move(labels)), shape_(std::move(shape)) {}
+
+Batches::~Batches() { stop(); }
+
+void Batches::stop() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
   }
-  // Rows keep the order of the samples, whatever came from the cache; those of damaged pictures go.
-  const size_t row_bytes = kept_.nbytes() / std::max<size_t>(samples.size(), 1);
-  auto* base = static_cast<char*>(kept_.data_ptr());
-  for (size_t i = 0; i < samples.size(); ++i) {
-    if (!good[i]) continue;
-    if (labels_.size() != i)
-      std::memcpy(base + labels_.size() * row_bytes, base + i * row_bytes, row_bytes);
-    labels_.push_back(samples[i].label);
-  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  ready_.clear();
+  error_ = nullptr;
+  stopping_ = false;
+  finished_ = true;
 }
 
-torch::Tensor Batches::inputs(const std::vector<int64_t>& rows) {
-  if (keeps_pictures_) return pictures_to_inputs(rows);
-  return kept_.index_select(0, torch::tensor(rows, torch::kLong));
-}
-
-torch::Tensor Batches::pictures_to_inputs(const std::vector<int64_t>& rows) {
-  const int height = network_.input_height;
-  const int width = network_.input_width;
-  const int64_t elements = int64_t{3} * height * width;
-  const auto count = static_cast<int64_t>(rows.size());
-  torch::Tensor out = torch::empty({count, elements});
-  const auto* pictures = kept_.data_ptr<uint8_t>();
-  auto* values = out.data_ptr<float>();
-  pool_->parallel_for(rows.size(), [&](size_t i) {
-    to_input(pictures + rows[i] * elements, width, height, preprocessing_,
-             values + static_cast<int64_t>(i) * elements);
+void Batches::start(std::vector<int64_t> order, int batch_size, int epoch) {
+  stop();
+  finished_ = false;
+  thread_ = std::thread([this, order = std::move(order), batch_size, epoch] {
+    try {
+      produce(order, static_cast<size_t>(batch_size), epoch);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      error_ = std::current_exception();
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      finished_ = true;
+    }
+    changed_.notify_all();
   });
-  if (prefix_ == nullptr) return out;
-  torch::Tensor features = torch::empty({count, prefix_->output_elements()});
-  prefix_->run(values, static_cast<int>(count), features.data_ptr<float>());
-  return features;
 }
 
-torch::Tensor Batches::labels(const std::vector<int64_t>& rows) const {
-  std::vector<int64_t> picked;
-  picked.reserve(rows.size());
-  for (const int64_t row : rows) picked.push_back(labels_[row]);
-  return torch::tensor(picked, torch::kLong);
+void Batches::produce(const std::vector<int64_t>& order, size_t batch_size, int epoch) {
+  for (size_t at = 0; at < order.size(); at += batch_size) {
+    const std::span<const int64_t> rows(&order[at], std::min(batch_size, order.size() - at));
+    std::vector<int64_t> shape{static_cast<int64_t>(rows.size())};
+    shape.insert(shape.end(), shape_.begin(), shape_.end());
+    Batch batch{torch::empty(shape), torch::empty({shape[0]}, torch::kLong)};
+    source_->fill(rows, epoch, batch.inputs.data_ptr<float>());
+    std::transform(rows.begin(), rows.end(), batch.labels.data_ptr<int64_t>(),
+                   [&](int64_t row) { return labels_[static_cast<size_t>(row)]; });
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return ready_.size() < kReady || stopping_; });
+    if (stopping_) return;
+    ready_.push_back(std::move(batch));
+    lock.unlock();
+    changed_.notify_all();
+  }
+}
+
+std::optional<Batches::Batch> Batches::next() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return !ready_.empty() || finished_; });
+  if (ready_.empty()) {
+    if (error_) std::rethrow_exception(error_);
+    return std::nullopt;
+  }
+  Batch batch = std::move(ready_.front());
+  ready_.pop_front();
+  lock.unlock();
+  changed_.notify_all();
+  return batch;
 }
 
 }  // namespace graft

@@ -1,55 +1,58 @@
-// Where training batches come from: kept features, kept pictures, or pictures through the engine.
+// Training batches, prepared ahead of their use.
 #pragma once
 
 #include <torch/torch.h>
 
-#include <functional>
+#include <condition_variable>
+#include <deque>
+#include <exception>
 #include <memory>
-#include <string>
+#include <mutex>
+#include <optional>
+#include <thread>
 #include <vector>
 
-#include "base/threads.h"
-#include "dataset/dataset.h"
-#include "engine/engine.h"
-#include "features/prefix_features.h"
-#include "graft/image.h"
-#include "graft/network.h"
+#include "features/sample_source.h"
 
 namespace graft {
 
-/// Samples in memory, in the form in which the suffix reads them.
+/// Batches from a source, filled on a thread of its own while the one before is trained on: at
+/// most two are ready at a time. Not thread-safe.
 class Batches {
  public:
-  struct Source {
-    const Network& network;
-    Preprocessing preprocessing;
-    /// Features to keep; null: pictures are kept.
-    const PrefixJob* features = nullptr;
-    /// Turns kept pictures into features, batch by batch; null: the suffix reads pictures.
-    Engine* prefix = nullptr;
-    int threads = 1;
-    Verbosity verbosity = Verbosity::normal;
-  };
-
-  /// Loads the samples; those that cannot be decoded are passed to `on_error` and left out.
-  Batches(const Source& source, const std::vector<Sample>& samples, const std::string& label,
-          const std::function<void(size_t, const std::string&)>& on_error);
+  /// `labels[r]` belongs to the source's row r; `shape` is one input's.
+  Batches(std::unique_ptr<SampleSource> source, std::vector<int64_t> labels,
+          std::vector<int64_t> shape);
+  ~Batches();
+  Batches(const Batches&) = delete;
+  Batches& operator=(const Batches&) = delete;
 
   [[nodiscard]] size_t size() const { return labels_.size(); }
-  /// Inputs (rows, elements) of the suffix for some rows.
-  torch::Tensor inputs(const std::vector<int64_t>& rows);
-  [[nodiscard]] torch::Tensor labels(const std::vector<int64_t>& rows) const;
+  [[nodiscard]] const std::vector<int64_t>& labels() const { return labels_; }
+
+  struct Batch {
+    torch::Tensor inputs;  ///< (rows, shape)
+    torch::Tensor labels;  ///< (rows)
+  };
+  /// Begins an epoch: batches of `batch_size` rows in that order. Drops what is left of the last.
+  void start(std::vector<int64_t> order, int batch_size, int epoch);
+  /// The next batch, or nothing after the last. Throws what the source threw.
+  std::optional<Batch> next();
 
  private:
-  torch::Tensor pictures_to_inputs(const std::vector<int64_t>& rows);
+  void produce(const std::vector<int64_t>& order, size_t batch_size, int epoch);
+  void stop();
 
-  Network network_;
-  Preprocessing preprocessing_;
-  Engine* prefix_;
-  bool keeps_pictures_;
-  std::unique_ptr<ThreadPool> pool_;
-  torch::Tensor kept_;  ///< (rows, elements): float32 features or 8-bit pictures
+  std::unique_ptr<SampleSource> source_;
   std::vector<int64_t> labels_;
+  std::vector<int64_t> shape_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::deque<Batch> ready_;
+  std::exception_ptr error_;
+  bool finished_ = true;
+  bool stopping_ = false;
+  std::thread thread_;
 };
 
 }  // namespace graft

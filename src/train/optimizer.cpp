@@ -44,8 +44,12 @@ void sgd(float rate, float momentum, float decay, int64_t count, float* __restri
 
 }  // namespace
 
-Optimizer::Optimizer(OptimizerOptions options, std::vector<torch::Tensor> parameters)
-    : options_(std::move(options)), parameters_(std::move(parameters)) {
+Optimizer::Optimizer(OptimizerOptions options, std::vector<torch::Tensor> parameters,
+                     std::vector<double> factors)
+    : options_(std::move(options)),
+      parameters_(std::move(parameters)),
+      factors_(std::move(factors)) {
+  factors_.resize(parameters_.size(), 1);
   for (const torch::Tensor& p : parameters_) {
     first_.push_back(torch::zeros_like(p).detach());
     if (options_.name != "sgd") second_.push_back(torch::zeros_like(p).detach());
@@ -56,20 +60,22 @@ void Optimizer::zero_grad() {
   for (torch::Tensor& p : parameters_) p.mutable_grad().reset();
 }
 
-void Optimizer::step(double learning_rate) {
+void Optimizer::step(double common_rate) {
   const torch::NoGradGuard no_gradients;
   ++steps_;
   const auto t = static_cast<double>(steps_);
   const bool decoupled = options_.name == "adamw";
-  const AdamStep s{static_cast<float>(kBeta1),
-                   static_cast<float>(kBeta2),
-                   static_cast<float>(learning_rate / (1 - std::pow(kBeta1, t))),
-                   static_cast<float>(1 / std::sqrt(1 - std::pow(kBeta2, t))),
-                   static_cast<float>(decoupled ? 0 : options_.weight_decay),
-                   static_cast<float>(decoupled ? 1 - learning_rate * options_.weight_decay : 1)};
   for (size_t k = 0; k < parameters_.size(); ++k) {
     torch::Tensor& p = parameters_[k];
     if (!p.grad().defined()) continue;
+    const double learning_rate = common_rate * factors_[k];
+    const AdamStep s{
+        static_cast<float>(kBeta1),
+        static_cast<float>(kBeta2),
+        static_cast<float>(learning_rate / (1 - std::pow(kBeta1, t))),
+        static_cast<float>(1 / std::sqrt(1 - std::pow(kBeta2, t))),
+        static_cast<float>(decoupled ? 0 : options_.weight_decay),
+        static_cast<float>(decoupled ? 1 - learning_rate * options_.weight_decay : 1)};
     if (!p.device().is_cpu()) {
       // On a GPU the same formulas in LibTorch's own operations.
       const torch::Tensor g =

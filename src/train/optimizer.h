@@ -21,7 +21,9 @@ struct OptimizerOptions {
 /// thread count does not change results. Not thread-safe.
 class Optimizer {
  public:
-  Optimizer(OptimizerOptions options, std::vector<torch::Tensor> parameters);
+  /// `factors`, one for each parameter, multiply the learning rate; empty: 1 for all.
+  Optimizer(OptimizerOptions options, std::vector<torch::Tensor> parameters,
+            std::vector<double> factors = {});
 
   /// Drops gradients, so that backward() hands over its own instead of adding to old ones.
   void zero_grad();
@@ -39,6 +41,7 @@ class Optimizer {
  private:
   OptimizerOptions options_;
   std::vector<torch::Tensor> parameters_;
+  std::vector<double> factors_;
   std::vector<torch::Tensor> first_;   // moments; sgd: momentum buffers
   std::vector<torch::Tensor> second_;  // adam and adamw
   int64_t steps_ = 0;

@@ -11,14 +11,23 @@ namespace {
 
 constexpr const char* kRecord = "graft_training_state";
 
-std::string moment_name(int order, size_t parameter) {
-  return fmt::format("moment{}/{}", order, parameter);
+constexpr const char* kFirst = "moment1";
+constexpr const char* kSecond = "moment2";
+constexpr const char* kAverage = "average";
+
+using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
+
+std::string numbered(const char* what, size_t i) { return fmt::format("{}/{}", what, i); }
+
+void append(const char* what, const std::vector<torch::Tensor>& tensors, NamedTensors& to) {
+  for (size_t i = 0; i < tensors.size(); ++i)
+    to.emplace_back(numbered(what, i), to_tensor(tensors[i]));
 }
 
-void fill(const TensorMap& from, int order, const std::vector<torch::Tensor>& moments) {
-  for (size_t i = 0; i < moments.size(); ++i) {
-    const auto at = from.find(moment_name(order, i));
-    torch::Tensor to = moments[i];
+void fill(const TensorMap& from, const char* what, const std::vector<torch::Tensor>& tensors) {
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const auto at = from.find(numbered(what, i));
+    torch::Tensor to = tensors[i];
     if (at == from.end() || static_cast<int64_t>(at->second.values().size()) != to.numel())
       fail(ErrorKind::input,
            "the state to resume from belongs to another network or optimizer; train without "
@@ -35,13 +44,13 @@ TrainingState::TrainingState(const std::filesystem::path& run)
       previous_(run / "checkpoints" / "state-previous.safetensors") {}
 
 void TrainingState::save(const Suffix& suffix, const Optimizer& optimizer,
+                         const std::vector<torch::Tensor>& average,
                          const nlohmann::json& record) const {
-  std::vector<std::pair<std::string, Tensor>> tensors;
+  NamedTensors tensors;
   for (const auto& [name, tensor] : suffix.snapshot()) tensors.emplace_back(name, tensor);
-  for (size_t i = 0; i < optimizer.first_moments().size(); ++i)
-    tensors.emplace_back(moment_name(1, i), to_tensor(optimizer.first_moments()[i]));
-  for (size_t i = 0; i < optimizer.second_moments().size(); ++i)
-    tensors.emplace_back(moment_name(2, i), to_tensor(optimizer.second_moments()[i]));
+  append(kFirst, optimizer.first_moments(), tensors);
+  append(kSecond, optimizer.second_moments(), tensors);
+  append(kAverage, average, tensors);
   std::error_code error;
   if (fs::exists(file_, error)) {
     // Both names exist throughout: a link under a third name takes the previous one's place.
@@ -76,9 +85,11 @@ std::optional<TrainingState::Loaded> TrainingState::load() const {
   return std::nullopt;
 }
 
-void TrainingState::restore(const Loaded& state, Optimizer& optimizer) {
-  fill(state.tensors, 1, optimizer.first_moments());
-  fill(state.tensors, 2, optimizer.second_moments());
+void TrainingState::restore(const Loaded& state, Optimizer& optimizer,
+                            const std::vector<torch::Tensor>& average) {
+  fill(state.tensors, kFirst, optimizer.first_moments());
+  fill(state.tensors, kSecond, optimizer.second_moments());
+  fill(state.tensors, kAverage, average);
 }
 
 }  // namespace graft

@@ -18,7 +18,9 @@ class TrainingState {
   explicit TrainingState(const std::filesystem::path& run);
 
   /// Replaces the file atomically; the one before stays as state-previous.safetensors.
-  void save(const Suffix& suffix, const Optimizer& optimizer, const nlohmann::json& record) const;
+  /// `average`: see Suffix::copies(); empty where there is none.
+  void save(const Suffix& suffix, const Optimizer& optimizer,
+            const std::vector<torch::Tensor>& average, const nlohmann::json& record) const;
 
   struct Loaded {
     TensorMap tensors;
@@ -28,8 +30,10 @@ class TrainingState {
   /// there are files but none is readable.
   [[nodiscard]] std::optional<Loaded> load() const;
 
-  /// Fills the optimiser's moments; the suffix is made from the tensors by their own names.
-  static void restore(const Loaded& state, Optimizer& optimizer);
+  /// Fills the optimiser's moments and the average; the suffix is made from the tensors by their
+  /// own names.
+  static void restore(const Loaded& state, Optimizer& optimizer,
+                      const std::vector<torch::Tensor>& average);
 
  private:
   std::filesystem::path file_;

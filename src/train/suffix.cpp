@@ -108,6 +108,48 @@ std::vector<torch::Tensor> Suffix::parameters() const {
   return out;
 }
 
+std::vector<double> Suffix::rate_factors(double decay) const {
+  std::vector<double> of_layer(network_.layers.size(), 1);
+  double factor = decay;
+  bool in_block = false;  // a layer with parameters was seen since the last pooling
+  for (size_t i = network_.layers.size(); i-- > begin_;) {
+    const Layer& layer = network_.layers[i];
+    if (layer.in_head) continue;
+    if (layer.kind == LayerKind::maxpool && in_block) {
+      factor *= decay;
+      in_block = false;
+    }
+    in_block = in_block || layer.kind == LayerKind::conv || layer.kind == LayerKind::dense;
+    of_layer[i] = factor;
+  }
+  std::vector<double> out;
+  for (size_t i = begin_; i < network_.layers.size(); ++i)
+    for (const TensorSpec& spec : tensor_specs(network_, i, i + 1))
+      if (spec.trainable) out.push_back(of_layer[i]);
+  return out;
+}
+
+std::vector<torch::Tensor> Suffix::copies() const {
+  std::vector<torch::Tensor> out;
+  for (const auto& [spec, tensor] : tensors_) out.push_back(tensor.detach().clone());
+  return out;
+}
+
+void Suffix::average_into(std::vector<torch::Tensor>& average, double decay) const {
+  const torch::NoGradGuard no_gradients;
+  for (size_t i = 0; i < tensors_.size(); ++i)
+    average[i].lerp_(tensors_[i].second, 1 - decay);
+}
+
+void Suffix::swap(std::vector<torch::Tensor>& other) {
+  const torch::NoGradGuard no_gradients;
+  for (size_t i = 0; i < tensors_.size(); ++i) {
+    const torch::Tensor mine = tensors_[i].second.detach().clone();
+    tensors_[i].second.detach().copy_(other[i]);
+    other[i].copy_(mine);
+  }
+}
+
 TensorMap Suffix::snapshot() const {
   TensorMap out;
   for (const auto& [spec, tensor] : tensors_) out.emplace(spec.name, to_tensor(tensor));

@@ -23,10 +23,20 @@ class Suffix {
 
   /// What the optimiser updates, in the order of the layers.
   [[nodiscard]] std::vector<torch::Tensor> parameters() const;
+  /// Shares of the learning rate for parameters(): 1 for the head, `decay` for the backbone's
+  /// last block, decay² for the one before, and so on (Howard and Ruder, "Universal language model
+  /// fine-tuning", 2018). A block ends with its pooling.
+  [[nodiscard]] std::vector<double> rate_factors(double decay) const;
   [[nodiscard]] torch::Tensor tensor(const std::string& name) const;
 
   /// Views of (or, on a GPU, copies of) all tensors, under their canonical names.
   [[nodiscard]] TensorMap snapshot() const;
+  /// Copies of all tensors, to be averaged over steps.
+  [[nodiscard]] std::vector<torch::Tensor> copies() const;
+  /// Moves `average`, as made by copies(), towards the tensors: share 1 − `decay` of the way.
+  void average_into(std::vector<torch::Tensor>& average, double decay) const;
+  /// Exchanges the tensors' values with those of `other`.
+  void swap(std::vector<torch::Tensor>& other);
   [[nodiscard]] bool has_batchnorm() const;
 
  private:

@@ -2,8 +2,10 @@
 
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -16,6 +18,7 @@
 #include "graft/error.h"
 #include "model/model_file.h"
 #include "train/batches.h"
+#include "train/mix.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
 #include "train/state.h"
@@ -59,34 +62,103 @@ class Trainer {
       : job_(job), config_(config), device_(choose_device(config.device)) {
     set_training_threads(config.threads);
     keep_freed_memory();
+    for (const TrainPhase& phase : job.phases) epochs_ += phase.epochs;
   }
 
   TrainResult run() {
-    load();
-    const Network& net = job_.metadata.network;
-    TensorMap initial = job_.backbone;
-    size_t head = 0;
-    while (!net.layers[head].in_head) ++head;
-    initial.merge(random_tensors(net, head, net.layers.size(), config_.seed));
+    make_folder(job_.run / "checkpoints");
     const TrainingState state(job_.run);
-    const std::optional<TrainingState::Loaded> loaded =
-        config_.resume ? state.load() : std::nullopt;
+    std::optional<TrainingState::Loaded> loaded = config_.resume ? state.load() : std::nullopt;
+    TensorMap tensors = first_tensors();
     if (loaded) {
       check_same_run(loaded->record);
-      for (const auto& [name, tensor] : loaded->tensors)
-        if (initial.contains(name)) initial.insert_or_assign(name, tensor);
-    }
-    suffix_.emplace(net, job_.prefix_end, initial, device_);
-    optimizer_.emplace(OptimizerOptions{config_.optimizer, config_.weight_decay, config_.momentum},
-                       suffix_->parameters());
-    weigh_classes();
-    make_folder(job_.run / "checkpoints");
-    if (loaded) {
-      TrainingState::restore(*loaded, *optimizer_);
       restore(loaded->record);
+      for (const auto& [name, tensor] : loaded->tensors)
+        if (tensors.contains(name)) tensors.insert_or_assign(name, tensor);
     }
+    int done = 0;  // epochs of the phases before
+    for (size_t k = 0; k < job_.phases.size(); ++k) {
+      phase_ = &job_.phases[k];
+      phase_start_ = done;
+      done += phase_->epochs;
+      const auto made = static_cast<int>(result_.history.size());
+      // The last one is begun even if it is over: the files that follow it may be missing.
+      if (made >= done && k + 1 < job_.phases.size()) continue;
+      begin_phase(tensors);
+      if (loaded && made > phase_start_) {
+        TrainingState::restore(*loaded, *optimizer_, average_);
+        optimizer_->set_steps(loaded->record.at("steps").get<int64_t>());
+      }
+      loaded.reset();
+      train_phase(state);
+      for (const auto& [name, tensor] : suffix_->snapshot()) tensors.insert_or_assign(name, tensor);
+    }
+    result_.stopped_early = static_cast<int>(result_.history.size()) < epochs_;
+    source_ = job_.run / "checkpoints" / "best.safetensors";
+    link_checkpoint("model.safetensors");
+    return std::move(result_);
+  }
 
-    while (static_cast<int>(result_.history.size()) < config_.epochs && !out_of_patience()) {
+  std::vector<RatePoint> find_rate() {
+    constexpr double kFirst = 1e-7;
+    constexpr double kLast = 10;
+    constexpr int kSteps = 120;
+    constexpr double kSmoothing = 0.9;
+    constexpr double kTooHigh = 4;
+    phase_ = &job_.phases.back();
+    begin_phase(first_tensors());
+    std::vector<RatePoint> points;
+    double average = 0;
+    double least = std::numeric_limits<double>::infinity();
+    Progress progress("learning-rate range test", kSteps, "steps", config_.verbosity);
+    for (int epoch = 1; static_cast<int>(points.size()) < kSteps; ++epoch) {
+      torch::manual_seed(config_.seed * 1'000'003 + static_cast<uint64_t>(epoch));
+      start_epoch(epoch);
+      while (auto batch = train_->next()) {
+        if (skips(*batch)) continue;
+        const auto step = static_cast<int>(points.size());
+        const double rate = kFirst * std::pow(kLast / kFirst, step / (kSteps - 1.0));
+        Tally tally;
+        train_step(*batch, rate, tally);
+        check_interrupted();
+        if (!std::isfinite(tally.loss)) return points;
+        average = kSmoothing * average + (1 - kSmoothing) * tally.mean_loss();
+        const double smooth = average / (1 - std::pow(kSmoothing, step + 1));
+        points.push_back({rate, smooth});
+        progress.update(points.size(), fmt::format("rate {:.2g}  loss {:.4f}", rate, smooth));
+        least = std::min(least, smooth);
+        if (static_cast<int>(points.size()) == kSteps || smooth > kTooHigh * least) return points;
+      }
+    }
+    return points;
+  }
+
+ private:
+  /// The backbone's weights and the head's random ones.
+  [[nodiscard]] TensorMap first_tensors() const {
+    const Network& net = job_.metadata.network;
+    TensorMap tensors = job_.backbone;
+    size_t head = 0;
+    while (!net.layers[head].in_head) ++head;
+    tensors.merge(random_tensors(net, head, net.layers.size(), config_.seed));
+    return tensors;
+  }
+
+  void begin_phase(const TensorMap& tensors) {
+    train_.reset();  // memory first
+    val_.reset();
+    optimizer_.reset();
+    suffix_.emplace(job_.metadata.network, phase_->prefix_end, tensors, device_);
+    load();
+    optimizer_.emplace(OptimizerOptions{config_.optimizer, config_.weight_decay, config_.momentum},
+                       suffix_->parameters(), suffix_->rate_factors(config_.lr_decay_per_block));
+    average_ = config_.average > 0 ? suffix_->copies() : std::vector<torch::Tensor>();
+    weigh_classes();
+  }
+
+  void train_phase(const TrainingState& state) {
+    while (static_cast<int>(result_.history.size()) < phase_start_ + phase_->epochs &&
+           !out_of_patience()) {
       const int epoch = static_cast<int>(result_.history.size()) + 1;
       EpochRecord record = run_epoch(epoch);
       // Higher validation accuracy wins; of equals, the lower loss.
@@ -102,56 +174,67 @@ class Trainer {
         link_checkpoint("checkpoints/best.safetensors");
       }
       // Last: whatever a kill leaves behind before it is made again, the same, after a resume.
-      state.save(*suffix_, *optimizer_, state_record());
+      state.save(*suffix_, *optimizer_, average_, state_record());
     }
-    result_.stopped_early = static_cast<int>(result_.history.size()) < config_.epochs;
-    source_ = job_.run / "checkpoints" / "best.safetensors";
-    link_checkpoint("model.safetensors");
-    return std::move(result_);
   }
 
- private:
   /// Decodes all pictures and computes what stays the same in all epochs.
   void load() {
     const Network& net = job_.metadata.network;
-    const bool has_prefix = job_.prefix_end > 1;
-    const PrefixJob features{net, job_.prefix_end, job_.backbone, job_.cache, job_.cache_dtype};
-    Batches::Source source{net, job_.metadata.preprocessing};
+    const bool has_prefix = phase_->prefix_end > 1;
+    const PrefixJob prefix{net, phase_->prefix_end, job_.backbone, job_.cache, job_.cache_dtype};
+    SourceJob source{net, job_.metadata.preprocessing};
+    source.prefix = has_prefix ? &prefix : nullptr;
+    source.keep_features = phase_->keep_features;
+    source.seed = config_.seed;
     source.threads = config_.threads;
     source.verbosity = config_.verbosity;
-    if (has_prefix && job_.keep_features) {
-      source.features = &features;
-    } else if (has_prefix) {
-      EngineOptions options;
-      options.threads = config_.threads;
-      options.single_plan = false;
-      prefix_.emplace(net, 0, job_.prefix_end, job_.backbone, options);
-      source.prefix = &*prefix_;
-    }
-    const std::string what =
-        source.features != nullptr ? "features of the frozen prefix" : "reading pictures";
-    train_.emplace(load(source, Split::train, what + ", train"));
-    val_.emplace(load(source, Split::validation, what + ", val"));
+    SourceJob train_source = source;
+    train_source.augmentation = config_.augmentation;
+    train_source.views = config_.views;
+    load(train_source, Split::train, train_);
+    load(source, Split::validation, val_);
   }
 
-  Batches load(const Batches::Source& source, Split split, const std::string& label) {
+  void load(SourceJob source, Split split, std::optional<Batches>& batches) {
     const std::vector<size_t> indices = job_.dataset.of(split);
-    std::vector<Sample> samples;
-    samples.reserve(indices.size());
-    for (const size_t i : indices) samples.push_back(job_.dataset.samples[i]);
-    Batches batches(source, samples, label, [&](size_t i, const std::string& message) {
-      result_.excluded.push_back(indices[i]);
-      result_.errors.push_back(message);
-    });
-    if (batches.size() == 0)
-      fail(ErrorKind::input, "none of the {} {} pictures could be read{}", samples.size(),
-           to_string(split), result_.errors.empty() ? "" : "; the first: " + result_.errors[0]);
-    return batches;
+    std::vector<fs::path> paths;
+    paths.reserve(indices.size());
+    for (const size_t i : indices) paths.push_back(job_.dataset.samples[i].path);
+    source.paths = paths;
+    source.label = fmt::format("{}, {}",
+                               source.prefix != nullptr && source.views > 0
+                                   ? "features of the frozen prefix"
+                                   : "reading pictures",
+                               to_string(split));
+    const size_t known = result_.excluded.size();
+    std::unique_ptr<SampleSource> rows =
+        make_sample_source(source, [&](size_t i, const std::string& message) {
+          // A second phase reads them again.
+          const auto& seen = result_.excluded;
+          if (std::find(seen.begin(), seen.end(), indices[i]) != seen.end()) return;
+          result_.excluded.push_back(indices[i]);
+          result_.errors.push_back(message);
+        });
+    if (rows->usable().empty())
+      fail(ErrorKind::input, "none of the {} {} pictures could be read{}", paths.size(),
+           to_string(split),
+           result_.errors.size() <= known ? "" : "; the first: " + result_.errors[known]);
+    std::vector<int64_t> labels;
+    for (const size_t i : rows->usable())
+      labels.push_back(job_.dataset.samples[indices[i]].label);
+    const Shape shape = output_shapes(job_.metadata.network)[phase_->prefix_end - 1];
+    batches.emplace(std::move(rows), std::move(labels),
+                    shape.flat ? std::vector<int64_t>{shape.channels}
+                               : std::vector<int64_t>{shape.channels, shape.height, shape.width});
   }
 
   [[nodiscard]] bool out_of_patience() const {
-    return config_.patience > 0 && !result_.history.empty() &&
-           static_cast<int>(result_.history.size()) - result_.best_epoch >= config_.patience;
+    // Only the last phase stops early; epochs before it do not count against it.
+    return config_.patience > 0 && phase_ == &job_.phases.back() && !result_.history.empty() &&
+           static_cast<int>(result_.history.size()) -
+                   std::max(result_.best_epoch, phase_start_) >=
+               config_.patience;
   }
 
   /// The pictures, their labels and splits.
@@ -195,7 +278,6 @@ class Trainer {
   }
 
   void restore(const nlohmann::json& record) {
-    optimizer_->set_steps(record.at("steps").get<int64_t>());
     result_.best_epoch = record.at("best_epoch").get<int>();
     best_accuracy_ = record.at("best_accuracy").get<double>();
     best_loss_ = record.at("best_loss").get<double>();
@@ -218,20 +300,23 @@ class Trainer {
     // Dropout of an epoch depends on nothing that came before it.
     torch::manual_seed(config_.seed * 1'000'003 + static_cast<uint64_t>(epoch));
     const auto start = std::chrono::steady_clock::now();
-    std::vector<int64_t> order(train_->size());
-    std::iota(order.begin(), order.end(), 0);
-    Random(config_.seed, static_cast<uint64_t>(epoch)).shuffle(order);
-    Progress progress(fmt::format("epoch {}/{}", epoch, config_.epochs), order.size(), "images",
+    Progress progress(fmt::format("epoch {}/{}", epoch, epochs_), train_->size(), "images",
                       config_.verbosity);
     Tally tally;
-    const auto step = static_cast<size_t>(config_.batch_size);
-    for (size_t at = 0; at < order.size(); at += step) {
-      const size_t end = std::min(at + step, order.size());
-      // Batch statistics of one sample do not exist.
-      if (end - at == 1 && order.size() > 1 && suffix_->has_batchnorm()) break;
-      train_step({order.begin() + static_cast<long>(at), order.begin() + static_cast<long>(end)},
-                 epoch, tally);
-      progress.update(end,
+    size_t seen = 0;
+    start_epoch(epoch);
+    while (auto batch = train_->next()) {
+      if (skips(*batch)) continue;
+      rate_ = phase_->learning_rate *
+              schedule_factor(config_.schedule,
+                              config_.warmup_epochs * static_cast<double>(steps_in_epoch()),
+                              optimizer_->steps(), phase_->epochs * steps_in_epoch());
+      train_step(*batch, rate_, tally);
+      if (!std::isfinite(tally.loss))
+        fail(ErrorKind::input, "the loss became {} in epoch {}; try a smaller --lr than {:g}",
+             tally.loss, epoch, phase_->learning_rate);
+      seen += static_cast<size_t>(batch->labels.size(0));
+      progress.update(seen,
                       fmt::format("loss {:.4f}  acc {:.4f}", tally.mean_loss(), tally.accuracy()));
       if (interrupting_signal() != 0) stop(epoch, tally);
     }
@@ -244,26 +329,51 @@ class Trainer {
             rate_, taken.count()};
   }
 
-  void train_step(const std::vector<int64_t>& rows, int epoch, Tally& tally) {
-    const torch::Tensor labels = train_->labels(rows).to(device_);
+  void start_epoch(int epoch) {
+    std::vector<int64_t> order(train_->size());
+    std::iota(order.begin(), order.end(), 0);
+    Random(config_.seed, static_cast<uint64_t>(epoch)).shuffle(order);
+    mixing_.emplace(~config_.seed, static_cast<uint64_t>(epoch));
+    train_->start(std::move(order), config_.batch_size, epoch);
+  }
+
+  /// Batch statistics of one sample do not exist.
+  [[nodiscard]] bool skips(const Batches::Batch& batch) const {
+    return batch.labels.size(0) == 1 && train_->size() > 1 && suffix_->has_batchnorm();
+  }
+
+  [[nodiscard]] torch::Tensor loss(const torch::Tensor& logits, const torch::Tensor& labels) const {
+    return torch::nn::functional::cross_entropy(logits, labels,
+                                                torch::nn::functional::CrossEntropyFuncOptions()
+                                                    .weight(class_weights_)
+                                                    .label_smoothing(config_.label_smoothing));
+  }
+
+  void train_step(const Batches::Batch& batch, double rate, Tally& tally) {
+    torch::Tensor inputs = batch.inputs;
+    Mix mix;
+    if (config_.augmentation.mixup > 0)
+      mix = mixup(inputs, config_.augmentation.mixup, *mixing_);
+    else if (config_.augmentation.cutmix > 0)
+      mix = cutmix(inputs, config_.augmentation.cutmix, *mixing_);
+    const torch::Tensor labels = batch.labels.to(device_);
     optimizer_->zero_grad();
-    const torch::Tensor logits =
-        suffix_->forward(train_->inputs(rows).to(device_), /*training=*/true);
-    const torch::Tensor loss =
-        torch::nn::functional::cross_entropy(logits, labels,
-                                             torch::nn::functional::CrossEntropyFuncOptions()
-                                                 .weight(class_weights_)
-                                                 .label_smoothing(config_.label_smoothing));
-    tally.add(loss, logits, labels);
-    if (!std::isfinite(tally.loss))
-      fail(ErrorKind::input, "the loss became {} in epoch {}; try a smaller --lr than {:g}",
-           tally.loss, epoch, config_.learning_rate);
-    loss.backward();
+    const torch::Tensor logits = suffix_->forward(inputs.to(device_), /*training=*/true);
+    torch::Tensor total = loss(logits, labels);
+    if (mix.partner.defined())
+      total = total * mix.share +
+              loss(logits, batch.labels.index_select(0, mix.partner).to(device_)) * (1 - mix.share);
+    tally.add(total, logits, labels);
+    if (!std::isfinite(tally.loss)) return;
+    total.backward();
     if (config_.clip_gradients > 0) optimizer_->clip_gradients(config_.clip_gradients);
-    rate_ = config_.learning_rate *
-            schedule_factor(config_.schedule, config_.warmup_epochs * steps_in_epoch(),
-                            optimizer_->steps(), config_.epochs * steps_in_epoch());
-    optimizer_->step(rate_);
+    optimizer_->step(rate);
+    if (!average_.empty()) {
+      // Short averages first: the random start is forgotten (as TensorFlow's
+      // ExponentialMovingAverage with num_updates).
+      const auto t = static_cast<double>(optimizer_->steps());
+      suffix_->average_into(average_, std::min(config_.average, (1 + t) / (10 + t)));
+    }
   }
 
   [[nodiscard]] int64_t steps_in_epoch() const {
@@ -274,11 +384,9 @@ class Trainer {
   /// "balanced": n / (classes · n of the class), so that classes weigh alike and the mean is 1.
   void weigh_classes() {
     if (config_.class_weights != "balanced") return;
-    std::vector<int64_t> rows(train_->size());
-    std::iota(rows.begin(), rows.end(), 0);
     const auto classes = static_cast<int64_t>(job_.metadata.classes.size());
     const torch::Tensor counts =
-        torch::bincount(train_->labels(rows), {}, classes).to(torch::kFloat);
+        torch::bincount(torch::tensor(train_->labels(), torch::kLong), {}, classes).to(torch::kFloat);
     class_weights_ =
         (static_cast<double>(train_->size()) / (static_cast<double>(classes) * counts.clamp_min(1)))
             .to(device_);
@@ -287,19 +395,37 @@ class Trainer {
   Tally validate(int epoch) {
     const torch::NoGradGuard no_gradients;
     Tally tally;
-    const auto count = static_cast<int64_t>(val_->size());
-    for (int64_t at = 0; at < count; at += config_.batch_size) {
-      std::vector<int64_t> rows(
-          static_cast<size_t>(std::min<int64_t>(config_.batch_size, count - at)));
-      std::iota(rows.begin(), rows.end(), at);
-      const torch::Tensor labels = val_->labels(rows).to(device_);
-      const torch::Tensor logits =
-          suffix_->forward(val_->inputs(rows).to(device_), /*training=*/false);
-      tally.add(torch::nn::functional::cross_entropy(logits, labels), logits, labels);
-      if (interrupting_signal() != 0) stop(epoch, tally);
+    std::vector<int64_t> order(val_->size());
+    std::iota(order.begin(), order.end(), 0);
+    val_->start(std::move(order), config_.batch_size, epoch);
+    {
+      const Averaged averaged(*this);
+      while (auto batch = val_->next()) {
+        const torch::Tensor labels = batch->labels.to(device_);
+        const torch::Tensor logits =
+            suffix_->forward(batch->inputs.to(device_), /*training=*/false);
+        tally.add(torch::nn::functional::cross_entropy(logits, labels), logits, labels);
+        if (interrupting_signal() != 0) break;
+      }
     }
+    if (interrupting_signal() != 0) stop(epoch, tally);
     return tally;
   }
+
+  /// While it lives, the suffix holds the averaged weights, if there are any.
+  class Averaged {
+   public:
+    explicit Averaged(Trainer& trainer) : trainer_(trainer) { swap(); }
+    ~Averaged() { swap(); }
+    Averaged(const Averaged&) = delete;
+    Averaged& operator=(const Averaged&) = delete;
+
+   private:
+    void swap() {
+      if (!trainer_.average_.empty()) trainer_.suffix_->swap(trainer_.average_);
+    }
+    Trainer& trainer_;
+  };
 
   /// After a signal: saves the state of the unfinished epoch and leaves.
   [[noreturn]] void stop(int epoch, const Tally& tally) {
@@ -318,9 +444,11 @@ class Trainer {
          printable(source_), best, printable(job_.run));
   }
 
+  /// Writes the model as it would be used, averaged weights included.
   void save(const std::string& name, const EpochRecord& record) {
+    const Averaged averaged(*this);
     ModelFile model{job_.metadata, suffix_->snapshot()};
-    for (const TensorSpec& spec : tensor_specs(job_.metadata.network, 0, job_.prefix_end))
+    for (const TensorSpec& spec : tensor_specs(job_.metadata.network, 0, phase_->prefix_end))
       model.tensors.insert_or_assign(spec.name, job_.backbone.at(spec.name));
     model.metadata.training = {{"epoch", record.epoch},
                                {"loss", record.loss},
@@ -329,7 +457,7 @@ class Trainer {
                                {"val_accuracy", record.val_accuracy},
                                {"fine_tune", config_.fine_tune},
                                {"optimizer", config_.optimizer},
-                               {"learning_rate", config_.learning_rate},
+                               {"learning_rate", phase_->learning_rate},
                                {"schedule", config_.schedule},
                                {"label_smoothing", config_.label_smoothing},
                                {"batch_size", config_.batch_size},
@@ -370,12 +498,16 @@ class Trainer {
   const TrainConfig& config_;
   torch::Device device_;
   TrainResult result_;
-  std::optional<Engine> prefix_;
+  const TrainPhase* phase_ = nullptr;
+  int phase_start_ = 0;  // epochs before it
+  int epochs_ = 0;       // of all phases
   std::optional<Batches> train_;
   std::optional<Batches> val_;
   std::optional<Suffix> suffix_;
   std::optional<Optimizer> optimizer_;
-  torch::Tensor class_weights_;  // undefined: all alike
+  std::vector<torch::Tensor> average_;  // empty: none
+  std::optional<Random> mixing_;        // of this epoch
+  torch::Tensor class_weights_;         // undefined: all alike
   double best_accuracy_ = -1;
   double best_loss_ = 0;
   double rate_ = 0;  // of the last step
@@ -386,6 +518,25 @@ class Trainer {
 
 TrainResult train(const TrainJob& job, const TrainConfig& config) {
   return Trainer(job, config).run();
+}
+
+std::vector<RatePoint> find_learning_rate(const TrainJob& job, const TrainConfig& config) {
+  return Trainer(job, config).find_rate();
+}
+
+double suggested_rate(const std::vector<RatePoint>& points) {
+  // Slopes over a window: single steps are noise.
+  constexpr size_t kWindow = 8;
+  double best = 0;
+  double rate = points.empty() ? 0 : points.front().rate;
+  for (size_t i = kWindow; i + kWindow < points.size(); ++i) {
+    const double slope = points[i + kWindow].loss - points[i - kWindow].loss;
+    if (slope < best) {
+      best = slope;
+      rate = points[i].rate;
+    }
+  }
+  return rate;
 }
 
 }  // namespace graft

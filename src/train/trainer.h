@@ -10,16 +10,16 @@
 #include "dataset/dataset.h"
 #include "features/feature_cache.h"
 #include "graft/network.h"
+#include "image/augment.h"
+#include "train/phase.h"
 #include "weights/metadata.h"
 #include "weights/tensor.h"
 
 namespace graft {
 
 struct TrainConfig {
-  int epochs = 20;
   int batch_size = 64;
   std::string optimizer = "adam";  ///< adam, adamw, sgd
-  double learning_rate = 1e-3;
   double weight_decay = 0;
   double momentum = 0.9;
   std::string schedule = "constant";  ///< constant, cosine, one-cycle
@@ -28,6 +28,10 @@ struct TrainConfig {
   double clip_gradients = 0;           ///< largest norm of all gradients together; 0: no limit
   std::string class_weights = "none";  ///< none, balanced
   int patience = 5;                    ///< 0: never stop early
+  Augmentation augmentation;           ///< of training pictures
+  int views = 1;                       ///< of each picture, drawn once; 0: new ones in every epoch
+  double lr_decay_per_block = 1;       ///< see Suffix::rate_factors
+  double average = 0;                  ///< decay of the weights' moving average; 0: none
   uint64_t seed = 0;
   int threads = 1;
   std::string device = "auto";
@@ -37,10 +41,9 @@ struct TrainConfig {
 };
 
 struct TrainJob {
-  const Dataset& dataset;  ///< split
-  size_t prefix_end = 0;   ///< layers before it run in the engine
-  bool keep_features = true;
-  FeatureCache* cache = nullptr;  ///< for kept features
+  const Dataset& dataset;          ///< split
+  std::vector<TrainPhase> phases;  ///< what trains never shrinks
+  FeatureCache* cache = nullptr;
   CacheDtype cache_dtype = CacheDtype::fp16;
   std::filesystem::path run;
   ModelMetadata metadata;  ///< network, classes, preprocessing, provenance
@@ -71,6 +74,18 @@ struct TrainResult {
 /// with the same weights, bit for bit on one machine with the same thread count. After a signal
 /// the last weights are saved and Error(interrupted) thrown.
 TrainResult train(const TrainJob& job, const TrainConfig& config);
+
+struct RatePoint {
+  double rate = 0;
+  double loss = 0;
+};
+
+/// The learning-rate range test (Smith, "Cyclical learning rates", 2017) on the last phase: steps
+/// at rates that rise from 1e-7 to 10 by equal factors, until the loss is four times its least or
+/// all steps are done. Losses are smoothed. Writes nothing.
+std::vector<RatePoint> find_learning_rate(const TrainJob& job, const TrainConfig& config);
+/// The rate where the loss falls most steeply over the logarithm of the rate: a safe --lr.
+double suggested_rate(const std::vector<RatePoint>& points);
 
 /// Sets the thread count of LibTorch, OpenMP and BLAS alike.
 void set_training_threads(int threads);

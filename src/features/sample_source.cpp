@@ -1,0 +1,312 @@
+#include "features/sample_source.h"
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "base/file.h"
+#include "base/half.h"
+#include "base/hash.h"
+#include "base/threads.h"
+#include "graft/error.h"
+
+namespace graft {
+namespace {
+
+using OnError = std::function<void(size_t, const std::string&)>;
+
+ExtractJob extract_job(const SourceJob& job, int batch) {
+  return {job.paths, job.network.input_height, job.network.input_width, job.preprocessing,
+          job.threads, batch, job.label, job.verbosity};
+}
+
+/// The view that an epoch shows of the picture at that place in the list.
+uint64_t view_number(int views, int epoch, size_t picture) {
+  const auto e = static_cast<uint64_t>(epoch);
+  return views == 0 ? e : (e + picture) % static_cast<uint64_t>(views);
+}
+
+std::function<View(const std::string&)> views_of(const SourceJob& job, uint64_t number) {
+  return [&job, number](const std::string& hash) {
+    return draw_view(job.augmentation, job.seed, hash, number);
+  };
+}
+
+EngineOptions engine_options(const SourceJob& job) {
+  EngineOptions options;
+  options.threads = job.threads;
+  options.single_plan = false;
+  return options;
+}
+
+int64_t input_elements(const SourceJob& job) {
+  return job.prefix == nullptr ? int64_t{3} * job.network.input_height * job.network.input_width
+                               : output_shapes(job.network)[job.prefix->end - 1].elements();
+}
+
+/// The features of each view of each picture, from prefix_features(): `sink(picture, view, values)`.
+void all_views(const SourceJob& job, const PrefixJob& prefix, const OnError& on_error,
+               const std::function<void(size_t, int, std::span<const float>)>& sink) {
+  std::vector<bool> reported(job.paths.size());
+  for (int view = 0; view < job.views; ++view) {
+    ExtractJob pictures = extract_job(job, 16);
+    if (!job.augmentation.leaves_pictures()) {
+      pictures.view = views_of(job, static_cast<uint64_t>(view));
+      if (job.views > 1) pictures.label += fmt::format(", view {} of {}", view + 1, job.views);
+    }
+    prefix_features(
+        prefix, pictures, [&](size_t i, std::span<const float> values) { sink(i, view, values); },
+        [&](size_t i, const std::string& message) {
+          if (!reported[i]) on_error(i, message);
+          reported[i] = true;
+        });
+  }
+}
+
+/// Counts the views that arrived; pictures that lack one are left out.
+class Arrivals {
+ public:
+  explicit Arrivals(size_t pictures) : seen_(pictures) {}
+  void add(size_t picture) { ++seen_[picture]; }
+  [[nodiscard]] std::vector<size_t> complete(int views) const {
+    std::vector<size_t> out;
+    for (size_t i = 0; i < seen_.size(); ++i)
+      if (seen_[i] == views) out.push_back(i);
+    return out;
+  }
+
+ private:
+  std::vector<int> seen_;
+};
+
+class FeaturesInMemory : public SampleSource {
+ public:
+  FeaturesInMemory(const SourceJob& job, const OnError& on_error)
+      : elements_(static_cast<size_t>(input_elements(job))),
+        views_(job.views),
+        rows_(job.paths.size() * static_cast<size_t>(job.views)) {
+    // Values from the cache are halves already: nothing is lost by keeping them as such.
+    if (job.prefix->cache != nullptr && job.prefix->dtype == CacheDtype::fp16 &&
+        stored_end(*job.prefix) == job.prefix->end)
+      halves_ = std::make_unique_for_overwrite<uint16_t[]>(rows_ * elements_);
+    else
+      floats_ = std::make_unique_for_overwrite<float[]>(rows_ * elements_);
+    Arrivals arrivals(job.paths.size());
+    all_views(job, *job.prefix, on_error, [&](size_t i, int view, std::span<const float> values) {
+      put(row(i, static_cast<uint64_t>(view)), values);
+      arrivals.add(i);
+    });
+    usable_ = arrivals.complete(views_);
+  }
+
+  void fill(std::span<const int64_t> rows, int epoch, float* out) override {
+    for (const int64_t r : rows) {
+      const size_t picture = usable_[static_cast<size_t>(r)];
+      const size_t from = row(picture, view_number(views_, epoch, picture)) * elements_;
+      if (floats_)
+        std::copy_n(&floats_[from], elements_, out);
+      else
+        std::transform(&halves_[from], &halves_[from + elements_], out, from_half);
+      out += elements_;
+    }
+  }
+
+ private:
+  [[nodiscard]] size_t row(size_t picture, uint64_t view) const {
+    return picture * static_cast<size_t>(views_) + view;
+  }
+
+  void put(size_t row, std::span<const float> values) {
+    const auto too_large = [](float v) { return !(std::abs(v) < kHalfLimit); };
+    if (!floats_ && std::any_of(values.begin(), values.end(), too_large)) {
+      floats_ = std::make_unique_for_overwrite<float[]>(rows_ * elements_);
+      std::transform(&halves_[0], &halves_[rows_ * elements_], &floats_[0], from_half);
+      halves_.reset();
+    }
+    if (floats_)
+      std::copy(values.begin(), values.end(), &floats_[row * elements_]);
+    else
+      std::transform(values.begin(), values.end(), &halves_[row * elements_], to_half);
+  }
+
+  size_t elements_;
+  int views_;
+  size_t rows_;
+  // (pictures, views, elements), one of the two. Not vectors: their zeros would cost seconds.
+  std::unique_ptr<uint16_t[]> halves_;
+  std::unique_ptr<float[]> floats_;
+};
+
+/// Pictures, kept at the network's input size (or, where views are cut out of them, read again),
+/// turned into views, and sent through the prefix if there is one.
+class Pictures : public SampleSource {
+ public:
+  Pictures(const SourceJob& job, const OnError& on_error)
+      : job_(job),
+        network_(job.network),
+        paths_(job.paths.begin(), job.paths.end()),
+        keeps_pixels_(!job.augmentation.crops()),
+        pixels_(size_t{3} * job.network.input_height * job.network.input_width),
+        hashes_(job.paths.size()),
+        pool_(job.threads) {
+    job_.paths = paths_;
+    if (job.prefix != nullptr) {
+      const PrefixJob& prefix = *job.prefix;
+      engine_.emplace(prefix.network, 0, prefix.end, prefix.tensors, engine_options(job));
+    }
+    if (keeps_pixels_)
+      kept_ = std::make_unique_for_overwrite<uint8_t[]>(paths_.size() * pixels_);
+    ExtractJob pictures = extract_job(job, 64);
+    pictures.keys = &hashes_;
+    load_inputs(
+        pictures,
+        [&](size_t i, const Image& image) {
+          if (keeps_pixels_) std::copy(image.pixels.begin(), image.pixels.end(), &kept_[i * pixels_]);
+          usable_.push_back(i);
+        },
+        on_error);
+  }
+
+  void fill(std::span<const int64_t> rows, int epoch, float* out) override {
+    if (!engine_) {
+      make_inputs(rows, epoch, out);
+      return;
+    }
+    inputs_.resize(rows.size() * pixels_);
+    make_inputs(rows, epoch, inputs_.data());
+    engine_->run(inputs_.data(), static_cast<int>(rows.size()), out);
+  }
+
+ private:
+  void make_inputs(std::span<const int64_t> rows, int epoch, float* out) {
+    pool_.parallel_for(rows.size(), [&](size_t k) {
+      const Image image = picture(usable_[static_cast<size_t>(rows[k])], epoch);
+      to_input(image, job_.preprocessing, out + k * pixels_);
+    });
+  }
+
+  [[nodiscard]] Image picture(size_t i, int epoch) const {
+    const View view = draw_view(job_.augmentation, job_.seed, hashes_[i],
+                                view_number(job_.views, epoch, i));
+    if (!keeps_pixels_)
+      return make_view(load_image(paths_[i]), network_.input_width, network_.input_height,
+                       job_.preprocessing, view);
+    const uint8_t* first = &kept_[i * pixels_];
+    return apply_view({network_.input_width, network_.input_height, {first, first + pixels_}}, view);
+  }
+
+  SourceJob job_;
+  Network network_;
+  std::vector<std::filesystem::path> paths_;
+  bool keeps_pixels_;
+  size_t pixels_;  // values of one picture
+  std::unique_ptr<uint8_t[]> kept_;
+  std::vector<std::string> hashes_;
+  ThreadPool pool_;
+  std::optional<Engine> engine_;
+  std::vector<float> inputs_;
+};
+
+/// Features that do not fit into memory, read from the cache as they are needed. Those that another
+/// process has driven out of it are computed again.
+class FeaturesInCache : public SampleSource {
+ public:
+  /// All features are in the cache afterwards; if they do not fit there, this is not usable.
+  FeaturesInCache(const SourceJob& job, const OnError& on_error)
+      : job_(job),
+        prefix_(*job.prefix),
+        paths_(job.paths.begin(), job.paths.end()),
+        hashes_(job.paths.size()),
+        stored_(stored_end(prefix_)),
+        set_(feature_set_id(prefix_, job.preprocessing, stored_)) {
+    job_.paths = paths_;
+    job_.prefix = &prefix_;
+    Arrivals arrivals(paths_.size());
+    const PrefixJob stored{prefix_.network, stored_, prefix_.tensors, prefix_.cache, prefix_.dtype};
+    all_views(job_, stored, on_error,
+              [&](size_t i, int, std::span<const float>) { arrivals.add(i); });
+    usable_ = arrivals.complete(job_.views);
+    ThreadPool pool(job_.threads);
+    pool.parallel_for(usable_.size(), [&](size_t k) {
+      hashes_[usable_[k]] = content_hash_of_file(paths_[usable_[k]]);
+    });
+    if (stored_ < prefix_.end)
+      tail_.emplace(prefix_.network, stored_, prefix_.end, prefix_.tensors, engine_options(job_));
+    elements_ = static_cast<size_t>(output_shapes(prefix_.network)[stored_ - 1].elements());
+  }
+
+  [[nodiscard]] bool all_there() const {
+    for (const size_t i : usable_)
+      for (int view = 0; view < job_.views; ++view)
+        if (!prefix_.cache->contains(set_, key(i, static_cast<uint64_t>(view)))) return false;
+    return true;
+  }
+
+  void fill(std::span<const int64_t> rows, int epoch, float* out) override {
+    if (tail_) waiting_.resize(rows.size() * elements_);
+    float* to = tail_ ? waiting_.data() : out;
+    for (size_t k = 0; k < rows.size(); ++k) {
+      const size_t i = usable_[static_cast<size_t>(rows[k])];
+      const uint64_t view = view_number(job_.views, epoch, i);
+      const std::span<float> values(to + k * elements_, elements_);
+      if (!prefix_.cache->read(set_, key(i, view), values)) compute(i, view, values);
+    }
+    if (tail_) tail_->run(waiting_.data(), static_cast<int>(rows.size()), out);
+  }
+
+ private:
+  [[nodiscard]] View view_at(size_t i, uint64_t view) const {
+    return draw_view(job_.augmentation, job_.seed, hashes_[i], view);
+  }
+  [[nodiscard]] std::string key(size_t i, uint64_t view) const {
+    return hashes_[i] + view_at(i, view).id();
+  }
+
+  void compute(size_t i, uint64_t view, std::span<float> values) {
+    if (!engine_)
+      engine_.emplace(prefix_.network, 0, stored_, prefix_.tensors, engine_options(job_));
+    const Network& net = prefix_.network;
+    std::vector<float> input(size_t{3} * net.input_height * net.input_width);
+    to_input(make_view(load_image(paths_[i]), net.input_width, net.input_height,
+                       job_.preprocessing, view_at(i, view)),
+             job_.preprocessing, input.data());
+    engine_->run(input.data(), 1, values.data());
+    FeatureCache::round(values, prefix_.dtype);
+  }
+
+  SourceJob job_;
+  PrefixJob prefix_;
+  std::vector<std::filesystem::path> paths_;
+  std::vector<std::string> hashes_;
+  size_t stored_;
+  std::string set_;
+  size_t elements_ = 0;  // of what is stored
+  std::optional<Engine> tail_;
+  std::optional<Engine> engine_;
+  std::vector<float> waiting_;
+};
+
+}  // namespace
+
+std::unique_ptr<SampleSource> make_sample_source(
+    const SourceJob& job, const std::function<void(size_t, const std::string&)>& on_error) {
+  if (job.prefix == nullptr || job.views == 0) return std::make_unique<Pictures>(job, on_error);
+  if (job.keep_features) return std::make_unique<FeaturesInMemory>(job, on_error);
+  if (job.prefix->cache != nullptr) {
+    // Pictures that cannot be read are reported once, by whichever source is used in the end.
+    std::vector<std::pair<size_t, std::string>> errors;
+    auto cached = std::make_unique<FeaturesInCache>(
+        job, [&](size_t i, const std::string& message) { errors.emplace_back(i, message); });
+    if (cached->all_there()) {
+      for (const auto& [i, message] : errors) on_error(i, message);
+      return cached;
+    }
+    fmt::print(stderr,
+               "graft: {}: they fit neither into memory nor into the cache, so they are computed "
+               "in every epoch; a larger --cache-limit makes that faster\n",
+               job.label);
+  }
+  return std::make_unique<Pictures>(job, on_error);
+}
+
+}  // namespace graft

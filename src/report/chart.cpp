@@ -1,0 +1,139 @@
+#include "report/chart.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+namespace graft {
+namespace {
+
+constexpr int kWidth = 720;
+constexpr int kHeight = 400;
+constexpr int kLeft = 70;
+constexpr int kRight = 20;
+constexpr int kTop = 50;
+constexpr int kBottom = 55;
+// Okabe and Ito's palette for all kinds of colour vision, 2008; its blue and orange first.
+constexpr std::array<const char*, 4> kColours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7"};
+
+std::string escape(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&': out += "&amp;"; break;
+      case '<': out += "&lt;"; break;
+      case '>': out += "&gt;"; break;
+      case '"': out += "&quot;"; break;
+      default: out += c;
+    }
+  }
+  return out;
+}
+
+/// One axis: data to pixels, and where the labels go.
+struct Axis {
+  double low = std::numeric_limits<double>::infinity();
+  double high = -std::numeric_limits<double>::infinity();
+  bool log = false;
+  double from = 0;  // pixels
+  double to = 1;
+
+  void cover(double v) {
+    low = std::min(low, scaled(v));
+    high = std::max(high, scaled(v));
+  }
+  void settle() {
+    if (!(low <= high)) low = 0, high = 1;
+    if (low == high) low -= 0.5, high += 0.5;
+  }
+  [[nodiscard]] double scaled(double v) const { return log ? std::log10(v) : v; }
+  [[nodiscard]] double pixel(double v) const {
+    return from + (scaled(v) - low) / (high - low) * (to - from);
+  }
+  /// Round numbers: whole powers of ten on a logarithmic axis, else 1, 2 or 5 times one.
+  [[nodiscard]] std::vector<double> ticks() const {
+    std::vector<double> out;
+    if (log) {
+      for (double e = std::ceil(low - 1e-9); e <= high + 1e-9; ++e) out.push_back(std::pow(10, e));
+      return out;
+    }
+    const double rough = (high - low) / 5;
+    const double power = std::pow(10, std::floor(std::log10(rough)));
+    double step = power * 10;
+    for (const double factor : {5.0, 2.0, 1.0})
+      if (power * factor >= rough) step = power * factor;
+    for (double v = std::ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step)
+      out.push_back(std::abs(v) < step * 1e-6 ? 0 : v);
+    return out;
+  }
+};
+
+}  // namespace
+
+std::string chart_svg(const Chart& chart) {
+  Axis x{.log = chart.log_x, .from = kLeft, .to = kWidth - kRight};
+  Axis y{.from = kHeight - kBottom, .to = kTop};
+  for (const ChartSeries& series : chart.series) {
+    for (const auto& [px, py] : series.points) {
+      x.cover(px);
+      y.cover(py);
+    }
+  }
+  x.settle();
+  y.settle();
+  std::string svg = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" role=\"img\" "
+      "aria-label=\"{2}\">\n<title>{2}</title>\n<desc>{3} over {4}",
+      kWidth, kHeight, escape(chart.title), escape(chart.y_label), escape(chart.x_label));
+  for (const ChartSeries& series : chart.series)
+    if (!series.points.empty())
+      svg += fmt::format("; {}: from {:.4g} at {:.4g} to {:.4g} at {:.4g}", escape(series.name),
+                         series.points.front().second, series.points.front().first,
+                         series.points.back().second, series.points.back().first);
+  for (const auto& [at, label] : chart.marks) svg += fmt::format("; {}", escape(label));
+  svg +=
+      "</desc>\n<style>text{font:13px sans-serif;fill:#333}.axis{stroke:#999}.grid{stroke:#999;"
+      "stroke-opacity:.3}.line{fill:none;stroke-width:2}.mark{stroke:#777;stroke-dasharray:5 4}"
+      "@media(prefers-color-scheme:dark){text{fill:#ddd}}</style>\n";
+  svg += fmt::format("<text x=\"{}\" y=\"22\" style=\"font-size:16px\">{}</text>\n", kLeft,
+                     escape(chart.title));
+  for (const double v : x.ticks())
+    svg += fmt::format(
+        "<line class=\"grid\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
+        "<text x=\"{0:.1f}\" y=\"{3}\" text-anchor=\"middle\">{4:g}</text>\n",
+        x.pixel(v), kTop, kHeight - kBottom, kHeight - kBottom + 18, v);
+  for (const double v : y.ticks())
+    svg += fmt::format(
+        "<line class=\"grid\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>"
+        "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5:g}</text>\n",
+        kLeft, kWidth - kRight, y.pixel(v), kLeft - 8, y.pixel(v) + 4, v);
+  svg += fmt::format(
+      "<path class=\"axis\" fill=\"none\" d=\"M{0} {1}V{2}H{3}\"/>\n"
+      "<text x=\"{4}\" y=\"{5}\" text-anchor=\"middle\">{6}</text>\n"
+      "<text transform=\"translate(18 {7}) rotate(-90)\" text-anchor=\"middle\">{8}</text>\n",
+      kLeft, kTop, kHeight - kBottom, kWidth - kRight, (kLeft + kWidth - kRight) / 2, kHeight - 12,
+      escape(chart.x_label), (kTop + kHeight - kBottom) / 2, escape(chart.y_label));
+  for (size_t i = 0; i < chart.series.size(); ++i) {
+    const ChartSeries& series = chart.series[i];
+    const char* colour = kColours.at(i % kColours.size());
+    std::string path;
+    for (const auto& [px, py] : series.points)
+      path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x.pixel(px), y.pixel(py));
+    svg += fmt::format("<path class=\"line\" stroke=\"{}\" d=\"{}\"/>\n", colour, path);
+    if (chart.series.size() > 1)
+      svg += fmt::format(
+          "<text x=\"{}\" y=\"40\" style=\"fill:{}\">{}</text>\n",
+          kLeft + static_cast<int>(i) * 150, colour, escape(series.name));
+  }
+  for (const auto& [at, label] : chart.marks)
+    svg += fmt::format(
+        "<line class=\"mark\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
+        "<text x=\"{3:.1f}\" y=\"{4}\">{5}</text>\n",
+        x.pixel(at), kTop, kHeight - kBottom, x.pixel(at) + 5, kTop + 14, escape(label));
+  return svg + "</svg>\n";
+}
+
+}  // namespace graft
