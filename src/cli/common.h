@@ -60,6 +60,7 @@ int run_predict(int argc, char** argv);
 int run_features(int argc, char** argv);
 int run_summary(int argc, char** argv);
 int run_weights(int argc, char** argv);
+int run_preview(int argc, char** argv);
 int run_cache(int argc, char** argv);
 int run_demo(int argc, char** argv);
 int run_bench(int argc, char** argv);

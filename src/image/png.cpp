@@ -7,7 +7,9 @@
 #include <cstdio>
 #include <cstring>
 
+#include "graft/error.h"
 #include "image/codecs.h"
+#include "image/encode.h"
 
 namespace graft {
 namespace {
@@ -103,6 +105,21 @@ Decoded decode_png(const EncodedImage& encoded) {
     decoded.exif.assign(data, data + exif_size);
   }
   return decoded;
+}
+
+std::vector<std::byte> encode_png(const Image& image) {
+  png_image png{};
+  png.version = PNG_IMAGE_VERSION;
+  png.width = static_cast<png_uint_32>(image.width);
+  png.height = static_cast<png_uint_32>(image.height);
+  png.format = PNG_FORMAT_RGB;
+  png_alloc_size_t size = PNG_IMAGE_PNG_SIZE_MAX(png);
+  std::vector<std::byte> out(size);
+  if (png_image_write_to_memory(&png, out.data(), &size, 0, image.pixels.data(), 0, nullptr) == 0)
+    fail(ErrorKind::io, "a picture of {}x{} cannot be written as PNG: {}", image.width,
+         image.height, png.message);
+  out.resize(size);
+  return out;
 }
 
 }  // namespace graft
