@@ -56,7 +56,7 @@ class Sheet {
     image_.pixels.assign(size_t{3} * image_.width * image_.height, kBackground);
   }
   void put(int row, int column, const Image& picture) {
-    const int left = kGap + column * (cell_width_ + kGap) + (column > 0 ? kFirstGap - 2 * kGap : 0);
+    const int left = kGap + column * (cell_width_ + kGap) + (column > 0 ? kFirstGap - kGap : 0);
     const int top = kGap + row * (cell_height_ + kGap);
     for (int y = 0; y < picture.height; ++y)
       std::copy_n(&picture.pixels[size_t{3} * picture.width * y], size_t{3} * picture.width,

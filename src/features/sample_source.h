@@ -26,12 +26,12 @@ struct SourceJob {
   const PrefixJob* prefix = nullptr;
   /// Features are kept in memory; else they are read from the cache, or computed in every epoch.
   bool keep_features = true;
-  Augmentation augmentation;
+  Augmentation augmentation{};
   /// Different views of each picture, drawn once; 0: new ones in every epoch.
   int views = 1;
   uint64_t seed = 0;
   int threads = 1;
-  std::string label;
+  std::string label{};
   Verbosity verbosity = Verbosity::normal;
 };
 

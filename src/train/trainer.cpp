@@ -183,7 +183,7 @@ class Trainer {
     const Network& net = job_.metadata.network;
     const bool has_prefix = phase_->prefix_end > 1;
     const PrefixJob prefix{net, phase_->prefix_end, job_.backbone, job_.cache, job_.cache_dtype};
-    SourceJob source{net, job_.metadata.preprocessing};
+    SourceJob source{.network = net, .preprocessing = job_.metadata.preprocessing};
     source.prefix = has_prefix ? &prefix : nullptr;
     source.keep_features = phase_->keep_features;
     source.seed = config_.seed;

@@ -1,0 +1,131 @@
+// Training inputs are the same wherever they come from: memory, cache, or the prefix itself.
+#include "features/sample_source.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "base/file.h"
+#include "demo/scenes.h"
+#include "image/encode.h"
+#include "support.h"
+
+namespace graft {
+namespace {
+
+using testing::TemporaryFolder;
+
+constexpr int kPictures = 5;
+
+class SampleSourceTest : public ::testing::Test {
+ protected:
+  SampleSourceTest() {
+    for (int i = 0; i < kPictures; ++i) {
+      const std::vector<std::byte> jpeg =
+          encode_jpeg(draw_scene(static_cast<size_t>(i), 4, 48), 95);
+      paths_.push_back(folder_.path() / fmt::format("{}.jpg", i));
+      testing::write(paths_.back(), {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
+    }
+  }
+
+  std::unique_ptr<SampleSource> make(const std::string& augment, int views, bool keep,
+                                     FeatureCache* cache, bool has_prefix = true) {
+    prefix_.emplace(PrefixJob{network_, end_, tensors_, cache, CacheDtype::fp16});
+    SourceJob job{.network = network_, .preprocessing = keras_preprocessing(), .paths = paths_};
+    job.prefix = has_prefix ? &*prefix_ : nullptr;
+    job.keep_features = keep;
+    job.augmentation = parse_augmentation(augment);
+    job.views = views;
+    job.seed = 3;
+    job.threads = 2;
+    job.verbosity = Verbosity::quiet;
+    return make_sample_source(
+        job, [&](size_t i, const std::string& message) { errors_.emplace_back(i, message); });
+  }
+
+  std::vector<float> rows(SampleSource& source, const std::vector<int64_t>& which, int epoch,
+                          bool has_prefix = true) {
+    const int64_t elements = has_prefix ? output_shapes(network_)[end_ - 1].elements() : 3 * 32 * 32;
+    std::vector<float> out(which.size() * static_cast<size_t>(elements));
+    source.fill(which, epoch, out.data());
+    return out;
+  }
+
+  TemporaryFolder folder_;
+  std::vector<std::filesystem::path> paths_;
+  Network network_ =
+      with_head(cut_after(backbone("vgg-mini", 32, 32), "block2_pool"), "flatten dense:4", 3);
+  TensorMap tensors_ = testing::make_tensors(network_, 1);
+  size_t end_ = frozen_prefix_end(network_, freeze_plan(network_, "0"));
+  std::optional<PrefixJob> prefix_;
+  std::vector<std::pair<size_t, std::string>> errors_;
+};
+
+TEST_F(SampleSourceTest, MemoryCacheAndPrefixAgree) {
+  const std::string words = "rotate:30 hflip crop:0.5-1 jitter:0.2";
+  FeatureCache cache(folder_.path() / "cache", 1U << 30U);
+  const auto memory = make(words, 3, true, &cache);
+  const auto disk = make(words, 3, false, &cache);
+  const auto fresh = make(words, 3, false, nullptr);
+  const auto exact = make(words, 3, true, nullptr);
+  const std::vector<int64_t> which = {4, 0, 2};
+  for (int epoch = 1; epoch <= 4; ++epoch) {
+    const std::vector<float> want = rows(*memory, which, epoch);
+    EXPECT_EQ(rows(*disk, which, epoch), want);
+    EXPECT_EQ(rows(*fresh, which, epoch), rows(*exact, which, epoch));
+    // Halves have 11 bits.
+    const std::vector<float> unrounded = rows(*fresh, which, epoch);
+    for (size_t i = 0; i < want.size(); ++i)
+      ASSERT_NEAR(want[i], unrounded[i], 1e-3 * std::abs(unrounded[i]) + 1e-4);
+  }
+  // Three views go round.
+  EXPECT_EQ(rows(*memory, which, 1), rows(*memory, which, 4));
+  EXPECT_NE(rows(*memory, which, 1), rows(*memory, which, 2));
+}
+
+TEST_F(SampleSourceTest, FeaturesDrivenOutOfTheCacheAreComputedAgain) {
+  FeatureCache cache(folder_.path() / "cache", 1U << 30U);
+  const auto disk = make("hflip", 2, false, &cache);
+  const std::vector<float> want = rows(*disk, {0, 1, 2, 3, 4}, 1);
+  {
+    // Another process with a small limit.
+    FeatureCache other(folder_.path() / "cache", 300'000);
+    for (int i = 0; i < 3; ++i) {
+      const std::string name = fmt::format("other{}", i);
+      other.use_set(name, {});
+      const FeatureCache::Entry entry{"x", std::vector<float>(60'000, 0.5F)};
+      other.write(name, {&entry, 1}, CacheDtype::fp32);
+    }
+    EXPECT_FALSE(other.has_set(feature_set_id(*prefix_, keras_preprocessing(), stored_end(*prefix_))));
+  }
+  EXPECT_EQ(rows(*disk, {0, 1, 2, 3, 4}, 1), want);
+}
+
+TEST_F(SampleSourceTest, ViewsOfZeroAreNewInEveryEpochAndRepeatable) {
+  for (const bool has_prefix : {true, false}) {
+    const auto a = make("rotate:90 brightness:0.5-1", 0, true, nullptr, has_prefix);
+    const auto b = make("rotate:90 brightness:0.5-1", 0, true, nullptr, has_prefix);
+    for (int epoch = 1; epoch <= 3; ++epoch)
+      EXPECT_EQ(rows(*a, {1, 2}, epoch, has_prefix), rows(*b, {1, 2}, epoch, has_prefix));
+    EXPECT_NE(rows(*a, {1}, 1, has_prefix), rows(*a, {1}, 2, has_prefix));
+    // A row does not depend on its neighbours.
+    std::vector<float> pair = rows(*a, {1, 2}, 2, has_prefix);
+    pair.resize(pair.size() / 2);
+    EXPECT_EQ(rows(*a, {1}, 2, has_prefix), pair);
+  }
+}
+
+TEST_F(SampleSourceTest, DamagedPicturesAreReportedOnceAndLeftOut) {
+  testing::write(paths_[1], "no picture");
+  FeatureCache cache(folder_.path() / "cache", 1U << 30U);
+  for (const bool keep : {true, false}) {
+    errors_.clear();
+    const auto source = make("hflip", 2, keep, &cache);
+    EXPECT_EQ(source->usable(), (std::vector<size_t>{0, 2, 3, 4}));
+    ASSERT_EQ(errors_.size(), 1U);
+    EXPECT_EQ(errors_[0].first, 1U);
+  }
+}
+
+}  // namespace
+}  // namespace graft
