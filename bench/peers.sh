@@ -1,9 +1,13 @@
 #!/usr/bin/env bash
-# bench/peers.py in a virtual environment outside the source tree ($GRAFT_PEERS_ENV).
-# Usage: peers.sh BUILD_FOLDER [REPEATS]
+# A benchmark beside its peers from PyPI, in a virtual environment outside the source tree
+# ($GRAFT_PEERS_ENV). Usage: peers.sh BUILD_FOLDER [REPEATS]
+#                            peers.sh training BUILD_FOLDER PHOTOS [IMAGES]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environment=${GRAFT_PEERS_ENV:-${XDG_CACHE_HOME:-$HOME/.cache}/graft-peers}
 [ -x "$environment/bin/python" ] || /usr/bin/python3 -m venv "$environment"
-"$environment/bin/pip" install --quiet numpy onnx onnxruntime openvino ncnn torch tensorflow-cpu
-exec "$environment/bin/python" -B bench/peers.py "$@"
+"$environment/bin/pip" install --quiet numpy onnx onnxruntime openvino ncnn torch tensorflow-cpu \
+  pillow scipy
+script=peers
+[ "${1:-}" != training ] || { script=training; shift; }
+exec "$environment/bin/python" -B "bench/$script.py" "$@"

@@ -92,6 +92,11 @@ Network cut_after(Network network, std::string_view layer);
 /// conv:N or dense:N stands before that layer's ReLU.
 Network with_head(Network network, std::string_view language, int classes);
 
+/// The head that the word `default` stands for, found by measurement (docs/recipes.md): behind maps
+/// of at least 8 by 8 pixels small convolutions that learn what the missing blocks would have
+/// computed, else the maps' statistics and one hidden layer.
+std::string_view default_head(const Network& backbone);
+
 /// Output shape of every layer. Throws Error(usage) where a map would shrink to nothing.
 std::vector<Shape> output_shapes(const Network& network);
 

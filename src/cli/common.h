@@ -29,7 +29,7 @@ struct NetworkOptions {
   std::string weights = "imagenet";
   std::string until;       ///< empty: the last pooling
   std::string input_size;  ///< "224" or "150x200" (height x width); empty: the backbone's own
-  std::string head = "stats batchnorm dense:256 dropout:0.5";
+  std::string head = "default";
   std::string fine_tune = "0";
   [[nodiscard]] std::pair<int, int> size() const;  ///< height, width
 };

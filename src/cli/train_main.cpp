@@ -33,7 +33,7 @@ TrainConfig make_config(const TrainOptions& o, const TrainPlan& plan) {
   c.label_smoothing = o.label_smoothing;
   c.clip_gradients = o.clip_gradients;
   c.class_weights = o.class_weights;
-  c.patience = o.patience;
+  c.patience = o.patience_in_effect();
   c.seed = o.seed;
   c.threads = o.common.thread_count();
   c.device = o.device;

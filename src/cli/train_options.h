@@ -19,25 +19,25 @@ struct TrainOptions {
   std::string test;
   double val_split = 0.15;
   double test_split = 0;
-  int epochs = 20;
+  int epochs = 8;
   int batch_size = 64;
-  std::string optimizer = "adam";
-  double lr = 0;  ///< 0: 1e-3, or 1e-4 where pretrained layers train too
+  std::string optimizer = "adamw";
+  double lr = 0;  ///< 0: 2e-3, or 1e-4 where pretrained layers train too
   std::string augment = "none";
   int views = -1;  ///< -1: what suits the augmentation
   int freeze_epochs = 0;
-  double head_lr = 1e-3;  ///< in the freeze epochs
+  double head_lr = 2e-3;  ///< in the freeze epochs
   double lr_decay_per_block = 1;
   double ema = 0;
   bool find_lr = false;
-  double weight_decay = 0;
+  double weight_decay = 0.01;
   double momentum = 0.9;
-  std::string schedule = "constant";
+  std::string schedule = "one-cycle";
   double warmup_epochs = 0;
-  double label_smoothing = 0;
+  double label_smoothing = 0.1;
   double clip_gradients = 0;
   std::string class_weights = "none";
-  int patience = 5;
+  int patience = -1;  ///< -1: 5, or none where the schedule ends low
   uint64_t seed = 0;
   std::string device = "auto";
   std::string cache_dir;
@@ -54,6 +54,8 @@ struct TrainOptions {
   /// The learning rate in effect.
   [[nodiscard]] double learning_rate() const;
   [[nodiscard]] Augmentation augmentation() const { return parse_augmentation(augment); }
+  /// Epochs without a better one before training stops; 0: never.
+  [[nodiscard]] int patience_in_effect() const;
   /// Cached views of each picture in effect, where a prefix is frozen or not; 0: new ones in every
   /// epoch.
   [[nodiscard]] int view_count(bool has_prefix) const;

@@ -202,8 +202,9 @@ TrainPlan make_train_plan(const TrainOptions& o) {
   TrainPlan plan;
   Network base = make_backbone(o.network, /*include_top=*/false);
   plan.dataset = prepare_dataset(o);
+  plan.head = o.network.head == "default" ? std::string(default_head(base)) : o.network.head;
   plan.network =
-      with_head(std::move(base), o.network.head, static_cast<int>(plan.dataset.classes.size()));
+      with_head(std::move(base), plan.head, static_cast<int>(plan.dataset.classes.size()));
   plan.freeze = freeze_plan(plan.network, o.network.fine_tune);
   if (o.network.weights == "none" && plan.freeze.first_trainable > 1 && !o.common.quiet)
     plan.dataset.notes.push_back(
@@ -240,7 +241,7 @@ std::string plan_text(const TrainPlan& plan, const TrainOptions& o) {
   text += fmt::format("backbone   {} at {}x{}, cut behind {}\n", plan.network.backbone,
                       plan.network.input_height, plan.network.input_width,
                       o.network.until.empty() ? "its last pooling" : o.network.until);
-  text += fmt::format("head       {}\n", o.network.head);
+  text += fmt::format("head       {}\n", plan.head);
   text += fmt::format("parameters {} total, {} trainable, {} frozen\n",
                       format_count(summary.parameters), format_count(summary.trainable),
                       format_count(summary.non_trainable()));
@@ -249,7 +250,8 @@ std::string plan_text(const TrainPlan& plan, const TrainOptions& o) {
       text += fmt::format("prefix     input … {}, {}\n", layers[phase.prefix_end - 1].name,
                           prefix_text(phase, plan.views, o));
     text += fmt::format("training   {} epochs at most, batch {}, {} at {:g}, patience {}\n",
-                        phase.epochs, o.batch_size, o.optimizer, phase.learning_rate, o.patience);
+                        phase.epochs, o.batch_size, o.optimizer, phase.learning_rate,
+                        o.patience_in_effect());
   }
   if (!o.augmentation().leaves_pictures() || o.augmentation().mixup + o.augmentation().cutmix > 0)
     text += fmt::format("augment    {}\n", o.augment);

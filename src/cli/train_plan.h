@@ -25,6 +25,7 @@ struct MemoryEstimate {
 struct TrainPlan {
   Dataset dataset;  ///< split
   Network network;  ///< with head
+  std::string head;  ///< in the head's language
   FreezePlan freeze;
   std::vector<TrainPhase> phases;
   int views = 1;  ///< of each training picture, their features cached; 0: new ones in every epoch

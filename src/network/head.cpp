@@ -15,7 +15,7 @@ constexpr double kHeadEpsilon = 1e-5;
 constexpr int kMostUnits = 1 << 20;
 
 constexpr const char* kWords =
-    "conv:N, maxpool, gap, gmp, stats, batchnorm, flatten, dense:N, dropout:P";
+    "conv:N, maxpool, gap, gmp, stats, batchnorm, flatten, dense:N, dropout:P, or the preset default";
 
 std::vector<std::string> split_words(std::string_view text) {
   std::vector<std::string> words;
@@ -166,7 +166,17 @@ class HeadBuilder {
 
 }  // namespace
 
+std::string_view default_head(const Network& backbone) {
+  constexpr int64_t kLeastSide = 8;
+  const Shape shape = output_shapes(backbone).back();
+  if (shape.flat) return "dense:256 dropout:0.5";
+  if (shape.height < kLeastSide || shape.width < kLeastSide)
+    return "stats batchnorm dense:256 dropout:0.5";
+  return "batchnorm conv:128 batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3";
+}
+
 Network with_head(Network network, std::string_view language, int classes) {
+  if (language == "default") language = default_head(network);
   if (classes < 2) fail(ErrorKind::usage, "a classifier needs at least 2 classes, not {}", classes);
   HeadBuilder builder(network);
   for (const std::string& word : split_words(language)) builder.add(word);

@@ -1,0 +1,220 @@
+"""The notebook's job in Graft, Keras and PyTorch (the latter two from PyPI): seconds for the whole
+job, measured on a subset of photos and scaled. Base weights are random. Run through bench/peers.sh:
+
+    bench/peers.sh training build PHOTOS [IMAGES]     PHOTOS: a folder of class folders
+
+VGG16 without its top at 224x224; Flatten, Dense 4096, Dense 1072, Dropout 0.2, softmax; batch 64;
+Adam. Peers run each step on every picture as the notebook does; what repeats is scaled by its
+count. Graft's own times are those of whole commands, start and checkpoints included: a command with
+more epochs less one with fewer is the cost of an epoch, and a first run less a second one is the
+cost of features.
+"""
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+THREADS = len(os.sched_getaffinity(0))
+os.environ.update(OMP_NUM_THREADS=str(THREADS), TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1",
+                  TF_NUM_INTRAOP_THREADS=str(THREADS), TF_NUM_INTEROP_THREADS="1")
+os.environ.pop("OPENBLAS_CORETYPE", None)
+
+TRAIN, VAL, EPOCHS, BATCH = 7430, 1311, 10, 64  # the real scenes, 15 % for validation
+AUGMENT = "rotate:90 shift:0.5 brightness:0.1-0.7 hflip vflip"
+
+
+def subset(photos, images, folder):
+    """`images` photos, spread over the classes, as links."""
+    classes = sorted(p for p in Path(photos).iterdir() if p.is_dir())
+    for i in range(images):
+        source = sorted(classes[i % len(classes)].iterdir())[i // len(classes)]
+        target = folder / classes[i % len(classes)].name / source.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(source.resolve())
+    return len(classes)
+
+
+def keras_job(folder, classes, augment, fine_tune):
+    """(seconds of a training picture, of a validation picture), in an epoch after the first; and
+    what the first costs more."""
+    import keras
+    from keras.src.legacy.preprocessing.image import ImageDataGenerator
+    keras.utils.set_random_seed(0)
+    base = keras.applications.VGG16(weights=None, include_top=False, input_shape=(224, 224, 3))
+    for layer in base.layers[:-fine_tune] if fine_tune else base.layers:
+        layer.trainable = False
+    model = keras.Sequential([base, keras.layers.Flatten(), keras.layers.Dense(4096, "relu"),
+                              keras.layers.Dense(1072, "relu"), keras.layers.Dropout(0.2),
+                              keras.layers.Dense(classes, "softmax")])
+    model.compile(keras.optimizers.Adam(1e-5 if fine_tune else 1e-3), "categorical_crossentropy",
+                  metrics=["accuracy"])
+    words = dict(rotation_range=90, width_shift_range=0.5, height_shift_range=0.5,
+                 brightness_range=(0.1, 0.7), horizontal_flip=True, vertical_flip=True)
+    generator = ImageDataGenerator(preprocessing_function=keras.applications.vgg16.preprocess_input,
+                                   **(words if augment else {}))
+    rows = generator.flow_from_directory(folder, (224, 224), batch_size=BATCH, shuffle=True)
+
+    class Times(keras.callbacks.Callback):
+        seconds = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.start = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.seconds.append(time.perf_counter() - self.start)
+
+    times = Times()
+    times.seconds = []
+    model.fit(rows, epochs=2, verbose=0, callbacks=[times])
+    start = time.perf_counter()
+    model.evaluate(rows, verbose=0)
+    evaluated = time.perf_counter() - start
+    return times.seconds[1] / rows.n, evaluated / rows.n, times.seconds[0] - times.seconds[1]
+
+
+def torch_job(folder, classes, augment, fine_tune):
+    import numpy as np
+    import torch
+    from PIL import Image, ImageEnhance
+    from torch import nn
+    torch.set_num_threads(THREADS)
+    torch.manual_seed(0)
+    layers, inputs = [], 3
+    for count, channels in zip((2, 2, 3, 3, 3), (64, 128, 256, 512, 512)):
+        for _ in range(count):
+            layers += [nn.Conv2d(inputs, channels, 3, padding=1), nn.ReLU(inplace=True)]
+            inputs = channels
+        layers.append(nn.MaxPool2d(2))
+    base = nn.Sequential(*layers)
+    # The last two layers of Keras' list are the pooling and the last convolution.
+    for p in base[:-3].parameters() if fine_tune else base.parameters():
+        p.requires_grad = False
+    model = nn.Sequential(base, nn.Flatten(), nn.Linear(25088, 4096), nn.ReLU(),
+                          nn.Linear(4096, 1072), nn.ReLU(), nn.Dropout(0.2),
+                          nn.Linear(1072, classes))
+    adam = torch.optim.Adam((p for p in model.parameters() if p.requires_grad), 1e-3)
+    names = sorted(p.name for p in folder.iterdir())
+    random = np.random.default_rng(0)
+
+    class Photos(torch.utils.data.Dataset):
+        paths = sorted(folder.glob("*/*"))
+
+        def __len__(self):
+            return len(self.paths)
+
+        def __getitem__(self, i):
+            image = Image.open(self.paths[i]).convert("RGB").resize((224, 224), Image.BILINEAR)
+            if augment:
+                shift = random.uniform(-112, 112, 2)
+                image = image.rotate(random.uniform(-90, 90), Image.BILINEAR, translate=tuple(shift))
+                if random.random() < 0.5:
+                    image = image.transpose(Image.FLIP_LEFT_RIGHT)
+                if random.random() < 0.5:
+                    image = image.transpose(Image.FLIP_TOP_BOTTOM)
+                image = ImageEnhance.Brightness(image).enhance(random.uniform(0.1, 0.7))
+            x = np.asarray(image, np.float32)[..., ::-1] - np.float32([103.939, 116.779, 123.68])
+            return torch.from_numpy(np.ascontiguousarray(x.transpose(2, 0, 1))), names.index(
+                self.paths[i].parent.name)
+
+    rows = torch.utils.data.DataLoader(Photos(), BATCH, shuffle=True)
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        for x, y in rows:
+            adam.zero_grad()
+            nn.functional.cross_entropy(model(x), y).backward()
+            adam.step()
+        seconds.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        for x, _ in rows:
+            model(x)
+    evaluated = time.perf_counter() - start
+    return seconds[1] / len(Photos()), evaluated / len(Photos()), seconds[0] - seconds[1]
+
+
+def peer(which, folder, classes, augment, fine_tune):
+    """In a process of its own, for its memory's sake. Whole job, first epoch, later epoch, GB."""
+    code = (f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import training as t, "
+            f"resource; from pathlib import Path; print(*t.{which}_job(Path({str(folder)!r}), "
+            f"{classes}, {augment}, {fine_tune}), "
+            "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(done.stderr)
+    train, val, extra, memory = map(float, done.stdout.split()[-4:])
+    later = TRAIN * train + VAL * val
+    return later * EPOCHS + max(extra, 0), later + max(extra, 0), later, memory / 1e6
+
+
+def graft(build, folder, cache, *options, epochs):
+    """Seconds of the command, training pictures, validation pictures, peak GB."""
+    with tempfile.TemporaryDirectory() as out, tempfile.TemporaryFile() as errors:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [f"{build}/bin/graft", "train", folder, "--backbone", "vgg16", "--weights", "none",
+             "--recipe", "notebook", "--patience", "0", "--cache-dir", cache, "-o", f"{out}/run",
+             "--epochs", str(epochs), "--threads", str(THREADS), "--quiet", *options],
+            stdout=subprocess.DEVNULL, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        if status != 0:
+            errors.seek(0)
+            sys.exit(errors.read().decode())
+        splits = [line.rsplit(",", 1)[1] for line in open(f"{out}/run/split.csv")]
+    return seconds, splits.count("train\n"), splits.count("val\n"), usage.ru_maxrss / 1e6
+
+
+def graft_job(build, folder, *options, fresh=False):
+    """First and second run of the whole job, first epoch, later epoch, and the peak memory."""
+    with tempfile.TemporaryDirectory() as cache:
+        cold, train, val, memory = graft(build, folder, cache, *options, epochs=1)
+        one = statistics.median(graft(build, folder, cache, *options, epochs=1)[0] for _ in range(3))
+        three = statistics.median(graft(build, folder, cache, *options, epochs=3)[0] for _ in range(3))
+    epoch = (three - one) / 2
+    start = one - epoch  # reading the cache, starting, the final metrics
+    # With fresh views only the validation pictures' features are kept.
+    features = (cold - one) / (val if fresh else train + val) * (VAL if fresh else TRAIN + VAL)
+    # Checkpoints cost the same for any number of pictures; counted as if they did not.
+    later = epoch * TRAIN / train
+    second = start + later * EPOCHS
+    return features + second, second, features + start + later, later, memory
+
+
+def main():
+    build, photos = sys.argv[1], sys.argv[2]
+    images = int(sys.argv[3]) if len(sys.argv) > 3 else 192
+    print(f"{images} photos measured, scaled to {TRAIN} + {VAL} photos, {EPOCHS} epochs, "
+          f"{THREADS} threads")
+    row = "{:<34} {:<16} {:>9} {:>11} {:>11} {:>8}"
+    print(row.format("job", "who", "whole job", "1st epoch", "later epoch", "peak GB"))
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        classes = subset(photos, images, folder)
+        for job, augment, fine_tune, limit in (("feature extraction", False, 0, 15),
+                                               ("fresh augmented views", True, 0, 4),
+                                               ("fine-tuning, last 2 layers", False, 2, 8)):
+            options = ["--augment", AUGMENT, "--views", "0"] if augment else []
+            options += ["--fine-tune", "2", "--lr", "1e-5"] if fine_tune else []
+            whole, second, first, later, memory = graft_job(build, folder, *options, fresh=augment)
+            rows = [("Graft", whole, first, later, memory)]
+            if not augment and not fine_tune:
+                rows.append(("Graft, 2nd run", second, "", later, memory))
+            for which in ("keras", "torch"):
+                rows.append((which, *peer(which, folder, classes, augment, fine_tune)))
+            for who, seconds, one, each, gb in rows:
+                text = [f"{x:.0f} s" if x != "" else "" for x in (seconds, one, each)]
+                print(row.format(job, who, *text, f"{gb:.1f}"), flush=True)
+            for who, seconds, *_ in rows:
+                if who in ("keras", "torch"):
+                    ratios = f"1/{seconds / whole:.1f}"
+                    if not augment and not fine_tune:
+                        ratios += f", second run 1/{seconds / second:.1f}"
+                    print(f"    Graft over {who}: {ratios} (asked: 1/{limit})", flush=True)
+
+
+if __name__ == "__main__":
+    main()
