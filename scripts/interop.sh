@@ -9,6 +9,6 @@ if [ ! -x "$environment/bin/python" ]; then
   /usr/bin/python3 -m venv "$environment" || {
     echo "interop.sh: install python3-venv first (apt-get install python3-venv)" >&2; exit 1; }
 fi
-"$environment/bin/pip" install --quiet tensorflow-cpu safetensors pillow numpy
+"$environment/bin/pip" install --quiet tensorflow-cpu safetensors pillow numpy scipy
 GRAFT_BUILD=$(realpath "$1") GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests \
   TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1 "$environment/bin/python" -B tests/interop/test_interop.py

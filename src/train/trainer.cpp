@@ -256,11 +256,19 @@ class Trainer {
             {"optimizer", config_.optimizer},
             {"batch_size", config_.batch_size},
             {"seed", config_.seed},
+            {"phase_epochs", phase_epochs()},
             {"steps", optimizer_->steps()},
             {"best_epoch", result_.best_epoch},
             {"best_accuracy", best_accuracy_},
             {"best_loss", best_loss_},
             {"history", history}};
+  }
+
+  /// Of all phases but the last, which may be prolonged.
+  [[nodiscard]] std::vector<int> phase_epochs() const {
+    std::vector<int> out;
+    for (size_t i = 0; i + 1 < job_.phases.size(); ++i) out.push_back(job_.phases[i].epochs);
+    return out;
   }
 
   void check_same_run(const nlohmann::json& record) const {
@@ -269,6 +277,9 @@ class Trainer {
         record.value("seed", uint64_t{0}) != config_.seed)
       fail(ErrorKind::input,
            "{}: --optimizer, --batch-size and --seed of a run that is resumed cannot change",
+           printable(job_.run));
+    if (record.value("phase_epochs", phase_epochs()) != phase_epochs())
+      fail(ErrorKind::input, "{}: --freeze-epochs of a run that is resumed cannot change",
            printable(job_.run));
     if (record.value("data", "") != data_hash())
       fail(ErrorKind::input,

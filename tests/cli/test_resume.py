@@ -13,10 +13,14 @@ if not t.HAS_TRAINING:
     print("SKIPPED: built without LibTorch")
     sys.exit(77)
 
+# For a long run by hand: GRAFT_KILLS=200 GRAFT_KILL_EPOCHS=400 (a run that ends sooner is killed less).
+KILLS = int(os.environ.get("GRAFT_KILLS", "12"))
+EPOCHS = os.environ.get("GRAFT_KILL_EPOCHS", "12")
+
 # Dropout, BatchNorm, momentum, a schedule and early stopping: all the state that there is.
 OPTIONS = ("--backbone", "vgg-mini", "--weights", "none", "--input-size", "32", "--batch-size", "8",
            "--head", "stats batchnorm dense:32 dropout:0.5", "--until", "block2_pool",
-           "--fine-tune", "0", "--epochs", "12", "--patience", "8", "--schedule", "one-cycle",
+           "--fine-tune", "0", "--epochs", EPOCHS, "--patience", EPOCHS if EPOCHS != "12" else "8", "--schedule", "one-cycle",
            "--optimizer", "adamw", "--weight-decay", "0.01", "--seed", "5", "--threads", "2")
 
 
@@ -45,10 +49,10 @@ class Resume(t.TestCase):
         run = self.folder / "killed"
         process = self.start(self.data, *self.options, "-o", run)
         kills = 0
-        # GRAFT_KILLS=200 for a long run by hand; a kill at once leaves the epochs where they were.
-        for _ in range(int(os.environ.get("GRAFT_KILLS", "12"))):
+        # A kill at once leaves the epochs where they were.
+        for _ in range(KILLS):
             try:
-                process.wait(timeout=chance.uniform(0.15, 0.6))
+                process.wait(timeout=chance.uniform(0.15, 0.6 if KILLS == 12 else 1.5))
                 break
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
@@ -62,6 +66,7 @@ class Resume(t.TestCase):
         _, errors = process.communicate()
         self.assertEqual(process.returncode, 0, errors)
         self.assertGreater(kills, 2, "the machine is too fast for this test")
+        print(f"{kills} kills", file=sys.stderr)
         self.assertEqual(self.model("killed"), self.want)
         self.assertEqual(self.history("killed"), self.history("whole"))
 
@@ -100,6 +105,8 @@ class Resume(t.TestCase):
         self.fail_with(1, "no run to resume", "train", self.data, "--resume", self.folder)
         self.fail_with(2, "exclude", "train", self.data, "--resume", run, "-o", self.folder / "x")
         self.fail_with(1, "cannot change", "train", self.data, "--resume", run, "--seed", "6")
+        self.fail_with(1, "cannot change", "train", self.data, "--resume", run, "--freeze-epochs", "1",
+                       "--fine-tune", "2")
         sorted(self.data.rglob("*.jpg"))[0].unlink()
         self.fail_with(1, "not those that this run began with", "train", self.data, "--resume", run)
 

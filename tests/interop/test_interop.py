@@ -91,6 +91,39 @@ class Safetensors(t.TestCase):
             self.assertEqual(file.metadata(), metadata)
 
 
+class Augmentation(t.TestCase):
+    """Views against ImageDataGenerator.apply_transform() with the same numbers."""
+
+    def test_views(self):
+        from keras.src.legacy.preprocessing.image import ImageDataGenerator
+        random = np.random.default_rng(5)
+        small = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+        path = self.folder / "p.png"
+        small.resize((48, 48), Image.BICUBIC).save(path)  # square: see docs/augmentation.md
+        x = np.asarray(Image.open(path), dtype="f4")
+        for fill, number in (("nearest", 0), ("constant", 1), ("reflect", 2)):
+            keras_side = ImageDataGenerator(fill_mode=fill)
+            for _ in range(5):
+                theta, shear = random.uniform(-90, 90), random.uniform(-30, 30)
+                zx, zy = random.uniform(0.6, 1.4, 2)
+                tx, ty = random.uniform(-15, 15, 2)
+                h, v, channel = random.random() < 0.5, random.random() < 0.5, random.uniform(-40, 40)
+                brightness = random.uniform(0.1, 0.7)
+                want = keras_side.apply_transform(x, {
+                    "theta": theta, "tx": tx, "ty": ty, "shear": shear, "zx": zx, "zy": zy,
+                    "flip_horizontal": h, "flip_vertical": v, "channel_shift_intensity": channel,
+                    "brightness": brightness})
+                done = t.tool("augment_probe", path, f"theta={float(theta)}", f"pixels_x={float(tx)}",
+                              f"pixels_y={float(ty)}", f"shear={float(shear)}", f"zoom_x={float(zx)}",
+                              f"zoom_y={float(zy)}", f"hflip={int(h)}", f"vflip={int(v)}",
+                              f"channel={float(channel)}", f"brightness={float(brightness)}", f"fill={number}")
+                got = np.frombuffer(done.stdout.partition(b"\n")[2], np.uint8).reshape(48, 48, 3)
+                off = np.abs(got - want)
+                # Whole levels here, truncated ones in Pillow's brightness; the border of `constant`
+                # may fall on either side.
+                self.assertLess((off > 2).mean(), 0.01 if fill == "constant" else 1e-9)
+
+
 if __name__ == "__main__":
     print("Keras", keras.__version__, "safetensors", safetensors.__version__)
     t.main()
