@@ -23,6 +23,7 @@ TrainConfig make_config(const TrainOptions& o, const TrainPlan& plan) {
   c.batch_size = o.batch_size;
   c.optimizer = o.optimizer;
   c.augmentation = o.augmentation();
+  c.augment = o.augment;
   c.views = plan.views;
   c.lr_decay_per_block = o.lr_decay_per_block;
   c.average = o.ema;

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace graft {
 
@@ -14,5 +15,14 @@ namespace graft {
 ///   along half a cosine: the defaults of PyTorch's OneCycleLR (torch/optim/lr_scheduler.py), after
 ///   Smith and Topin, "Super-convergence", 2018. `warmup` does not matter.
 double schedule_factor(const std::string& schedule, double warmup, int64_t step, int64_t total);
+
+/// A step of a learning-rate range test.
+struct RatePoint {
+  double rate = 0;
+  double loss = 0;
+};
+
+/// The rate where the loss falls most steeply over the logarithm of the rate: a safe --lr.
+double suggested_rate(const std::vector<RatePoint>& points);
 
 }  // namespace graft

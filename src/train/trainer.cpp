@@ -16,10 +16,10 @@
 #include "base/random.h"
 #include "base/signals.h"
 #include "graft/error.h"
-#include "model/model_file.h"
 #include "train/batches.h"
 #include "train/mix.h"
 #include "train/optimizer.h"
+#include "train/run_files.h"
 #include "train/schedule.h"
 #include "train/state.h"
 #include "train/suffix.h"
@@ -59,14 +59,13 @@ struct Tally {
 class Trainer {
  public:
   Trainer(const TrainJob& job, const TrainConfig& config)
-      : job_(job), config_(config), device_(choose_device(config.device)) {
+      : job_(job), config_(config), device_(choose_device(config.device)), files_(job.run) {
     set_training_threads(config.threads);
     keep_freed_memory();
     for (const TrainPhase& phase : job.phases) epochs_ += phase.epochs;
   }
 
   TrainResult run() {
-    make_folder(job_.run / "checkpoints");
     const TrainingState state(job_.run);
     std::optional<TrainingState::Loaded> loaded = config_.resume ? state.load() : std::nullopt;
     TensorMap tensors = first_tensors();
@@ -94,8 +93,7 @@ class Trainer {
       for (const auto& [name, tensor] : suffix_->snapshot()) tensors.insert_or_assign(name, tensor);
     }
     result_.stopped_early = static_cast<int>(result_.history.size()) < epochs_;
-    source_ = job_.run / "checkpoints" / "best.safetensors";
-    link_checkpoint("model.safetensors");
+    files_.link_checkpoint("best", "model.safetensors");
     return std::move(result_);
   }
 
@@ -165,13 +163,13 @@ class Trainer {
       const bool better = record.val_accuracy > best_accuracy_ ||
                           (record.val_accuracy == best_accuracy_ && record.val_loss < best_loss_);
       result_.history.push_back(record);
-      write_history();
+      files_.write_history(result_.history);
       save("last", record);
       if (better) {
         best_accuracy_ = record.val_accuracy;
         best_loss_ = record.val_loss;
         result_.best_epoch = epoch;
-        link_checkpoint("checkpoints/best.safetensors");
+        files_.link_checkpoint("last", "checkpoints/best.safetensors");
       }
       // Last: whatever a kill leaves behind before it is made again, the same, after a resume.
       state.save(*suffix_, *optimizer_, average_, state_record());
@@ -445,69 +443,42 @@ class Trainer {
     record.loss = tally.mean_loss();
     record.accuracy = tally.accuracy();
     record.learning_rate = rate_;
-    save("last", record);
+    const fs::path saved = save("last", record);
     std::string best = "; no epoch was complete";
     if (result_.best_epoch > 0)
       best = fmt::format("; best so far: epoch {} in checkpoints/best.safetensors",
                          result_.best_epoch);
     fail(ErrorKind::interrupted,
          "interrupted in epoch {}; state saved in {}{}; --resume {} goes on", epoch,
-         printable(source_), best, printable(job_.run));
+         printable(saved), best, printable(job_.run));
   }
 
   /// Writes the model as it would be used, averaged weights included.
-  void save(const std::string& name, const EpochRecord& record) {
+  fs::path save(const std::string& name, const EpochRecord& record) {
     const Averaged averaged(*this);
     ModelFile model{job_.metadata, suffix_->snapshot()};
     for (const TensorSpec& spec : tensor_specs(job_.metadata.network, 0, phase_->prefix_end))
       model.tensors.insert_or_assign(spec.name, job_.backbone.at(spec.name));
-    model.metadata.training = {{"epoch", record.epoch},
-                               {"loss", record.loss},
-                               {"accuracy", record.accuracy},
-                               {"val_loss", record.val_loss},
-                               {"val_accuracy", record.val_accuracy},
-                               {"fine_tune", config_.fine_tune},
-                               {"optimizer", config_.optimizer},
-                               {"learning_rate", phase_->learning_rate},
-                               {"schedule", config_.schedule},
-                               {"label_smoothing", config_.label_smoothing},
-                               {"batch_size", config_.batch_size},
-                               {"seed", config_.seed},
-                               {"training_images", train_->size()},
-                               {"validation_images", val_->size()}};
-    source_ = job_.run / "checkpoints" / (name + ".safetensors");
-    write_model(source_, model);
-  }
-
-  /// Gives the last checkpoint written a second name: a hard link where the file system has them
-  /// (checkpoints are only ever replaced, never changed), else a copy.
-  void link_checkpoint(const std::string& name) {
-    const fs::path target = job_.run / name;
-    fs::path temporary = target;
-    temporary += ".tmp";
-    std::error_code error;
-    fs::remove(temporary, error);
-    fs::create_hard_link(source_, temporary, error);
-    if (error) fs::copy_file(source_, temporary, fs::copy_options::overwrite_existing, error);
-    if (!error) fs::rename(temporary, target, error);
-    if (error) {
-      std::error_code ignored;
-      fs::remove(temporary, ignored);
-      fail(ErrorKind::io, "{}: cannot be written: {}", printable(target), error.message());
-    }
-  }
-
-  void write_history() const {
-    std::string text = "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n";
-    for (const EpochRecord& r : result_.history)
-      text += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.6f},{:g},{:.3f}\n", r.epoch, r.loss,
-                          r.accuracy, r.val_loss, r.val_accuracy, r.learning_rate, r.seconds);
-    write_file_atomic(job_.run / "history.csv", text);
+    model.metadata.training = epoch_json(record);
+    model.metadata.training.update({{"fine_tune", config_.fine_tune},
+                                    {"optimizer", config_.optimizer},
+                                    {"learning_rate", phase_->learning_rate},
+                                    {"schedule", config_.schedule},
+                                    {"label_smoothing", config_.label_smoothing},
+                                    {"augment", config_.augment},
+                                    {"views", config_.views},
+                                    {"ema", config_.average},
+                                    {"batch_size", config_.batch_size},
+                                    {"seed", config_.seed},
+                                    {"training_images", train_->size()},
+                                    {"validation_images", val_->size()}});
+    return files_.write_checkpoint(name, model);
   }
 
   const TrainJob& job_;
   const TrainConfig& config_;
   torch::Device device_;
+  RunFiles files_;
   TrainResult result_;
   const TrainPhase* phase_ = nullptr;
   int phase_start_ = 0;  // epochs before it
@@ -522,7 +493,6 @@ class Trainer {
   double best_accuracy_ = -1;
   double best_loss_ = 0;
   double rate_ = 0;  // of the last step
-  fs::path source_;  // the checkpoint written last
 };
 
 }  // namespace
@@ -533,21 +503,6 @@ TrainResult train(const TrainJob& job, const TrainConfig& config) {
 
 std::vector<RatePoint> find_learning_rate(const TrainJob& job, const TrainConfig& config) {
   return Trainer(job, config).find_rate();
-}
-
-double suggested_rate(const std::vector<RatePoint>& points) {
-  // Slopes over a window: single steps are noise.
-  constexpr size_t kWindow = 8;
-  double best = 0;
-  double rate = points.empty() ? 0 : points.front().rate;
-  for (size_t i = kWindow; i + kWindow < points.size(); ++i) {
-    const double slope = points[i + kWindow].loss - points[i - kWindow].loss;
-    if (slope < best) {
-      best = slope;
-      rate = points[i].rate;
-    }
-  }
-  return rate;
 }
 
 }  // namespace graft

@@ -12,6 +12,7 @@
 #include "graft/network.h"
 #include "image/augment.h"
 #include "train/phase.h"
+#include "train/schedule.h"
 #include "weights/metadata.h"
 #include "weights/tensor.h"
 
@@ -29,6 +30,7 @@ struct TrainConfig {
   std::string class_weights = "none";  ///< none, balanced
   int patience = 5;                    ///< 0: never stop early
   Augmentation augmentation;           ///< of training pictures
+  std::string augment;                 ///< its words, recorded in the model
   int views = 1;                       ///< of each picture, drawn once; 0: new ones in every epoch
   double lr_decay_per_block = 1;       ///< see Suffix::rate_factors
   double average = 0;                  ///< decay of the weights' moving average; 0: none
@@ -75,17 +77,10 @@ struct TrainResult {
 /// the last weights are saved and Error(interrupted) thrown.
 TrainResult train(const TrainJob& job, const TrainConfig& config);
 
-struct RatePoint {
-  double rate = 0;
-  double loss = 0;
-};
-
 /// The learning-rate range test (Smith, "Cyclical learning rates", 2017) on the last phase: steps
 /// at rates that rise from 1e-7 to 10 by equal factors, until the loss is four times its least or
 /// all steps are done. Losses are smoothed. Writes nothing.
 std::vector<RatePoint> find_learning_rate(const TrainJob& job, const TrainConfig& config);
-/// The rate where the loss falls most steeply over the logarithm of the rate: a safe --lr.
-double suggested_rate(const std::vector<RatePoint>& points);
 
 /// Sets the thread count of LibTorch, OpenMP and BLAS alike.
 void set_training_threads(int threads);

@@ -99,5 +99,18 @@ TEST(Schedule, WarmsUpAndSurvivesTinyRuns) {
         EXPECT_TRUE(factor >= 0 && factor <= 1) << schedule << " " << step << "/" << total;
       }
 }
+TEST(Schedule, SuggestsTheRateOfTheSteepestFall) {
+  std::vector<RatePoint> points;
+  for (int i = 0; i < 100; ++i) {
+    const double log_rate = -7 + 8 * i / 99.0;
+    // Falls around 1e-3, rises from 1e-1 on.
+    const double loss = 2 - std::tanh(2 * (log_rate + 3)) + std::exp(4 * (log_rate + 0.5));
+    points.push_back({std::pow(10, log_rate), loss});
+  }
+  EXPECT_NEAR(std::log10(suggested_rate(points)), -3, 0.3);
+  EXPECT_EQ(suggested_rate({}), 0);
+  EXPECT_EQ(suggested_rate({{1e-7, 1}}), 1e-7);
+}
+
 }  // namespace
 }  // namespace graft

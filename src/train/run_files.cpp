@@ -1,0 +1,55 @@
+#include "train/run_files.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "base/file.h"
+#include "graft/error.h"
+
+namespace graft {
+
+RunFiles::RunFiles(std::filesystem::path run) : run_(std::move(run)) {}
+
+void RunFiles::write_history(const std::vector<EpochRecord>& history) const {
+  std::string text = "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n";
+  for (const EpochRecord& r : history)
+    text += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.6f},{:g},{:.3f}\n", r.epoch, r.loss, r.accuracy,
+                        r.val_loss, r.val_accuracy, r.learning_rate, r.seconds);
+  write_file_atomic(run_ / "history.csv", text);
+}
+
+std::filesystem::path RunFiles::write_checkpoint(const std::string& name,
+                                                 const ModelFile& model) const {
+  make_folder(run_ / "checkpoints");
+  const fs::path path = run_ / "checkpoints" / (name + ".safetensors");
+  write_model(path, model);
+  return path;
+}
+
+void RunFiles::link_checkpoint(const std::string& name, const std::string& as) const {
+  const fs::path source = run_ / "checkpoints" / (name + ".safetensors");
+  const fs::path target = run_ / as;
+  fs::path temporary = target;
+  temporary += ".tmp";
+  std::error_code error;
+  fs::remove(temporary, error);
+  fs::create_hard_link(source, temporary, error);
+  if (error) fs::copy_file(source, temporary, fs::copy_options::overwrite_existing, error);
+  if (!error) fs::rename(temporary, target, error);
+  if (error) {
+    std::error_code ignored;
+    fs::remove(temporary, ignored);
+    fail(ErrorKind::io, "{}: cannot be written: {}", printable(target), error.message());
+  }
+}
+
+nlohmann::json epoch_json(const EpochRecord& record) {
+  return {{"epoch", record.epoch},
+          {"loss", record.loss},
+          {"accuracy", record.accuracy},
+          {"val_loss", record.val_loss},
+          {"val_accuracy", record.val_accuracy}};
+}
+
+}  // namespace graft
