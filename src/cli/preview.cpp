@@ -138,7 +138,7 @@ int run_preview(int argc, char** argv) {
       ->type_name("FILE.png");
   add_common_options(app, o.common);
   app.footer(
-      "Example:\n"
+      "Examples:\n"
       "  graft preview photos/ --augment 'rotate:90 shift:0.5 brightness:0.1-0.7 hflip vflip'");
   return run_app(app, argc, argv, [&] { return run(o); });
 }

@@ -73,8 +73,8 @@ class CommandLine(t.TestCase):
         self.fail_with(2, "unknown command 'serve'", "serve")
         self.fail_with(2, "no command")
         # What a later version brings is unknown until then.
-        self.fail_with(2, "--augment", "train", "x", "--augment", "light")
-        self.fail_with(2, "--views", "train", "x", "--views", "3")
+        self.fail_with(2, "--dashboard", "train", "x", "--dashboard", "8080")
+        self.fail_with(2, "--explain", "predict", "x", "y", "--explain", "z")
         self.fail_with(2, "--threads", "summary", "--threads", "0")
         self.fail_with(2, "--verbose", "summary", "--quiet", "--verbose")
         self.fail_with(2, "choose one of", "bench", "--backbone", "x", "--size", 32, "--batch", 1)
