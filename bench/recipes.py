@@ -13,7 +13,6 @@ import subprocess
 import tempfile
 import time
 
-CONV128 = "batchnorm conv:128 batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3"
 CONV256 = "batchnorm conv:256 batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3"
 RECIPES = {
     "default": [],
@@ -23,9 +22,8 @@ RECIPES = {
     "pool-conv-stats": ["--head", "batchnorm maxpool conv:256 batchnorm stats dropout:0.5"],
     "conv256": ["--head", CONV256, "--epochs", "7"],
     "hflip": ["--augment", "hflip", "--epochs", "6"],
-    "crops": ["--augment", "hflip crop:0.5-1", "--epochs", "10", "--ema", "0.998", "--head",
-              "batchnorm dropout:0.1 conv:256 batchnorm maxpool conv:256 batchnorm maxpool gap "
-              "dropout:0.4"],
+    "crops": ["--augment", "hflip crop:0.5-1", "--epochs", "12", "--ema", "0.998", "--head",
+              "batchnorm conv:128 batchnorm maxpool conv:384 batchnorm maxpool gap dropout:0.4"],
 }
 
 

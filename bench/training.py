@@ -4,10 +4,10 @@ job, measured on a subset of photos and scaled. Base weights are random. Run thr
     bench/peers.sh training build PHOTOS [IMAGES]     PHOTOS: a folder of class folders
 
 VGG16 without its top at 224x224; Flatten, Dense 4096, Dense 1072, Dropout 0.2, softmax; batch 64;
-Adam. Peers run each step on every picture as the notebook does; what repeats is scaled by its
-count. Graft's own times are those of whole commands, start and checkpoints included: a command with
-more epochs less one with fewer is the cost of an epoch, and a first run less a second one is the
-cost of features.
+Adam. Peers run each step on every picture as the notebook does, on IMAGES photos; what repeats is
+scaled by its count. Graft is measured on four times as many, by whole commands: a first run less a
+second one is the cost of features (engine start included); an epoch is split by history.csv into
+training, which grows with the photos, and the rest (checkpoints, the whole state), which does not.
 """
 import os
 import statistics
@@ -165,21 +165,22 @@ def graft(build, folder, cache, *options, epochs):
             errors.seek(0)
             sys.exit(errors.read().decode())
         splits = [line.rsplit(",", 1)[1] for line in open(f"{out}/run/split.csv")]
-    return seconds, splits.count("train\n"), splits.count("val\n"), usage.ru_maxrss / 1e6
+        epochs = [float(line.rsplit(",", 1)[1]) for line in list(open(f"{out}/run/history.csv"))[1:]]
+    return (seconds, splits.count("train\n"), splits.count("val\n"), usage.ru_maxrss / 1e6,
+            statistics.median(epochs))
 
 
 def graft_job(build, folder, *options, fresh=False):
     """First and second run of the whole job, first epoch, later epoch, and the peak memory."""
     with tempfile.TemporaryDirectory() as cache:
-        cold, train, val, memory = graft(build, folder, cache, *options, epochs=1)
-        one = statistics.median(graft(build, folder, cache, *options, epochs=1)[0] for _ in range(3))
-        three = statistics.median(graft(build, folder, cache, *options, epochs=3)[0] for _ in range(3))
-    epoch = (three - one) / 2
-    start = one - epoch  # reading the cache, starting, the final metrics
+        cold, train, val, memory, _ = graft(build, folder, cache, *options, epochs=1)
+        one = graft(build, folder, cache, *options, epochs=1)[0]
+        three, *_, computing = graft(build, folder, cache, *options, epochs=3)
     # With fresh views only the validation pictures' features are kept.
     features = (cold - one) / (val if fresh else train + val) * (VAL if fresh else TRAIN + VAL)
-    # Checkpoints cost the same for any number of pictures; counted as if they did not.
-    later = epoch * TRAIN / train
+    epoch = (three - one) / 2
+    start = one - epoch  # reading the cache, starting, the final metrics
+    later = computing * TRAIN / train + max(epoch - computing, 0)
     second = start + later * EPOCHS
     return features + second, second, features + start + later, later, memory
 
@@ -187,24 +188,25 @@ def graft_job(build, folder, *options, fresh=False):
 def main():
     build, photos = sys.argv[1], sys.argv[2]
     images = int(sys.argv[3]) if len(sys.argv) > 3 else 192
-    print(f"{images} photos measured, scaled to {TRAIN} + {VAL} photos, {EPOCHS} epochs, "
+    print(f"{images} photos measured (Graft: {4 * images}), scaled to {TRAIN} + {VAL} photos, {EPOCHS} epochs, "
           f"{THREADS} threads")
     row = "{:<34} {:<16} {:>9} {:>11} {:>11} {:>8}"
     print(row.format("job", "who", "whole job", "1st epoch", "later epoch", "peak GB"))
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        classes = subset(photos, images, folder)
+        classes = subset(photos, images, folder / "few")
+        subset(photos, 4 * images, folder / "many")
         for job, augment, fine_tune, limit in (("feature extraction", False, 0, 15),
                                                ("fresh augmented views", True, 0, 4),
                                                ("fine-tuning, last 2 layers", False, 2, 8)):
             options = ["--augment", AUGMENT, "--views", "0"] if augment else []
             options += ["--fine-tune", "2", "--lr", "1e-5"] if fine_tune else []
-            whole, second, first, later, memory = graft_job(build, folder, *options, fresh=augment)
+            whole, second, first, later, memory = graft_job(build, folder / "many", *options, fresh=augment)
             rows = [("Graft", whole, first, later, memory)]
             if not augment and not fine_tune:
                 rows.append(("Graft, 2nd run", second, "", later, memory))
             for which in ("keras", "torch"):
-                rows.append((which, *peer(which, folder, classes, augment, fine_tune)))
+                rows.append((which, *peer(which, folder / "few", classes, augment, fine_tune)))
             for who, seconds, one, each, gb in rows:
                 text = [f"{x:.0f} s" if x != "" else "" for x in (seconds, one, each)]
                 print(row.format(job, who, *text, f"{gb:.1f}"), flush=True)

@@ -14,8 +14,8 @@
 namespace graft::cli {
 namespace {
 
-constexpr int kGap = 4;             // pixels between pictures
-constexpr int kFirstGap = 16;       // behind the column of pictures as they are
+constexpr int kGap = 4;        // pixels between pictures
+constexpr int kFirstGap = 16;  // behind the column of pictures as they are
 constexpr uint8_t kBackground = 245;
 
 struct PreviewOptions {
@@ -102,8 +102,9 @@ int run(const PreviewOptions& o) {
   const std::vector<std::byte> png = encode_png(sheet.image());
   write_file_atomic(o.output, {reinterpret_cast<const char*>(png.data()), png.size()});
   if (augmentation.mixup > 0 || augmentation.cutmix > 0)
-    fmt::print(stderr, "graft: mixup and cutmix mix samples while training; the sheet shows the "
-                       "views before that\n");
+    fmt::print(stderr,
+               "graft: mixup and cutmix mix samples while training; the sheet shows the "
+               "views before that\n");
   if (!o.common.quiet)
     fmt::print("{}: {} pictures as they are (left), and {} views of each\n", printable(o.output),
                row, o.views);

@@ -60,9 +60,10 @@ WeightsRequest make_request(const TrainOptions& o, const Network& network) {
 void clear_run(const fs::path& run) {
   std::error_code error;
   for (const char* name :
-       {"model.safetensors", "history.csv", "metrics.json", "config.toml", "split.csv", "find-lr.csv", "find-lr.svg",
-        "checkpoints/best.safetensors", "checkpoints/last.safetensors",
-        "checkpoints/state.safetensors", "checkpoints/state-previous.safetensors"})
+       {"model.safetensors", "history.csv", "metrics.json", "config.toml", "split.csv",
+        "find-lr.csv", "find-lr.svg", "checkpoints/best.safetensors",
+        "checkpoints/last.safetensors", "checkpoints/state.safetensors",
+        "checkpoints/state-previous.safetensors"})
     fs::remove(run / name, error);
 }
 
@@ -159,7 +160,8 @@ int find_lr(const TrainOptions& o, const TrainPlan& plan, const TrainConfig& con
       find_learning_rate(make_job(o, plan, cache.get(), std::move(weights)), config);
   const double rate = suggested_rate(points);
   std::string csv = "learning_rate,loss\n";
-  Chart chart{"Learning-rate range test", "learning rate", "training loss (smoothed)", true, {}, {}};
+  Chart chart{
+      "Learning-rate range test", "learning rate", "training loss (smoothed)", true, {}, {}};
   chart.series.push_back({"loss", {}});
   for (const RatePoint& point : points) {
     csv += fmt::format("{:.6g},{:.6f}\n", point.rate, point.loss);

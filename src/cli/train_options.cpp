@@ -75,9 +75,10 @@ void add_options(CLI::App& app, TrainOptions& o) {
         }
       })
       ->type_name("WORDS");
-  app.add_option("--views", o.views,
-                 "Views drawn of each picture, once, their features cached; 0: new ones in every "
-                 "epoch, not cached (default: 4, or the flips there are; 0 where nothing is frozen)")
+  app.add_option(
+         "--views", o.views,
+         "Views drawn of each picture, once, their features cached; 0: new ones in every "
+         "epoch, not cached (default: 4, or the flips there are; 0 where nothing is frozen)")
       ->check(CLI::Range(0, 1000))
       ->type_name("K");
   app.add_option("--freeze-epochs", o.freeze_epochs,

@@ -109,15 +109,16 @@ MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase,
       static_cast<uint64_t>(plan.network.input_height) * plan.network.input_width * 3;
   const bool has_prefix = phase.prefix_end > 1;
   // Features from the cache are halves, and kept as such.
-  const bool halves = !o.no_cache && o.cache_dtype == "fp16" &&
-                      !plan.network.layers[phase.prefix_end - 1].in_head;
+  const bool halves =
+      !o.no_cache && o.cache_dtype == "fp16" && !plan.network.layers[phase.prefix_end - 1].in_head;
   const uint64_t feature_bytes =
       (halves ? 2 : 4) * static_cast<uint64_t>(shapes[phase.prefix_end - 1].elements());
   const auto views = static_cast<uint64_t>(plan.views);
   const bool keep = has_prefix && phase.keep_features;
   m.features = train * (keep && views > 0 ? views * feature_bytes : pixels) +
                val * (keep ? feature_bytes : pixels);
-  const uint64_t copies = 2 + (o.ema > 0 ? 1 : 0) + (o.optimizer == "sgd" ? (o.momentum > 0 ? 1 : 0) : 2);
+  const uint64_t copies =
+      2 + (o.ema > 0 ? 1 : 0) + (o.optimizer == "sgd" ? (o.momentum > 0 ? 1 : 0) : 2);
   for (const TensorSpec& spec :
        tensor_specs(plan.network, phase.prefix_end, plan.network.layers.size()))
     m.parameters += 4 * copies * static_cast<uint64_t>(spec.elements());
@@ -275,8 +276,7 @@ std::string plan_text(const TrainPlan& plan, const TrainOptions& o) {
     double rate = 50e9;  // FLOP/s where there is no prefix to measure
     double prefix_seconds = 0;
     const size_t views = static_cast<size_t>(std::max(plan.views, 1));
-    const bool every_epoch =
-        plan.views == 0 || (!phase.keep_features && o.no_cache);
+    const bool every_epoch = plan.views == 0 || (!phase.keep_features && o.no_cache);
     const size_t images = train * (every_epoch ? 1 : views) + val;
     if (phase.prefix_end > 1 && prefix_flops > 0) {
       prefix_seconds = measure_prefix(plan, phase.prefix_end, o, images);

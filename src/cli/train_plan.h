@@ -23,13 +23,13 @@ struct MemoryEstimate {
 };
 
 struct TrainPlan {
-  Dataset dataset;  ///< split
-  Network network;  ///< with head
+  Dataset dataset;   ///< split
+  Network network;   ///< with head
   std::string head;  ///< in the head's language
   FreezePlan freeze;
   std::vector<TrainPhase> phases;
   int views = 1;  ///< of each training picture, their features cached; 0: new ones in every epoch
-  MemoryEstimate memory;  ///< of the phase that needs most
+  MemoryEstimate memory;      ///< of the phase that needs most
   std::filesystem::path run;  ///< the run folder
 };
 

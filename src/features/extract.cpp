@@ -88,9 +88,9 @@ class Prefetcher {
       std::string hash;
       if (job_.keys != nullptr || job_.view) hash = content_hash(bytes);
       if (job_.keys != nullptr) job_.keys->at(index) = view_key(job_, hash);
-      item.image = make_view(decode_image(bytes, printable(job_.paths[index])), job_.input_width,
-                             job_.input_height, job_.preprocessing,
-                             job_.view ? job_.view(hash) : View());
+      item.image =
+          make_view(decode_image(bytes, printable(job_.paths[index])), job_.input_width,
+                    job_.input_height, job_.preprocessing, job_.view ? job_.view(hash) : View());
     } catch (const Error& error) {
       item.error = error.what();
     }

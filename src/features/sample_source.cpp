@@ -16,8 +16,14 @@ namespace {
 using OnError = std::function<void(size_t, const std::string&)>;
 
 ExtractJob extract_job(const SourceJob& job, int batch) {
-  return {job.paths, job.network.input_height, job.network.input_width, job.preprocessing,
-          job.threads, batch, job.label, job.verbosity};
+  return {job.paths,
+          job.network.input_height,
+          job.network.input_width,
+          job.preprocessing,
+          job.threads,
+          batch,
+          job.label,
+          job.verbosity};
 }
 
 /// The view that an epoch shows of the picture at that place in the list.
@@ -44,7 +50,8 @@ int64_t input_elements(const SourceJob& job) {
                                : output_shapes(job.network)[job.prefix->end - 1].elements();
 }
 
-/// The features of each view of each picture, from prefix_features(): `sink(picture, view, values)`.
+/// The features of each view of each picture, from prefix_features(): `sink(picture, view,
+/// values)`.
 void all_views(const SourceJob& job, const PrefixJob& prefix, const OnError& on_error,
                const std::function<void(size_t, int, std::span<const float>)>& sink) {
   std::vector<bool> reported(job.paths.size());
@@ -154,14 +161,14 @@ class Pictures : public SampleSource {
       const PrefixJob& prefix = *job.prefix;
       engine_.emplace(prefix.network, 0, prefix.end, prefix.tensors, engine_options(job));
     }
-    if (keeps_pixels_)
-      kept_ = std::make_unique_for_overwrite<uint8_t[]>(paths_.size() * pixels_);
+    if (keeps_pixels_) kept_ = std::make_unique_for_overwrite<uint8_t[]>(paths_.size() * pixels_);
     ExtractJob pictures = extract_job(job, 64);
     pictures.keys = &hashes_;
     load_inputs(
         pictures,
         [&](size_t i, const Image& image) {
-          if (keeps_pixels_) std::copy(image.pixels.begin(), image.pixels.end(), &kept_[i * pixels_]);
+          if (keeps_pixels_)
+            std::copy(image.pixels.begin(), image.pixels.end(), &kept_[i * pixels_]);
           usable_.push_back(i);
         },
         on_error);
@@ -186,13 +193,14 @@ class Pictures : public SampleSource {
   }
 
   [[nodiscard]] Image picture(size_t i, int epoch) const {
-    const View view = draw_view(job_.augmentation, job_.seed, hashes_[i],
-                                view_number(job_.views, epoch, i));
+    const View view =
+        draw_view(job_.augmentation, job_.seed, hashes_[i], view_number(job_.views, epoch, i));
     if (!keeps_pixels_)
       return make_view(load_image(paths_[i]), network_.input_width, network_.input_height,
                        job_.preprocessing, view);
     const uint8_t* first = &kept_[i * pixels_];
-    return apply_view({network_.input_width, network_.input_height, {first, first + pixels_}}, view);
+    return apply_view({network_.input_width, network_.input_height, {first, first + pixels_}},
+                      view);
   }
 
   SourceJob job_;
@@ -267,8 +275,8 @@ class FeaturesInCache : public SampleSource {
       engine_.emplace(prefix_.network, 0, stored_, prefix_.tensors, engine_options(job_));
     const Network& net = prefix_.network;
     std::vector<float> input(size_t{3} * net.input_height * net.input_width);
-    to_input(make_view(load_image(paths_[i]), net.input_width, net.input_height,
-                       job_.preprocessing, view_at(i, view)),
+    to_input(make_view(load_image(paths_[i]), net.input_width, net.input_height, job_.preprocessing,
+                       view_at(i, view)),
              job_.preprocessing, input.data());
     engine_->run(input.data(), 1, values.data());
     FeatureCache::round(values, prefix_.dtype);

@@ -25,9 +25,8 @@ struct Matrix {  // of homogeneous coordinates (x, y, 1); the last row is 0 0 1
 };
 
 Matrix operator*(const Matrix& a, const Matrix& b) {
-  return {a.xx * b.xx + a.xy * b.yx,        a.xx * b.xy + a.xy * b.yy,
-          a.xx * b.x1 + a.xy * b.y1 + a.x1, a.yx * b.xx + a.yy * b.yx,
-          a.yx * b.xy + a.yy * b.yy,        a.yx * b.x1 + a.yy * b.y1 + a.y1};
+  return {a.xx * b.xx + a.xy * b.yx, a.xx * b.xy + a.xy * b.yy, a.xx * b.x1 + a.xy * b.y1 + a.x1,
+          a.yx * b.xx + a.yy * b.yx, a.yx * b.xy + a.yy * b.yy, a.yx * b.x1 + a.yy * b.y1 + a.y1};
 }
 
 /// Where a pixel of the view comes from, about the picture's middle: rotation, shift, shear, zoom
@@ -84,8 +83,7 @@ Image warp(const Image& image, const Matrix& m, FillMode fill) {
       const auto ay = static_cast<float>(std::clamp(sy, -1e9, 1e9) - fy);
       const int x0 = extended(static_cast<int>(fx), image.width, fill);
       const int x1 = extended(static_cast<int>(fx) + 1, image.width, fill);
-      const uint8_t* top =
-          &image.pixels[row * extended(static_cast<int>(fy), image.height, fill)];
+      const uint8_t* top = &image.pixels[row * extended(static_cast<int>(fy), image.height, fill)];
       const uint8_t* bottom =
           &image.pixels[row * extended(static_cast<int>(fy) + 1, image.height, fill)];
       for (int c = 0; c < 3; ++c) {
@@ -211,8 +209,7 @@ std::array<double, 4> random_box(Random& random, double area_low, double area_hi
     const double height = std::sqrt(area / ratio);
     const double left = random.uniform();
     const double top = random.uniform();
-    if (width <= 1 && height <= 1)
-      return {left * (1 - width), top * (1 - height), width, height};
+    if (width <= 1 && height <= 1) return {left * (1 - width), top * (1 - height), width, height};
   }
   return {0, 0, 1, 1};
 }

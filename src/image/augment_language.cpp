@@ -49,8 +49,8 @@ Range range(const Word& word, double least, double most) {
     const std::optional<double> high = to_number(word.value.substr(dash + 1));
     if (low && high && *low >= least && *low <= *high && *high <= most) return {*low, *high};
   }
-  word.refuse(fmt::format("needs a range within {:g} to {:g}, as in '{}:0.5-1'", least, most,
-                          word.name));
+  word.refuse(
+      fmt::format("needs a range within {:g} to {:g}, as in '{}:0.5-1'", least, most, word.name));
 }
 
 FillMode fill_mode(const Word& word) {

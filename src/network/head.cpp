@@ -15,7 +15,8 @@ constexpr double kHeadEpsilon = 1e-5;
 constexpr int kMostUnits = 1 << 20;
 
 constexpr const char* kWords =
-    "conv:N, maxpool, gap, gmp, stats, batchnorm, flatten, dense:N, dropout:P, or the preset default";
+    "conv:N, maxpool, gap, gmp, stats, batchnorm, flatten, dense:N, dropout:P, or the preset "
+    "default";
 
 std::vector<std::string> split_words(std::string_view text) {
   std::vector<std::string> words;

@@ -23,11 +23,20 @@ std::string escape(const std::string& text) {
   std::string out;
   for (const char c : text) {
     switch (c) {
-      case '&': out += "&amp;"; break;
-      case '<': out += "&lt;"; break;
-      case '>': out += "&gt;"; break;
-      case '"': out += "&quot;"; break;
-      default: out += c;
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      case '"':
+        out += "&quot;";
+        break;
+      default:
+        out += c;
     }
   }
   return out;
@@ -124,9 +133,8 @@ std::string chart_svg(const Chart& chart) {
       path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x.pixel(px), y.pixel(py));
     svg += fmt::format("<path class=\"line\" stroke=\"{}\" d=\"{}\"/>\n", colour, path);
     if (chart.series.size() > 1)
-      svg += fmt::format(
-          "<text x=\"{}\" y=\"40\" style=\"fill:{}\">{}</text>\n",
-          kLeft + static_cast<int>(i) * 150, colour, escape(series.name));
+      svg += fmt::format("<text x=\"{}\" y=\"40\" style=\"fill:{}\">{}</text>\n",
+                         kLeft + static_cast<int>(i) * 150, colour, escape(series.name));
   }
   for (const auto& [at, label] : chart.marks)
     svg += fmt::format(

@@ -59,8 +59,9 @@ Mix cutmix(torch::Tensor& inputs, double alpha, Random& random) {
   const int64_t right = edge(x + side * static_cast<double>(width) / 2, width);
   const torch::Tensor others = inputs.index_select(0, mix.partner);
   inputs = inputs.clone();
-  inputs.slice(2, top, bottom).slice(3, left, right).copy_(
-      others.slice(2, top, bottom).slice(3, left, right));
+  inputs.slice(2, top, bottom)
+      .slice(3, left, right)
+      .copy_(others.slice(2, top, bottom).slice(3, left, right));
   // The rectangle may have been cut off by the border.
   mix.share = 1 - static_cast<double>((bottom - top) * (right - left)) /
                       static_cast<double>(height * width);

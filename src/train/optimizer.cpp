@@ -69,13 +69,12 @@ void Optimizer::step(double common_rate) {
     torch::Tensor& p = parameters_[k];
     if (!p.grad().defined()) continue;
     const double learning_rate = common_rate * factors_[k];
-    const AdamStep s{
-        static_cast<float>(kBeta1),
-        static_cast<float>(kBeta2),
-        static_cast<float>(learning_rate / (1 - std::pow(kBeta1, t))),
-        static_cast<float>(1 / std::sqrt(1 - std::pow(kBeta2, t))),
-        static_cast<float>(decoupled ? 0 : options_.weight_decay),
-        static_cast<float>(decoupled ? 1 - learning_rate * options_.weight_decay : 1)};
+    const AdamStep s{static_cast<float>(kBeta1),
+                     static_cast<float>(kBeta2),
+                     static_cast<float>(learning_rate / (1 - std::pow(kBeta1, t))),
+                     static_cast<float>(1 / std::sqrt(1 - std::pow(kBeta2, t))),
+                     static_cast<float>(decoupled ? 0 : options_.weight_decay),
+                     static_cast<float>(decoupled ? 1 - learning_rate * options_.weight_decay : 1)};
     if (!p.device().is_cpu()) {
       // On a GPU the same formulas in LibTorch's own operations.
       const torch::Tensor g =

@@ -137,8 +137,7 @@ std::vector<torch::Tensor> Suffix::copies() const {
 
 void Suffix::average_into(std::vector<torch::Tensor>& average, double decay) const {
   const torch::NoGradGuard no_gradients;
-  for (size_t i = 0; i < tensors_.size(); ++i)
-    average[i].lerp_(tensors_[i].second, 1 - decay);
+  for (size_t i = 0; i < tensors_.size(); ++i) average[i].lerp_(tensors_[i].second, 1 - decay);
 }
 
 void Suffix::swap(std::vector<torch::Tensor>& other) {

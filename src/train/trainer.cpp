@@ -200,11 +200,11 @@ class Trainer {
     paths.reserve(indices.size());
     for (const size_t i : indices) paths.push_back(job_.dataset.samples[i].path);
     source.paths = paths;
-    source.label = fmt::format("{}, {}",
-                               source.prefix != nullptr && source.views > 0
-                                   ? "features of the frozen prefix"
-                                   : "reading pictures",
-                               to_string(split));
+    source.label =
+        fmt::format("{}, {}",
+                    source.prefix != nullptr && source.views > 0 ? "features of the frozen prefix"
+                                                                 : "reading pictures",
+                    to_string(split));
     const size_t known = result_.excluded.size();
     std::unique_ptr<SampleSource> rows =
         make_sample_source(source, [&](size_t i, const std::string& message) {
@@ -219,8 +219,7 @@ class Trainer {
            to_string(split),
            result_.errors.size() <= known ? "" : "; the first: " + result_.errors[known]);
     std::vector<int64_t> labels;
-    for (const size_t i : rows->usable())
-      labels.push_back(job_.dataset.samples[indices[i]].label);
+    for (const size_t i : rows->usable()) labels.push_back(job_.dataset.samples[indices[i]].label);
     const Shape shape = output_shapes(job_.metadata.network)[phase_->prefix_end - 1];
     batches.emplace(std::move(rows), std::move(labels),
                     shape.flat ? std::vector<int64_t>{shape.channels}
@@ -230,8 +229,7 @@ class Trainer {
   [[nodiscard]] bool out_of_patience() const {
     // Only the last phase stops early; epochs before it do not count against it.
     return config_.patience > 0 && phase_ == &job_.phases.back() && !result_.history.empty() &&
-           static_cast<int>(result_.history.size()) -
-                   std::max(result_.best_epoch, phase_start_) >=
+           static_cast<int>(result_.history.size()) - std::max(result_.best_epoch, phase_start_) >=
                config_.patience;
   }
 
@@ -395,7 +393,8 @@ class Trainer {
     if (config_.class_weights != "balanced") return;
     const auto classes = static_cast<int64_t>(job_.metadata.classes.size());
     const torch::Tensor counts =
-        torch::bincount(torch::tensor(train_->labels(), torch::kLong), {}, classes).to(torch::kFloat);
+        torch::bincount(torch::tensor(train_->labels(), torch::kLong), {}, classes)
+            .to(torch::kFloat);
     class_weights_ =
         (static_cast<double>(train_->size()) / (static_cast<double>(classes) * counts.clamp_min(1)))
             .to(device_);

@@ -45,7 +45,8 @@ class SampleSourceTest : public ::testing::Test {
 
   std::vector<float> rows(SampleSource& source, const std::vector<int64_t>& which, int epoch,
                           bool has_prefix = true) {
-    const int64_t elements = has_prefix ? output_shapes(network_)[end_ - 1].elements() : 3 * 32 * 32;
+    const int64_t elements =
+        has_prefix ? output_shapes(network_)[end_ - 1].elements() : 3 * 32 * 32;
     std::vector<float> out(which.size() * static_cast<size_t>(elements));
     source.fill(which, epoch, out.data());
     return out;
@@ -96,7 +97,8 @@ TEST_F(SampleSourceTest, FeaturesDrivenOutOfTheCacheAreComputedAgain) {
       const FeatureCache::Entry entry{"x", std::vector<float>(60'000, 0.5F)};
       other.write(name, {&entry, 1}, CacheDtype::fp32);
     }
-    EXPECT_FALSE(other.has_set(feature_set_id(*prefix_, keras_preprocessing(), stored_end(*prefix_))));
+    EXPECT_FALSE(
+        other.has_set(feature_set_id(*prefix_, keras_preprocessing(), stored_end(*prefix_))));
   }
   EXPECT_EQ(rows(*disk, {0, 1, 2, 3, 4}, 1), want);
 }

@@ -27,10 +27,9 @@ int main(int argc, char** argv) {
     const graft::Image image = graft::load_image(argv[1]);
     graft::View v;
     if (text.count("augment") > 0)
-      v = graft::draw_view(graft::parse_augmentation(text["augment"]),
-                           static_cast<uint64_t>(number("seed", 0)),
-                           graft::content_hash_of_file(argv[1]),
-                           static_cast<uint64_t>(number("number", 0)));
+      v = graft::draw_view(
+          graft::parse_augmentation(text["augment"]), static_cast<uint64_t>(number("seed", 0)),
+          graft::content_hash_of_file(argv[1]), static_cast<uint64_t>(number("number", 0)));
     else
       v = {.theta = number("theta", 0),
            .shift_x = number("shift_x", 0),

@@ -78,8 +78,7 @@ TEST(Suffix, RatesFallFromBlockToBlock) {
   const Network net = two_blocks();
   const Suffix suffix(net, 1, testing::make_tensors(net, 1), torch::kCPU);
   // Kernel and bias of block1_conv1, block2_conv1, block2_conv2, predictions.
-  EXPECT_EQ(suffix.rate_factors(0.5),
-            (std::vector<double>{0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 1, 1}));
+  EXPECT_EQ(suffix.rate_factors(0.5), (std::vector<double>{0.25, 0.25, 0.5, 0.5, 0.5, 0.5, 1, 1}));
 }
 
 TEST(Suffix, AveragesMoveTowardsTheWeightsAndSwap) {
