@@ -1,16 +1,12 @@
 #include "features/extract.h"
 
 #include <algorithm>
-#include <condition_variable>
-#include <deque>
-#include <exception>
-#include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/prefetch.h"
 #include "base/signals.h"
 #include "base/threads.h"
 #include "graft/error.h"
@@ -18,69 +14,28 @@
 namespace graft {
 namespace {
 
-constexpr size_t kReadyBatches = 2;  // decoded ahead of the engine
-
 struct Item {
   size_t index = 0;
   Image image;
   std::string error;  // empty: the image is good
 };
 
-/// Decodes batches on a thread of its own, ahead of the consumer by at most kReadyBatches.
-class Prefetcher {
+using Batch = std::vector<Item>;
+
+/// Decodes batch after batch.
+class Decoder {
  public:
-  explicit Prefetcher(const ExtractJob& job)
-      : job_(job), pool_(job.threads), thread_([this] { produce(); }) {}
+  explicit Decoder(const ExtractJob& job) : job_(job), pool_(job.threads) {}
 
-  ~Prefetcher() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    changed_.notify_all();
-    thread_.join();
-  }
-  Prefetcher(const Prefetcher&) = delete;
-  Prefetcher& operator=(const Prefetcher&) = delete;
-
-  /// The next batch, or nothing after the last.
-  std::optional<std::vector<Item>> next() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return !ready_.empty() || finished_; });
-    if (ready_.empty()) {
-      if (error_) std::rethrow_exception(error_);
-      return std::nullopt;
-    }
-    std::vector<Item> batch = std::move(ready_.front());
-    ready_.pop_front();
-    lock.unlock();
-    changed_.notify_all();
+  std::optional<Batch> next() {
+    if (at_ >= job_.paths.size()) return std::nullopt;
+    Batch batch(std::min(static_cast<size_t>(job_.batch), job_.paths.size() - at_));
+    pool_.parallel_for(batch.size(), [&](size_t i) { batch[i] = load(at_ + i); });
+    at_ += batch.size();
     return batch;
   }
 
  private:
-  void produce() {
-    try {
-      const auto step = static_cast<size_t>(job_.batch);
-      for (size_t at = 0; at < job_.paths.size(); at += step) {
-        std::vector<Item> batch(std::min(step, job_.paths.size() - at));
-        pool_.parallel_for(batch.size(), [&](size_t i) { batch[i] = load(at + i); });
-        std::unique_lock lock(mutex_);
-        changed_.wait(lock, [&] { return ready_.size() < kReadyBatches || stop_; });
-        if (stop_) return;
-        ready_.push_back(std::move(batch));
-        lock.unlock();
-        changed_.notify_all();
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      error_ = std::current_exception();
-    }
-    const std::lock_guard lock(mutex_);
-    finished_ = true;
-    changed_.notify_all();
-  }
-
   [[nodiscard]] Item load(size_t index) const {
     Item item{index, {}, {}};
     try {
@@ -99,16 +54,23 @@ class Prefetcher {
 
   const ExtractJob& job_;
   ThreadPool pool_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<std::vector<Item>> ready_;
-  std::exception_ptr error_;
-  bool finished_ = false;
-  bool stop_ = false;
-  std::thread thread_;  // last: starts when the rest is there
+  size_t at_ = 0;
 };
 
 }  // namespace
+
+std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths, int threads) {
+  std::vector<std::string> hashes(paths.size());
+  ThreadPool pool(threads);
+  pool.parallel_for(paths.size(), [&](size_t i) {
+    try {
+      hashes[i] = content_hash_of_file(paths[i]);
+    } catch (const Error&) {
+      hashes[i].clear();
+    }
+  });
+  return hashes;
+}
 
 std::string view_key(const ExtractJob& job, const std::string& hash) {
   return job.view ? hash + job.view(hash).id() : hash;
@@ -117,9 +79,10 @@ std::string view_key(const ExtractJob& job, const std::string& hash) {
 void load_inputs(const ExtractJob& job, const std::function<void(size_t, const Image&)>& sink,
                  const std::function<void(size_t, const std::string&)>& on_error) {
   Progress progress(job.label, job.paths.size(), "images", job.verbosity);
-  Prefetcher prefetcher(job);
+  Decoder decoder(job);
+  Prefetch<Batch> batches([&] { return decoder.next(); });
   size_t done = 0;
-  while (auto batch = prefetcher.next()) {
+  while (auto batch = batches.next()) {
     for (const Item& item : *batch) {
       if (item.error.empty())
         sink(item.index, item.image);
@@ -136,7 +99,8 @@ void load_inputs(const ExtractJob& job, const std::function<void(size_t, const I
 void extract(const ExtractJob& job, Engine& engine,
              const std::function<void(size_t, std::span<const float>)>& sink,
              const std::function<void(size_t, const std::string&)>& on_error) {
-  Prefetcher prefetcher(job);
+  Decoder decoder(job);
+  Prefetch<Batch> batches([&] { return decoder.next(); });
   // Weights are packed while the first pictures are decoded, and before the clock starts.
   if (!job.paths.empty())
     engine.prepare(static_cast<int>(std::min<size_t>(job.batch, job.paths.size())));
@@ -146,7 +110,7 @@ void extract(const ExtractJob& job, Engine& engine,
   std::vector<float> inputs(in * job.batch);
   std::vector<float> outputs(out * job.batch);
   size_t done = 0;
-  while (auto batch = prefetcher.next()) {
+  while (auto batch = batches.next()) {
     std::vector<const Item*> good;
     for (const Item& item : *batch)
       if (item.error.empty()) good.push_back(&item);

@@ -25,10 +25,15 @@ struct ExtractJob {
   Verbosity verbosity = Verbosity::normal;
   /// The view of a picture with that content_hash(); null: pictures as they are.
   std::function<View(const std::string& hash)> view = nullptr;
+  /// content_hashes() of the paths where the caller has them; empty: computed where needed.
+  std::span<const std::string> hashes{};
   /// Where to leave view_key() of each file that was decoded, by index; null: nowhere. A key is
   /// there when `sink` gets that picture.
   std::vector<std::string>* keys = nullptr;
 };
+
+/// content_hash_of_file() of each; empty for a file that cannot be read.
+std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths, int threads);
 
 /// Identifies the picture that the network gets to see: content_hash() of its file, and the view.
 std::string view_key(const ExtractJob& job, const std::string& hash);

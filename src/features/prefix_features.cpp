@@ -9,7 +9,6 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/signals.h"
-#include "base/threads.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -95,15 +94,11 @@ class PrefixFeatures {
 
   /// Unreadable files get no key; they are reported when they are decoded.
   void make_keys() {
-    keys_.resize(pictures_.paths.size());
-    ThreadPool pool(pictures_.threads);
-    pool.parallel_for(keys_.size(), [&](size_t i) {
-      try {
-        keys_[i] = view_key(pictures_, content_hash_of_file(pictures_.paths[i]));
-      } catch (const Error&) {
-        keys_[i].clear();
-      }
-    });
+    keys_ = pictures_.hashes.empty()
+                ? content_hashes(pictures_.paths, pictures_.threads)
+                : std::vector<std::string>(pictures_.hashes.begin(), pictures_.hashes.end());
+    for (std::string& key : keys_)
+      if (!key.empty()) key = view_key(pictures_, key);
   }
 
   /// Returns those that the cache does not have.

@@ -52,11 +52,13 @@ int64_t input_elements(const SourceJob& job) {
 
 /// The features of each view of each picture, from prefix_features(): `sink(picture, view,
 /// values)`.
-void all_views(const SourceJob& job, const PrefixJob& prefix, const OnError& on_error,
+void all_views(const SourceJob& job, const PrefixJob& prefix, std::span<const std::string> hashes,
+               const OnError& on_error,
                const std::function<void(size_t, int, std::span<const float>)>& sink) {
   std::vector<bool> reported(job.paths.size());
   for (int view = 0; view < job.views; ++view) {
     ExtractJob pictures = extract_job(job, 16);
+    pictures.hashes = hashes;
     if (!job.augmentation.leaves_pictures()) {
       pictures.view = views_of(job, static_cast<uint64_t>(view));
       if (job.views > 1) pictures.label += fmt::format(", view {} of {}", view + 1, job.views);
@@ -99,10 +101,13 @@ class FeaturesInMemory : public SampleSource {
     else
       floats_ = std::make_unique_for_overwrite<float[]>(rows_ * elements_);
     Arrivals arrivals(job.paths.size());
-    all_views(job, *job.prefix, on_error, [&](size_t i, int view, std::span<const float> values) {
-      put(row(i, static_cast<uint64_t>(view)), values);
-      arrivals.add(i);
-    });
+    std::vector<std::string> hashes;
+    if (job.prefix->cache != nullptr) hashes = content_hashes(job.paths, job.threads);
+    all_views(job, *job.prefix, hashes, on_error,
+              [&](size_t i, int view, std::span<const float> values) {
+                put(row(i, static_cast<uint64_t>(view)), values);
+                arrivals.add(i);
+              });
     usable_ = arrivals.complete(views_);
   }
 
@@ -224,20 +229,16 @@ class FeaturesInCache : public SampleSource {
       : job_(job),
         prefix_(*job.prefix),
         paths_(job.paths.begin(), job.paths.end()),
-        hashes_(job.paths.size()),
+        hashes_(content_hashes(job.paths, job.threads)),
         stored_(stored_end(prefix_)),
         set_(feature_set_id(prefix_, job.preprocessing, stored_)) {
     job_.paths = paths_;
     job_.prefix = &prefix_;
     Arrivals arrivals(paths_.size());
     const PrefixJob stored{prefix_.network, stored_, prefix_.tensors, prefix_.cache, prefix_.dtype};
-    all_views(job_, stored, on_error,
+    all_views(job_, stored, hashes_, on_error,
               [&](size_t i, int, std::span<const float>) { arrivals.add(i); });
     usable_ = arrivals.complete(job_.views);
-    ThreadPool pool(job_.threads);
-    pool.parallel_for(usable_.size(), [&](size_t k) {
-      hashes_[usable_[k]] = content_hash_of_file(paths_[usable_[k]]);
-    });
     if (stored_ < prefix_.end)
       tail_.emplace(prefix_.network, stored_, prefix_.end, prefix_.tensors, engine_options(job_));
     elements_ = static_cast<size_t>(output_shapes(prefix_.network)[stored_ - 1].elements());

@@ -3,15 +3,11 @@
 
 #include <torch/torch.h>
 
-#include <condition_variable>
-#include <deque>
-#include <exception>
 #include <memory>
-#include <mutex>
 #include <optional>
-#include <thread>
 #include <vector>
 
+#include "base/prefetch.h"
 #include "features/sample_source.h"
 
 namespace graft {
@@ -23,9 +19,6 @@ class Batches {
   /// `labels[r]` belongs to the source's row r; `shape` is one input's.
   Batches(std::unique_ptr<SampleSource> source, std::vector<int64_t> labels,
           std::vector<int64_t> shape);
-  ~Batches();
-  Batches(const Batches&) = delete;
-  Batches& operator=(const Batches&) = delete;
 
   [[nodiscard]] size_t size() const { return labels_.size(); }
   [[nodiscard]] const std::vector<int64_t>& labels() const { return labels_; }
@@ -40,19 +33,10 @@ class Batches {
   std::optional<Batch> next();
 
  private:
-  void produce(const std::vector<int64_t>& order, size_t batch_size, int epoch);
-  void stop();
-
   std::unique_ptr<SampleSource> source_;
   std::vector<int64_t> labels_;
   std::vector<int64_t> shape_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Batch> ready_;
-  std::exception_ptr error_;
-  bool finished_ = true;
-  bool stopping_ = false;
-  std::thread thread_;
+  std::optional<Prefetch<Batch>> ready_;
 };
 
 }  // namespace graft
