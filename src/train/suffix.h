@@ -24,8 +24,8 @@ class Suffix {
   /// What the optimiser updates, in the order of the layers.
   [[nodiscard]] std::vector<torch::Tensor> parameters() const;
   /// Shares of the learning rate for parameters(): 1 for the head, `decay` for the backbone's
-  /// last block, decay² for the one before, and so on (Howard and Ruder, "Universal language model
-  /// fine-tuning", 2018). A block ends with its pooling.
+  /// last block, decay² for the one before, and so on ("discriminative
+  /// fine-tuning": Howard and Ruder, ACL 2018). A block ends with its pooling.
   [[nodiscard]] std::vector<double> rate_factors(double decay) const;
   [[nodiscard]] torch::Tensor tensor(const std::string& name) const;
 

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/random.h"
 #include "base/signals.h"
 #include "graft/error.h"
@@ -20,6 +19,7 @@
 #include "train/mix.h"
 #include "train/optimizer.h"
 #include "train/run_files.h"
+#include "train/run_record.h"
 #include "train/schedule.h"
 #include "train/state.h"
 #include "train/suffix.h"
@@ -59,7 +59,11 @@ struct Tally {
 class Trainer {
  public:
   Trainer(const TrainJob& job, const TrainConfig& config)
-      : job_(job), config_(config), device_(choose_device(config.device)), files_(job.run) {
+      : job_(job),
+        config_(config),
+        device_(choose_device(config.device)),
+        files_(job.run),
+        record_(job, config) {
     set_training_threads(config.threads);
     keep_freed_memory();
     for (const TrainPhase& phase : job.phases) epochs_ += phase.epochs;
@@ -70,8 +74,9 @@ class Trainer {
     std::optional<TrainingState::Loaded> loaded = config_.resume ? state.load() : std::nullopt;
     TensorMap tensors = first_tensors();
     if (loaded) {
-      check_same_run(loaded->record);
-      restore(loaded->record);
+      progress_ = record_.read(loaded->record);
+      if (config_.verbosity != Verbosity::quiet)
+        fmt::print(stderr, "going on after epoch {}\n", progress_.history.size());
       for (const auto& [name, tensor] : loaded->tensors)
         if (tensors.contains(name)) tensors.insert_or_assign(name, tensor);
     }
@@ -80,7 +85,7 @@ class Trainer {
       phase_ = &job_.phases[k];
       phase_start_ = done;
       done += phase_->epochs;
-      const auto made = static_cast<int>(result_.history.size());
+      const auto made = static_cast<int>(progress_.history.size());
       // The last one is begun even if it is over: the files that follow it may be missing.
       if (made >= done && k + 1 < job_.phases.size()) continue;
       begin_phase(tensors);
@@ -92,8 +97,10 @@ class Trainer {
       train_phase(state);
       for (const auto& [name, tensor] : suffix_->snapshot()) tensors.insert_or_assign(name, tensor);
     }
-    result_.stopped_early = static_cast<int>(result_.history.size()) < epochs_;
+    result_.stopped_early = static_cast<int>(progress_.history.size()) < epochs_;
     files_.link_checkpoint("best", "model.safetensors");
+    result_.history = progress_.history;
+    result_.best_epoch = progress_.best_epoch;
     return std::move(result_);
   }
 
@@ -104,7 +111,7 @@ class Trainer {
     constexpr double kSmoothing = 0.9;
     constexpr double kTooHigh = 4;
     phase_ = &job_.phases.back();
-    begin_phase(first_tensors());
+    begin_phase(first_tensors(), /*validates=*/false);
     std::vector<RatePoint> points;
     double average = 0;
     double least = std::numeric_limits<double>::infinity();
@@ -142,12 +149,12 @@ class Trainer {
     return tensors;
   }
 
-  void begin_phase(const TensorMap& tensors) {
+  void begin_phase(const TensorMap& tensors, bool validates = true) {
     train_.reset();  // memory first
     val_.reset();
     optimizer_.reset();
     suffix_.emplace(job_.metadata.network, phase_->prefix_end, tensors, device_);
-    load();
+    load(validates);
     optimizer_.emplace(OptimizerOptions{config_.optimizer, config_.weight_decay, config_.momentum},
                        suffix_->parameters(), suffix_->rate_factors(config_.lr_decay_per_block));
     average_ = config_.average > 0 ? suffix_->copies() : std::vector<torch::Tensor>();
@@ -155,29 +162,21 @@ class Trainer {
   }
 
   void train_phase(const TrainingState& state) {
-    while (static_cast<int>(result_.history.size()) < phase_start_ + phase_->epochs &&
+    while (static_cast<int>(progress_.history.size()) < phase_start_ + phase_->epochs &&
            !out_of_patience()) {
-      const int epoch = static_cast<int>(result_.history.size()) + 1;
-      EpochRecord record = run_epoch(epoch);
-      // Higher validation accuracy wins; of equals, the lower loss.
-      const bool better = record.val_accuracy > best_accuracy_ ||
-                          (record.val_accuracy == best_accuracy_ && record.val_loss < best_loss_);
-      result_.history.push_back(record);
-      files_.write_history(result_.history);
+      const int epoch = static_cast<int>(progress_.history.size()) + 1;
+      const EpochRecord record = run_epoch(epoch);
+      const bool better = progress_.add(record);
+      files_.write_history(progress_.history);
       save("last", record);
-      if (better) {
-        best_accuracy_ = record.val_accuracy;
-        best_loss_ = record.val_loss;
-        result_.best_epoch = epoch;
-        files_.link_checkpoint("last", "checkpoints/best.safetensors");
-      }
+      if (better) files_.link_checkpoint("last", "checkpoints/best.safetensors");
       // Last: whatever a kill leaves behind before it is made again, the same, after a resume.
-      state.save(*suffix_, *optimizer_, average_, state_record());
+      state.save(*suffix_, *optimizer_, average_, record_.write(progress_, optimizer_->steps()));
     }
   }
 
   /// Decodes all pictures and computes what stays the same in all epochs.
-  void load() {
+  void load(bool validates) {
     const Network& net = job_.metadata.network;
     const bool has_prefix = phase_->prefix_end > 1;
     const PrefixJob prefix{net, phase_->prefix_end, job_.backbone, job_.cache, job_.cache_dtype};
@@ -191,7 +190,7 @@ class Trainer {
     train_source.augmentation = config_.augmentation;
     train_source.views = config_.views;
     load(train_source, Split::train, train_);
-    load(source, Split::validation, val_);
+    if (validates) load(source, Split::validation, val_);
   }
 
   void load(SourceJob source, Split split, std::optional<Batches>& batches) {
@@ -228,79 +227,10 @@ class Trainer {
 
   [[nodiscard]] bool out_of_patience() const {
     // Only the last phase stops early; epochs before it do not count against it.
-    return config_.patience > 0 && phase_ == &job_.phases.back() && !result_.history.empty() &&
-           static_cast<int>(result_.history.size()) - std::max(result_.best_epoch, phase_start_) >=
+    return config_.patience > 0 && phase_ == &job_.phases.back() && !progress_.history.empty() &&
+           static_cast<int>(progress_.history.size()) -
+                   std::max(progress_.best_epoch, phase_start_) >=
                config_.patience;
-  }
-
-  /// The pictures, their labels and splits.
-  [[nodiscard]] std::string data_hash() const {
-    std::string text;
-    for (const Sample& sample : job_.dataset.samples)
-      text +=
-          fmt::format("{}\n{}\n{}\n", sample.path.lexically_relative(job_.dataset.root).string(),
-                      sample.label, static_cast<int>(sample.split));
-    return content_hash(std::as_bytes(std::span(text)));
-  }
-
-  [[nodiscard]] nlohmann::json state_record() const {
-    nlohmann::json history = nlohmann::json::array();
-    for (const EpochRecord& r : result_.history)
-      history.push_back(
-          {r.loss, r.accuracy, r.val_loss, r.val_accuracy, r.learning_rate, r.seconds});
-    return {{"data", data_hash()},
-            {"optimizer", config_.optimizer},
-            {"batch_size", config_.batch_size},
-            {"seed", config_.seed},
-            {"phase_epochs", phase_epochs()},
-            {"steps", optimizer_->steps()},
-            {"best_epoch", result_.best_epoch},
-            {"best_accuracy", best_accuracy_},
-            {"best_loss", best_loss_},
-            {"history", history}};
-  }
-
-  /// Of all phases but the last, which may be prolonged.
-  [[nodiscard]] std::vector<int> phase_epochs() const {
-    std::vector<int> out;
-    for (size_t i = 0; i + 1 < job_.phases.size(); ++i) out.push_back(job_.phases[i].epochs);
-    return out;
-  }
-
-  void check_same_run(const nlohmann::json& record) const {
-    if (record.value("optimizer", "") != config_.optimizer ||
-        record.value("batch_size", 0) != config_.batch_size ||
-        record.value("seed", uint64_t{0}) != config_.seed)
-      fail(ErrorKind::input,
-           "{}: --optimizer, --batch-size and --seed of a run that is resumed cannot change",
-           printable(job_.run));
-    if (record.value("phase_epochs", phase_epochs()) != phase_epochs())
-      fail(ErrorKind::input, "{}: --freeze-epochs of a run that is resumed cannot change",
-           printable(job_.run));
-    if (record.value("data", "") != data_hash())
-      fail(ErrorKind::input,
-           "{}: the pictures or their split are not those that this run began with; train without "
-           "--resume",
-           printable(job_.run));
-  }
-
-  void restore(const nlohmann::json& record) {
-    result_.best_epoch = record.at("best_epoch").get<int>();
-    best_accuracy_ = record.at("best_accuracy").get<double>();
-    best_loss_ = record.at("best_loss").get<double>();
-    for (const nlohmann::json& row : record.at("history")) {
-      EpochRecord r;
-      r.epoch = static_cast<int>(result_.history.size()) + 1;
-      r.loss = row.at(0);
-      r.accuracy = row.at(1);
-      r.val_loss = row.at(2);
-      r.val_accuracy = row.at(3);
-      r.learning_rate = row.at(4);
-      r.seconds = row.at(5);
-      result_.history.push_back(r);
-    }
-    if (config_.verbosity != Verbosity::quiet)
-      fmt::print(stderr, "going on after epoch {}\n", result_.history.size());
   }
 
   EpochRecord run_epoch(int epoch) {
@@ -444,9 +374,9 @@ class Trainer {
     record.learning_rate = rate_;
     const fs::path saved = save("last", record);
     std::string best = "; no epoch was complete";
-    if (result_.best_epoch > 0)
+    if (progress_.best_epoch > 0)
       best = fmt::format("; best so far: epoch {} in checkpoints/best.safetensors",
-                         result_.best_epoch);
+                         progress_.best_epoch);
     fail(ErrorKind::interrupted,
          "interrupted in epoch {}; state saved in {}{}; --resume {} goes on", epoch,
          printable(saved), best, printable(job_.run));
@@ -478,6 +408,8 @@ class Trainer {
   const TrainConfig& config_;
   torch::Device device_;
   RunFiles files_;
+  RunRecord record_;
+  RunProgress progress_;
   TrainResult result_;
   const TrainPhase* phase_ = nullptr;
   int phase_start_ = 0;  // epochs before it
@@ -489,9 +421,7 @@ class Trainer {
   std::vector<torch::Tensor> average_;  // empty: none
   std::optional<Random> mixing_;        // of this epoch
   torch::Tensor class_weights_;         // undefined: all alike
-  double best_accuracy_ = -1;
-  double best_loss_ = 0;
-  double rate_ = 0;  // of the last step
+  double rate_ = 0;                     // of the last step
 };
 
 }  // namespace

@@ -1,0 +1,85 @@
+#include "train/run_record.h"
+
+#include <fmt/format.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "graft/error.h"
+
+namespace graft {
+namespace {
+
+std::string data_hash(const Dataset& dataset) {
+  std::string text;
+  for (const Sample& sample : dataset.samples)
+    text += fmt::format("{}\n{}\n{}\n", sample.path.lexically_relative(dataset.root).string(),
+                        sample.label, static_cast<int>(sample.split));
+  return content_hash(std::as_bytes(std::span(text)));
+}
+
+/// Of all phases but the last, which may be prolonged.
+std::vector<int> phase_epochs(const std::vector<TrainPhase>& phases) {
+  std::vector<int> out;
+  for (size_t i = 0; i + 1 < phases.size(); ++i) out.push_back(phases[i].epochs);
+  return out;
+}
+
+}  // namespace
+
+bool RunProgress::add(const EpochRecord& record) {
+  history.push_back(record);
+  if (record.val_accuracy < best_accuracy ||
+      (record.val_accuracy == best_accuracy && record.val_loss >= best_loss))
+    return false;
+  best_epoch = record.epoch;
+  best_accuracy = record.val_accuracy;
+  best_loss = record.val_loss;
+  return true;
+}
+
+RunRecord::RunRecord(const TrainJob& job, const TrainConfig& config)
+    : run_(printable(job.run)),
+      identity_({{"data", data_hash(job.dataset)},
+                 {"optimizer", config.optimizer},
+                 {"batch_size", config.batch_size},
+                 {"seed", config.seed},
+                 {"phase_epochs", phase_epochs(job.phases)}}) {}
+
+nlohmann::json RunRecord::write(const RunProgress& progress, int64_t steps) const {
+  nlohmann::json record = identity_;
+  record["steps"] = steps;
+  record["best_epoch"] = progress.best_epoch;
+  record["best_accuracy"] = progress.best_accuracy;
+  record["best_loss"] = progress.best_loss;
+  record["history"] = nlohmann::json::array();
+  for (const EpochRecord& r : progress.history)
+    record["history"].push_back(
+        {r.loss, r.accuracy, r.val_loss, r.val_accuracy, r.learning_rate, r.seconds});
+  return record;
+}
+
+RunProgress RunRecord::read(const nlohmann::json& record) const {
+  const auto same = [&](const char* key) {
+    return record.value(key, nlohmann::json()) == identity_.at(key);
+  };
+  if (!same("optimizer") || !same("batch_size") || !same("seed"))
+    fail(ErrorKind::input,
+         "{}: --optimizer, --batch-size and --seed of a run that is resumed cannot change", run_);
+  if (record.contains("phase_epochs") && !same("phase_epochs"))
+    fail(ErrorKind::input, "{}: --freeze-epochs of a run that is resumed cannot change", run_);
+  if (!same("data"))
+    fail(ErrorKind::input,
+         "{}: the pictures or their split are not those that this run began with; train without "
+         "--resume",
+         run_);
+  RunProgress progress;
+  progress.best_epoch = record.at("best_epoch").get<int>();
+  progress.best_accuracy = record.at("best_accuracy").get<double>();
+  progress.best_loss = record.at("best_loss").get<double>();
+  for (const nlohmann::json& row : record.at("history"))
+    progress.history.push_back({static_cast<int>(progress.history.size()) + 1, row.at(0), row.at(1),
+                                row.at(2), row.at(3), row.at(4), row.at(5)});
+  return progress;
+}
+
+}  // namespace graft

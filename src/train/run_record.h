@@ -1,0 +1,37 @@
+// How far a run has come, as its state on disk records it, and what it must agree with to go on.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "train/trainer.h"
+
+namespace graft {
+
+struct RunProgress {
+  std::vector<EpochRecord> history;
+  int best_epoch = 0;  ///< 0: none yet
+  double best_accuracy = -1;
+  double best_loss = 0;
+
+  /// Higher validation accuracy wins; of equals, the lower loss. Appends, and says whether it is
+  /// the best so far.
+  bool add(const EpochRecord& record);
+};
+
+/// The pictures, their labels and splits, and the options that a resumed run cannot change.
+class RunRecord {
+ public:
+  RunRecord(const TrainJob& job, const TrainConfig& config);
+
+  [[nodiscard]] nlohmann::json write(const RunProgress& progress, int64_t steps) const;
+  /// Throws Error(input) where the record is of another run.
+  [[nodiscard]] RunProgress read(const nlohmann::json& record) const;
+
+ private:
+  std::string run_;
+  nlohmann::json identity_;
+};
+
+}  // namespace graft
