@@ -87,11 +87,14 @@ int run(const PreviewOptions& o) {
       const std::vector<std::byte> bytes = read_file(path);
       const Image picture = decode_image(bytes, printable(path));
       const std::string hash = content_hash(bytes);
-      sheet.put(row, 0, fit_image(picture, width, height, preprocessing));
-      for (int view = 0; view < o.views; ++view)
-        sheet.put(row, view + 1,
-                  make_view(picture, width, height, preprocessing,
-                            draw_view(augmentation, o.seed, hash, static_cast<uint64_t>(view))));
+      const Image fitted = fit_image(picture, width, height, preprocessing);
+      sheet.put(row, 0, fitted);
+      for (int number = 0; number < o.views; ++number) {
+        const View view = draw_view(augmentation, o.seed, hash, static_cast<uint64_t>(number));
+        sheet.put(row, number + 1,
+                  augmentation.crops() ? make_view(picture, width, height, preprocessing, view)
+                                       : apply_view(fitted, view));
+      }
       ++row;
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::input) throw;

@@ -1,4 +1,6 @@
 // The language of --augment.
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <optional>
 #include <utility>
@@ -63,7 +65,29 @@ FillMode fill_mode(const Word& word) {
 
 void add_words(std::string_view text, Augmentation& a);
 
+/// Words with one amount, and the largest that makes sense.
+struct Amount {
+  std::string_view name;
+  double Augmentation::*member;
+  double most;
+};
+constexpr std::array<Amount, 10> kAmounts = {{{"rotate", &Augmentation::rotate, 180},
+                                              {"shift-x", &Augmentation::shift_x, 1000},
+                                              {"shift-y", &Augmentation::shift_y, 1000},
+                                              {"shear", &Augmentation::shear, 89},
+                                              {"channel", &Augmentation::channel, 255},
+                                              {"jitter", &Augmentation::jitter, 1},
+                                              {"hue", &Augmentation::hue, 0.5},
+                                              {"erase", &Augmentation::erase, 1},
+                                              {"mixup", &Augmentation::mixup, 100},
+                                              {"cutmix", &Augmentation::cutmix, 100}}};
+
 void add_word(const Word& word, Augmentation& a) {
+  for (const Amount& known : kAmounts) {
+    if (word.name != known.name) continue;
+    a.*known.member = amount(word, known.most);
+    return;
+  }
   const auto is = [&](std::string_view name) { return word.name == name; };
   if (is("none") || is("light") || is("hflip") || is("vflip")) {
     if (word.has_value) word.refuse(fmt::format("takes no value; write '{}'", word.name));
@@ -71,41 +95,19 @@ void add_word(const Word& word, Augmentation& a) {
     if (is("light")) add_words(kLight, a);
     if (is("hflip")) a.hflip = true;
     if (is("vflip")) a.vflip = true;
-  } else if (is("rotate")) {
-    a.rotate = amount(word, 180);
   } else if (is("shift")) {
     a.shift_x = a.shift_y = amount(word, 1000);
-  } else if (is("shift-x")) {
-    a.shift_x = amount(word, 1000);
-  } else if (is("shift-y")) {
-    a.shift_y = amount(word, 1000);
-  } else if (is("shear")) {
-    a.shear = amount(word, 89);
+  } else if (is("zoom") && word.value.find('-') == std::string_view::npos) {
+    const double most = amount(word, 0.99);
+    a.zoom = {1 - most, 1 + most};
   } else if (is("zoom")) {
-    if (word.value.find('-') != std::string_view::npos) {
-      a.zoom = range(word, 0.01, 100);
-    } else {
-      const double most = amount(word, 0.99);
-      a.zoom = {1 - most, 1 + most};
-    }
+    a.zoom = range(word, 0.01, 100);
   } else if (is("brightness")) {
     a.brightness = range(word, 0, 100);
-  } else if (is("channel")) {
-    a.channel = amount(word, 255);
-  } else if (is("fill")) {
-    a.fill = fill_mode(word);
   } else if (is("crop")) {
     a.crop = range(word, 0.01, 1);
-  } else if (is("jitter")) {
-    a.jitter = amount(word, 1);
-  } else if (is("hue")) {
-    a.hue = amount(word, 0.5);
-  } else if (is("erase")) {
-    a.erase = amount(word, 1);
-  } else if (is("mixup")) {
-    a.mixup = amount(word, 100);
-  } else if (is("cutmix")) {
-    a.cutmix = amount(word, 100);
+  } else if (is("fill")) {
+    a.fill = fill_mode(word);
   } else {
     fail(ErrorKind::usage, "--augment: unknown word '{}'; words are: {}", word.name, kWords);
   }
