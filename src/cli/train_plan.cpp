@@ -212,6 +212,13 @@ TrainPlan make_train_plan(const TrainOptions& o) {
         "--weights none with a frozen backbone: its random features carry little; add "
         "--fine-tune all");
   const size_t end = frozen_prefix_end(plan.network, plan.freeze);
+  const auto& layers = plan.network.layers;
+  if (o.batch_size == 1 &&
+      std::any_of(layers.begin() + static_cast<long>(end), layers.end(),
+                  [](const Layer& layer) { return layer.kind == LayerKind::batchnorm; }))
+    fail(ErrorKind::usage,
+         "--batch-size: BatchNorm needs at least 2 pictures a step; use a larger one, or a --head "
+         "without batchnorm");
   plan.views = o.view_count(end > 1);
   if (o.views > 1 && plan.views == 1)
     plan.dataset.notes.push_back("--views without --augment: all views would be the same picture");

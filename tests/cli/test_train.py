@@ -51,7 +51,7 @@ class Train(t.TestCase):
     def test_rejects_bad_training_options(self):
         for option, value in (("--schedule", "steps"), ("--label-smoothing", "1"),
                               ("--clip-gradients", "-1"), ("--class-weights", "3"),
-                              ("--cache-dtype", "int8"), ("--cache-limit", "0")):
+                              ("--batch-size", "1"), ("--cache-dtype", "int8"), ("--cache-limit", "0")):
             self.fail_with(2, option, "train", self.data, *FAST, "-o", self.out, option, value)
 
     def test_run_folder(self):
