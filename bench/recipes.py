@@ -1,6 +1,6 @@
 """Accuracy of recipes on splits of one's own: mean and spread over seeds.
 
-    python3 bench/recipes.py build DATA WEIGHTS.h5 [--seeds 3] [--cache DIR] [NAME...]
+    python3 bench/recipes.py build DATA WEIGHTS.h5 [--seeds 3] [--cache DIR] [--threads 2] [NAME...]
 
 DATA: class folders of 150x150 photos; WEIGHTS: VGG19 blocks 1-3. Each seed splits off 15 % as test
 and 15 % as validation pictures and seeds everything else too. Seconds are of the whole command;
@@ -33,6 +33,7 @@ def main():
         parser.add_argument(name)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache")
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("names", nargs="*", default=list(RECIPES))
     o = parser.parse_args()
     for name in o.names:
@@ -44,13 +45,16 @@ def main():
                     [f"{o.build}/bin/graft", "train", o.data, "--backbone", "vgg19", "--weights",
                      o.weights, "--until", "block3_pool", "--input-size", "150", "--test-split",
                      "0.15", "--seed", str(seed), "--quiet", "--json", "-o", f"{out}/run",
+                     "--threads", str(o.threads),
                      *(["--cache-dir", o.cache] if o.cache else []), *RECIPES[name]],
                     check=True, capture_output=True, text=True)
                 seconds = time.perf_counter() - start
+                epochs = [float(line.rsplit(",", 1)[1])
+                          for line in list(open(f"{out}/run/history.csv"))[1:]]
             metrics = json.loads(done.stdout)
             rows.append((metrics["validation"]["top1"], metrics["test"]["top1"], seconds))
             print(f"{name:<16} seed {seed}  val {rows[-1][0]:.4f}  test {rows[-1][1]:.4f}  "
-                  f"{seconds:5.0f} s", flush=True)
+                  f"{seconds:5.0f} s, {statistics.median(epochs):.0f} s an epoch", flush=True)
         for label, column in (("val", 0), ("test", 1)):
             values = [row[column] for row in rows]
             print(f"{name:<16} {label:<4} mean {statistics.mean(values):.4f}  "
