@@ -152,7 +152,9 @@ class Train(t.TestCase):
                          ("config = 'x'\n", "unknown key")):
             config.write_text(bad)
             self.fail_with(2, why, "train", self.data, "--config", config, "--dry-run")
-        self.fail_with(2, "there is no 'best'", "train", self.data, "--recipe", "best", "--dry-run")
+        self.fail_with(2, "there is no 'better'", "train", self.data, "--recipe", "better", "--dry-run")
+        self.assertIn("augment    hflip", self.succeed("train", self.data, *FAST, "--recipe", "best",
+                                                       "--dry-run").stdout)
 
     def test_dry_run_writes_nothing(self):
         text = self.succeed("train", self.data, "--dry-run", "-o", self.out, *FAST).stdout
