@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/threads.h"
+#include "train/dense.h"
 #include "train/optimizer.h"
 #include "train/trainer.h"
 
@@ -27,11 +28,12 @@ std::vector<torch::Tensor> make_head() {
   return made;
 }
 
+template <class Linear>
 torch::Tensor loss_of(const std::vector<torch::Tensor>& p, const torch::Tensor& x,
-                      const torch::Tensor& y) {
-  torch::Tensor h = torch::relu(torch::linear(x, p[0], p[1]));
-  h = torch::relu(torch::linear(h, p[2], p[3]));
-  return torch::nn::functional::cross_entropy(torch::linear(h, p[4], p[5]), y);
+                      const torch::Tensor& y, const Linear& linear) {
+  torch::Tensor h = torch::relu(linear(x, p[0], p[1]));
+  h = torch::relu(linear(h, p[2], p[3]));
+  return torch::nn::functional::cross_entropy(linear(h, p[4], p[5]), y);
 }
 
 double seconds(const std::function<void()>& body) {
@@ -51,14 +53,23 @@ int main(int argc, char** argv) {
   const torch::Tensor y = torch::randint(6, {64});
   const auto head = make_head();
   graft::Optimizer own({"adam"}, head);
+  graft::PostponedGradients postponed;
   torch::optim::Adam other(head, torch::optim::AdamOptions(1e-4));
   const auto step = [&] {
-    which == "graft" ? own.zero_grad() : other.zero_grad();
-    loss_of(head, x, y).backward();
-    if (which == "graft")
-      own.step(1e-4);
-    else
+    if (which == "graft") {
+      own.zero_grad();
+      postponed.clear();
+      loss_of(head, x, y, [&](const auto& in, const auto& weight, const auto& bias) {
+        return graft::dense(in, weight, bias, &postponed);
+      }).backward();
+      own.step(1e-4, &postponed);
+    } else {
+      other.zero_grad();
+      loss_of(head, x, y, [](const auto& in, const auto& weight, const auto& bias) {
+        return torch::linear(in, weight, bias);
+      }).backward();
       other.step();
+    }
   };
   step();  // moments and gradients are made in the first step
   fmt::print("ready\n");

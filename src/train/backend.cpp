@@ -22,7 +22,8 @@ Function* openblas_function(const char* name) {
 void set_training_threads(int threads) {
   at::set_num_threads(threads);
   ::omp_set_num_threads(threads);
-  if (auto* set = openblas_function<void(int)>("openblas_set_num_threads")) set(threads);
+  // Products are shared out by shared_product(), convolution() and dense().
+  if (auto* set = openblas_function<void(int)>("openblas_set_num_threads")) set(1);
 }
 
 std::string training_backend() {

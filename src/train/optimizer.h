@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "train/dense.h"
+
 namespace graft {
 
 struct OptimizerOptions {
@@ -27,8 +29,9 @@ class Optimizer {
 
   /// Drops gradients, so that backward() hands over its own instead of adding to old ones.
   void zero_grad();
-  /// One step at that learning rate. Parameters without gradient stay as they are.
-  void step(double learning_rate);
+  /// One step at that learning rate, with gradients from the parameters or from `postponed`.
+  /// Parameters without gradient stay as they are.
+  void step(double learning_rate, const PostponedGradients* postponed = nullptr);
 
   [[nodiscard]] int64_t steps() const { return steps_; }
   /// Moments, in the order of the parameters; to be saved, and filled in again with set_steps().

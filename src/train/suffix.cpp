@@ -5,6 +5,7 @@
 
 #include "engine/fold.h"
 #include "graft/error.h"
+#include "train/convolution.h"
 
 namespace graft {
 namespace {
@@ -54,7 +55,7 @@ torch::Tensor Suffix::get(const Layer& layer, const char* role) const {
   return tensor(layer.name + role);
 }
 
-torch::Tensor Suffix::forward(torch::Tensor x, bool training) {
+torch::Tensor Suffix::forward(torch::Tensor x, bool training, PostponedGradients* postponed) {
   const Shape& in = shapes_[begin_ - 1];
   if (in.flat)
     x = x.view({-1, in.channels});
@@ -64,11 +65,10 @@ torch::Tensor Suffix::forward(torch::Tensor x, bool training) {
     const Layer& layer = network_.layers[i];
     switch (layer.kind) {
       case LayerKind::conv:
-        x = torch::conv2d(x, get(layer, ".weight"), get(layer, ".bias"), /*stride=*/1,
-                          /*padding=*/1);
+        x = convolution(x, get(layer, ".weight"), get(layer, ".bias"));
         break;
       case LayerKind::dense:
-        x = torch::linear(x, get(layer, ".weight"), get(layer, ".bias"));
+        x = dense(x, get(layer, ".weight"), get(layer, ".bias"), postponed);
         break;
       case LayerKind::batchnorm:
         x = torch::batch_norm(x, get(layer, ".weight"), get(layer, ".bias"),

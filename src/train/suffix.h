@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graft/network.h"
+#include "train/dense.h"
 #include "weights/tensor.h"
 
 namespace graft {
@@ -19,7 +20,8 @@ class Suffix {
 
   /// x: (N, elements of one image before layer `begin`), or already shaped. Returns logits
   /// (N, classes). Training mode uses batch statistics and dropout; frozen layers are not here.
-  torch::Tensor forward(torch::Tensor x, bool training);
+  /// `postponed`: see dense(); null: all gradients are made by backward().
+  torch::Tensor forward(torch::Tensor x, bool training, PostponedGradients* postponed = nullptr);
 
   /// What the optimiser updates, in the order of the layers.
   [[nodiscard]] std::vector<torch::Tensor> parameters() const;

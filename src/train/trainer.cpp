@@ -295,7 +295,10 @@ class Trainer {
       mix = cutmix(inputs, config_.augmentation.cutmix, *mixing_);
     const torch::Tensor labels = batch.labels.to(device_);
     optimizer_->zero_grad();
-    const torch::Tensor logits = suffix_->forward(inputs.to(device_), /*training=*/true);
+    postponed_.clear();
+    // A common norm needs all gradients at once.
+    PostponedGradients* postponed = config_.clip_gradients > 0 ? nullptr : &postponed_;
+    const torch::Tensor logits = suffix_->forward(inputs.to(device_), /*training=*/true, postponed);
     torch::Tensor total = loss(logits, labels);
     if (mix.partner.defined())
       total = total * mix.share +
@@ -304,7 +307,7 @@ class Trainer {
     if (!std::isfinite(tally.loss)) return;
     total.backward();
     if (config_.clip_gradients > 0) optimizer_->clip_gradients(config_.clip_gradients);
-    optimizer_->step(rate);
+    optimizer_->step(rate, postponed);
     if (!average_.empty()) {
       // Short averages first: the random start is forgotten (as TensorFlow's
       // ExponentialMovingAverage with num_updates).
@@ -418,6 +421,7 @@ class Trainer {
   std::optional<Batches> val_;
   std::optional<Suffix> suffix_;
   std::optional<Optimizer> optimizer_;
+  PostponedGradients postponed_;        // of the current step
   std::vector<torch::Tensor> average_;  // empty: none
   std::optional<Random> mixing_;        // of this epoch
   torch::Tensor class_weights_;         // undefined: all alike

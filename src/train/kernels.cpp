@@ -1,0 +1,173 @@
+#include "train/kernels.h"
+
+// Highway compiles this file once for each instruction set.
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "train/kernels.cpp"
+#include <hwy/foreach_target.h>  // must come before highway.h
+
+#include <hwy/highway.h>
+
+#include <algorithm>
+
+#include "engine/winograd-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace graft::training::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+using Transform = engine::HWY_NAMESPACE::Winograd<kTile>;
+
+using D = hn::CappedTag<float, 8>;
+using One = hn::CappedTag<float, 1>;
+
+/// body(tag, i) for whole vectors, then for what is left one by one.
+template <class Body>
+HWY_INLINE void ForEach(size_t count, const Body& body) {
+  const D d;
+  const size_t lanes = hn::Lanes(d);
+  size_t i = 0;
+  for (; i + lanes <= count; i += lanes) body(d, i);
+  for (; i < count; ++i) body(One(), i);
+}
+
+/// body(tag, i, place of gradient i) in runs of 16.
+template <class Body>
+HWY_INLINE void ForEachGradient(size_t count, size_t run, const Body& body) {
+  if (run == 16) {
+    ForEach(count, [&](auto d, size_t i) HWY_ATTR { body(d, i, i); });
+    return;
+  }
+  for (size_t begin = 0; begin < count; begin += 16)
+    ForEach(std::min<size_t>(16, count - begin),
+            [&](auto d, size_t i) HWY_ATTR { body(d, begin + i, begin / 16 * run + i); });
+}
+
+void Adam(const AdamStep& s, size_t count, float* HWY_RESTRICT p, const float* HWY_RESTRICT g,
+          size_t run, float* HWY_RESTRICT m, float* HWY_RESTRICT v) {
+  ForEachGradient(count, run, [&](auto d, size_t i, size_t at) HWY_ATTR {
+    const auto value = hn::LoadU(d, p + i);
+    const auto gradient = hn::MulAdd(hn::Set(d, s.decay), value, hn::LoadU(d, g + at));
+    const auto first = hn::MulAdd(hn::Set(d, s.beta1), hn::LoadU(d, m + i),
+                                  hn::Mul(hn::Set(d, 1 - s.beta1), gradient));
+    const auto second = hn::MulAdd(hn::Set(d, s.beta2), hn::LoadU(d, v + i),
+                                   hn::Mul(hn::Set(d, 1 - s.beta2), hn::Mul(gradient, gradient)));
+    const auto root = hn::MulAdd(hn::Sqrt(second), hn::Set(d, s.root_bias), hn::Set(d, s.epsilon));
+    const auto change = hn::Div(hn::Mul(hn::Set(d, s.rate), first), root);
+    hn::StoreU(first, d, m + i);
+    hn::StoreU(second, d, v + i);
+    hn::StoreU(hn::MulSub(hn::Set(d, s.keep), value, change), d, p + i);
+  });
+}
+
+void Sgd(const SgdStep& s, size_t count, float* HWY_RESTRICT p, const float* HWY_RESTRICT g,
+         size_t run, float* HWY_RESTRICT m) {
+  ForEachGradient(count, run, [&](auto d, size_t i, size_t at) HWY_ATTR {
+    const auto value = hn::LoadU(d, p + i);
+    const auto gradient = hn::MulAdd(hn::Set(d, s.decay), value, hn::LoadU(d, g + at));
+    const auto momentum = hn::MulAdd(hn::Set(d, s.momentum), hn::LoadU(d, m + i), gradient);
+    hn::StoreU(momentum, d, m + i);
+    hn::StoreU(hn::NegMulAdd(hn::Set(d, s.rate), momentum, value), d, p + i);
+  });
+}
+
+template <class Tag>
+HWY_INLINE hn::Vec<Tag> Pixel(Tag d, const float* pixel, size_t channel) {
+  return pixel == nullptr ? hn::Zero(d) : hn::LoadU(d, pixel + channel);
+}
+
+void InputTile(const float* const* pixels, size_t channels, float* v, size_t frequency) {
+  ForEach(channels, [&](auto d, size_t c) HWY_ATTR {
+    using V = hn::Vec<decltype(d)>;
+    V t[kTileInput][kTileInput];
+    for (int i = 0; i < kTileInput; ++i) {
+      V x[kTileInput];
+      for (int j = 0; j < kTileInput; ++j) x[j] = Pixel(d, pixels[i * kTileInput + j], c);
+      Transform::InputRow(x, t[i]);
+    }
+    for (int j = 0; j < kTileInput; ++j) {
+      V x[kTileInput], o[kTileInput];
+      for (int i = 0; i < kTileInput; ++i) x[i] = t[i][j];
+      Transform::InputRow(x, o);
+      for (int i = 0; i < kTileInput; ++i)
+        hn::StoreU(o[i], d, v + (i * kTileInput + j) * frequency + c);
+    }
+  });
+}
+
+void OutputTile(const float* p, size_t frequency, size_t channels, const float* bias,
+                float* const* pixels) {
+  ForEach(channels, [&](auto d, size_t c) HWY_ATTR {
+    using V = hn::Vec<decltype(d)>;
+    V t[kTile][kTileInput];
+    for (int j = 0; j < kTileInput; ++j) {
+      V x[kTileInput], o[kTile];
+      for (int i = 0; i < kTileInput; ++i)
+        x[i] = hn::LoadU(d, p + (i * kTileInput + j) * frequency + c);
+      Transform::OutputRow(x, o);
+      for (int i = 0; i < kTile; ++i) t[i][j] = o[i];
+    }
+    const V shift = Pixel(d, bias, c);
+    for (int i = 0; i < kTile; ++i) {
+      V o[kTile];
+      Transform::OutputRow(t[i], o);
+      for (int j = 0; j < kTile; ++j)
+        if (float* pixel = pixels[i * kTile + j]; pixel != nullptr)
+          hn::StoreU(hn::Add(o[j], shift), d, pixel + c);
+    }
+  });
+}
+
+/// o = A y: the transpose of OutputRow.
+template <class V>
+HWY_INLINE void GradientRow(const V* y, V* o) {
+  using engine::HWY_NAMESPACE::Scaled;
+  const V even = hn::Add(y[0], y[2]);
+  const V odd = hn::Add(y[1], y[3]);
+  const V even4 = Scaled(4.0F, y[2], y[0]);
+  const V odd4 = Scaled(4.0F, y[3], y[1]);  // to be doubled
+  o[0] = y[0];
+  o[1] = hn::Add(even, odd);
+  o[2] = hn::Sub(even, odd);
+  o[3] = Scaled(2.0F, odd4, even4);
+  o[4] = Scaled(-2.0F, odd4, even4);
+  o[5] = y[3];
+}
+
+void GradientTile(const float* const* pixels, size_t channels, float* v, size_t frequency) {
+  ForEach(channels, [&](auto d, size_t c) HWY_ATTR {
+    using V = hn::Vec<decltype(d)>;
+    V t[kTile][kTileInput];
+    for (int i = 0; i < kTile; ++i) {
+      V y[kTile];
+      for (int j = 0; j < kTile; ++j) y[j] = Pixel(d, pixels[i * kTile + j], c);
+      GradientRow(y, t[i]);
+    }
+    for (int j = 0; j < kTileInput; ++j) {
+      V y[kTile], o[kTileInput];
+      for (int i = 0; i < kTile; ++i) y[i] = t[i][j];
+      GradientRow(y, o);
+      for (int i = 0; i < kTileInput; ++i)
+        hn::StoreU(o[i], d, v + (i * kTileInput + j) * frequency + c);
+    }
+  });
+}
+
+const Kernels* Table() {
+  static const Kernels kTable = {Adam, Sgd, InputTile, OutputTile, GradientTile};
+  return &kTable;
+}
+
+}  // namespace graft::training::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace graft::training {
+
+HWY_EXPORT(Table);
+
+const Kernels& kernels() {
+  static const Kernels& kBest = *HWY_DYNAMIC_DISPATCH(Table)();
+  return kBest;
+}
+
+}  // namespace graft::training
+#endif

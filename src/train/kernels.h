@@ -1,0 +1,50 @@
+// The inner loops of training on a processor, one set per instruction set, chosen at run time
+// (Google Highway). No LibTorch in here.
+#pragma once
+
+#include <cstddef>
+
+namespace graft::training {
+
+constexpr int kTile = 4;               ///< output pixels of a Winograd tile, each way
+constexpr int kTileInput = kTile + 2;  ///< input pixels of a tile, each way
+constexpr int kFrequencies = kTileInput * kTileInput;
+
+/// The constants of one Adam step, in the precision of the arrays.
+struct AdamStep {
+  float beta1, beta2;
+  float rate;       ///< learning rate over the first moment's bias
+  float root_bias;  ///< 1 / √(second moment's bias)
+  float epsilon;
+  float decay;  ///< times the parameter is added to the gradient
+  float keep;   ///< what is left of the parameter after decoupled decay
+};
+
+struct SgdStep {
+  float rate, momentum;
+  float decay;  ///< times the parameter is added to the gradient
+};
+
+/// Gradients are read in runs of 16 elements, `run` floats apart: 16 for an array without gaps.
+/// Pixels are pointers to the channels of a pixel, rows of the tile one after the other; a null
+/// pointer is a pixel of zeros to read, and one to leave alone in what is written. Frequency f of
+/// a tile is at f · frequency, `channels` floats.
+struct Kernels {
+  void (*adam)(const AdamStep& step, size_t count, float* parameter, const float* gradient,
+               size_t run, float* first, float* second);
+  void (*sgd)(const SgdStep& step, size_t count, float* parameter, const float* gradient,
+              size_t run, float* momentum);
+
+  /// v = Bᵀ d B of 6×6 pixels d.
+  void (*input_tile)(const float* const* pixels, size_t channels, float* v, size_t frequency);
+  /// Aᵀ p A (+ bias, where it is not null) into 4×4 pixels.
+  void (*output_tile)(const float* p, size_t frequency, size_t channels, const float* bias,
+                      float* const* pixels);
+  /// v = A g Aᵀ of 4×4 pixels g: the adjoint of output_tile, for the gradient of the weights.
+  void (*gradient_tile)(const float* const* pixels, size_t channels, float* v, size_t frequency);
+};
+
+/// The kernels of the best instruction set of this processor.
+const Kernels& kernels();
+
+}  // namespace graft::training
