@@ -75,7 +75,7 @@ struct TensorSpec {
 /// Names accepted by backbone(): vgg11 … vgg19, their _bn forms, vgg-mini.
 std::vector<std::string> backbone_names();
 
-/// The size of input that a backbone is meant for where the user names none: 224, vgg-mini's 96.
+/// The size of input that a backbone is meant for where the user names none: 224, vgg-mini's 112.
 int default_input_size(std::string_view backbone);
 
 /// A backbone. With `include_top` it ends in flatten, fc1, fc2 and predictions (1000 classes,

@@ -10,6 +10,7 @@
 #include "base/signals.h"
 #include "base/threads.h"
 #include "graft/error.h"
+#include "weights/load.h"
 
 namespace graft::cli {
 namespace {
@@ -64,21 +65,25 @@ std::pair<int, int> NetworkOptions::size() const {
   return {height, width};
 }
 
+std::string NetworkOptions::weight_source() const {
+  return weights.empty() ? default_weights(backbone) : weights;
+}
+
 void add_backbone_options(CLI::App& app, NetworkOptions& options) {
   app.add_option("--backbone", options.backbone,
                  fmt::format("Backbone: {}", fmt::join(backbone_names(), ", ")))
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--weights", options.weights,
-                 "'imagenet' (from the cache, or downloaded), a Keras .h5 file, a Graft model, or "
-                 "'none' for random ones")
-      ->capture_default_str()
+                 "'imagenet' (from the cache, or downloaded), 'builtin' (vgg-mini's, inside this "
+                 "program), a Keras .h5 file, a Graft model, or 'none' for random ones (default: "
+                 "imagenet; vgg-mini builtin)")
       ->type_name("WEIGHTS");
   app.add_option("--until", options.until,
                  "Cut the backbone behind this layer (default: its last pooling)")
       ->type_name("LAYER");
   app.add_option("--input-size", options.input_size,
-                 "Input size in pixels, N or HEIGHTxWIDTH (default: 224; vgg-mini 96)")
+                 "Input size in pixels, N or HEIGHTxWIDTH (default: 224; vgg-mini 112)")
       ->type_name("N");
 }
 

@@ -26,12 +26,14 @@ void add_common_options(CLI::App& app, CommonOptions& options);
 /// Options that name a network: those of train, summary and features.
 struct NetworkOptions {
   std::string backbone = "vgg16";
-  std::string weights = "imagenet";
+  std::string weights;     ///< empty: the backbone's own
   std::string until;       ///< empty: the last pooling
   std::string input_size;  ///< "224" or "150x200" (height x width); empty: the backbone's own
   std::string head = "default";
   std::string fine_tune = "0";
   [[nodiscard]] std::pair<int, int> size() const;  ///< height, width
+  /// "imagenet", "builtin", "none", or a file.
+  [[nodiscard]] std::string weight_source() const;
 };
 void add_backbone_options(CLI::App& app, NetworkOptions& options);
 void add_head_options(CLI::App& app, NetworkOptions& options);

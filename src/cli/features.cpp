@@ -58,7 +58,7 @@ int run(const FeaturesOptions& o) {
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
 
   WeightsRequest request;
-  request.weights = o.network.weights;
+  request.weights = o.network.weight_source();
   request.backbone = o.network.backbone;
   request.input_height = network.input_height;
   request.input_width = network.input_width;

@@ -46,7 +46,7 @@ TrainConfig make_config(const TrainOptions& o, const TrainPlan& plan) {
 
 WeightsRequest make_request(const TrainOptions& o, const Network& network) {
   WeightsRequest request;
-  request.weights = o.network.weights;
+  request.weights = o.network.weight_source();
   request.backbone = o.network.backbone;
   request.input_height = network.input_height;
   request.input_width = network.input_width;

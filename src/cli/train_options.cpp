@@ -243,7 +243,7 @@ std::unique_ptr<CLI::App> make_app(TrainOptions& options) {
 
 double TrainOptions::learning_rate() const {
   if (lr > 0) return lr;
-  return network.fine_tune != "0" && network.weights != "none" ? 1e-4 : 2e-3;
+  return network.fine_tune != "0" && network.weight_source() != "none" ? 1e-4 : 2e-3;
 }
 
 int TrainOptions::patience_in_effect() const {
@@ -329,10 +329,11 @@ std::string config_toml(const TrainOptions& o) {
   const auto folder = [&](const char* key, const std::string& value) {
     if (!value.empty()) quoted(key, fs::absolute(value).lexically_normal().string());
   };
-  const bool named = o.network.weights == "imagenet" || o.network.weights == "none";
+  const std::string weights = o.network.weight_source();
+  const bool named = weights == "imagenet" || weights == "builtin" || weights == "none";
   const auto [height, width] = o.network.size();
   quoted("backbone", o.network.backbone);
-  named ? quoted("weights", o.network.weights) : folder("weights", o.network.weights);
+  named ? quoted("weights", weights) : folder("weights", weights);
   quoted("until", o.network.until);
   quoted("input-size", fmt::format("{}x{}", height, width));
   quoted("head", o.network.head);

@@ -207,7 +207,7 @@ TrainPlan make_train_plan(const TrainOptions& o) {
   plan.network =
       with_head(std::move(base), plan.head, static_cast<int>(plan.dataset.classes.size()));
   plan.freeze = freeze_plan(plan.network, o.network.fine_tune);
-  if (o.network.weights == "none" && plan.freeze.first_trainable > 1 && !o.common.quiet)
+  if (o.network.weight_source() == "none" && plan.freeze.first_trainable > 1 && !o.common.quiet)
     plan.dataset.notes.push_back(
         "--weights none with a frozen backbone: its random features carry little; add "
         "--fine-tune all");

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "cli/common.h"
 #include "graft/error.h"
+#include "model/backbone_file.h"
 #include "weights/download.h"
 #include "weights/registry.h"
 
@@ -17,6 +18,10 @@ struct WeightsOptions {
   std::vector<std::string> names;
   bool include_top = false;
   bool json = false;
+  std::string output;
+  std::string dtype = "fp32";
+  bool fold = false;
+  std::string source, licence;
 };
 
 enum class FileState { absent, good, wrong_size, wrong_md5 };
@@ -138,18 +143,50 @@ int verify(const WeightsOptions& o) {
   return bad == 0 ? 0 : 1;
 }
 
+/// From a model to the backbone in it, as a file for --weights.
+int convert(const WeightsOptions& o) {
+  if (o.names.size() != 1 || o.output.empty())
+    fail(ErrorKind::usage,
+         "'graft weights convert MODEL -o FILE.safetensors': one model, one file");
+  if (fs::path(o.output).extension() != ".safetensors")
+    fail(ErrorKind::usage, "--output: {}: the name must end in .safetensors", o.output);
+  ModelFile made = without_head(read_model(resolve_model(o.names.front())));
+  if (o.fold) made = fold_batchnorm(made);
+  if (!o.source.empty()) made.metadata.provenance.source = o.source;
+  if (!o.licence.empty()) made.metadata.provenance.licence = o.licence;
+  write_model(o.output, made, o.dtype == "fp16" ? StoredType::f16 : StoredType::f32);
+  std::error_code error;
+  fmt::print("{}: {}, {}\n", printable(o.output), made.metadata.network.backbone,
+             format_bytes(static_cast<double>(fs::file_size(o.output, error))));
+  return 0;
+}
+
 }  // namespace
 
 int run_weights(int argc, char** argv) {
   WeightsOptions o;
   std::string action;
-  CLI::App app("Published ImageNet weights: what there is, fetching it, checking it.",
-               "graft weights");
-  app.add_option("ACTION", action, "list, download or verify")
+  CLI::App app(
+      "Weights of backbones: what is published, fetching it, checking it; a model's for reuse.",
+      "graft weights");
+  app.add_option("ACTION", action, "list, download, verify or convert")
       ->required()
-      ->check(CLI::IsMember({"list", "download", "verify"}))
+      ->check(CLI::IsMember({"list", "download", "verify", "convert"}))
       ->type_name("ACTION");
-  app.add_option("NAME", o.names, "Backbones (vgg16, vgg19); for verify also files");
+  app.add_option("NAME", o.names,
+                 "Backbones (vgg16, vgg19); for verify also files; for "
+                 "convert a model");
+  app.add_option("-o,--output", o.output, "convert: the file to write")->type_name("FILE");
+  app.add_option("--dtype", o.dtype, "convert: how to store the values")
+      ->check(CLI::IsMember({"fp32", "fp16"}))
+      ->capture_default_str()
+      ->type_name("fp32|fp16");
+  app.add_flag("--fold-batchnorm", o.fold,
+               "convert: fold BatchNorm into the convolutions: vgg16_bn becomes vgg16");
+  app.add_option("--source", o.source, "convert: where the weights come from, to be recorded")
+      ->type_name("TEXT");
+  app.add_option("--licence", o.licence, "convert: their licence, to be recorded")
+      ->type_name("TEXT");
   app.add_flag("--include-top", o.include_top, "The file with fc1, fc2 and predictions");
   app.add_option("--cache-dir", o.cache_dir,
                  "Graft's cache folder (default: $XDG_CACHE_HOME/graft or ~/.cache/graft)")
@@ -161,9 +198,12 @@ int run_weights(int argc, char** argv) {
       "  graft weights list\n"
       "  graft weights download vgg19\n"
       "  graft weights verify\n"
+      "  graft weights convert runs/mine -o backbone.safetensors   then: --weights "
+      "backbone.safetensors\n"
       "$GRAFT_WEIGHTS_MIRROR names another server that has the same files.");
   return run_app(app, argc, argv, [&] {
     if (action == "list") return list(o);
+    if (action == "convert") return convert(o);
     return action == "download" ? fetch(o) : verify(o);
   });
 }

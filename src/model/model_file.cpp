@@ -4,7 +4,6 @@
 
 #include "base/file.h"
 #include "graft/error.h"
-#include "weights/safetensors.h"
 
 namespace graft {
 
@@ -29,17 +28,22 @@ ModelFile read_model(const fs::path& path) {
   const std::string name = printable(path);
   SafetensorsFile file = read_safetensors(path);
   ModelFile model{parse_metadata(file.metadata, name), std::move(file.tensors)};
+  if (model.metadata.classes.empty())
+    fail(ErrorKind::input,
+         "{}: a backbone without a head, which cannot classify; train one on it with "
+         "'graft train DATA --backbone {} --weights {}'",
+         name, model.metadata.network.backbone, name);
   check_tensors(model.metadata.network, model.metadata.network.layers.size(), model.tensors, name,
                 "");
   check_finite(model.tensors, name);
   return model;
 }
 
-void write_model(const fs::path& path, const ModelFile& model) {
+void write_model(const fs::path& path, const ModelFile& model, StoredType type) {
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const TensorSpec& spec : tensor_specs(model.metadata.network))
     tensors.emplace_back(spec.name, model.tensors.at(spec.name));
-  write_safetensors(path, tensors, format_metadata(model.metadata));
+  write_safetensors(path, tensors, format_metadata(model.metadata), type);
 }
 
 }  // namespace graft

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "weights/metadata.h"
+#include "weights/safetensors.h"
 #include "weights/tensor.h"
 
 namespace graft {
@@ -20,6 +21,7 @@ std::filesystem::path resolve_model(const std::filesystem::path& path);
 ModelFile read_model(const std::filesystem::path& path);
 
 /// Writes atomically.
-void write_model(const std::filesystem::path& path, const ModelFile& model);
+void write_model(const std::filesystem::path& path, const ModelFile& model,
+                 StoredType type = StoredType::f32);
 
 }  // namespace graft

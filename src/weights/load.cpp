@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/random.h"
 #include "graft/error.h"
+#include "weights/builtin.h"
 #include "weights/download.h"
 #include "weights/keras_h5.h"
 #include "weights/metadata.h"
@@ -17,6 +18,9 @@
 
 namespace graft {
 namespace {
+
+/// A family of Graft's own: it has no published files and no top.
+bool is_mini(std::string_view backbone) { return backbone.starts_with("vgg-mini"); }
 
 bool ends_in_top(const Network& network) {
   // Layers of the top are the flat ones of a backbone.
@@ -28,8 +32,8 @@ fs::path find_imagenet(const WeightsRequest& request, bool needs_top) {
   if (file == nullptr)
     fail(ErrorKind::input,
          "no ImageNet weights are published for {} in a form that Graft reads (Keras "
-         "has vgg16 and vgg19); use --weights none, --weights FILE, or one of those backbones",
-         request.backbone);
+         "has vgg16 and vgg19); use {}--weights none, --weights FILE, or one of those backbones",
+         request.backbone, builtin_weights(request.backbone).empty() ? "" : "--weights builtin, ");
   std::error_code error;
   fs::path path = cached_path(*file, request.cache);
   if (fs::exists(path, error)) return path;
@@ -38,9 +42,16 @@ fs::path find_imagenet(const WeightsRequest& request, bool needs_top) {
   if (full != nullptr && fs::exists(cached_path(*full, request.cache), error))
     return cached_path(*full, request.cache);
   if (!request.download)
-    fail(ErrorKind::input, "{} is not in the cache; run 'graft weights download {}'", file->file,
-         request.backbone);
-  download({download_url(*file), path, file->md5, file->bytes}, request.verbosity);
+    fail(ErrorKind::input,
+         "{} is not in the cache; run 'graft weights download {}', or use --backbone vgg-mini, "
+         "which needs no download",
+         file->file, request.backbone);
+  try {
+    download({download_url(*file), path, file->md5, file->bytes}, request.verbosity);
+  } catch (const Error& failure) {
+    if (failure.kind() == ErrorKind::interrupted) throw;
+    fail(failure.kind(), "{}; or use --backbone vgg-mini, which needs no download", failure.what());
+  }
   return path;
 }
 
@@ -52,7 +63,7 @@ std::string mismatch_hint(const TensorMap& found, const Network& network) {
     return " (kernels in Theano's order, th_dim_ordering, which are also flipped; use the "
            "tf_dim_ordering file)";
   for (const std::string& name : backbone_names()) {
-    if (name == network.backbone || name == "vgg-mini") continue;
+    if (name == network.backbone || is_mini(name)) continue;
     const Network other = backbone(name, network.input_height, network.input_width, true);
     bool all = true;
     for (const TensorSpec& spec : tensor_specs(other)) {
@@ -67,7 +78,7 @@ std::string mismatch_hint(const TensorMap& found, const Network& network) {
 }
 
 Weights load_h5(const fs::path& path, const Network& network) {
-  const Network full = network.backbone == "vgg-mini"
+  const Network full = is_mini(network.backbone)
                            ? backbone(network.backbone, network.input_height, network.input_width)
                            : backbone(network.backbone, network.input_height, network.input_width,
                                       /*include_top=*/true);
@@ -85,11 +96,11 @@ Weights load_h5(const fs::path& path, const Network& network) {
   return weights;
 }
 
-Weights load_graft(const fs::path& path, const Network& network) {
-  SafetensorsFile file = read_safetensors(path);
-  const ModelMetadata metadata = parse_metadata(file.metadata, printable(path));
+/// `name`: of the file, for messages.
+Weights from_graft(SafetensorsFile file, const Network& network, const std::string& name) {
+  const ModelMetadata metadata = parse_metadata(file.metadata, name);
   if (metadata.network.backbone != network.backbone)
-    fail(ErrorKind::input, "{}: a model on {}, not on {}; use --backbone {}", printable(path),
+    fail(ErrorKind::input, "{}: a model on {}, not on {}; use --backbone {}", name,
          metadata.network.backbone, network.backbone, metadata.network.backbone);
   Weights weights;
   for (const Layer& layer : metadata.network.layers)
@@ -99,14 +110,24 @@ Weights load_graft(const fs::path& path, const Network& network) {
     }
   weights.tensors = std::move(file.tensors);
   const Network full = backbone(network.backbone, network.input_height, network.input_width);
-  check_tensors(full, network.layers.size(), weights.tensors, printable(path), "");
+  check_tensors(full, network.layers.size(), weights.tensors, name, "");
   weights.preprocessing = metadata.preprocessing;
   weights.provenance = metadata.provenance;
-  weights.provenance.source += " (by way of " + printable(path.filename()) + ")";
   return weights;
 }
 
+/// Files may hold more than the network needs.
+void keep_needed(TensorMap& tensors, const Network& network) {
+  TensorMap needed;
+  for (const TensorSpec& spec : tensor_specs(network)) needed.insert(tensors.extract(spec.name));
+  tensors = std::move(needed);
+}
+
 }  // namespace
+
+std::string default_weights(std::string_view backbone) {
+  return builtin_weights(backbone).empty() ? "imagenet" : "builtin";
+}
 
 TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint64_t seed) {
   TensorMap tensors;
@@ -139,28 +160,36 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
             {fmt::format("random (He normal, seed {})", request.seed), "", "none needed"}};
   }
   fs::path path = request.weights;
+  Weights weights;
+  if (request.weights == "builtin") {
+    const std::span<const std::byte> bytes = builtin_weights(request.backbone);
+    if (bytes.empty())
+      fail(ErrorKind::usage, "--weights builtin: {} has no weights inside graft; only vgg-mini has",
+           request.backbone);
+    path = request.backbone + ".safetensors";
+    weights = from_graft(read_safetensors(bytes, path.string()), network, path.string());
+    keep_needed(weights.tensors, network);
+    return weights;
+  }
   if (request.weights == "imagenet") path = find_imagenet(request, ends_in_top(network));
   std::error_code error;
   if (!fs::exists(path, error))
     fail(ErrorKind::input,
          "--weights: {}: no such file; give a Keras .h5 file, a Graft model, "
-         "'imagenet' or 'none'",
+         "'imagenet', 'builtin' or 'none'",
          printable(path));
   if (!fs::is_regular_file(path, error))
     fail(ErrorKind::input,
          "--weights: {}: not a regular file; give a Keras .h5 file or a Graft "
          "model file",
          printable(path));
-  Weights weights;
-  if (path.extension() == ".safetensors")
-    weights = load_graft(path, network);
-  else
+  if (path.extension() == ".safetensors") {
+    weights = from_graft(read_safetensors(path), network, printable(path));
+    weights.provenance.source += " (by way of " + printable(path.filename()) + ")";
+  } else {
     weights = load_h5(path, network);
-  // Keep what the network needs; files may hold more.
-  TensorMap needed;
-  for (const TensorSpec& spec : tensor_specs(network))
-    needed.insert(weights.tensors.extract(spec.name));
-  weights.tensors = std::move(needed);
+  }
+  keep_needed(weights.tensors, network);
   check_finite(weights.tensors, printable(path));
   return weights;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "base/progress.h"
 #include "graft/network.h"
@@ -12,7 +13,7 @@
 namespace graft {
 
 struct WeightsRequest {
-  std::string weights = "imagenet";  ///< "imagenet", "none", or a file
+  std::string weights = "imagenet";  ///< "imagenet", "builtin", "none", or a file
   std::string backbone;
   int input_height = 224;
   int input_width = 224;
@@ -21,6 +22,10 @@ struct WeightsRequest {
   Verbosity verbosity = Verbosity::normal;
   bool download = true;  ///< may "imagenet" be downloaded?
 };
+
+/// What is meant where the user names no weights: "builtin" for a backbone that has some inside the
+/// program (weights/builtin.h), else "imagenet".
+std::string default_weights(std::string_view backbone);
 
 /// Weights for `network`, a backbone with or without top, cut anywhere. Files: Keras .h5, and
 /// safetensors written by Graft (a saved model, of which the backbone is taken). "none" draws

@@ -128,7 +128,11 @@ ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
     const std::set<std::string> unique(out.classes.begin(), out.classes.end());
     if (unique.size() != out.classes.size() || unique.contains(""))
       throw Error(ErrorKind::input, "a label is empty or stands twice");
-    if (static_cast<int64_t>(out.classes.size()) != output_shapes(out.network).back().channels)
+    const bool has_head = out.network.layers.back().in_head;
+    if (has_head != !out.classes.empty())
+      throw Error(ErrorKind::input, has_head ? "there are no labels" : "labels without a head");
+    if (has_head &&
+        static_cast<int64_t>(out.classes.size()) != output_shapes(out.network).back().channels)
       throw Error(ErrorKind::input, "the number of labels is not the network's number of outputs");
     out.preprocessing = preprocessing_from_json(parse("preprocessing"));
     const json provenance = parse("provenance");

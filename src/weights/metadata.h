@@ -14,7 +14,7 @@ namespace graft {
 
 struct ModelMetadata {
   Network network;
-  std::vector<std::string> classes;
+  std::vector<std::string> classes;  ///< none: a backbone without head, to be used as --weights
   Preprocessing preprocessing;
   Provenance provenance;
   nlohmann::json training = nlohmann::json::object();  ///< free summary of the training run

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -9,6 +10,7 @@
 #include <set>
 
 #include "base/file.h"
+#include "base/half.h"
 #include "graft/error.h"
 
 static_assert(std::endian::native == std::endian::little,
@@ -22,20 +24,26 @@ using nlohmann::json;
 constexpr uint64_t kMostHeaderBytes = 100'000'000;  // the reference implementation's limit
 constexpr size_t kMostDimensions = 8;
 
+size_t size_of(StoredType type) {
+  return type == StoredType::f16 ? sizeof(uint16_t) : sizeof(float);
+}
+
 struct Entry {
   std::string name;
   std::vector<int64_t> shape;
+  StoredType type = StoredType::f32;
   uint64_t begin = 0;
   uint64_t end = 0;
 };
 
 class Reader {
  public:
-  explicit Reader(const fs::path& path)
-      : name_(printable(path)), file_(std::make_shared<MappedFile>(path)) {}
+  /// `owner` keeps the bytes alive; null: the caller does.
+  Reader(std::string name, std::span<const std::byte> bytes, std::shared_ptr<const void> owner)
+      : name_(std::move(name)), bytes_(bytes), owner_(std::move(owner)) {}
 
   SafetensorsFile read() {
-    const std::span<const std::byte> bytes = file_->bytes();
+    const std::span<const std::byte> bytes = bytes_;
     if (bytes.size() < 8) refuse("it is too short for a header");
     uint64_t header_size = 0;
     std::memcpy(&header_size, bytes.data(), 8);
@@ -104,7 +112,8 @@ class Reader {
     if (!value.is_object() || !value.contains("dtype") || !value.contains("shape") ||
         !value.contains("data_offsets"))
       refuse("tensor " + key + " lacks dtype, shape or data_offsets");
-    if (value["dtype"] != "F32") refuse("tensor " + key + " is not float32");
+    if (value["dtype"] != "F32" && value["dtype"] != "F16")
+      refuse("tensor " + key + " is neither float32 nor float16");
     const json& shape = value["shape"];
     const json& offsets = value["data_offsets"];
     const auto is_sizes = [](const json& list) {
@@ -116,8 +125,12 @@ class Reader {
       refuse("tensor " + key + " has a shape that is not possible");
     if (!is_sizes(offsets) || offsets.size() != 2)
       refuse("tensor " + key + " has offsets that are not possible");
-    Entry entry{key, {}, offsets[0].get<uint64_t>(), offsets[1].get<uint64_t>()};
-    uint64_t size = sizeof(float);
+    Entry entry{key,
+                {},
+                value["dtype"] == "F16" ? StoredType::f16 : StoredType::f32,
+                offsets[0].get<uint64_t>(),
+                offsets[1].get<uint64_t>()};
+    uint64_t size = size_of(entry.type);
     for (const json& extent : shape) {
       const auto n = extent.get<uint64_t>();
       if (n != 0 && size > std::numeric_limits<int64_t>::max() / n)
@@ -130,34 +143,67 @@ class Reader {
     return entry;
   }
 
-  /// A view of the map where the values are aligned, else a copy.
+  /// A view of the bytes where the values are aligned floats, else a copy.
   [[nodiscard]] Tensor view(const Entry& entry, std::span<const std::byte> buffer) const {
     const std::byte* data = buffer.data() + entry.begin;
-    const size_t count = (entry.end - entry.begin) / sizeof(float);
+    const size_t count = (entry.end - entry.begin) / size_of(entry.type);
+    std::vector<float> values;
+    if (entry.type == StoredType::f16) {
+      values.reserve(count);
+      for (size_t i = 0; i < count; ++i) {
+        uint16_t half = 0;
+        std::memcpy(&half, data + i * sizeof(half), sizeof(half));
+        values.push_back(from_half(half));
+      }
+      return {entry.shape, std::move(values)};
+    }
     if (reinterpret_cast<uintptr_t>(data) % alignof(float) == 0)
-      return {entry.shape, std::span(reinterpret_cast<const float*>(data), count), file_};
-    std::vector<float> values(count);
+      return {entry.shape, std::span(reinterpret_cast<const float*>(data), count), owner_};
+    values.resize(count);
     std::memcpy(values.data(), data, count * sizeof(float));
     return {entry.shape, std::move(values)};
   }
 
   std::string name_;
-  std::shared_ptr<MappedFile> file_;
+  std::span<const std::byte> bytes_;
+  std::shared_ptr<const void> owner_;
 };
+
+std::vector<uint16_t> as_halves(const Tensor& tensor, const std::string& name) {
+  std::vector<uint16_t> halves;
+  halves.reserve(tensor.values().size());
+  for (const float value : tensor.values()) {
+    if (!(std::abs(value) < kHalfLimit))
+      fail(ErrorKind::input, "tensor {} holds {}, which float16 cannot; store it as fp32", name,
+           value);
+    halves.push_back(to_half(value));
+  }
+  return halves;
+}
 
 }  // namespace
 
-SafetensorsFile read_safetensors(const fs::path& path) { return Reader(path).read(); }
+SafetensorsFile read_safetensors(const fs::path& path) {
+  auto file = std::make_shared<MappedFile>(path);
+  const std::span<const std::byte> bytes = file->bytes();
+  return Reader(printable(path), bytes, std::move(file)).read();
+}
+
+SafetensorsFile read_safetensors(std::span<const std::byte> bytes, const std::string& name) {
+  return Reader(name, bytes, nullptr).read();
+}
 
 void write_safetensors(const fs::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata, StoredType type) {
   json header = json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
-    const uint64_t end = offset + tensor.values().size_bytes();
-    header[name] = {{"dtype", "F32"}, {"shape", tensor.shape()}, {"data_offsets", {offset, end}}};
+    const uint64_t end = offset + tensor.values().size() * size_of(type);
+    header[name] = {{"dtype", type == StoredType::f16 ? "F16" : "F32"},
+                    {"shape", tensor.shape()},
+                    {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump();
@@ -166,7 +212,12 @@ void write_safetensors(const fs::path& path,
   AtomicFile file(path);
   file.write(std::as_bytes(std::span(&size, 1)));
   file.write(text);
-  for (const auto& [name, tensor] : tensors) file.write(std::as_bytes(tensor.values()));
+  for (const auto& [name, tensor] : tensors) {
+    if (type == StoredType::f16)
+      file.write(std::as_bytes(std::span<const uint16_t>(as_halves(tensor, name))));
+    else
+      file.write(std::as_bytes(tensor.values()));
+  }
   file.commit();
 }
 

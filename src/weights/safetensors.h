@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,16 +13,22 @@
 namespace graft {
 
 struct SafetensorsFile {
-  TensorMap tensors;  ///< float32 only, views of the mapped file
+  TensorMap tensors;  ///< float32: views of the file, or values that were float16 in it
   std::map<std::string, std::string> metadata;
 };
 
 /// Reads and checks every rule of the format. Throws Error(input) naming the file.
 SafetensorsFile read_safetensors(const std::filesystem::path& path);
+/// The same of bytes in memory that outlive the result; `name` is for messages.
+SafetensorsFile read_safetensors(std::span<const std::byte> bytes, const std::string& name);
 
-/// Writes tensors in the order given (all float32), with metadata.
+enum class StoredType { f32, f16 };
+
+/// Writes tensors in the order given, with metadata. As float16 values are rounded to nearest;
+/// throws Error(input) where one is beyond its range.
 void write_safetensors(const std::filesystem::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
-                       const std::map<std::string, std::string>& metadata);
+                       const std::map<std::string, std::string>& metadata,
+                       StoredType type = StoredType::f32);
 
 }  // namespace graft

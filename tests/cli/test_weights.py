@@ -125,6 +125,32 @@ class Weights(t.TestCase):
             done = self.refuse("no ImageNet weights are published", "imagenet", backbone=backbone)
             self.assertEqual(len(done.stderr.splitlines()), 1)
 
+    def test_builtin_needs_no_network(self):
+        env = dict(self.env, GRAFT_WEIGHTS_MIRROR="http://127.0.0.1:9")
+        out = self.folder / "x.npy"
+        self.succeed("features", self.picture, "--backbone", "vgg-mini", "-o", out, env=env)
+        self.assertGreater(np.abs(np.load(out)).max(), 0)
+        self.fail_with(2, "no weights inside graft", "features", self.picture, "--backbone", "vgg16",
+                       "--weights", "builtin", "-o", out)
+
+    def test_convert_folds_batchnorm(self):
+        data, run = self.folder / "data", self.folder / "run"
+        t.draw_scenes(data, 5)
+        self.succeed("train", data, "--backbone", "vgg-mini_bn", "--weights", "none", "--fine-tune",
+                     "all", "--input-size", "32", "--batch-size", "8", "--epochs", "2", "-o", run)
+        features = []
+        for name, more in (("vgg-mini_bn", ()), ("vgg-mini", ("--fold-batchnorm",)),
+                           ("vgg-mini", ("--fold-batchnorm", "--dtype", "fp16"))):
+            file, out = self.folder / "b.safetensors", self.folder / "x.npy"
+            self.succeed("weights", "convert", run, "-o", file, *more)
+            self.succeed("features", self.picture, "--backbone", name, "--weights", file,
+                         "--input-size", "32", "-o", out)
+            features.append(np.load(out))
+        scale = np.abs(features[0]).max()
+        self.assertLess(np.abs(features[1] - features[0]).max(), 1e-5 * scale)
+        self.assertLess(np.abs(features[2] - features[0]).max(), 1e-2 * scale)  # 11 bits of weights
+        self.fail_with(1, "cannot classify", "predict", file, self.picture)
+
     def test_imagenet_offline_says_where_to_get_it(self):
         env = dict(self.env, GRAFT_WEIGHTS_MIRROR="http://127.0.0.1:9")
         done = self.fail_with(1, "6d6bbae143d832006294945121d1f1fc", "features", self.picture, "-o",

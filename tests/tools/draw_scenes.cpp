@@ -1,22 +1,28 @@
-// draw_scenes FOLDER COUNT FIRST_SEED SIZE: the demo's pictures as FOLDER/<kind>/<n>.jpg.
+// draw_scenes FOLDER COUNT FIRST_SEED SIZE [things]: the demo's pictures (or those of things) as
+// FOLDER/<kind>/<n>.jpg.
 #include <cstdlib>
+#include <string_view>
 
 #include "base/file.h"
 #include "demo/scenes.h"
+#include "demo/things.h"
 #include "image/encode.h"
 
 int main(int argc, char** argv) {
-  if (argc != 5) return 2;
+  if (argc != 5 && argc != 6) return 2;
+  const bool things = argc == 6 && std::string_view(argv[5]) == "things";
   const std::filesystem::path folder = argv[1];
   const int count = std::atoi(argv[2]);
   const auto first = static_cast<uint64_t>(std::atoll(argv[3]));
   const int size = std::atoi(argv[4]);
-  for (size_t kind = 0; kind < graft::kSceneNames.size(); ++kind) {
-    const auto target = folder / std::string(graft::kSceneNames.at(kind));
+  const auto& names = things ? graft::kThingNames : graft::kSceneNames;
+  for (size_t kind = 0; kind < names.size(); ++kind) {
+    const auto target = folder / std::string(names.at(kind));
     graft::make_folder(target);
     for (int i = 0; i < count; ++i) {
       graft::AtomicFile file(target / (std::to_string(i) + ".jpg"));
-      file.write(graft::encode_jpeg(graft::draw_scene(kind, first + i, size), 90));
+      const auto draw = things ? graft::draw_thing : graft::draw_scene;
+      file.write(graft::encode_jpeg(draw(kind, first + i, size), 90));
       file.commit();
     }
   }
