@@ -105,7 +105,8 @@ class Train(t.TestCase):
                 self.assertEqual(same, layer not in moves, (fine_tune, layer))
 
     def test_frozen_batchnorm_keeps_its_statistics(self):
-        self.train("--epochs", "2", "--head", "gap", "--fine-tune", "block4_conv1")
+        self.succeed("train", self.data, "--backbone", "vgg-mini_bn", *FAST[2:], "--epochs", "2",
+                     "--head", "gap", "--fine-tune", "block4_conv1", "-o", self.out)
         tensors, _ = t.read_safetensors(self.out / "model.safetensors")
         self.assertTrue((tensors["block2_conv1_bn.running_mean"] == 0).all())
         self.assertTrue((tensors["block2_conv1_bn.running_var"] == 1).all())
