@@ -77,29 +77,28 @@ Tensor frequencies(int64_t tiles, int64_t channels) {
       .as_strided({kFrequencies, tiles, channels}, {lines * kLine, channels, 1});
 }
 
-Tensor transform_input(const Grid& grid, const float* maps, int64_t images, int64_t channels) {
+/// The frequencies of maps (images, H, W, channels), from windows of n×n pixels that begin `before`
+/// pixels up and left of their tiles.
+template <int n>
+Tensor transform(const Grid& grid, const float* maps, int64_t images, int64_t channels, int before,
+                 decltype(training::Kernels::input_tile) kernel) {
   Tensor v = frequencies(images * grid.tiles(), channels);
   float* to = v.data_ptr<float>();
-  const auto step = static_cast<size_t>(v.stride(0));
-  const float* window[kFrequencies];
+  const float* window[n * n];
   for (int64_t t = 0; t < v.size(1); ++t) {
-    grid.pixels<kTileInput>(maps, channels, t, 1, window);
-    training::kernels().input_tile(window, static_cast<size_t>(channels), to + t * channels, step);
+    grid.pixels<n>(maps, channels, t, before, window);
+    kernel(window, static_cast<size_t>(channels), to + t * channels,
+           static_cast<size_t>(v.stride(0)));
   }
   return v;
 }
 
+Tensor transform_input(const Grid& grid, const float* maps, int64_t images, int64_t channels) {
+  return transform<kTileInput>(grid, maps, images, channels, 1, training::kernels().input_tile);
+}
+
 Tensor transform_gradient(const Grid& grid, const float* maps, int64_t images, int64_t channels) {
-  Tensor v = frequencies(images * grid.tiles(), channels);
-  float* to = v.data_ptr<float>();
-  const auto step = static_cast<size_t>(v.stride(0));
-  const float* window[kTile * kTile];
-  for (int64_t t = 0; t < v.size(1); ++t) {
-    grid.pixels<kTile>(maps, channels, t, 0, window);
-    training::kernels().gradient_tile(window, static_cast<size_t>(channels), to + t * channels,
-                                      step);
-  }
-  return v;
+  return transform<kTile>(grid, maps, images, channels, 0, training::kernels().gradient_tile);
 }
 
 void transform_output(const Grid& grid, const Tensor& p, const float* bias, float* maps) {
@@ -135,9 +134,9 @@ void for_chunks(const Grid& grid, int64_t images, int64_t channels, const Body& 
   });
 }
 
-/// The convolution of x with kernels (9, inputs, outputs), taps in the order of rows.
-Tensor convolve(const Tensor& x, const Tensor& taps, const float* bias) {
-  const Tensor in = channels_last(x);
+/// The convolution of `in`, channels last, with kernels (9, inputs, outputs), taps in the order of
+/// rows.
+Tensor convolve(const Tensor& in, const Tensor& taps, const float* bias) {
   const Grid grid(in.size(2), in.size(3));
   const int64_t inputs = taps.size(1);
   const int64_t outputs = taps.size(2);
@@ -157,9 +156,8 @@ Tensor convolve(const Tensor& x, const Tensor& taps, const float* bias) {
   return out;
 }
 
-/// The gradient of the weights, (O, C, 3, 3).
-Tensor weight_gradient(const Tensor& x, const Tensor& gradient) {
-  const Tensor in = channels_last(x);
+/// The gradient of the weights, (O, C, 3, 3); both maps are channels last.
+Tensor weight_gradient(const Tensor& in, const Tensor& gradient) {
   const Grid grid(in.size(2), in.size(3));
   const int64_t inputs = in.size(1);
   const int64_t outputs = gradient.size(1);
@@ -187,16 +185,17 @@ Tensor weight_gradient(const Tensor& x, const Tensor& gradient) {
 struct Winograd : torch::autograd::Function<Winograd> {
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x,
                         const Tensor& weight, const Tensor& bias) {
-    context->save_for_backward({x, weight});
+    const Tensor in = channels_last(x);
+    context->save_for_backward({in, weight});
     const Tensor shift = bias.contiguous();
     const Tensor taps = weight.permute({2, 3, 1, 0}).reshape({9, weight.size(1), weight.size(0)});
-    return convolve(x, taps, shift.data_ptr<float>());
+    return convolve(in, taps, shift.data_ptr<float>());
   }
 
   static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
                                                torch::autograd::tensor_list gradients) {
     const auto saved = context->get_saved_variables();
-    const Tensor& x = saved[0];
+    const Tensor& in = saved[0];
     const Tensor& weight = saved[1];
     const Tensor gradient = channels_last(gradients[0]);
     Tensor of_x;
@@ -206,7 +205,7 @@ struct Winograd : torch::autograd::Function<Winograd> {
           weight.flip({2, 3}).permute({2, 3, 0, 1}).reshape({9, weight.size(0), weight.size(1)});
       of_x = convolve(gradient, taps, nullptr);
     }
-    return {of_x, weight_gradient(x, gradient), gradient.sum({0, 2, 3})};
+    return {of_x, weight_gradient(in, gradient), gradient.sum({0, 2, 3})};
   }
 };
 

@@ -74,25 +74,6 @@ HWY_INLINE hn::Vec<Tag> Pixel(Tag d, const float* pixel, size_t channel) {
   return pixel == nullptr ? hn::Zero(d) : hn::LoadU(d, pixel + channel);
 }
 
-void InputTile(const float* const* pixels, size_t channels, float* v, size_t frequency) {
-  ForEach(channels, [&](auto d, size_t c) HWY_ATTR {
-    using V = hn::Vec<decltype(d)>;
-    V t[kTileInput][kTileInput];
-    for (int i = 0; i < kTileInput; ++i) {
-      V x[kTileInput];
-      for (int j = 0; j < kTileInput; ++j) x[j] = Pixel(d, pixels[i * kTileInput + j], c);
-      Transform::InputRow(x, t[i]);
-    }
-    for (int j = 0; j < kTileInput; ++j) {
-      V x[kTileInput], o[kTileInput];
-      for (int i = 0; i < kTileInput; ++i) x[i] = t[i][j];
-      Transform::InputRow(x, o);
-      for (int i = 0; i < kTileInput; ++i)
-        hn::StoreU(o[i], d, v + (i * kTileInput + j) * frequency + c);
-    }
-  });
-}
-
 void OutputTile(const float* p, size_t frequency, size_t channels, const float* bias,
                 float* const* pixels) {
   ForEach(channels, [&](auto d, size_t c) HWY_ATTR {
@@ -132,19 +113,38 @@ HWY_INLINE void GradientRow(const V* y, V* o) {
   o[5] = y[3];
 }
 
-void GradientTile(const float* const* pixels, size_t channels, float* v, size_t frequency) {
+struct Input {
+  static constexpr int kPixels = kTileInput;
+  template <class V>
+  static HWY_INLINE void Row(const V* x, V* o) {
+    Transform::InputRow(x, o);
+  }
+};
+
+struct Gradient {
+  static constexpr int kPixels = kTile;
+  template <class V>
+  static HWY_INLINE void Row(const V* y, V* o) {
+    GradientRow(y, o);
+  }
+};
+
+/// A window of pixels to its frequencies: Side::Row along the rows, then down the columns.
+template <class Side>
+void ToFrequencies(const float* const* pixels, size_t channels, float* v, size_t frequency) {
+  constexpr int kPixels = Side::kPixels;
   ForEach(channels, [&](auto d, size_t c) HWY_ATTR {
     using V = hn::Vec<decltype(d)>;
-    V t[kTile][kTileInput];
-    for (int i = 0; i < kTile; ++i) {
-      V y[kTile];
-      for (int j = 0; j < kTile; ++j) y[j] = Pixel(d, pixels[i * kTile + j], c);
-      GradientRow(y, t[i]);
+    V t[kPixels][kTileInput];
+    for (int i = 0; i < kPixels; ++i) {
+      V x[kPixels];
+      for (int j = 0; j < kPixels; ++j) x[j] = Pixel(d, pixels[i * kPixels + j], c);
+      Side::Row(x, t[i]);
     }
     for (int j = 0; j < kTileInput; ++j) {
-      V y[kTile], o[kTileInput];
-      for (int i = 0; i < kTile; ++i) y[i] = t[i][j];
-      GradientRow(y, o);
+      V x[kPixels], o[kTileInput];
+      for (int i = 0; i < kPixels; ++i) x[i] = t[i][j];
+      Side::Row(x, o);
       for (int i = 0; i < kTileInput; ++i)
         hn::StoreU(o[i], d, v + (i * kTileInput + j) * frequency + c);
     }
@@ -152,7 +152,8 @@ void GradientTile(const float* const* pixels, size_t channels, float* v, size_t 
 }
 
 const Kernels* Table() {
-  static const Kernels kTable = {Adam, Sgd, InputTile, OutputTile, GradientTile};
+  static const Kernels kTable = {Adam, Sgd, ToFrequencies<Input>, OutputTile,
+                                 ToFrequencies<Gradient>};
   return &kTable;
 }
 
