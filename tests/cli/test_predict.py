@@ -19,7 +19,7 @@ def setUpModule():
     BASE = pathlib.Path(tempfile.mkdtemp(prefix="graft-predict-"))
     t.draw_scenes(BASE / "data" / "train", 8)
     t.draw_scenes(BASE / "data" / "test", 3, first_seed=500)
-    done = t.run("train", BASE / "data", "--recipe", "scratch", "--epochs", "2", "--input-size", "32",
+    done = t.run("train", BASE / "data", "--backbone", "vgg-mini", "--epochs", "4", "--input-size", "64",
                  "-o", BASE / "run", "--quiet")
     assert done.returncode == 0, done.stderr
 
@@ -178,7 +178,7 @@ class Predict(t.TestCase):
     def test_summary_of_a_model(self):
         document = self.succeed_json("summary", self.model, "--json")
         self.assertEqual(document["layers"][-1]["output_shape"], [6])
-        self.assertEqual(document["layers"][0]["output_shape"], [3, 32, 32])
+        self.assertEqual(document["layers"][0]["output_shape"], [3, 64, 64])
         self.assertGreater(document["trainable"], 0)
         self.fail_with(2, "contradicts a MODEL", "summary", self.model, "--backbone", "vgg16")
 
