@@ -63,6 +63,8 @@ int run_features(int argc, char** argv);
 int run_summary(int argc, char** argv);
 int run_weights(int argc, char** argv);
 int run_preview(int argc, char** argv);
+int run_check(int argc, char** argv);
+int run_compare(int argc, char** argv);
 int run_cache(int argc, char** argv);
 int run_demo(int argc, char** argv);
 int run_bench(int argc, char** argv);

@@ -25,6 +25,22 @@ struct Decoded {
   std::vector<std::byte> exif;
 };
 
+/// What a file's header says.
+struct ImageFacts {
+  ImageFormat format = ImageFormat::jpeg;
+  int64_t width = 0;  ///< as stored, before the orientation is applied
+  int64_t height = 0;
+  bool grey = false;      ///< stored as grey values
+  bool cmyk = false;      ///< stored in printing colours
+  bool animated = false;  ///< more than one frame
+};
+
+/// Reads the header alone. Throws Error(input) as decode_image does.
+ImageFacts probe_image(std::span<const std::byte> bytes, std::string_view name);
+ImageFacts probe_jpeg(const EncodedImage& encoded);
+ImageFacts probe_png(const EncodedImage& encoded);
+ImageFacts probe_webp(const EncodedImage& encoded);
+
 Decoded decode_jpeg(const EncodedImage& encoded);
 Decoded decode_png(const EncodedImage& encoded);
 Decoded decode_webp(const EncodedImage& encoded);

@@ -122,6 +122,19 @@ Image decode_image(std::span<const std::byte> bytes, std::string_view name,
   return apply_orientation(std::move(decoded.image), exif_orientation(decoded.exif));
 }
 
+ImageFacts probe_image(std::span<const std::byte> bytes, std::string_view name) {
+  const EncodedImage encoded{bytes, name, {}};
+  switch (sniff_format(bytes, name)) {
+    case ImageFormat::jpeg:
+      return probe_jpeg(encoded);
+    case ImageFormat::png:
+      return probe_png(encoded);
+    case ImageFormat::webp:
+      break;
+  }
+  return probe_webp(encoded);
+}
+
 Image load_image(const std::filesystem::path& path, const DecodeLimits& limits) {
   return decode_image(read_file(path), printable(path), limits);
 }

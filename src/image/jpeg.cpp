@@ -92,6 +92,19 @@ void cmyk_to_rgb(const std::vector<uint8_t>& cmyk, bool inverted, std::vector<ui
 
 }  // namespace
 
+ImageFacts probe_jpeg(const EncodedImage& encoded) {
+  Decoder decoder;
+  if (!read_header(decoder, encoded.bytes))
+    fail_damaged(encoded, "JPEG", decoder.errors.message.data());
+  const jpeg_decompress_struct& info = decoder.info;
+  return {ImageFormat::jpeg,
+          info.image_width,
+          info.image_height,
+          info.jpeg_color_space == JCS_GRAYSCALE,
+          info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK,
+          false};
+}
+
 Decoded decode_jpeg(const EncodedImage& encoded) {
   Decoder decoder;
   const auto damaged = [&] { fail_damaged(encoded, "JPEG", decoder.errors.message.data()); };

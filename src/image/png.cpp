@@ -73,6 +73,39 @@ bool read_pixels(Decoder& decoder, uint8_t* pixels, size_t stride, uint32_t heig
 
 }  // namespace
 
+namespace {
+
+/// An APNG: the chunk acTL stands before the first IDAT (PNG specification, third edition, 11.3.6).
+bool is_animated(std::span<const std::byte> bytes) {
+  constexpr size_t kSignature = 8;
+  constexpr size_t kFrame = 12;  // length, type and checksum around a chunk's data
+  for (size_t at = kSignature; at + kFrame <= bytes.size();) {
+    size_t length = 0;
+    for (size_t i = 0; i < 4; ++i) length = length << 8 | std::to_integer<size_t>(bytes[at + i]);
+    if (std::memcmp(&bytes[at + 4], "acTL", 4) == 0) return true;
+    if (std::memcmp(&bytes[at + 4], "IDAT", 4) == 0) return false;
+    at += kFrame + length;
+  }
+  return false;
+}
+
+}  // namespace
+
+ImageFacts probe_png(const EncodedImage& encoded) {
+  Decoder decoder;
+  Source source{encoded.bytes};
+  if (decoder.info == nullptr) fail_damaged(encoded, "PNG", "libpng has no memory");
+  if (!read_header(decoder, source, encoded.limits.max_pixels))
+    fail_damaged(encoded, "PNG", decoder.message.data());
+  const bool grey = (png_get_color_type(decoder.png, decoder.info) & PNG_COLOR_MASK_COLOR) == 0;
+  return {ImageFormat::png,
+          png_get_image_width(decoder.png, decoder.info),
+          png_get_image_height(decoder.png, decoder.info),
+          grey,
+          false,
+          is_animated(encoded.bytes)};
+}
+
 Decoded decode_png(const EncodedImage& encoded) {
   Decoder decoder;
   Source source{encoded.bytes};

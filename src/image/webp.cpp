@@ -20,14 +20,26 @@ std::vector<std::byte> read_exif(const WebPDemuxer* demuxer) {
   return exif;
 }
 
+WebPBitstreamFeatures read_features(const EncodedImage& encoded) {
+  WebPBitstreamFeatures features{};
+  if (WebPGetFeatures(reinterpret_cast<const uint8_t*>(encoded.bytes.data()), encoded.bytes.size(),
+                      &features) != VP8_STATUS_OK)
+    fail_damaged(encoded, "WebP", "its header cannot be read");
+  return features;
+}
+
 }  // namespace
+
+ImageFacts probe_webp(const EncodedImage& encoded) {
+  const WebPBitstreamFeatures features = read_features(encoded);
+  return {ImageFormat::webp,          features.width, features.height, false, false,
+          features.has_animation != 0};
+}
 
 Decoded decode_webp(const EncodedImage& encoded) {
   const auto* data = reinterpret_cast<const uint8_t*>(encoded.bytes.data());
   const size_t size = encoded.bytes.size();
-  WebPBitstreamFeatures features{};
-  if (WebPGetFeatures(data, size, &features) != VP8_STATUS_OK)
-    fail_damaged(encoded, "WebP", "its header cannot be read");
+  const WebPBitstreamFeatures features = read_features(encoded);
   check_dimensions(encoded, features.width, features.height);
   if (features.has_animation != 0)
     fail_damaged(encoded, "WebP", "it is an animation, not a still picture");

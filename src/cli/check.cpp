@@ -1,0 +1,175 @@
+// graft check: what is odd about a dataset.
+#include <algorithm>
+
+#include "base/file.h"
+#include "cli/common.h"
+#include "dataset/inspect.h"
+#include "graft/error.h"
+#include "report/data_page.h"
+
+namespace graft::cli {
+namespace {
+
+struct CheckOptions {
+  CommonOptions common;
+  std::string data;
+  std::string test;
+  std::string val;
+  std::string html;
+  bool json = false;
+  int most = 20;  // lines of a list in the text
+};
+
+nlohmann::json to_json(const Dataset& dataset, const std::vector<Finding>& findings) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const Finding& finding : findings)
+    out.push_back({{"path", dataset.samples[finding.sample].path.string()}, {"why", finding.why}});
+  return out;
+}
+
+nlohmann::json to_json(const Dataset& dataset, const std::vector<SampleGroup>& groups) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const SampleGroup& group : groups) {
+    nlohmann::json paths = nlohmann::json::array();
+    for (const size_t i : group) paths.push_back(dataset.samples[i].path.string());
+    out.push_back(std::move(paths));
+  }
+  return out;
+}
+
+nlohmann::json document(const Dataset& dataset, const Inspection& found) {
+  nlohmann::json classes = nlohmann::json::object();
+  for (size_t label = 0; label < dataset.classes.size(); ++label)
+    classes[dataset.classes[label]] = found.class_counts[label];
+  nlohmann::json splits = nlohmann::json::object();
+  for (const Sample& sample : dataset.samples) {
+    const std::string name =
+        sample.split == Split::unassigned ? "unassigned" : std::string(to_string(sample.split));
+    splits[name] = splits.value(name, 0) + 1;
+  }
+  return {{"images", dataset.samples.size()},
+          {"classes", classes},
+          {"splits", splits},
+          {"imbalance", found.imbalance},
+          {"corrupt", to_json(dataset, found.corrupt)},
+          {"wrong_extension", to_json(dataset, found.wrong_extension)},
+          {"tiny", to_json(dataset, found.tiny)},
+          {"extreme_aspect", to_json(dataset, found.extreme_aspect)},
+          {"greyscale", to_json(dataset, found.greyscale)},
+          {"cmyk", to_json(dataset, found.cmyk)},
+          {"animated", to_json(dataset, found.animated)},
+          {"duplicates", to_json(dataset, found.duplicates)},
+          {"conflicting_labels", to_json(dataset, found.conflicting_labels)},
+          {"train_test_leaks", to_json(dataset, found.train_test_leaks)},
+          {"train_val_leaks", to_json(dataset, found.train_val_leaks)},
+          {"near_duplicates", to_json(dataset, found.near_duplicates)},
+          {"notes", dataset.notes}};
+}
+
+class Text {
+ public:
+  Text(const Dataset& dataset, size_t most) : dataset_(dataset), most_(most) {}
+
+  void list(std::string_view title, const std::vector<Finding>& findings) {
+    if (findings.empty()) return;
+    fmt::print("\n{}: {}\n", title, findings.size());
+    for (size_t k = 0; k < std::min(most_, findings.size()); ++k)
+      fmt::print("  {}: {}\n", path(findings[k].sample), findings[k].why);
+    rest(findings.size());
+  }
+
+  void list(std::string_view title, const std::vector<SampleGroup>& groups) {
+    if (groups.empty()) return;
+    fmt::print("\n{}: {} {}\n", title, groups.size(), groups.size() == 1 ? "group" : "groups");
+    for (size_t k = 0; k < std::min(most_, groups.size()); ++k) {
+      fmt::print(" ");
+      for (size_t m = 0; m < groups[k].size(); ++m)
+        fmt::print("{} {}", m > 0 ? " =" : "", path(groups[k][m]));
+      fmt::print("\n");
+    }
+    rest(groups.size());
+  }
+
+ private:
+  [[nodiscard]] std::string path(size_t i) const { return printable(dataset_.samples[i].path); }
+  void rest(size_t size) const {
+    if (size > most_)
+      fmt::print("  … and {} more; --most N shows more, --json all of them\n", size - most_);
+  }
+
+  const Dataset& dataset_;
+  size_t most_;
+};
+
+void print_text(const Dataset& dataset, const Inspection& found, int most) {
+  fmt::print("{}", class_table(dataset));
+  constexpr double kMuch = 3;
+  if (found.imbalance >= kMuch)
+    fmt::print(
+        "\nimbalance: the largest class has {:.1f} times the smallest one's pictures; "
+        "train with --class-weights balanced\n",
+        found.imbalance);
+  Text text(dataset, static_cast<size_t>(most));
+  text.list("unreadable or damaged", found.corrupt);
+  text.list("extension of another format", found.wrong_extension);
+  text.list("tiny", found.tiny);
+  text.list("extreme aspect ratio", found.extreme_aspect);
+  text.list("greyscale", found.greyscale);
+  text.list("CMYK", found.cmyk);
+  text.list("animated", found.animated);
+  text.list("identical files", found.duplicates);
+  text.list("identical files with conflicting labels", found.conflicting_labels);
+  text.list("identical files in training and test data", found.train_test_leaks);
+  text.list("identical files in training and validation data", found.train_val_leaks);
+  text.list("near-duplicates (look the same, other bytes)", found.near_duplicates);
+  for (const std::string& note : dataset.notes) fmt::print("\nnote: {}\n", note);
+  if (found.findings() == 0)
+    fmt::print("\nnothing odd found\n");
+  else
+    fmt::print("\n'graft train --exclude WORDS' leaves out what was found: {}\n",
+               fmt::join(kExclusions, ", "));
+}
+
+int run(const CheckOptions& o) {
+  Dataset dataset = open_dataset(o.data);
+  if (!o.test.empty()) add_split(dataset, o.test, Split::test);
+  if (!o.val.empty()) add_split(dataset, o.val, Split::validation);
+  const Inspection found =
+      inspect(dataset, InspectionDepth::pixels, o.common.thread_count(), o.common.verbosity());
+  if (!o.html.empty()) write_file_atomic(o.html, data_page(dataset, found));
+  if (o.json)
+    print_json(document(dataset, found));
+  else
+    print_text(dataset, found, o.most);
+  return 0;
+}
+
+}  // namespace
+
+int run_check(int argc, char** argv) {
+  CheckOptions o;
+  CLI::App app("What is odd about a dataset: damaged, odd and identical pictures, leaks, labels.",
+               "graft check");
+  app.add_option("DATA", o.data,
+                 "A folder of class folders, one with train/ and test/, or a CSV "
+                 "manifest")
+      ->required();
+  app.add_option("--test", o.test, "A folder with test pictures, as for train")->type_name("DIR");
+  app.add_option("--val", o.val, "A folder with validation pictures")->type_name("DIR");
+  app.add_option("--html", o.html, "Write a page with thumbnails to this file")
+      ->type_name("FILE.html");
+  app.add_option("--most", o.most, "Lines of each list in the text")
+      ->check(CLI::Range(1, 1 << 30))
+      ->capture_default_str()
+      ->type_name("N");
+  app.add_flag("--json", o.json, "One JSON document on stdout");
+  add_common_options(app, o.common);
+  app.footer(
+      "Examples:\n"
+      "  graft check photos/ --html check.html\n"
+      "  graft check photos/train --test photos/test --json\n"
+      "Exit code 0 whatever was found; 1 where DATA cannot be read at all.");
+  return run_app(app, argc, argv, [&] { return run(o); });
+}
+
+}  // namespace graft::cli

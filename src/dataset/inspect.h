@@ -1,0 +1,80 @@
+// What is odd about a dataset: files that cannot be read, copies, labels that contradict each
+// other.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/progress.h"
+#include "dataset/dataset.h"
+#include "graft/image.h"
+
+namespace graft {
+
+/// Something about one picture.
+struct Finding {
+  size_t sample = 0;  ///< index into Dataset::samples
+  std::string why;
+};
+
+/// Indices of samples that belong together, in the order of the samples; at least two.
+using SampleGroup = std::vector<size_t>;
+
+struct Inspection {
+  std::vector<Finding> corrupt;          ///< cannot be decoded, whole or in part
+  std::vector<Finding> wrong_extension;  ///< the content is of another format than the name says
+  std::vector<Finding> tiny;             ///< a side under 32 pixels, the least that VGG can see
+  std::vector<Finding> extreme_aspect;   ///< a side over four times the other
+  std::vector<Finding> greyscale;        ///< no colour in any pixel, or stored as grey
+  std::vector<Finding> cmyk;             ///< stored in printing colours
+  std::vector<Finding> animated;         ///< more than one frame
+  std::vector<SampleGroup> duplicates;   ///< identical files
+  std::vector<SampleGroup> conflicting_labels;  ///< of the duplicates: in more than one class
+  std::vector<SampleGroup> train_test_leaks;    ///< of the duplicates: in training and test data
+  std::vector<SampleGroup> train_val_leaks;     ///< likewise with validation data
+  /// Pictures that look the same without being the same file; of identical files the first stands
+  /// for all. See near_duplicate().
+  std::vector<SampleGroup> near_duplicates;
+  std::vector<size_t> class_counts;
+  /// Pictures of the largest class over those of the smallest.
+  double imbalance = 1;
+
+  /// How many things were found, imbalance apart.
+  [[nodiscard]] size_t findings() const;
+};
+
+enum class InspectionDepth {
+  files,   ///< identical files and headers; no picture is decoded
+  pixels,  ///< everything
+};
+
+Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads, Verbosity verbosity);
+
+/// A picture's looks, for comparing: the signs of the 64 lowest frequencies of its 32 × 32 grey
+/// version but the mean (pHash; Zauner, "Implementation and benchmarking of perceptual image hash
+/// functions", 2010), and that version at 16 × 16.
+struct Looks {
+  uint64_t hash = 0;
+  std::vector<uint8_t> grey;
+};
+Looks looks(const Image& image);
+
+/// At most `kHashBits` signs differ, and the small pictures correlate by `kCorrelation`.
+bool near_duplicate(const Looks& a, const Looks& b);
+
+/// What train's --exclude can leave out.
+inline constexpr std::string_view kExclusions[] = {
+    "corrupt", "duplicates", "near-duplicates", "conflicts",
+    "leaks",   "tiny",       "extreme-aspect",  "greyscale"};
+/// The depth that an exclusion needs.
+InspectionDepth depth_of(std::string_view exclusion);
+
+/// Samples to leave out: of duplicates and near-duplicates all but the first in each split; of
+/// conflicting labels every copy; of leaks the copies in training. Throws Error(usage) for an
+/// unknown word.
+std::vector<size_t> excluded_samples(const Dataset& dataset, const Inspection& inspection,
+                                     const std::vector<std::string>& exclusions);
+
+}  // namespace graft
