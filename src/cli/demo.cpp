@@ -89,11 +89,11 @@ int run(const DemoOptions& o) {
     return arguments;
   };
   // Feature extraction, and fine-tuning of the last two blocks, on the backbone inside the program.
-  run_graft(with_threads({"train", data.string(), "--backbone", "vgg-mini", "--head",
-                          "stats batchnorm dense:128 dropout:0.5", "--epochs", "16",
-                          "--freeze-epochs", "8", "--fine-tune", "block4_conv1", "--lr", "5e-4",
-                          "--cache-dir", (folder / "cache").string(), "-o", run_folder.string(),
-                          "--force"}));
+  run_graft(
+      with_threads({"train", data.string(), "--backbone", "vgg-mini", "--head",
+                    "stats batchnorm dense:128 dropout:0.5", "--epochs", "16", "--freeze-epochs",
+                    "8", "--fine-tune", "block4_conv1", "--lr", "5e-4", "--cache-dir",
+                    (folder / "cache").string(), "-o", run_folder.string(), "--force"}));
   run_graft(with_threads({"evaluate", run_folder.string(), data.string()}));
   std::vector<std::string> predict = {"predict", run_folder.string()};
   for (const size_t kind : {0, 2, 4})

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "cli/recipes.h"
+#include "dataset/inspect.h"
 #include "graft/error.h"
 
 namespace graft::cli {
@@ -44,6 +45,17 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->check(within(0.0, 0.9))
       ->excludes(test)
       ->type_name("F");
+  app.add_option("--exclude", o.exclude,
+                 fmt::format("Pictures to leave out, as 'graft check' finds them: {}",
+                             fmt::join(kExclusions, ", ")))
+      ->check([](const std::string& text) {
+        for (const std::string& word : split_words(text))
+          if (std::find(std::begin(kExclusions), std::end(kExclusions), word) ==
+              std::end(kExclusions))
+            return fmt::format("'{}' is none of {}", word, fmt::join(kExclusions, ", "));
+        return std::string();
+      })
+      ->type_name("WORDS");
   add_backbone_options(app, o.network);
   add_head_options(app, o.network);
   app.add_option("--epochs", o.epochs, "Passes over the training pictures")
@@ -173,6 +185,10 @@ void add_options(CLI::App& app, TrainOptions& o) {
   app.add_option("--resume", o.resume,
                  "Go on with this run from its last whole epoch, with its options; same pictures")
       ->type_name("RUN");
+  app.add_option("--dashboard", o.dashboard,
+                 "Show the curves live at http://127.0.0.1:PORT/ while training")
+      ->check(CLI::Range(1, 65535))
+      ->type_name("PORT");
   app.add_flag("--force", o.force, "Train into a run folder that exists, replacing its files");
   app.add_flag("--dry-run", o.dry_run, "Print plan, memory and expected time; train nothing");
   app.add_flag("--json", o.json, "The final metrics as one JSON document on stdout");
@@ -190,7 +206,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
 /// Keys that belong to one invocation and not to a configuration.
 bool is_configurable(const std::string& key) {
   return key != "config" && key != "recipe" && key != "resume" && key != "help" &&
-         key != "dry-run" && key != "find-lr" && key != "DATA";
+         key != "dry-run" && key != "find-lr" && key != "dashboard" && key != "DATA";
 }
 
 std::string value_text(const toml::node& node, const std::string& name, const std::string& key) {
@@ -240,6 +256,18 @@ std::unique_ptr<CLI::App> make_app(TrainOptions& options) {
 }
 
 }  // namespace
+
+std::vector<std::string> split_words(const std::string& text) {
+  std::vector<std::string> words(1);
+  for (const char c : text) {
+    if (c != ',' && c != ' ')
+      words.back() += c;
+    else if (!words.back().empty())
+      words.emplace_back();
+  }
+  if (words.back().empty()) words.pop_back();
+  return words;
+}
 
 double TrainOptions::learning_rate() const {
   if (lr > 0) return lr;
@@ -359,6 +387,7 @@ std::string config_toml(const TrainOptions& o) {
   raw("seed", o.seed);
   if (o.val.empty()) raw("val-split", o.val_split);
   if (o.test_split > 0) raw("test-split", o.test_split);
+  quoted("exclude", o.exclude);
   folder("val", o.val);
   folder("test", o.test);
   quoted("device", o.device);

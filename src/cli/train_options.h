@@ -19,6 +19,8 @@ struct TrainOptions {
   std::string test;
   double val_split = 0.15;
   double test_split = 0;
+  std::string exclude;  ///< words of kExclusions, separated by commas or spaces
+  int dashboard = 0;    ///< port on the loopback interface; 0: none
   int epochs = 8;
   int batch_size = 64;
   std::string optimizer = "adamw";
@@ -60,6 +62,9 @@ struct TrainOptions {
   /// epoch.
   [[nodiscard]] int view_count(bool has_prefix) const;
 };
+
+/// Words between commas or spaces.
+std::vector<std::string> split_words(const std::string& text);
 
 /// Parses `graft train …` (argv[0] is "train"), puts recipe and configuration file beneath the
 /// command line, and calls `run`. Returns the exit code.

@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "dataset/inspect.h"
 #include "engine/engine.h"
 #include "graft/error.h"
 #include "weights/load.h"
@@ -17,6 +18,44 @@ namespace {
 
 // The rest is for the system, LibTorch itself and what an estimate misses.
 constexpr double kUsableShare = 0.9;
+
+/// Leaves out what --exclude names, and notes what else looks wrong, as `graft check` finds it.
+void inspect_dataset(Dataset& dataset, const TrainOptions& o) {
+  const std::vector<std::string> words = split_words(o.exclude);
+  auto depth = InspectionDepth::files;
+  for (const std::string& word : words)
+    if (depth_of(word) == InspectionDepth::pixels) depth = InspectionDepth::pixels;
+  const Inspection found = inspect(dataset, depth, o.common.thread_count(), o.common.verbosity());
+  const std::vector<size_t> out = excluded_samples(dataset, found, words);
+  const auto note = [&](const std::vector<SampleGroup>& groups, std::string_view word,
+                        std::string_view what) {
+    if (!groups.empty() && std::find(words.begin(), words.end(), word) == words.end())
+      dataset.notes.push_back(fmt::format("{} {} of identical files {}; --exclude {} leaves {} out",
+                                          groups.size(), groups.size() == 1 ? "group" : "groups",
+                                          what, word,
+                                          word == "leaks"       ? "the training copies"
+                                          : word == "conflicts" ? "them"
+                                                                : "the copies"));
+  };
+  note(found.conflicting_labels, "conflicts", "with conflicting labels");
+  note(found.train_test_leaks, "leaks", "are in training and test data");
+  note(found.train_val_leaks, "leaks", "are in training and validation data");
+  if (found.conflicting_labels.empty() && found.train_test_leaks.empty() &&
+      found.train_val_leaks.empty())
+    note(found.duplicates, "duplicates", "in one class");
+  if (!out.empty()) {
+    dataset.notes.push_back(
+        fmt::format("--exclude: {} of {} pictures left out", out.size(), dataset.samples.size()));
+    std::vector<Sample> kept;
+    for (size_t i = 0, next = 0; i < dataset.samples.size(); ++i) {
+      if (next < out.size() && out[next] == i)
+        ++next;
+      else
+        kept.push_back(std::move(dataset.samples[i]));
+    }
+    dataset.samples = std::move(kept);
+  }
+}
 
 Dataset prepare_dataset(const TrainOptions& o) {
   Dataset dataset = open_dataset(o.data);
@@ -30,6 +69,13 @@ Dataset prepare_dataset(const TrainOptions& o) {
            printable(o.data));
     add_split(dataset, o.test, Split::test);
   }
+  if (!o.val.empty()) {
+    if (dataset.has(Split::validation))
+      fail(ErrorKind::usage, "--val: {} has a validation split already; leave one out",
+           printable(o.data));
+    add_split(dataset, o.val, Split::validation);
+  }
+  inspect_dataset(dataset, o);
   if (o.test_split > 0) {
     if (dataset.has(Split::test))
       fail(ErrorKind::usage, "--test-split: {} has a test split already; leave one out",
@@ -37,14 +83,7 @@ Dataset prepare_dataset(const TrainOptions& o) {
     // Another stream of the seed than the validation split's.
     split_off(dataset, o.test_split, ~o.seed, Split::test);
   }
-  if (!o.val.empty()) {
-    if (dataset.has(Split::validation))
-      fail(ErrorKind::usage, "--val: {} has a validation split already; leave one out",
-           printable(o.data));
-    for (Sample& sample : dataset.samples)
-      if (sample.split == Split::unassigned) sample.split = Split::train;
-    add_split(dataset, o.val, Split::validation);
-  } else if (!dataset.has(Split::validation)) {
+  if (!dataset.has(Split::validation)) {
     split_off(dataset, o.val_split, o.seed, Split::validation);
   }
   for (Sample& sample : dataset.samples)

@@ -30,7 +30,7 @@ constexpr double kLeastContrast = 4;
 
 /// What one file says.
 struct Facts {
-  std::string hash;   // empty: unreadable
+  std::string hash;   // empty: unreadable, or the only file of its size
   std::string error;  // empty: decodes
   ImageFacts image;
   bool known = false;  // image is valid
@@ -45,12 +45,13 @@ bool is_colourless(const Image& image) {
   return true;
 }
 
-Facts examine(const fs::path& path, InspectionDepth depth) {
+/// `alone`: no other file has its size, so none can be identical.
+Facts examine(const fs::path& path, InspectionDepth depth, bool alone) {
   Facts facts;
   const std::string name = printable(path);
   try {
     const std::vector<std::byte> bytes = read_file(path);
-    facts.hash = content_hash(bytes);
+    if (!alone) facts.hash = content_hash(bytes);
     facts.image = probe_image(bytes, name);
     facts.known = true;
     if (depth == InspectionDepth::files) return facts;
@@ -231,12 +232,21 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads,
   const size_t count = dataset.samples.size();
   std::vector<Facts> facts(count);
   ThreadPool pool(threads);
+  std::vector<uintmax_t> sizes(count);
+  std::map<uintmax_t, size_t> of_size;
+  for (size_t i = 0; i < count; ++i) {
+    std::error_code error;
+    sizes[i] = fs::file_size(dataset.samples[i].path, error);
+    ++of_size[sizes[i]];
+  }
   {
     Progress progress("checking", count, "images", verbosity);
     for (size_t first = 0; first < count; first += kPiece) {
       const size_t n = std::min(kPiece, count - first);
-      pool.parallel_for(
-          n, [&](size_t i) { facts[first + i] = examine(dataset.samples[first + i].path, depth); });
+      pool.parallel_for(n, [&](size_t i) {
+        const size_t k = first + i;
+        facts[k] = examine(dataset.samples[k].path, depth, of_size.at(sizes[k]) == 1);
+      });
       progress.update(first + n);
       check_interrupted();
     }

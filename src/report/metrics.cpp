@@ -4,96 +4,283 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "base/random.h"
 
 namespace graft {
 namespace {
 
 constexpr size_t kBins = 15;
 constexpr int64_t kTop = 5;
+constexpr size_t kResamples = 1000;
+constexpr double kTail = 0.025;  // left out at each end of an interval
 
 double ratio(int64_t part, int64_t whole) {
   return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
 }
 
+std::vector<ClassMetrics> class_metrics(const std::vector<std::vector<int64_t>>& confusion) {
+  std::vector<ClassMetrics> rows;
+  for (size_t c = 0; c < confusion.size(); ++c) {
+    int64_t predicted = 0;
+    ClassMetrics row;
+    for (size_t k = 0; k < confusion.size(); ++k) {
+      predicted += confusion[k][c];
+      row.support += confusion[c][k];
+    }
+    row.precision = ratio(confusion[c][c], predicted);
+    row.recall = ratio(confusion[c][c], row.support);
+    const double both = row.precision + row.recall;
+    row.f1 = both > 0 ? 2 * row.precision * row.recall / both : 0;
+    rows.push_back(row);
+  }
+  return rows;
+}
+
+/// Means over classes, each with weight(row).
+template <typename Weight>
+ClassMetrics mean_of(const std::vector<ClassMetrics>& rows, Weight weight) {
+  ClassMetrics mean;
+  double total = 0;
+  double auc = 0;
+  double auc_total = 0;
+  for (const ClassMetrics& row : rows) {
+    const double w = weight(row);
+    total += w;
+    mean.precision += w * row.precision;
+    mean.recall += w * row.recall;
+    mean.f1 += w * row.f1;
+    mean.support += row.support;
+    if (row.auc) {
+      auc += w * *row.auc;
+      auc_total += w;
+    }
+  }
+  if (total > 0) {
+    mean.precision /= total;
+    mean.recall /= total;
+    mean.f1 /= total;
+  }
+  if (auc_total > 0) mean.auc = auc / auc_total;
+  return mean;
+}
+
+double macro_f1(const std::vector<std::vector<int64_t>>& confusion) {
+  double sum = 0;
+  for (const ClassMetrics& row : class_metrics(confusion)) sum += row.f1;
+  return sum / static_cast<double>(confusion.size());
+}
+
+Interval percentiles(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const auto at = [&](double share) {
+    return values[static_cast<size_t>(std::lround(share * static_cast<double>(values.size() - 1)))];
+  };
+  return {at(kTail), at(1 - kTail)};
+}
+
+nlohmann::json to_json(const ClassMetrics& row) {
+  nlohmann::json out = {{"precision", row.precision},
+                        {"recall", row.recall},
+                        {"f1", row.f1},
+                        {"support", row.support},
+                        {"auc", nullptr}};
+  if (row.auc) out["auc"] = *row.auc;
+  return out;
+}
+
+std::string auc_text(const ClassMetrics& row) {
+  return row.auc ? fmt::format("{:.4f}", *row.auc) : "-";
+}
+
 }  // namespace
 
-MetricsBuilder::MetricsBuilder(size_t classes)
-    : classes_(classes), bins_(kBins), confusion_(classes, std::vector<int64_t>(classes, 0)) {}
+std::vector<double> softmax(std::span<const float> logits) {
+  const double most = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> out;
+  double sum = 0;
+  for (const float logit : logits) {
+    out.push_back(std::exp(logit - most));
+    sum += out.back();
+  }
+  for (double& p : out) p /= sum;
+  return out;
+}
 
-void MetricsBuilder::add(std::span<const float> logits, int label) {
+double cross_entropy(std::span<const float> logits, int label) {
   const double most = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit - most);
-  loss_ += std::log(sum) + most - logits[label];
+  return std::log(sum) + most - logits[label];
+}
+
+MetricsBuilder::MetricsBuilder(size_t classes)
+    : classes_(classes), confusion_(classes, std::vector<int64_t>(classes, 0)) {}
+
+void MetricsBuilder::add(std::span<const float> logits, int label) {
   // Of equal logits the first class wins, here as in Prediction::ranking.
-  const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
-  const bool correct = best == label;
+  const auto best =
+      static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   int64_t before = 0;  // classes ranked before the true one
   for (size_t c = 0; c < classes_; ++c)
     before +=
         logits[c] > logits[label] || (logits[c] == logits[label] && static_cast<int>(c) < label);
-  top1_ += correct ? 1 : 0;
   top5_ += before < kTop ? 1 : 0;
   ++confusion_[label][best];
-  const double confidence = 1.0 / sum;
-  const size_t bin = std::min(static_cast<size_t>(confidence * kBins), kBins - 1);
-  bins_[bin].confidence += confidence;
-  bins_[bin].correct += correct ? 1 : 0;
-  ++images_;
+  labels_.push_back(label);
+  predicted_.push_back(best);
+  losses_.push_back(cross_entropy(logits, label));
+  const std::vector<double> p = softmax(logits);
+  probabilities_.insert(probabilities_.end(), p.begin(), p.end());
+}
+
+/// The Mann-Whitney statistic: the chance that a picture of the class has a higher probability of
+/// it than another picture, ties counted half.
+std::optional<double> MetricsBuilder::auc(size_t c) const {
+  std::vector<size_t> order(labels_.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto p = [&](size_t i) { return probabilities_[i * classes_ + c]; };
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return p(a) < p(b); });
+  double ranks = 0;
+  double positives = 0;
+  for (size_t i = 0; i < order.size();) {
+    size_t end = i;
+    double tied = 0;  // positives among equals
+    for (; end < order.size() && p(order[end]) == p(order[i]); ++end)
+      tied += labels_[order[end]] == static_cast<int>(c) ? 1 : 0;
+    ranks += tied * (static_cast<double>(i + end + 1) / 2);
+    positives += tied;
+    i = end;
+  }
+  const double negatives = static_cast<double>(labels_.size()) - positives;
+  if (positives == 0 || negatives == 0) return std::nullopt;
+  return (ranks - positives * (positives + 1) / 2) / (positives * negatives);
+}
+
+void MetricsBuilder::add_intervals(Metrics& metrics) const {
+  const size_t n = labels_.size();
+  std::vector<double> top1, loss, f1;
+  Random random(0);
+  for (size_t k = 0; k < kResamples; ++k) {
+    int64_t correct = 0;
+    double sum = 0;
+    std::vector<std::vector<int64_t>> confusion(classes_, std::vector<int64_t>(classes_, 0));
+    for (size_t draw = 0; draw < n; ++draw) {
+      const size_t i = random.below(n);
+      correct += labels_[i] == predicted_[i] ? 1 : 0;
+      sum += losses_[i];
+      ++confusion[labels_[i]][predicted_[i]];
+    }
+    top1.push_back(ratio(correct, static_cast<int64_t>(n)));
+    loss.push_back(sum / static_cast<double>(n));
+    f1.push_back(macro_f1(confusion));
+  }
+  metrics.top1_interval = percentiles(std::move(top1));
+  metrics.loss_interval = percentiles(std::move(loss));
+  metrics.macro_f1_interval = percentiles(std::move(f1));
 }
 
 Metrics MetricsBuilder::finish() const {
   Metrics m;
-  m.images = images_;
-  m.top1 = ratio(top1_, images_);
-  m.top5 = ratio(top5_, images_);
+  const auto n = static_cast<double>(labels_.size());
+  m.images = static_cast<int64_t>(labels_.size());
   m.confusion = confusion_;
-  if (images_ == 0) return m;
-  m.loss = loss_ / static_cast<double>(images_);
-  for (const Bin& bin : bins_)
-    m.ece += std::abs(bin.confidence - bin.correct) / static_cast<double>(images_);
-  for (size_t c = 0; c < classes_; ++c) {
-    int64_t predicted = 0;
-    ClassMetrics row;
-    for (size_t k = 0; k < classes_; ++k) {
-      predicted += confusion_[k][c];
-      row.support += confusion_[c][k];
-    }
-    row.precision = ratio(confusion_[c][c], predicted);
-    row.recall = ratio(confusion_[c][c], row.support);
-    const double both = row.precision + row.recall;
-    row.f1 = both > 0 ? 2 * row.precision * row.recall / both : 0;
-    m.per_class.push_back(row);
+  m.reliability.resize(kBins);
+  if (m.images == 0) return m;
+  int64_t correct = 0;
+  for (size_t i = 0; i < labels_.size(); ++i) {
+    const double confidence = probabilities_[i * classes_ + static_cast<size_t>(predicted_[i])];
+    const bool right = predicted_[i] == labels_[i];
+    ReliabilityBin& bin =
+        m.reliability[std::min(static_cast<size_t>(confidence * kBins), kBins - 1)];
+    ++bin.count;
+    bin.confidence += confidence;
+    bin.accuracy += right ? 1 : 0;
+    correct += right ? 1 : 0;
   }
+  for (ReliabilityBin& bin : m.reliability) {
+    m.ece += std::abs(bin.confidence - bin.accuracy) / n;
+    if (bin.count == 0) continue;
+    bin.confidence /= static_cast<double>(bin.count);
+    bin.accuracy /= static_cast<double>(bin.count);
+  }
+  m.top1 = ratio(correct, m.images);
+  m.top5 = ratio(top5_, m.images);
+  m.loss = std::accumulate(losses_.begin(), losses_.end(), 0.0) / n;
+  m.per_class = class_metrics(confusion_);
+  for (size_t c = 0; c < classes_; ++c) m.per_class[c].auc = auc(c);
+  m.macro = mean_of(m.per_class, [](const ClassMetrics&) { return 1.0; });
+  m.weighted = mean_of(m.per_class,
+                       [](const ClassMetrics& row) { return static_cast<double>(row.support); });
+  add_intervals(m);
   return m;
 }
 
+double fit_temperature(std::span<const float> logits, std::span<const int> labels, size_t classes) {
+  constexpr double kWidest = 3;  // of log T, either way
+  constexpr int kSteps = 60;     // of the golden section: 6 · 0.618^60 is nothing
+  std::vector<float> scaled(classes);
+  const auto cost = [&](double log_t) {
+    const auto factor = static_cast<float>(std::exp(-log_t));
+    double sum = log_t * log_t;
+    for (size_t i = 0; i < labels.size(); ++i) {
+      for (size_t c = 0; c < classes; ++c) scaled[c] = logits[i * classes + c] * factor;
+      sum += cross_entropy(scaled, labels[i]);
+    }
+    return sum;
+  };
+  const double golden = (std::sqrt(5.0) - 1) / 2;
+  double low = -kWidest;
+  double high = kWidest;
+  for (int i = 0; i < kSteps; ++i) {
+    const double a = high - golden * (high - low);
+    const double b = low + golden * (high - low);
+    if (cost(a) < cost(b))
+      high = b;
+    else
+      low = a;
+  }
+  return std::exp((low + high) / 2);
+}
+
 nlohmann::json metrics_json(const Metrics& metrics, const std::vector<std::string>& classes) {
+  const auto interval = [](const Interval& i) { return nlohmann::json::array({i.low, i.high}); };
   nlohmann::json out = {{"images", metrics.images}, {"top1", metrics.top1},
                         {"loss", metrics.loss},     {"ece", metrics.ece},
                         {"classes", classes},       {"confusion", metrics.confusion}};
   if (classes.size() > kTop) out["top5"] = metrics.top5;
+  out["macro"] = to_json(metrics.macro);
+  out["weighted"] = to_json(metrics.weighted);
+  out["intervals"] = {{"top1", interval(metrics.top1_interval)},
+                      {"loss", interval(metrics.loss_interval)},
+                      {"macro_f1", interval(metrics.macro_f1_interval)}};
+  out["reliability"] = nlohmann::json::array();
+  for (const ReliabilityBin& bin : metrics.reliability)
+    out["reliability"].push_back(
+        {{"count", bin.count}, {"confidence", bin.confidence}, {"accuracy", bin.accuracy}});
   out["per_class"] = nlohmann::json::array();
   for (size_t c = 0; c < metrics.per_class.size(); ++c) {
-    const ClassMetrics& row = metrics.per_class[c];
-    out["per_class"].push_back({{"class", classes[c]},
-                                {"precision", row.precision},
-                                {"recall", row.recall},
-                                {"f1", row.f1},
-                                {"support", row.support}});
+    nlohmann::json row = to_json(metrics.per_class[c]);
+    row["class"] = classes[c];
+    out["per_class"].push_back(std::move(row));
   }
   return out;
 }
 
 std::string metrics_text(const Metrics& metrics, const std::vector<std::string>& classes) {
-  size_t width = 8;
+  size_t width = 12;
   for (const std::string& name : classes) width = std::max(width, name.size());
-  std::string text = fmt::format("{:<{}}  precision  recall      f1  support\n", "class", width);
-  for (size_t c = 0; c < classes.size(); ++c) {
-    const ClassMetrics& row = metrics.per_class[c];
-    text += fmt::format("{:<{}}  {:>9.3f}  {:>6.3f}  {:>6.3f}  {:>7}\n", classes[c], width,
-                        row.precision, row.recall, row.f1, row.support);
-  }
+  std::string text =
+      fmt::format("{:<{}}  precision  recall      f1     auc  support\n", "class", width);
+  const auto line = [&](const std::string& name, const ClassMetrics& row) {
+    text += fmt::format("{:<{}}  {:>9.3f}  {:>6.3f}  {:>6.3f}  {:>6}  {:>7}\n", name, width,
+                        row.precision, row.recall, row.f1, auc_text(row), row.support);
+  };
+  for (size_t c = 0; c < classes.size(); ++c) line(classes[c], metrics.per_class[c]);
+  line("macro avg", metrics.macro);
+  line("weighted avg", metrics.weighted);
   constexpr size_t kWidestMatrix = 12;
   if (classes.size() <= kWidestMatrix) {
     text += "\nconfusion (rows true, columns predicted)\n";
@@ -106,7 +293,8 @@ std::string metrics_text(const Metrics& metrics, const std::vector<std::string>&
       text += '\n';
     }
   }
-  text += fmt::format("\nimages {}  top-1 {:.4f}", metrics.images, metrics.top1);
+  text += fmt::format("\nimages {}  top-1 {:.4f} (95 % between {:.4f} and {:.4f})", metrics.images,
+                      metrics.top1, metrics.top1_interval.low, metrics.top1_interval.high);
   if (classes.size() > kTop) text += fmt::format("  top-5 {:.4f}", metrics.top5);
   return text + fmt::format("  loss {:.4f}  ECE {:.4f}\n", metrics.loss, metrics.ece);
 }
