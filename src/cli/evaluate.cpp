@@ -5,10 +5,12 @@
 
 #include "base/file.h"
 #include "cli/common.h"
-#include "dataset/csv.h"
 #include "graft/error.h"
 #include "model/evaluate.h"
+#include "model/model_file.h"
 #include "report/metrics.h"
+#include "report/predictions.h"
+#include "report/report.h"
 
 namespace graft::cli {
 namespace {
@@ -19,6 +21,7 @@ struct EvaluateOptions {
   std::string data;
   std::string split = "auto";
   std::string predictions;
+  std::string report;
   bool json = false;
 };
 
@@ -51,29 +54,28 @@ int run(const EvaluateOptions& o) {
   if (!o.common.quiet && split != "all")
     fmt::print(stderr, "evaluating the {} split of {}\n", split, printable(dataset.root));
 
-  MetricsBuilder builder(classifier.classes().size());
+  Predictions predictions{classifier.classes(), {}, {}};
   nlohmann::json skipped = nlohmann::json::array();
-  std::string table = "path,label,predicted,probability\n";
   evaluate(
       job, classifier,
-      [&](const Sample& sample, std::span<const float> logits) {
-        builder.add(logits, sample.label);
-        if (o.predictions.empty()) return;
-        const Prediction p = to_prediction(logits);
-        table += fmt::format("{},{},{},{:.6f}\n", csv_field(sample.path.string()),
-                             csv_field(classifier.classes()[sample.label]),
-                             csv_field(classifier.classes()[p.ranking[0]]),
-                             p.probabilities[p.ranking[0]]);
-      },
+      [&](const Sample& sample, std::span<const float> logits) { predictions.add(sample, logits); },
       [&](const Sample& sample, const std::string& message) {
         fmt::print(stderr, "graft: skipped: {}\n", message);
         skipped.push_back({{"path", sample.path.string()}, {"why", message}});
       });
-  const Metrics metrics = builder.finish();
+  const Metrics metrics = predictions.measure();
   if (metrics.images == 0)
     fail(ErrorKind::input, "{}: none of the {} pictures could be read", printable(dataset.root),
          job.samples.size());
-  if (!o.predictions.empty()) write_file_atomic(o.predictions, table);
+  if (!o.predictions.empty())
+    write_file_atomic(o.predictions, predictions_csv(predictions, "", true));
+  if (!o.report.empty())
+    write_file_atomic(
+        o.report, report_page({read_model(resolve_model(o.model)), predictions, metrics, split,
+                               dataset, read_run_folder(o.model),
+                               fmt::format("graft evaluate {} {} --split {} --report {}", o.model,
+                                           o.data, o.split, o.report),
+                               o.common.thread_count(), o.common.verbosity()}));
   if (o.json) {
     nlohmann::json document = metrics_json(metrics, classifier.classes());
     document["split"] = split;
@@ -98,8 +100,12 @@ int run_evaluate(int argc, char** argv) {
       ->check(CLI::IsMember({"auto", "test", "val", "train", "all"}))
       ->capture_default_str()
       ->type_name("SPLIT");
-  app.add_option("--predictions", o.predictions, "Write each picture's prediction to this CSV file")
+  app.add_option("--predictions", o.predictions,
+                 "Write each picture's prediction and probabilities to this CSV file")
       ->type_name("FILE");
+  app.add_option("--report", o.report,
+                 "Write a page about the result to this file: metrics, mistakes, Grad-CAM")
+      ->type_name("FILE.html");
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
   app.footer(

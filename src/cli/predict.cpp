@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <iostream>
+#include <map>
+#include <optional>
 
 #include "base/file.h"
 #include "cli/common.h"
@@ -11,6 +13,8 @@
 #include "features/extract.h"
 #include "graft/classifier.h"
 #include "graft/error.h"
+#include "image/encode.h"
+#include "report/gradcam.h"
 
 namespace graft::cli {
 namespace {
@@ -21,6 +25,8 @@ struct PredictOptions {
   std::vector<std::string> paths;
   int top = 1;
   std::string format = "text";
+  std::string explain;
+  std::string explain_layer;
   bool json = false;
 };
 
@@ -115,7 +121,47 @@ class Output {
   nlohmann::json errors_ = nlohmann::json::array();
 };
 
+/// Writes overlays of where the evidence lies: DIR/<name>.png, numbered where names repeat.
+class Explainer {
+ public:
+  explicit Explainer(const PredictOptions& o)
+      : folder_(o.explain),
+        model_(read_model(resolve_model(o.model))),
+        cam_(model_, o.explain_layer, o.common.thread_count()) {
+    make_folder(folder_);
+  }
+
+  void add(const fs::path& path, int predicted) {
+    const Network& net = model_.metadata.network;
+    const Image image = load_image(path);
+    // Of a huge picture a smaller one tells as much.
+    const double scale = std::min(1.0, kMostPixels / std::max(image.width, image.height));
+    const Image shown =
+        scale < 1
+            ? resize(image, std::max(1, static_cast<int>(image.width * scale)),
+                     std::max(1, static_cast<int>(image.height * scale)), Resampling::bilinear)
+            : image;
+    const Image picture = overlay(shown, cam_.explain(image, static_cast<size_t>(predicted)),
+                                  model_.metadata.preprocessing, net.input_width, net.input_height);
+    std::string name = path.stem().string();
+    const int repeat = ++seen_[name];
+    if (repeat > 1) name += fmt::format("-{}", repeat);
+    const std::vector<std::byte> png = encode_png(picture);
+    write_file_atomic(folder_ / (name + ".png"),
+                      {reinterpret_cast<const char*>(png.data()), png.size()});
+  }
+
+ private:
+  static constexpr double kMostPixels = 1024;
+  fs::path folder_;
+  ModelFile model_;
+  GradCam cam_;
+  std::map<std::string, int> seen_;
+};
+
 int run(const PredictOptions& o) {
+  if (o.explain.empty() && !o.explain_layer.empty())
+    fail(ErrorKind::usage, "--explain-layer needs --explain DIR");
   const Classifier classifier = Classifier::load(o.model, {o.common.thread_count()});
   Output output(o, classifier.classes());
   const std::vector<fs::path> paths = collect(
@@ -129,9 +175,15 @@ int run(const PredictOptions& o) {
                        classifier.engine().max_batch(),
                        "classifying",
                        output.shows_progress() ? o.common.verbosity() : Verbosity::quiet};
+  std::optional<Explainer> explainer;
+  if (!o.explain.empty()) explainer.emplace(o);
   extract(
       job, classifier.engine(),
-      [&](size_t i, std::span<const float> logits) { output.add(paths[i], to_prediction(logits)); },
+      [&](size_t i, std::span<const float> logits) {
+        const Prediction p = to_prediction(logits);
+        output.add(paths[i], p);
+        if (explainer) explainer->add(paths[i], p.ranking[0]);
+      },
       [&](size_t i, const std::string& message) { output.add_error(paths[i].string(), message); });
   return output.finish();
 }
@@ -152,6 +204,14 @@ int run_predict(int argc, char** argv) {
                      ->check(CLI::IsMember({"text", "json", "csv"}))
                      ->capture_default_str()
                      ->type_name("FORMAT");
+  app.add_option(
+         "--explain", o.explain,
+         "Write each picture with a map of where the evidence for its label lies (Grad-CAM) "
+         "to this folder, as PNG")
+      ->type_name("DIR");
+  app.add_option("--explain-layer", o.explain_layer,
+                 "The convolution to explain at (default: the last; earlier ones are finer)")
+      ->type_name("LAYER");
   app.add_flag("--json", o.json, "The same as --format json")->excludes(format);
   add_common_options(app, o.common);
   app.footer(
@@ -159,6 +219,7 @@ int run_predict(int argc, char** argv) {
       "  graft predict runs/scenes beach.jpg\n"
       "  graft predict runs/scenes photos/ --top 3 --format csv > labels.csv\n"
       "  find . -name '*.jpg' | graft predict runs/scenes/model.safetensors - --json\n"
+      "  graft predict runs/scenes beach.jpg --explain why/\n"
       "Exit code 1 if any picture could not be read; the others are classified all the same.");
   return run_app(app, argc, argv, [&] { return run(o); });
 }

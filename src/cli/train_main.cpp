@@ -1,6 +1,7 @@
 // The program `graft-train`, which `graft train` becomes: the whole of training.
 #include <csignal>
 #include <memory>
+#include <optional>
 
 #include "base/file.h"
 #include "base/signals.h"
@@ -12,6 +13,8 @@
 #include "model/model_file.h"
 #include "report/chart.h"
 #include "report/metrics.h"
+#include "report/predictions.h"
+#include "report/report.h"
 #include "train/trainer.h"
 #include "weights/load.h"
 
@@ -61,9 +64,9 @@ void clear_run(const fs::path& run) {
   std::error_code error;
   for (const char* name :
        {"model.safetensors", "history.csv", "metrics.json", "config.toml", "split.csv",
-        "find-lr.csv", "find-lr.svg", "checkpoints/best.safetensors",
-        "checkpoints/last.safetensors", "checkpoints/state.safetensors",
-        "checkpoints/state-previous.safetensors"})
+        "predictions.csv", "report.html", "find-lr.csv", "find-lr.svg",
+        "checkpoints/best.safetensors", "checkpoints/last.safetensors",
+        "checkpoints/state.safetensors", "checkpoints/state-previous.safetensors"})
     fs::remove(run / name, error);
 }
 
@@ -84,10 +87,9 @@ std::unique_ptr<FeatureCache> open_cache(const TrainOptions& o) {
   }
 }
 
-/// Metrics of a split under the saved model, its prefix's features from the cache where they are.
-nlohmann::json split_metrics(const TrainPlan& plan, const TrainOptions& o, FeatureCache* cache,
-                             Split split) {
-  const ModelFile model = read_model(plan.run / "model.safetensors");
+/// Predictions on a split under a saved model, its prefix's features from the cache where they are.
+Predictions predict_split(const TrainPlan& plan, const TrainOptions& o, FeatureCache* cache,
+                          const ModelFile& model, Split split) {
   const Network& net = model.metadata.network;
   const std::vector<size_t> indices = plan.dataset.of(split);
   const std::vector<Sample> samples = join_labels(plan.dataset, indices, model.metadata.classes);
@@ -135,10 +137,72 @@ nlohmann::json split_metrics(const TrainPlan& plan, const TrainOptions& o, Featu
         if (split == Split::test) fmt::print(stderr, "graft: skipped: {}\n", message);
       });
   flush();
-  MetricsBuilder builder(classes);
+  Predictions out{model.metadata.classes, {}, {}};
   for (size_t i = 0; i < samples.size(); ++i)
-    if (good[i]) builder.add({&logits[i * classes], classes}, samples[i].label);
-  return metrics_json(builder.finish(), model.metadata.classes);
+    if (good[i]) out.add(samples[i], {&logits[i * classes], classes});
+  return out;
+}
+
+/// The model with its last layer divided by the temperature, so that whatever runs it, here or
+/// elsewhere, gives calibrated probabilities.
+ModelFile with_temperature(ModelFile model, double temperature) {
+  const std::string last = model.metadata.network.layers.back().name;
+  for (const char* role : {".weight", ".bias"}) {
+    Tensor& tensor = model.tensors.at(last + role);
+    std::vector<float> values(tensor.values().begin(), tensor.values().end());
+    for (float& value : values) value = static_cast<float>(value / temperature);
+    tensor = Tensor(tensor.shape(), std::move(values));
+  }
+  model.metadata.training["temperature"] = temperature;
+  return model;
+}
+
+/// What the run says of its model once training is over: calibration, metrics, predictions, report.
+nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCache* cache,
+                        const TrainResult& result) {
+  const fs::path model_file = plan.run / "model.safetensors";
+  ModelFile model = read_model(model_file);
+  Predictions val = predict_split(plan, o, cache, model, Split::validation);
+  const Metrics raw = val.measure();
+  std::vector<int> labels;
+  for (const Sample& sample : val.samples) labels.push_back(sample.label);
+  const double temperature = fit_temperature(val.logits, labels, val.classes.size());
+  model = with_temperature(std::move(model), temperature);
+  write_model(model_file, model);
+  for (float& logit : val.logits) logit = static_cast<float>(logit / temperature);
+
+  const Metrics val_metrics = val.measure();
+  nlohmann::json metrics = {{"epochs", result.history.size()},
+                            {"best_epoch", result.best_epoch},
+                            {"stopped_early", result.stopped_early},
+                            {"skipped", result.errors},
+                            {"calibration",
+                             {{"temperature", temperature},
+                              {"uncalibrated_validation", {{"loss", raw.loss}, {"ece", raw.ece}}}}},
+                            {"validation", metrics_json(val_metrics, val.classes)}};
+  std::string predictions = predictions_csv(val, "val", true);
+  std::optional<Predictions> test;
+  std::optional<Metrics> test_metrics;
+  if (plan.dataset.has(Split::test)) {
+    test = predict_split(plan, o, cache, model, Split::test);
+    test_metrics = test->measure();
+    metrics["test"] = metrics_json(*test_metrics, test->classes);
+    predictions += predictions_csv(*test, "test", false);
+  }
+  write_file_atomic(plan.run / "predictions.csv", predictions);
+  write_file_atomic(plan.run / "metrics.json",
+                    metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  if (!o.no_report) {
+    const std::string command =
+        fmt::format("graft train {} --config {}", o.data, (plan.run / "config.toml").string());
+    const bool tested = test && test_metrics->images > 0;
+    write_file_atomic(
+        plan.run / "report.html",
+        report_page({model, tested ? *test : val, tested ? *test_metrics : val_metrics,
+                     tested ? "test" : "val", plan.dataset, read_run_folder(plan.run), command,
+                     o.common.thread_count(), o.common.verbosity()}));
+  }
+  return metrics;
 }
 
 TrainJob make_job(const TrainOptions& o, const TrainPlan& plan, FeatureCache* cache,
@@ -211,15 +275,7 @@ int run(const TrainOptions& o) {
   if (!result.excluded.empty() || !o.resume.empty())
     write_split(plan.dataset, result.excluded, plan.run / "split.csv");
 
-  nlohmann::json metrics = {{"epochs", result.history.size()},
-                            {"best_epoch", result.best_epoch},
-                            {"stopped_early", result.stopped_early},
-                            {"skipped", result.errors},
-                            {"validation", split_metrics(plan, o, cache.get(), Split::validation)}};
-  if (plan.dataset.has(Split::test))
-    metrics["test"] = split_metrics(plan, o, cache.get(), Split::test);
-  write_file_atomic(plan.run / "metrics.json",
-                    metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  nlohmann::json metrics = conclude(plan, o, cache.get(), result);
   if (o.json) {
     metrics["run"] = plan.run.string();
     print_json(metrics);
@@ -231,6 +287,7 @@ int run(const TrainOptions& o) {
   if (metrics.contains("test"))
     fmt::print("test accuracy {:.4f}\n", metrics["test"]["top1"].get<double>());
   fmt::print("model: {}\n", printable(plan.run / "model.safetensors"));
+  if (!o.no_report) fmt::print("report: {}\n", printable(plan.run / "report.html"));
   return 0;
 }
 

@@ -191,6 +191,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("PORT");
   app.add_flag("--force", o.force, "Train into a run folder that exists, replacing its files");
   app.add_flag("--dry-run", o.dry_run, "Print plan, memory and expected time; train nothing");
+  app.add_flag("--no-report", o.no_report, "Do not write report.html into the run folder");
   app.add_flag("--json", o.json, "The final metrics as one JSON document on stdout");
   add_common_options(app, o.common);
   app.footer(
@@ -394,6 +395,7 @@ std::string config_toml(const TrainOptions& o) {
   folder("cache-dir", o.cache_dir);
   quoted("cache-dtype", o.cache_dtype);
   raw("cache-limit", o.cache_limit);
+  if (o.no_report) raw("no-report", true);
   if (o.no_cache) raw("no-cache", true);
   if (o.common.threads > 0) raw("threads", o.common.threads);
   return text;

@@ -51,6 +51,7 @@ struct TrainOptions {
   std::string resume;  ///< a run folder to go on with
   bool force = false;
   bool dry_run = false;
+  bool no_report = false;
   bool json = false;
 
   /// The learning rate in effect.

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kWidth = 720;
 constexpr int kHeight = 400;
-constexpr int kLeft = 70;
+constexpr int kLeft = 80;
 constexpr int kRight = 20;
 constexpr int kTop = 50;
 constexpr int kBottom = 55;
@@ -94,7 +94,8 @@ std::string chart_svg(const Chart& chart) {
   x.settle();
   y.settle();
   std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" role=\"img\" "
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 {0} {1}\" "
+      "role=\"img\" "
       "aria-label=\"{2}\">\n<title>{2}</title>\n<desc>{3} over {4}",
       kWidth, kHeight, escape(chart.title), escape(chart.y_label), escape(chart.x_label));
   for (const ChartSeries& series : chart.series)
@@ -104,9 +105,10 @@ std::string chart_svg(const Chart& chart) {
                          series.points.back().second, series.points.back().first);
   for (const auto& [at, label] : chart.marks) svg += fmt::format("; {}", escape(label));
   svg +=
-      "</desc>\n<style>text{font:13px sans-serif;fill:#333}.axis{stroke:#999}.grid{stroke:#999;"
-      "stroke-opacity:.3}.line{fill:none;stroke-width:2}.mark{stroke:#777;stroke-dasharray:5 4}"
-      "@media(prefers-color-scheme:dark){text{fill:#ddd}}</style>\n";
+      "</desc>\n<style>.chart text{font:13px sans-serif;fill:#333}.chart .axis{stroke:#999}"
+      ".chart .grid{stroke:#999;stroke-opacity:.3}.chart .line{fill:none;stroke-width:2}"
+      ".chart .mark{stroke:#777;stroke-dasharray:5 4}"
+      "@media(prefers-color-scheme:dark){.chart text{fill:#ddd}}</style>\n";
   svg += fmt::format("<text x=\"{}\" y=\"22\" style=\"font-size:16px\">{}</text>\n", kLeft,
                      escape(chart.title));
   for (const double v : x.ticks())
@@ -136,11 +138,15 @@ std::string chart_svg(const Chart& chart) {
       svg += fmt::format("<text x=\"{}\" y=\"40\" style=\"fill:{}\">{}</text>\n",
                          kLeft + static_cast<int>(i) * 150, colour, escape(series.name));
   }
-  for (const auto& [at, label] : chart.marks)
+  for (const auto& [at, label] : chart.marks) {
+    // A label stands where there is room for it.
+    const bool before = x.pixel(at) > kWidth * 0.75;
     svg += fmt::format(
         "<line class=\"mark\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
-        "<text x=\"{3:.1f}\" y=\"{4}\">{5}</text>\n",
-        x.pixel(at), kTop, kHeight - kBottom, x.pixel(at) + 5, kTop + 14, escape(label));
+        "<text x=\"{3:.1f}\" y=\"{4}\"{5}>{6}</text>\n",
+        x.pixel(at), kTop, kHeight - kBottom, x.pixel(at) + (before ? -5 : 5), kTop + 14,
+        before ? " text-anchor=\"end\"" : "", escape(label));
+  }
   return svg + "</svg>\n";
 }
 

@@ -90,7 +90,7 @@ std::string class_chart(const Dataset& dataset) {
   std::string svg = fmt::format(
       "<svg viewBox=\"0 0 640 {}\" width=\"640\" role=\"img\" aria-label=\"Pictures in each "
       "class\"><title>Pictures in each class</title>"
-      "<style>text{{font:13px system-ui,sans-serif;fill:currentColor}}</style>\n",
+      "<g font-family=\"system-ui,sans-serif\" font-size=\"13\" fill=\"currentColor\">\n",
       height);
   int at = kLabel;
   for (size_t k = 0; k < kColours.size(); ++k) {
@@ -119,7 +119,7 @@ std::string class_chart(const Dataset& dataset) {
     }
     svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\">{}</text>\n", x + 6, y + 16, total);
   }
-  return svg + "</svg>\n";
+  return svg + "</g></svg>\n";
 }
 
 std::string data_page(const Dataset& dataset, const Inspection& found) {

@@ -36,6 +36,7 @@ pre{background:var(--box);padding:.7rem .9rem;overflow-x:auto;border-radius:6px}
 .tile b{display:block;font-size:1.45rem;font-variant-numeric:tabular-nums}
 .tile span{color:var(--dim);font-size:.85rem}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr));gap:.8rem}
+.grid.pairs{grid-template-columns:repeat(auto-fill,minmax(12rem,1fr))}
 figure{margin:0;min-width:0}figure img{width:100%;height:auto;border-radius:4px;display:block}
 figcaption{font-size:.8rem;line-height:1.35;margin-top:.25rem}
 .pair{display:grid;grid-template-columns:1fr 1fr;gap:2px}

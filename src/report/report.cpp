@@ -1,0 +1,329 @@
+#include "report/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+#include <optional>
+
+#include "base/file.h"
+#include "base/signals.h"
+#include "graft/error.h"
+#include "report/chart.h"
+#include "report/data_page.h"
+#include "report/figures.h"
+#include "report/gradcam.h"
+#include "report/html.h"
+
+namespace graft {
+namespace {
+
+constexpr int kThumbnail = 150;
+constexpr size_t kMistakes = 12;
+constexpr size_t kUnsure = 12;
+constexpr size_t kPicturesPerClass = 4;
+constexpr size_t kMostClassesShown = 30;
+
+std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
+
+std::string tile(const std::string& value, std::string_view what) {
+  return fmt::format("<div class=\"tile\"><b>{}</b><span>{}</span></div>\n", value, what);
+}
+
+class Report {
+ public:
+  explicit Report(const ReportJob& job) : job_(job), classes_(job.predictions.classes) {}
+
+  std::string page() {
+    const Metrics& m = job_.metrics;
+    const ModelMetadata& about = job_.model.metadata;
+    const std::string title =
+        fmt::format("{} on {}", about.network.backbone, printable(job_.dataset.root.filename()));
+    std::string body = fmt::format(
+        "<header>\n<h1>{}</h1>\n<p class=\"dim\">{} {} pictures, {} classes</p>\n</header>\n",
+        html::escape(title), m.images, split_name(), classes_.size());
+    body += "<nav>";
+    for (const auto& [id, heading] : {std::pair{"curves", "Curves"},
+                                      {"classes", "Classes"},
+                                      {"mistakes", "Mistakes"},
+                                      {"data", "Data"},
+                                      {"network", "Network"},
+                                      {"card", "Model card"}})
+      if (std::string_view(id) != "curves" || !job_.run.history.empty())
+        body += fmt::format("<a href=\"#{}\">{}</a>", id, heading);
+    body += "</nav>\n<div class=\"tiles\">\n";
+    body +=
+        tile(percent(m.top1), fmt::format("top-1, 95 % in {:.1f} – {:.1f}",
+                                          m.top1_interval.low * 100, m.top1_interval.high * 100));
+    if (classes_.size() > 5) body += tile(percent(m.top5), "top-5");
+    body += tile(fmt::format("{:.3f}", m.macro.f1), "macro F1");
+    if (m.macro.auc) body += tile(fmt::format("{:.4f}", *m.macro.auc), "macro ROC AUC");
+    body += tile(fmt::format("{:.4f}", m.loss), "loss");
+    body += tile(fmt::format("{:.4f}", m.ece), "ECE");
+    body += "</div>\n";
+    curves(body);
+    per_class(body);
+    calibration(body);
+    pictures(body);
+    data(body);
+    network(body);
+    configuration(body);
+    card(body);
+    return html::page(title, body);
+  }
+
+ private:
+  [[nodiscard]] std::string split_name() const {
+    return job_.split == "val" ? "validation" : job_.split == "all" ? "" : job_.split;
+  }
+
+  void curves(std::string& body) const {
+    if (job_.run.history.empty()) return;
+    const auto chart = [&](const char* title, const char* y, auto train, auto val) {
+      Chart out{title, "epoch", y, false, {{"training", {}}}, {}};
+      for (const HistoryRow& row : job_.run.history)
+        out.series[0].points.emplace_back(row.epoch, train(row));
+      if constexpr (!std::is_same_v<decltype(val), std::nullptr_t>) {
+        out.series.push_back({"validation", {}});
+        for (const HistoryRow& row : job_.run.history)
+          out.series[1].points.emplace_back(row.epoch, val(row));
+      }
+      if (job_.run.best_epoch() > 0)
+        out.marks.emplace_back(job_.run.best_epoch(),
+                               fmt::format("best: {}", job_.run.best_epoch()));
+      return chart_svg(out);
+    };
+    std::string content = "<div class=\"charts\">\n";
+    content += chart(
+        "Loss", "cross-entropy", [](const HistoryRow& r) { return r.loss; },
+        [](const HistoryRow& r) { return r.val_loss; });
+    content += chart(
+        "Accuracy", "top-1", [](const HistoryRow& r) { return r.accuracy; },
+        [](const HistoryRow& r) { return r.val_accuracy; });
+    content += chart(
+        "Learning rate", "rate", [](const HistoryRow& r) { return r.learning_rate; }, nullptr);
+    double seconds = 0;
+    for (const HistoryRow& row : job_.run.history) seconds += row.seconds;
+    content += fmt::format("</div>\n<p class=\"dim\">{} epochs in {}.</p>\n",
+                           job_.run.history.size(), format_duration(seconds));
+    body += html::section("curves", "Curves", content);
+  }
+
+  void per_class(std::string& body) const {
+    std::vector<std::vector<std::string>> rows;
+    const auto row = [&](const std::string& name, const ClassMetrics& m) {
+      rows.push_back({name, fmt::format("{:.3f}", m.precision), fmt::format("{:.3f}", m.recall),
+                      fmt::format("{:.3f}", m.f1), m.auc ? fmt::format("{:.4f}", *m.auc) : "–",
+                      std::to_string(m.support)});
+    };
+    for (size_t c = 0; c < classes_.size(); ++c)
+      row(html::escape(classes_[c]), job_.metrics.per_class[c]);
+    row("<i>macro average</i>", job_.metrics.macro);
+    row("<i>weighted average</i>", job_.metrics.weighted);
+    std::string content =
+        html::table({"class", "precision", "recall", "F1", "ROC AUC", "pictures"}, rows);
+    content +=
+        fmt::format("<h3>Confusion matrix</h3>\n<div class=\"scroll\" tabindex=\"0\">{}</div>\n",
+                    confusion_svg(job_.metrics, classes_));
+    content +=
+        "<p class=\"dim\">Rows are true classes, columns predicted ones; orange cells are "
+        "mistakes, darker where a larger share of the row went there.</p>\n";
+    body += html::section("classes", "Classes", content);
+  }
+
+  void calibration(std::string& body) const {
+    std::string content = reliability_svg(job_.metrics);
+    content +=
+        "<p>Of the pictures classified with a confidence of 0.8, eight in ten should be right: "
+        "bars "
+        "that end on the dashed line. Paler bars stand for fewer pictures.";
+    const nlohmann::json& training = job_.model.metadata.training;
+    if (training.contains("temperature"))
+      content += fmt::format(
+          " The logits were divided by a temperature of {:.3f}, fitted on the "
+          "validation pictures.",
+          training["temperature"].get<double>());
+    body += html::section("calibration", "Calibration", content + "</p>\n");
+  }
+
+  /// Worst mistakes and least sure pictures, each beside its Grad-CAM map.
+  void pictures(std::string& body) {
+    const Predictions& p = job_.predictions;
+    std::vector<size_t> order(p.samples.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::vector<double> sureness, losses;
+    for (size_t i = 0; i < order.size(); ++i) {
+      const std::vector<double> q = softmax(p.row(i));
+      sureness.push_back(*std::max_element(q.begin(), q.end()));
+      losses.push_back(cross_entropy(p.row(i), p.samples[i].label));
+    }
+    std::vector<size_t> mistakes;
+    std::copy_if(order.begin(), order.end(), std::back_inserter(mistakes),
+                 [&](size_t i) { return p.predicted(i) != p.samples[i].label; });
+    const size_t wrong = mistakes.size();
+    std::stable_sort(mistakes.begin(), mistakes.end(),
+                     [&](size_t a, size_t b) { return losses[a] > losses[b]; });
+    mistakes.resize(std::min(wrong, kMistakes));
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return sureness[a] < sureness[b]; });
+    order.resize(std::min(order.size(), kUnsure));
+
+    GradCam cam(job_.model, "", job_.threads);
+    Progress progress("report", mistakes.size() + order.size(), "pictures", job_.verbosity);
+    size_t done = 0;
+    const auto grid = [&](const std::vector<size_t>& chosen) {
+      std::string out = "<div class=\"grid pairs\">\n";
+      for (const size_t i : chosen) {
+        check_interrupted();
+        out += explained(cam, i);
+        progress.update(++done);
+      }
+      return out + "</div>\n";
+    };
+    std::string content = fmt::format(
+        "<p>{} of {} pictures were classified wrongly. Right of each picture: where the "
+        "evidence for the predicted class lies (Grad-CAM at {}; blue none, red most).</p>\n",
+        wrong, p.samples.size(), html::escape(cam.layer()));
+    if (!mistakes.empty()) content += "<h3>Worst mistakes</h3>\n" + grid(mistakes);
+    content += "<h3>Least sure</h3>\n" + grid(order);
+    progress.finish();
+    body += html::section("mistakes", "Mistakes", content);
+  }
+
+  std::string explained(GradCam& cam, size_t i) const {
+    const Predictions& p = job_.predictions;
+    const Sample& sample = p.samples[i];
+    const int predicted = p.predicted(i);
+    const std::vector<double> q = softmax(p.row(i));
+    const std::string name = printable(sample.path.filename());
+    std::string pair;
+    try {
+      const Image image = load_image(sample.path);
+      const double scale =
+          std::min(1.0, static_cast<double>(kThumbnail) / std::max(image.width, image.height));
+      const Image small =
+          resize(image, std::max(1, static_cast<int>(image.width * scale)),
+                 std::max(1, static_cast<int>(image.height * scale)), Resampling::bilinear);
+      const Network& net = job_.model.metadata.network;
+      const Image map =
+          overlay(small, cam.explain(image, predicted), job_.model.metadata.preprocessing,
+                  net.input_width, net.input_height);
+      pair = html::thumbnail(small, kThumbnail, name) +
+             html::thumbnail(map, kThumbnail, fmt::format("evidence for {}", classes_[predicted]));
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::interrupted) throw;
+      pair = "<div class=\"tile bad\">no picture</div>";
+    }
+    const bool right = predicted == sample.label;
+    return fmt::format(
+        "<figure><div class=\"pair\">{}</div><figcaption>{} <b>{}</b> {}{}<br><span "
+        "class=\"dim\">{}</span></figcaption></figure>\n",
+        pair, right ? "rightly" : "taken for", html::escape(classes_[predicted]),
+        percent(q[predicted]),
+        right ? std::string()
+              : fmt::format("<br><span class=\"bad\">is {}</span> {}",
+                            html::escape(classes_[sample.label]), percent(q[sample.label])),
+        html::escape(name));
+  }
+
+  void data(std::string& body) const {
+    const Dataset& d = job_.dataset;
+    std::string content = "<div class=\"scroll\" tabindex=\"0\">" + class_chart(d) + "</div>\n";
+    const size_t shown = std::min(d.classes.size(), kMostClassesShown);
+    for (size_t label = 0; label < shown; ++label) {
+      std::vector<size_t> mine;
+      for (size_t i = 0; i < d.samples.size(); ++i)
+        if (d.samples[i].label == static_cast<int>(label)) mine.push_back(i);
+      content += fmt::format("<h3>{}</h3>\n<div class=\"row\">\n", html::escape(d.classes[label]));
+      for (size_t k = 0; k < std::min(mine.size(), kPicturesPerClass); ++k) {
+        const Sample& sample = d.samples[mine[k * mine.size() / kPicturesPerClass % mine.size()]];
+        try {
+          content += "<figure>" + html::thumbnail(load_image(sample.path), 112, d.classes[label]) +
+                     "</figure>\n";
+        } catch (const Error&) {
+          continue;  // reported where it was to be used
+        }
+      }
+      content += "</div>\n";
+    }
+    if (shown < d.classes.size())
+      content +=
+          fmt::format("<p class=\"dim\">And {} classes more.</p>\n", d.classes.size() - shown);
+    body += html::section("data", "Data", content);
+  }
+
+  void network(std::string& body) const {
+    const ModelMetadata& about = job_.model.metadata;
+    const Summary summary =
+        summarize(about.network,
+                  freeze_plan(about.network, about.training.value("fine_tune", std::string("0"))));
+    std::vector<std::vector<std::string>> rows;
+    for (const SummaryRow& row : summary.rows)
+      rows.push_back({html::escape(row.name), row.kind, to_string(row.output),
+                      format_count(static_cast<unsigned long long>(row.parameters)),
+                      row.trainable > 0 ? "yes" : ""});
+    double flops = 0;
+    for (const double f : layer_flops(about.network)) flops += f;
+    std::string content =
+        html::table({"layer", "kind", "output (C, H, W)", "parameters", "trained"}, rows);
+    content += fmt::format(
+        "<p>{} parameters, {} of them trained; {:.2f} GFLOP for a picture of {}x{}.</p>\n",
+        format_count(static_cast<unsigned long long>(summary.parameters)),
+        format_count(static_cast<unsigned long long>(summary.trainable)), flops / 1e9,
+        about.network.input_height, about.network.input_width);
+    body += html::section("network", "Network", content);
+  }
+
+  void configuration(std::string& body) const {
+    std::string content;
+    if (!job_.run.config.empty()) content += "<pre>" + html::escape(job_.run.config) + "</pre>\n";
+    content += "<h3>To reproduce</h3>\n<pre>" + html::escape(job_.command) + "</pre>\n";
+    body += html::section("configuration", "Configuration", content);
+  }
+
+  void card(std::string& body) const {
+    const ModelMetadata& about = job_.model.metadata;
+    const auto& training = about.training;
+    std::vector<std::vector<std::string>> rows = {
+        {"Task", fmt::format("one of {} labels for a picture: {}", about.classes.size(),
+                             html::escape(fmt::format("{}", fmt::join(about.classes, ", "))))},
+        {"Backbone", html::escape(about.network.backbone)},
+        {"Weights from", html::escape(about.provenance.source)},
+        {"MD5 of the weights",
+         html::escape(about.provenance.md5.empty() ? "–" : about.provenance.md5)},
+        {"Licence of the weights", html::escape(about.provenance.licence)},
+        {"Input",
+         fmt::format("{}x{} pixels, {}", about.network.input_height, about.network.input_width,
+                     about.preprocessing.crop_ratio > 0 ? "cut from the centre" : "stretched")}};
+    for (const auto& [key, label] : {std::pair{"training_images", "Training pictures"},
+                                     {"validation_images", "Validation pictures"},
+                                     {"fine_tune", "Fine-tuned"},
+                                     {"augment", "Augmentation"},
+                                     {"epoch", "Epoch kept"},
+                                     {"seed", "Seed"}})
+      if (training.contains(key))
+        rows.push_back(
+            {label, html::escape(training[key].is_string() ? training[key].get<std::string>()
+                                                           : training[key].dump())});
+    rows.push_back({"Measured", fmt::format("top-1 {} on {} {} pictures, 95 % between {} and {}",
+                                            percent(job_.metrics.top1), job_.metrics.images,
+                                            split_name(), percent(job_.metrics.top1_interval.low),
+                                            percent(job_.metrics.top1_interval.high))});
+    rows.push_back({"Limits",
+                    "every picture gets one of these labels, also one that shows none of them; "
+                    "pictures unlike those it was trained on may be classified wrongly with high "
+                    "confidence"});
+    body += html::section("card", "Model card", html::table({"", ""}, rows, false));
+  }
+
+  const ReportJob& job_;
+  const std::vector<std::string>& classes_;
+};
+
+}  // namespace
+
+std::string report_page(const ReportJob& job) { return Report(job).page(); }
+
+}  // namespace graft

@@ -1,0 +1,30 @@
+// report.html: one page about a model and how it does on a set of pictures.
+#pragma once
+
+#include <string>
+
+#include "base/progress.h"
+#include "dataset/dataset.h"
+#include "model/model_file.h"
+#include "report/predictions.h"
+#include "report/run_folder.h"
+
+namespace graft {
+
+struct ReportJob {
+  const ModelFile& model;
+  const Predictions& predictions;  ///< on the pictures that the report is about
+  const Metrics& metrics;          ///< of them
+  std::string split;               ///< "test", "val", …
+  const Dataset& dataset;          ///< for the summary of the data
+  RunFolder run;                   ///< parts that are missing leave their section out
+  std::string command;             ///< to reproduce it
+  int threads = 1;
+  Verbosity verbosity = Verbosity::normal;
+};
+
+/// The document: curves, metrics, mistakes with Grad-CAM, data, network, configuration, model card.
+/// Takes seconds: it explains two dozen pictures.
+std::string report_page(const ReportJob& job);
+
+}  // namespace graft
