@@ -7,14 +7,18 @@
 #include "base/signals.h"
 #include "cli/train_options.h"
 #include "cli/train_plan.h"
+#include "dataset/folders.h"
 #include "features/prefix_features.h"
 #include "graft/error.h"
 #include "model/evaluate.h"
 #include "model/model_file.h"
 #include "report/chart.h"
+#include "report/dashboard.h"
+#include "report/live_view.h"
 #include "report/metrics.h"
 #include "report/predictions.h"
 #include "report/report.h"
+#include "report/tensorboard.h"
 #include "train/trainer.h"
 #include "weights/load.h"
 
@@ -68,6 +72,9 @@ void clear_run(const fs::path& run) {
         "checkpoints/best.safetensors", "checkpoints/last.safetensors",
         "checkpoints/state.safetensors", "checkpoints/state-previous.safetensors"})
     fs::remove(run / name, error);
+  if (!fs::is_directory(run, error)) return;
+  for (const fs::path& entry : list_folder(run))
+    if (entry.filename().string().starts_with("events.out.tfevents.")) fs::remove(entry, error);
 }
 
 CacheDtype cache_dtype(const TrainOptions& o) {
@@ -159,7 +166,7 @@ ModelFile with_temperature(ModelFile model, double temperature) {
 
 /// What the run says of its model once training is over: calibration, metrics, predictions, report.
 nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCache* cache,
-                        const TrainResult& result) {
+                        const TrainResult& result, TensorBoard& events) {
   const fs::path model_file = plan.run / "model.safetensors";
   ModelFile model = read_model(model_file);
   Predictions val = predict_split(plan, o, cache, model, Split::validation);
@@ -172,6 +179,7 @@ nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCac
   for (float& logit : val.logits) logit = static_cast<float>(logit / temperature);
 
   const Metrics val_metrics = val.measure();
+  events.confusion("validation", val_metrics);
   nlohmann::json metrics = {{"epochs", result.history.size()},
                             {"best_epoch", result.best_epoch},
                             {"stopped_early", result.stopped_early},
@@ -187,6 +195,7 @@ nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCac
     test = predict_split(plan, o, cache, model, Split::test);
     test_metrics = test->measure();
     metrics["test"] = metrics_json(*test_metrics, test->classes);
+    events.confusion("test", *test_metrics);
     predictions += predictions_csv(*test, "test", false);
   }
   write_file_atomic(plan.run / "predictions.csv", predictions);
@@ -251,10 +260,16 @@ int run(const TrainOptions& o) {
     for (const std::string& note : plan.dataset.notes) fmt::print(stderr, "note: {}\n", note);
     fmt::print(stderr, "run        {}\n\n", printable(plan.run));
   }
-  const TrainConfig config = make_config(o, plan);
+  TrainConfig config = make_config(o, plan);
   set_training_threads(config.threads);
   if (o.common.verbose) fmt::print(stderr, "{}\n", training_backend());
 
+  std::optional<Dashboard> dashboard;  // first, since its port may be taken
+  if (o.dashboard > 0) {
+    dashboard.emplace(o.dashboard, fmt::format("{} on {}", o.network.backbone, printable(o.data)));
+    config.observers.push_back(&*dashboard);
+    if (!o.common.quiet) fmt::print(stderr, "dashboard  http://127.0.0.1:{}/\n\n", o.dashboard);
+  }
   const Network base = make_backbone(o.network, /*include_top=*/false);
   Weights weights = load_weights(make_request(o, base), base);
   make_folder(plan.run);
@@ -269,13 +284,16 @@ int run(const TrainOptions& o) {
 
   const std::unique_ptr<FeatureCache> cache = open_cache(o);
   const TrainJob job = make_job(o, plan, cache.get(), std::move(weights));
+  LiveView view(o.common.verbosity());
+  TensorBoard events(plan.run);
+  config.observers.insert(config.observers.end(), {&view, &events});
   const TrainResult result = train(job, config);
   if (!o.resume.empty()) write_file_atomic(config_file, config_toml(o));
   for (const std::string& error : result.errors) fmt::print(stderr, "graft: skipped: {}\n", error);
   if (!result.excluded.empty() || !o.resume.empty())
     write_split(plan.dataset, result.excluded, plan.run / "split.csv");
 
-  nlohmann::json metrics = conclude(plan, o, cache.get(), result);
+  nlohmann::json metrics = conclude(plan, o, cache.get(), result, events);
   if (o.json) {
     metrics["run"] = plan.run.string();
     print_json(metrics);

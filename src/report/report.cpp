@@ -83,11 +83,11 @@ class Report {
     if (job_.run.history.empty()) return;
     const auto chart = [&](const char* title, const char* y, auto train, auto val) {
       Chart out{title, "epoch", y, false, {{"training", {}}}, {}};
-      for (const HistoryRow& row : job_.run.history)
+      for (const EpochRecord& row : job_.run.history)
         out.series[0].points.emplace_back(row.epoch, train(row));
       if constexpr (!std::is_same_v<decltype(val), std::nullptr_t>) {
         out.series.push_back({"validation", {}});
-        for (const HistoryRow& row : job_.run.history)
+        for (const EpochRecord& row : job_.run.history)
           out.series[1].points.emplace_back(row.epoch, val(row));
       }
       if (job_.run.best_epoch() > 0)
@@ -97,15 +97,15 @@ class Report {
     };
     std::string content = "<div class=\"charts\">\n";
     content += chart(
-        "Loss", "cross-entropy", [](const HistoryRow& r) { return r.loss; },
-        [](const HistoryRow& r) { return r.val_loss; });
+        "Loss", "cross-entropy", [](const EpochRecord& r) { return r.loss; },
+        [](const EpochRecord& r) { return r.val_loss; });
     content += chart(
-        "Accuracy", "top-1", [](const HistoryRow& r) { return r.accuracy; },
-        [](const HistoryRow& r) { return r.val_accuracy; });
+        "Accuracy", "top-1", [](const EpochRecord& r) { return r.accuracy; },
+        [](const EpochRecord& r) { return r.val_accuracy; });
     content += chart(
-        "Learning rate", "rate", [](const HistoryRow& r) { return r.learning_rate; }, nullptr);
+        "Learning rate", "rate", [](const EpochRecord& r) { return r.learning_rate; }, nullptr);
     double seconds = 0;
-    for (const HistoryRow& row : job_.run.history) seconds += row.seconds;
+    for (const EpochRecord& row : job_.run.history) seconds += row.seconds;
     content += fmt::format("</div>\n<p class=\"dim\">{} epochs in {}.</p>\n",
                            job_.run.history.size(), format_duration(seconds));
     body += html::section("curves", "Curves", content);

@@ -8,7 +8,7 @@
 
 namespace graft {
 
-std::vector<HistoryRow> read_history(const std::filesystem::path& file) {
+std::vector<EpochRecord> read_history(const std::filesystem::path& file) {
   constexpr std::string_view kHeader =
       "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n";
   const std::string name = printable(file);
@@ -16,7 +16,7 @@ std::vector<HistoryRow> read_history(const std::filesystem::path& file) {
   if (!text.starts_with(kHeader))
     fail(ErrorKind::input, "{}: not a history of graft: its first line must be {}", name,
          kHeader.substr(0, kHeader.size() - 1));
-  std::vector<HistoryRow> out;
+  std::vector<EpochRecord> out;
   const std::vector<CsvRow> rows = parse_csv(text, name);
   for (size_t i = 1; i < rows.size(); ++i) {
     std::vector<double> numbers;

@@ -77,6 +77,9 @@ class Trainer {
       progress_ = record_.read(loaded->record);
       if (config_.verbosity != Verbosity::quiet)
         fmt::print(stderr, "going on after epoch {}\n", progress_.history.size());
+      tell([&](TrainObserver& o) {
+        for (const EpochRecord& record : progress_.history) o.past_epoch(record);
+      });
       for (const auto& [name, tensor] : loaded->tensors)
         if (tensors.contains(name)) tensors.insert_or_assign(name, tensor);
     }
@@ -161,12 +164,20 @@ class Trainer {
     weigh_classes();
   }
 
+  /// Calls `what` with each observer.
+  template <typename F>
+  void tell(F what) {
+    for (TrainObserver* observer : config_.observers) what(*observer);
+  }
+
   void train_phase(const TrainingState& state) {
+    tell([&](TrainObserver& o) { o.begin(epochs_); });
     while (static_cast<int>(progress_.history.size()) < phase_start_ + phase_->epochs &&
            !out_of_patience()) {
       const int epoch = static_cast<int>(progress_.history.size()) + 1;
       const EpochRecord record = run_epoch(epoch);
       const bool better = progress_.add(record);
+      tell([&](TrainObserver& o) { o.epoch(record, better); });
       files_.write_history(progress_.history);
       save("last", record);
       if (better) files_.link_checkpoint("last", "checkpoints/best.safetensors");
@@ -237,8 +248,6 @@ class Trainer {
     // Dropout of an epoch depends on nothing that came before it.
     torch::manual_seed(config_.seed * 1'000'003 + static_cast<uint64_t>(epoch));
     const auto start = std::chrono::steady_clock::now();
-    Progress progress(fmt::format("epoch {}/{}", epoch, epochs_), train_->size(), "images",
-                      config_.verbosity);
     Tally tally;
     size_t seen = 0;
     start_epoch(epoch);
@@ -253,15 +262,13 @@ class Trainer {
         fail(ErrorKind::input, "the loss became {} in epoch {}; try a smaller --lr than {:g}",
              tally.loss, epoch, phase_->learning_rate);
       seen += static_cast<size_t>(batch->labels.size(0));
-      progress.update(seen,
-                      fmt::format("loss {:.4f}  acc {:.4f}", tally.mean_loss(), tally.accuracy()));
+      const EpochProgress now{epoch,          epochs_,           seen,
+                              train_->size(), tally.mean_loss(), tally.accuracy()};
+      tell([&](TrainObserver& o) { o.step(now); });
       if (interrupting_signal() != 0) stop(epoch, tally);
     }
     const Tally val = validate(epoch);
     const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
-    progress.finish(fmt::format("loss {:.4f}  acc {:.4f}  val_loss {:.4f}  val_acc {:.4f}",
-                                tally.mean_loss(), tally.accuracy(), val.mean_loss(),
-                                val.accuracy()));
     return {epoch, tally.mean_loss(), tally.accuracy(), val.mean_loss(), val.accuracy(),
             rate_, taken.count()};
   }

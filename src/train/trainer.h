@@ -11,6 +11,7 @@
 #include "features/feature_cache.h"
 #include "graft/network.h"
 #include "image/augment.h"
+#include "train/observer.h"
 #include "train/phase.h"
 #include "train/schedule.h"
 #include "weights/metadata.h"
@@ -40,6 +41,7 @@ struct TrainConfig {
   bool resume = false;          ///< from the state in the run folder, if there is one
   std::string fine_tune = "0";  ///< recorded in the model
   Verbosity verbosity = Verbosity::normal;
+  std::vector<TrainObserver*> observers;  ///< none owned
 };
 
 struct TrainJob {
@@ -50,16 +52,6 @@ struct TrainJob {
   std::filesystem::path run;
   ModelMetadata metadata;  ///< network, classes, preprocessing, provenance
   TensorMap backbone;      ///< weights of the backbone, frozen and unfrozen
-};
-
-struct EpochRecord {
-  int epoch = 0;
-  double loss = 0;
-  double accuracy = 0;
-  double val_loss = 0;
-  double val_accuracy = 0;
-  double learning_rate = 0;
-  double seconds = 0;
 };
 
 struct TrainResult {

@@ -1,0 +1,235 @@
+#include "report/dashboard.h"
+
+#include <fmt/format.h>
+#include <httplib.h>
+
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "graft/error.h"
+#include "report/html.h"
+
+namespace graft {
+namespace {
+
+constexpr std::string_view kPage = R"html(<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width,initial-scale=1">
+<title>@TITLE@</title>
+<link rel="icon" href="data:,">
+<style>
+:root{color-scheme:light dark;--fg:#1c1e21;--bg:#fff;--dim:#5f6670;--line:#d9dce1;--box:#f5f6f8;
+--train:#0072b2;--val:#d55e00}
+@media(prefers-color-scheme:dark){:root{--fg:#e4e6ea;--bg:#16181b;--dim:#9aa1ab;--line:#363a41;
+--box:#1f2226;--train:#56b4e9;--val:#e69f00}}
+*{box-sizing:border-box}
+body{margin:0 auto;max-width:68rem;padding:1rem;background:var(--bg);color:var(--fg);
+font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
+h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1rem;margin:.2rem 0}
+.dim{color:var(--dim)}
+progress{width:100%;height:.8rem;accent-color:var(--train)}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem;
+margin-top:1rem}
+.charts section{background:var(--box);border-radius:8px;padding:.6rem .8rem}
+svg{width:100%;height:auto;display:block}
+text{font:13px system-ui,sans-serif;fill:currentColor}
+</style>
+</head>
+<body>
+<h1>@TITLE@</h1>
+<p id="status" role="status">waiting for the first step …</p>
+<progress id="bar" max="1" value="0" aria-label="this epoch"></progress>
+<p id="best" class="dim"></p>
+<div class="charts" id="charts"></div>
+<script>
+'use strict';
+const W = 640, H = 300, L = 56, R = 12, T = 12, B = 34;
+const specs = [
+  ['Loss', ['loss', 'val_loss']], ['Accuracy', ['accuracy', 'val_accuracy']],
+  ['Learning rate', ['learning_rate']]];
+const names = {loss: 'training', val_loss: 'validation', accuracy: 'training',
+  val_accuracy: 'validation', learning_rate: ''};
+function clock(s) {
+  s = Math.round(s);
+  const two = n => String(n).padStart(2, '0');
+  return s >= 3600 ? `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`
+                   : `${Math.floor(s / 60)}:${two(s % 60)}`;
+}
+function element(name, attributes, text) {
+  const e = document.createElementNS('http://www.w3.org/2000/svg', name);
+  for (const k in attributes) e.setAttribute(k, attributes[k]);
+  if (text !== undefined) e.textContent = text;
+  return e;
+}
+function chart(title, keys, run) {
+  const section = document.createElement('section');
+  const heading = document.createElement('h2');
+  heading.textContent = title;
+  section.append(heading);
+  const svg = element('svg', {viewBox: `0 0 ${W} ${H}`, role: 'img'});
+  const last = run.history.at(-1);
+  svg.append(element('title', {}, title + keys.map(
+    k => `, ${names[k]} ${last[k].toPrecision(4)}`).join('') + ` at epoch ${last.epoch}`));
+  const all = run.history.flatMap(r => keys.map(k => r[k])).filter(Number.isFinite);
+  let low = Math.min(...all), high = Math.max(...all);
+  if (high - low < 1e-12) { low -= 0.5; high += 0.5; }
+  const x = e => L + (run.epochs > 1 ? (e - 1) / (run.epochs - 1) : 0) * (W - L - R);
+  const y = v => T + (high - v) / (high - low) * (H - T - B);
+  for (let i = 0; i <= 4; i++) {
+    const v = low + (high - low) * i / 4;
+    svg.append(element('line', {x1: L, x2: W - R, y1: y(v), y2: y(v), stroke: 'currentColor',
+      'stroke-opacity': 0.15}));
+    svg.append(element('text', {x: L - 6, y: y(v) + 4, 'text-anchor': 'end'},
+      Number(v.toPrecision(3))));
+  }
+  const step = Math.max(1, Math.ceil(run.epochs / 10));
+  for (let e = 1; e <= run.epochs; e += step)
+    svg.append(element('text', {x: x(e), y: H - 14, 'text-anchor': 'middle'}, e));
+  keys.forEach((k, i) => {
+    const colour = i ? 'var(--val)' : 'var(--train)';
+    const points = run.history.map(r => `${x(r.epoch).toFixed(1)},${y(r[k]).toFixed(1)}`);
+    svg.append(element('polyline', {points: points.join(' '), fill: 'none', stroke: colour,
+      'stroke-width': 2.5}));
+    if (names[k]) {
+      const label = element('text', {x: L + 8 + i * 90, y: T + 12}, names[k]);
+      label.style.fill = colour;
+      svg.append(label);
+    }
+    if (points.length === 1)
+      svg.append(element('circle', {cx: x(1), cy: y(run.history[0][k]), r: 3.5, fill: colour}));
+  });
+  section.append(svg);
+  return section;
+}
+let shown = -1;
+async function refresh() {
+  let run;
+  try {
+    run = await (await fetch('run.json', {cache: 'no-store'})).json();
+  } catch {
+    document.getElementById('status').textContent = 'training has ended, or was stopped';
+    return;
+  }
+  const now = run.now;
+  if (now) {
+    const rate = now.done / Math.max(now.seconds, 1e-3);
+    const left = (run.epochs - now.epoch + 1 - now.done / now.images) * now.images / rate;
+    document.getElementById('status').textContent =
+      `epoch ${now.epoch} of ${run.epochs}, ${now.done} of ${now.images} pictures, ` +
+      `${rate.toFixed(0)} a second, loss ${now.loss.toFixed(4)}, ` +
+      `accuracy ${now.accuracy.toFixed(4)}, about ${clock(left)} left`;
+    document.getElementById('bar').value = now.done / now.images;
+  }
+  if (run.best)
+    document.getElementById('best').textContent = `best: epoch ${run.best.epoch}, ` +
+      `validation accuracy ${run.best.val_accuracy.toFixed(4)}`;
+  if (run.history.length !== shown && run.history.length) {
+    shown = run.history.length;
+    document.getElementById('charts').replaceChildren(
+      ...specs.map(([title, keys]) => chart(title, keys, run)));
+  }
+  setTimeout(refresh, 1000);
+}
+refresh();
+</script>
+</body>
+</html>
+)html";
+
+nlohmann::json to_json(const EpochRecord& r) {
+  return {{"epoch", r.epoch},
+          {"loss", r.loss},
+          {"accuracy", r.accuracy},
+          {"val_loss", r.val_loss},
+          {"val_accuracy", r.val_accuracy},
+          {"learning_rate", r.learning_rate}};
+}
+
+}  // namespace
+
+struct Dashboard::State {
+  httplib::Server server;
+  std::thread thread;
+  std::mutex mutex;  // guards what follows
+  nlohmann::json run = {{"epochs", 0}, {"history", nlohmann::json::array()}};
+  std::chrono::steady_clock::time_point epoch_start;
+  int epoch = 0;
+};
+
+Dashboard::Dashboard(int port, const std::string& title) : state_(std::make_unique<State>()) {
+  State& s = *state_;
+  std::string page(kPage);
+  for (size_t at = page.find("@TITLE@"); at != std::string::npos; at = page.find("@TITLE@"))
+    page.replace(at, 7, html::escape(title));
+  // A name that resolves to the loopback address must not open the run to other sites' scripts.
+  const std::string here = fmt::format("127.0.0.1:{}", port);
+  const std::string local = fmt::format("localhost:{}", port);
+  s.server.set_pre_routing_handler([=](const httplib::Request& request, httplib::Response& reply) {
+    const std::string host = request.get_header_value("Host");
+    if (host == here || host == local) return httplib::Server::HandlerResponse::Unhandled;
+    reply.status = 403;
+    return httplib::Server::HandlerResponse::Handled;
+  });
+  s.server.Get("/", [page](const httplib::Request&, httplib::Response& reply) {
+    reply.set_header("Content-Security-Policy",
+                     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+                     "img-src data:; connect-src 'self'");
+    reply.set_content(page, "text/html; charset=utf-8");
+  });
+  s.server.Get("/run.json", [&s](const httplib::Request&, httplib::Response& reply) {
+    const std::lock_guard lock(s.mutex);
+    reply.set_header("Cache-Control", "no-store");
+    reply.set_content(s.run.dump(), "application/json");
+  });
+  constexpr int kFewThreads = 2;
+  s.server.new_task_queue = [] { return new httplib::ThreadPool(kFewThreads); };
+  // Without SO_REUSEPORT, which httplib sets: a port that is taken must be an error.
+  s.server.set_socket_options([](socket_t socket) {
+    const int yes = 1;
+    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  });
+  if (!s.server.bind_to_port("127.0.0.1", port))
+    fail(ErrorKind::io, "--dashboard: port {} of 127.0.0.1 cannot be had; choose another", port);
+  s.thread = std::thread([&s] { s.server.listen_after_bind(); });
+}
+
+Dashboard::~Dashboard() {
+  state_->server.stop();
+  state_->thread.join();
+}
+
+void Dashboard::past_epoch(const EpochRecord& record) {
+  const bool best = !state_->run.contains("best") ||
+                    record.val_accuracy > state_->run["best"]["val_accuracy"].get<double>();
+  epoch(record, best);
+}
+
+void Dashboard::begin(int epochs) {
+  const std::lock_guard lock(state_->mutex);
+  state_->run["epochs"] = epochs;
+}
+
+void Dashboard::step(const EpochProgress& p) {
+  const std::lock_guard lock(state_->mutex);
+  if (p.epoch != state_->epoch) {
+    state_->epoch = p.epoch;
+    state_->epoch_start = std::chrono::steady_clock::now();
+  }
+  const std::chrono::duration<double> taken =
+      std::chrono::steady_clock::now() - state_->epoch_start;
+  state_->run["now"] = {{"epoch", p.epoch}, {"done", p.done},         {"images", p.images},
+                        {"loss", p.loss},   {"accuracy", p.accuracy}, {"seconds", taken.count()}};
+}
+
+void Dashboard::epoch(const EpochRecord& record, bool best) {
+  const std::lock_guard lock(state_->mutex);
+  state_->run["history"].push_back(to_json(record));
+  if (best) state_->run["best"] = to_json(record);
+}
+
+}  // namespace graft

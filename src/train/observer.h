@@ -1,0 +1,45 @@
+// What training tells whoever watches it.
+#pragma once
+
+#include <cstddef>
+
+namespace graft {
+
+/// One line of history.csv.
+struct EpochRecord {
+  int epoch = 0;
+  double loss = 0;
+  double accuracy = 0;
+  double val_loss = 0;
+  double val_accuracy = 0;
+  double learning_rate = 0;  ///< of the last step
+  double seconds = 0;
+};
+
+/// Where training is within an epoch.
+struct EpochProgress {
+  int epoch = 0;   ///< from 1
+  int epochs = 0;  ///< at most
+  size_t done = 0;
+  size_t images = 0;  ///< of an epoch
+  double loss = 0;    ///< mean so far
+  double accuracy = 0;
+};
+
+/// All calls come from the training thread. They should return quickly.
+class TrainObserver {
+ public:
+  TrainObserver() = default;
+  virtual ~TrainObserver() = default;
+  TrainObserver(const TrainObserver&) = delete;
+  TrainObserver& operator=(const TrainObserver&) = delete;
+
+  /// An epoch that an earlier part of the run made (--resume); before everything else.
+  virtual void past_epoch(const EpochRecord& record) { (void)record; }
+  /// Pictures are read and training begins; again for each phase.
+  virtual void begin(int epochs) { (void)epochs; }
+  virtual void step(const EpochProgress& progress) { (void)progress; }
+  virtual void epoch(const EpochRecord& record, bool best) { (void)record, (void)best; }
+};
+
+}  // namespace graft
