@@ -16,7 +16,7 @@ struct Command {
   std::string_view summary;
 };
 
-constexpr std::array<Command, 11> kCommands = {{
+constexpr std::array<Command, 12> kCommands = {{
     {"train", graft::cli::run_train, "DATA            train a classifier on a folder of pictures"},
     {"evaluate", graft::cli::run_evaluate, "MODEL DATA   metrics on labelled pictures"},
     {"predict", graft::cli::run_predict, "MODEL PATH…   classify pictures or folders of them"},
@@ -25,6 +25,7 @@ constexpr std::array<Command, 11> kCommands = {{
     {"weights", graft::cli::run_weights, "ACTION        list, download, verify pretrained weights"},
     {"check", graft::cli::run_check, "DATA            damaged, odd and identical pictures, leaks"},
     {"preview", graft::cli::run_preview, "DATA          a contact sheet of augmented pictures"},
+    {"compare", graft::cli::run_compare, "RUN…          training runs side by side"},
     {"cache", graft::cli::run_cache, "ACTION          list or clear cached features"},
     {"demo", graft::cli::run_demo, "                 the whole story, offline, in a minute"},
     {"bench", graft::cli::run_bench, "                this machine's speed, layer by layer"},

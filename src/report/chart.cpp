@@ -10,8 +10,8 @@
 namespace graft {
 namespace {
 
-constexpr int kWidth = 720;
-constexpr int kHeight = 400;
+constexpr int kWidth = 540;
+constexpr int kHeight = 340;
 constexpr int kLeft = 80;
 constexpr int kRight = 20;
 constexpr int kTop = 50;
@@ -105,7 +105,7 @@ std::string chart_svg(const Chart& chart) {
                          series.points.back().second, series.points.back().first);
   for (const auto& [at, label] : chart.marks) svg += fmt::format("; {}", escape(label));
   svg +=
-      "</desc>\n<style>.chart text{font:13px sans-serif;fill:#333}.chart .axis{stroke:#999}"
+      "</desc>\n<style>.chart text{font:14px sans-serif;fill:#333}.chart .axis{stroke:#999}"
       ".chart .grid{stroke:#999;stroke-opacity:.3}.chart .line{fill:none;stroke-width:2}"
       ".chart .mark{stroke:#777;stroke-dasharray:5 4}"
       "@media(prefers-color-scheme:dark){.chart text{fill:#ddd}}</style>\n";
@@ -136,7 +136,7 @@ std::string chart_svg(const Chart& chart) {
     svg += fmt::format("<path class=\"line\" stroke=\"{}\" d=\"{}\"/>\n", colour, path);
     if (chart.series.size() > 1)
       svg += fmt::format("<text x=\"{}\" y=\"40\" style=\"fill:{}\">{}</text>\n",
-                         kLeft + static_cast<int>(i) * 150, colour, escape(series.name));
+                         kLeft + static_cast<int>(i) * 110, colour, escape(series.name));
   }
   for (const auto& [at, label] : chart.marks) {
     // A label stands where there is room for it.

@@ -46,7 +46,7 @@ padding:.4rem;border-radius:6px}
 .row figure{width:7.6rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}
 svg{max-width:100%;height:auto}
-nav a{margin-right:.9rem;color:var(--accent)}a{color:var(--accent)}
+nav a{margin-right:.9rem;display:inline-block}a{color:var(--accent)}
 @media print{body{max-width:none;padding:0}nav{display:none}h2{break-after:avoid}
 figure,table,svg{break-inside:avoid}}
 )css";
