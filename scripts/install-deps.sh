@@ -7,7 +7,8 @@ build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy
   libjpeg-dev libpng-dev libwebp-dev libexif-dev libcurl4-openssl-dev libssl-dev libxxhash-dev liblmdb-dev
   libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
   libprotobuf-dev protobuf-compiler libcpp-httplib-dev"
-test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch"
+test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch
+  chromium chromium-driver python3-selenium"
 lint="$test clang-format clang-tidy"
 bench="$test"
 neon="g++-aarch64-linux-gnu qemu-user libhwy-dev googletest"

@@ -134,6 +134,9 @@ std::string chart_svg(const Chart& chart) {
     for (const auto& [px, py] : series.points)
       path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x.pixel(px), y.pixel(py));
     svg += fmt::format("<path class=\"line\" stroke=\"{}\" d=\"{}\"/>\n", colour, path);
+    if (series.points.size() == 1)  // a line of one point shows nothing
+      svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n",
+                         x.pixel(series.points[0].first), y.pixel(series.points[0].second), colour);
     if (chart.series.size() > 1)
       svg += fmt::format("<text x=\"{}\" y=\"40\" style=\"fill:{}\">{}</text>\n",
                          kLeft + static_cast<int>(i) * 110, colour, escape(series.name));

@@ -35,7 +35,9 @@ def visit(browser, url, width, height=900):
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
                             {"width": width, "height": height, "deviceScaleFactor": 1,
                              "mobile": width < 600})
+    browser.get("about:blank")
     browser.get_log("performance")
+    browser.get_log("browser")
     browser.get(url)
     faults = [entry["message"] for entry in browser.get_log("browser")]
     for entry in browser.get_log("performance"):

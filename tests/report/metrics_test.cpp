@@ -49,6 +49,65 @@ TEST(Metrics, ClassesWithoutPicturesOrPredictions) {
   EXPECT_FALSE(few.contains("top5"));
 }
 
+TEST(Metrics, AreaUnderTheCurve) {
+  // Probabilities of class 0 rise with its logit; classes 0 and 1 stand 3:1 in order, one tie.
+  MetricsBuilder builder(3);
+  builder.add(std::vector<float>{3, 0, 0}, 0);
+  builder.add(std::vector<float>{1, 0, 0}, 0);
+  builder.add(std::vector<float>{1, 0, 0}, 1);
+  builder.add(std::vector<float>{2, 0, 0}, 1);
+  const Metrics m = builder.finish();
+  // Pairs: (3,1) (3,2) right, (1,1) tied, (1,2) wrong.
+  EXPECT_DOUBLE_EQ(m.per_class[0].auc.value(), 2.5 / 4);
+  EXPECT_FALSE(m.per_class[2].auc.has_value()) << "no picture of class 2";
+  EXPECT_DOUBLE_EQ(m.macro.auc.value(), (*m.per_class[0].auc + *m.per_class[1].auc) / 2);
+  const nlohmann::json json = metrics_json(m, {"a", "b", "c"});
+  EXPECT_TRUE(json["per_class"][2]["auc"].is_null());
+}
+
+TEST(Metrics, AveragesAndIntervals) {
+  MetricsBuilder builder(2);
+  for (int i = 0; i < 300; ++i)
+    builder.add(std::vector<float>{i % 4 == 0 ? 1.0F : -1.0F, 0}, i % 3 == 0 ? 0 : 1);
+  const Metrics m = builder.finish();
+  EXPECT_DOUBLE_EQ(m.macro.recall, (m.per_class[0].recall + m.per_class[1].recall) / 2);
+  EXPECT_DOUBLE_EQ(m.weighted.recall,
+                   (100 * m.per_class[0].recall + 200 * m.per_class[1].recall) / 300);
+  EXPECT_NEAR(m.weighted.recall, m.top1, 1e-12);
+  // Of 300 pictures the interval is about 2 · 1.96 · sqrt(p (1 - p) / n) wide.
+  const double width = m.top1_interval.high - m.top1_interval.low;
+  EXPECT_NEAR(width, 2 * 1.96 * std::sqrt(m.top1 * (1 - m.top1) / 300), 0.02);
+  EXPECT_LT(m.macro_f1_interval.low, m.macro.f1);
+  EXPECT_GT(m.macro_f1_interval.high, m.macro.f1);
+}
+
+TEST(Metrics, TemperatureIsFound) {
+  // Logits that are twice too large: labels are drawn from their softmax at half the size.
+  const size_t classes = 4;
+  std::vector<float> logits;
+  std::vector<int> labels;
+  uint64_t state = 1;
+  const auto uniform = [&] {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return static_cast<double>(state >> 11U) * 0x1.0p-53;
+  };
+  for (int i = 0; i < 20000; ++i) {
+    std::vector<float> row;
+    for (size_t c = 0; c < classes; ++c) row.push_back(static_cast<float>(uniform() * 4));
+    const std::vector<double> p = softmax(row);
+    double rest = uniform();
+    int label = 0;
+    while (label + 1 < static_cast<int>(classes) && rest >= p[label]) rest -= p[label++];
+    labels.push_back(label);
+    for (const float v : row) logits.push_back(2 * v);
+  }
+  EXPECT_NEAR(fit_temperature(logits, labels, classes), 2, 0.06);
+  // A handful of pictures, all right, do not make a model certain of everything.
+  const std::vector<float> few = {3, 0, 0, 3};
+  EXPECT_GT(fit_temperature(few, std::vector<int>{0, 1}, 2), 0.5);
+  EXPECT_DOUBLE_EQ(std::round(fit_temperature({}, {}, 2) * 1e6), 1e6);
+}
+
 TEST(Metrics, HugeLogits) {
   MetricsBuilder builder(2);
   builder.add(std::vector<float>{1e30F, -1e30F}, 0);
