@@ -102,8 +102,9 @@ int run(const DemoOptions& o) {
   run_graft(with_threads(predict));
 
   const auto metrics = nlohmann::json::parse(read_text_file(run_folder / "metrics.json"));
-  fmt::print("\npictures  {}\nmodel     {}\nmetrics   {}\ntest accuracy {:.2f}\n", printable(data),
-             printable(run_folder / "model.safetensors"), printable(run_folder / "metrics.json"),
+  fmt::print("\npictures  {}\nmodel     {}\nmetrics   {}\nreport    {}\ntest accuracy {:.2f}\n",
+             printable(data), printable(run_folder / "model.safetensors"),
+             printable(run_folder / "metrics.json"), printable(run_folder / "report.html"),
              metrics.at("test").at("top1").get<double>());
   return 0;
 }
