@@ -25,6 +25,8 @@
 namespace graft::cli {
 namespace {
 
+constexpr size_t kMostProbabilities = 5'000'000;  // in predictions.csv
+
 TrainConfig make_config(const TrainOptions& o, const TrainPlan& plan) {
   TrainConfig c;
   c.batch_size = o.batch_size;
@@ -188,7 +190,9 @@ nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCac
                              {{"temperature", temperature},
                               {"uncalibrated_validation", {{"loss", raw.loss}, {"ece", raw.ece}}}}},
                             {"validation", metrics_json(val_metrics, val.classes)}};
-  std::string predictions = predictions_csv(val, "val", true);
+  // With a thousand classes all probabilities would be a gigabyte.
+  const bool whole = plan.dataset.samples.size() * val.classes.size() <= kMostProbabilities;
+  std::string predictions = predictions_csv(val, "val", true, whole);
   std::optional<Predictions> test;
   std::optional<Metrics> test_metrics;
   if (plan.dataset.has(Split::test)) {
@@ -196,7 +200,7 @@ nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCac
     test_metrics = test->measure();
     metrics["test"] = metrics_json(*test_metrics, test->classes);
     events.confusion("test", *test_metrics);
-    predictions += predictions_csv(*test, "test", false);
+    predictions += predictions_csv(*test, "test", false, whole);
   }
   write_file_atomic(plan.run / "predictions.csv", predictions);
   write_file_atomic(plan.run / "metrics.json",

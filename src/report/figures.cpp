@@ -33,14 +33,12 @@ std::string shorten(const std::string& name, size_t most) {
 }  // namespace
 
 std::string confusion_svg(const Metrics& metrics, const std::vector<std::string>& classes) {
-  constexpr size_t kMostWithText = 20;
   const auto n = static_cast<int>(classes.size());
-  const bool text = classes.size() <= kMostWithText;
-  const int cell = text ? 56 : std::max(3, 700 / n);
-  const int left = text ? 120 : 12;
-  const int top = text ? 96 : 12;
-  const int width = left + n * cell + (text ? 60 : 10);
-  const int height = top + n * cell + 10;
+  constexpr int kCell = 56;
+  constexpr int kLeft = 120;
+  constexpr int kTop = 96;
+  const int width = kLeft + n * kCell + 60;
+  const int height = kTop + n * kCell + 10;
   std::string svg = fmt::format(
       "<svg viewBox=\"0 0 {0} {1}\" width=\"{0}\" role=\"img\" aria-label=\"Confusion matrix\">"
       "<title>Confusion matrix</title><desc>Rows are true classes, columns predicted ones.</desc>\n"
@@ -51,24 +49,23 @@ std::string confusion_svg(const Metrics& metrics, const std::vector<std::string>
       const double s = share(metrics, r, c);
       const int64_t count = metrics.confusion[r][c];
       // Right answers blue, wrong ones orange (Okabe and Ito).
-      const int x = left + c * cell;
-      const int y = top + r * cell;
+      const int x = kLeft + c * kCell;
+      const int y = kTop + r * kCell;
       svg += fmt::format(
           "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\" fill-opacity=\"{:.3f}\">"
           "<title>{} taken for {}: {} ({:.1f} %)</title></rect>",
-          x, y, cell - 1, cell - 1, r == c ? "#0072b2" : "#d55e00",
+          x, y, kCell - 1, kCell - 1, r == c ? "#0072b2" : "#d55e00",
           count > 0 ? std::max(0.08, std::sqrt(s) * 0.85) : 0.04, html::escape(classes[r]),
           html::escape(classes[c]), count, s * 100);
-      if (text)
-        svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\"{}>{}</text>\n",
-                           x + cell / 2, y + cell / 2 + 5, count == 0 ? " opacity=\".45\"" : "",
-                           count);
+      svg +=
+          fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\"{}>{}</text>\n", x + kCell / 2,
+                      y + kCell / 2 + 5, count == 0 ? " opacity=\".45\"" : "", count);
     }
-    if (!text) continue;
-    svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", left - 8,
-                       top + r * cell + cell / 2 + 5, html::escape(shorten(classes[r], 14)));
-    svg += fmt::format("<text transform=\"translate({} {}) rotate(-40)\">{}</text>\n",
-                       left + r * cell + cell / 2, top - 8, html::escape(shorten(classes[r], 14)));
+    svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", kLeft - 8,
+                       kTop + r * kCell + kCell / 2 + 5, html::escape(shorten(classes[r], 14)));
+    svg +=
+        fmt::format("<text transform=\"translate({} {}) rotate(-40)\">{}</text>\n",
+                    kLeft + r * kCell + kCell / 2, kTop - 8, html::escape(shorten(classes[r], 14)));
   }
   return svg + "</g></svg>\n";
 }

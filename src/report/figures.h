@@ -9,8 +9,9 @@
 
 namespace graft {
 
-/// The confusion matrix with counts in its cells, each row coloured by its shares. For more than 20
-/// classes the cells are small and bare.
+/// The confusion matrix with counts in its cells, each row coloured by its shares; above
+/// kMostInSvg classes a page would be too large, and confusion_image() has to do.
+inline constexpr size_t kMostInSvg = 20;
 std::string confusion_svg(const Metrics& metrics, const std::vector<std::string>& classes);
 /// The same without text, a cell `cell` pixels wide.
 Image confusion_image(const Metrics& metrics, int cell);

@@ -45,7 +45,7 @@ figcaption{font-size:.8rem;line-height:1.35;margin-top:.25rem}
 padding:.4rem;border-radius:6px}
 .row figure{width:7.6rem}
 .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}
-svg{max-width:100%;height:auto}
+svg,img{max-width:100%;height:auto}
 nav a{margin-right:.9rem;display:inline-block}a{color:var(--accent)}
 @media print{body{max-width:none;padding:0}nav{display:none}h2{break-after:avoid}
 figure,table,svg{break-inside:avoid}}
@@ -115,6 +115,11 @@ std::string thumbnail(const Image& image, int side, std::string_view alternative
       "<img src=\"data:image/jpeg;base64,{}\" width=\"{}\" height=\"{}\" alt=\"{}\">",
       base64(encode_jpeg(resize(image, width, height, Resampling::bilinear), kJpegQuality)), width,
       height, escape(alternative));
+}
+
+std::string picture(const Image& image, std::string_view alternative) {
+  return fmt::format("<img src=\"data:image/png;base64,{}\" width=\"{}\" height=\"{}\" alt=\"{}\">",
+                     base64(encode_png(image)), image.width, image.height, escape(alternative));
 }
 
 std::string table(const std::vector<std::string>& header,

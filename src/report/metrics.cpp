@@ -67,10 +67,17 @@ ClassMetrics mean_of(const std::vector<ClassMetrics>& rows, Weight weight) {
   return mean;
 }
 
-double macro_f1(const std::vector<std::vector<int64_t>>& confusion) {
+/// Counts of a resample, enough for F1 = 2 · right / (predicted + support).
+struct ClassCounts {
+  int64_t right = 0;
+  int64_t predicted = 0;
+  int64_t support = 0;
+};
+
+double macro_f1(const std::vector<ClassCounts>& counts) {
   double sum = 0;
-  for (const ClassMetrics& row : class_metrics(confusion)) sum += row.f1;
-  return sum / static_cast<double>(confusion.size());
+  for (const ClassCounts& c : counts) sum += 2 * ratio(c.right, c.predicted + c.support);
+  return sum / static_cast<double>(counts.size());
 }
 
 Interval percentiles(std::vector<double> values) {
@@ -166,16 +173,19 @@ void MetricsBuilder::add_intervals(Metrics& metrics) const {
   for (size_t k = 0; k < kResamples; ++k) {
     int64_t correct = 0;
     double sum = 0;
-    std::vector<std::vector<int64_t>> confusion(classes_, std::vector<int64_t>(classes_, 0));
+    std::vector<ClassCounts> counts(classes_);
     for (size_t draw = 0; draw < n; ++draw) {
       const size_t i = random.below(n);
-      correct += labels_[i] == predicted_[i] ? 1 : 0;
+      const bool right = labels_[i] == predicted_[i];
+      correct += right ? 1 : 0;
       sum += losses_[i];
-      ++confusion[labels_[i]][predicted_[i]];
+      counts[labels_[i]].right += right ? 1 : 0;
+      ++counts[labels_[i]].support;
+      ++counts[predicted_[i]].predicted;
     }
     top1.push_back(ratio(correct, static_cast<int64_t>(n)));
     loss.push_back(sum / static_cast<double>(n));
-    f1.push_back(macro_f1(confusion));
+    f1.push_back(macro_f1(counts));
   }
   metrics.top1_interval = percentiles(std::move(top1));
   metrics.loss_interval = percentiles(std::move(loss));

@@ -27,12 +27,14 @@ Metrics Predictions::measure() const {
   return builder.finish();
 }
 
-std::string predictions_csv(const Predictions& predictions, const std::string& split, bool header) {
+std::string predictions_csv(const Predictions& predictions, const std::string& split, bool header,
+                            bool whole) {
   std::string text;
   if (header) {
     text = "path,label,predicted,probability";
     if (!split.empty()) text += ",split";
-    for (const std::string& name : predictions.classes) text += "," + csv_field("p:" + name);
+    if (whole)
+      for (const std::string& name : predictions.classes) text += "," + csv_field("p:" + name);
     text += '\n';
   }
   for (size_t i = 0; i < predictions.samples.size(); ++i) {
@@ -42,7 +44,8 @@ std::string predictions_csv(const Predictions& predictions, const std::string& s
                         csv_field(predictions.classes[predictions.samples[i].label]),
                         csv_field(predictions.classes[best]), p[best]);
     if (!split.empty()) text += "," + split;
-    for (const double value : p) text += fmt::format(",{:.17g}", value);
+    if (whole)
+      for (const double value : p) text += fmt::format(",{:.17g}", value);
     text += '\n';
   }
   return text;

@@ -26,9 +26,11 @@ struct Predictions {
   [[nodiscard]] Metrics measure() const;
 };
 
-/// path,label,predicted,probability, and each class's probability under "p:<class>", with all
-/// digits of a double; with `split`, a column of that name. `header`: with the line of names.
-std::string predictions_csv(const Predictions& predictions, const std::string& split, bool header);
+/// path,label,predicted,probability, and unless not `whole` each class's probability under
+/// "p:<class>", with all digits of a double; with `split`, a column of that name. `header`: with
+/// the line of names.
+std::string predictions_csv(const Predictions& predictions, const std::string& split, bool header,
+                            bool whole = true);
 
 /// One row of such a file.
 struct PredictionRow {

@@ -25,6 +25,7 @@ constexpr size_t kMistakes = 12;
 constexpr size_t kUnsure = 12;
 constexpr size_t kPicturesPerClass = 4;
 constexpr size_t kMostClassesShown = 30;
+constexpr size_t kMostConfusions = 20;
 
 std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
 
@@ -124,13 +125,38 @@ class Report {
     row("<i>weighted average</i>", job_.metrics.weighted);
     std::string content =
         html::table({"class", "precision", "recall", "F1", "ROC AUC", "pictures"}, rows);
-    content +=
-        fmt::format("<h3>Confusion matrix</h3>\n<div class=\"scroll\" tabindex=\"0\">{}</div>\n",
-                    confusion_svg(job_.metrics, classes_));
-    content +=
-        "<p class=\"dim\">Rows are true classes, columns predicted ones; orange cells are "
-        "mistakes, darker where a larger share of the row went there.</p>\n";
+    confusion(content);
     body += html::section("classes", "Classes", content);
+  }
+
+  void confusion(std::string& content) const {
+    const Metrics& m = job_.metrics;
+    content += "<h3>Confusion matrix</h3>\n";
+    if (classes_.size() <= kMostInSvg) {
+      content += "<div class=\"scroll\" tabindex=\"0\">" + confusion_svg(m, classes_) +
+                 "</div>\n<p class=\"dim\">Rows are true classes, columns predicted ones; orange "
+                 "cells are mistakes, darker where a larger share of the row went there.</p>\n";
+      return;
+    }
+    constexpr int kPixels = 600;
+    const int cell = std::max(1, kPixels / static_cast<int>(classes_.size()));
+    content += html::picture(confusion_image(m, cell), "confusion matrix");
+    content +=
+        "<p class=\"dim\">Rows are true classes, columns predicted ones, in the order of the "
+        "table; darker where a larger share of the row went there.</p>\n";
+    std::vector<std::array<int64_t, 3>> mistakes;  // count, true, predicted
+    for (size_t r = 0; r < classes_.size(); ++r)
+      for (size_t c = 0; c < classes_.size(); ++c)
+        if (r != c && m.confusion[r][c] > 0)
+          mistakes.push_back({m.confusion[r][c], static_cast<int64_t>(r), static_cast<int64_t>(c)});
+    std::stable_sort(mistakes.begin(), mistakes.end(),
+                     [](const auto& a, const auto& b) { return a[0] > b[0]; });
+    mistakes.resize(std::min(mistakes.size(), kMostConfusions));
+    std::vector<std::vector<std::string>> rows;
+    for (const auto& [count, truth, predicted] : mistakes)
+      rows.push_back({html::escape(classes_[truth]), html::escape(classes_[predicted]),
+                      std::to_string(count)});
+    content += html::table({"class", "taken for", "pictures"}, rows);
   }
 
   void calibration(std::string& body) const {
