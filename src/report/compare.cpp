@@ -202,6 +202,7 @@ std::string compare_page(const std::vector<ComparedRun>& runs,
     return cells;
   };
   std::vector<std::vector<std::string>> rows;
+  rows.reserve(runs.size());
   for (const ComparedRun& run : runs) rows.push_back(escaped(row(run)));
   std::string body = "<h1>Runs side by side</h1>\n";
   body += html::section("runs", "Runs", html::table(header(), rows));

@@ -153,6 +153,7 @@ class Report {
                      [](const auto& a, const auto& b) { return a[0] > b[0]; });
     mistakes.resize(std::min(mistakes.size(), kMostConfusions));
     std::vector<std::vector<std::string>> rows;
+    rows.reserve(mistakes.size());
     for (const auto& [count, truth, predicted] : mistakes)
       rows.push_back({html::escape(classes_[truth]), html::escape(classes_[predicted]),
                       std::to_string(count)});
