@@ -44,6 +44,9 @@ Network make_backbone(const NetworkOptions& options, bool include_top);
 /// The cache folder: --cache-dir or the default.
 std::filesystem::path cache_folder(const std::string& option);
 
+/// An argument as a shell would need it typed.
+std::string shell_quoted(const std::string& argument);
+
 /// Prints a JSON document on stdout; bytes that are not UTF-8 are replaced.
 void print_json(const nlohmann::json& document);
 

@@ -46,7 +46,7 @@ void draw_split(const fs::path& folder, uint64_t first_seed, int count) {
 /// Runs this program with other arguments, showing the command; returns when it succeeded.
 void run_graft(std::vector<std::string> arguments) {
   fmt::print("\n$ graft");
-  for (const std::string& argument : arguments) fmt::print(" {}", argument);
+  for (const std::string& argument : arguments) fmt::print(" {}", shell_quoted(argument));
   fmt::print("\n");
   std::fflush(stdout);
   std::error_code error;

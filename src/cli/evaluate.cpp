@@ -70,12 +70,13 @@ int run(const EvaluateOptions& o) {
   if (!o.predictions.empty())
     write_file_atomic(o.predictions, predictions_csv(predictions, "", true));
   if (!o.report.empty())
-    write_file_atomic(
-        o.report, report_page({read_model(resolve_model(o.model)), predictions, metrics, split,
-                               dataset, read_run_folder(o.model),
-                               fmt::format("graft evaluate {} {} --split {} --report {}", o.model,
-                                           o.data, o.split, o.report),
-                               o.common.thread_count(), o.common.verbosity()}));
+    write_file_atomic(o.report,
+                      report_page({read_model(resolve_model(o.model)), predictions, metrics, split,
+                                   dataset, read_run_folder(o.model),
+                                   fmt::format("graft evaluate {} {} --split {} --report {}",
+                                               shell_quoted(o.model), shell_quoted(o.data), o.split,
+                                               shell_quoted(o.report)),
+                                   o.common.thread_count(), o.common.verbosity()}));
   if (o.json) {
     nlohmann::json document = metrics_json(metrics, classifier.classes());
     document["split"] = split;

@@ -206,8 +206,8 @@ nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCac
   write_file_atomic(plan.run / "metrics.json",
                     metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
   if (!o.no_report) {
-    const std::string command =
-        fmt::format("graft train {} --config {}", o.data, (plan.run / "config.toml").string());
+    const std::string command = fmt::format("graft train {} --config {}", shell_quoted(o.data),
+                                            shell_quoted((plan.run / "config.toml").string()));
     const bool tested = test && test_metrics->images > 0;
     write_file_atomic(
         plan.run / "report.html",

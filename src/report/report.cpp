@@ -40,8 +40,10 @@ class Report {
   std::string page() {
     const Metrics& m = job_.metrics;
     const ModelMetadata& about = job_.model.metadata;
+    std::error_code error;
+    const fs::path root = fs::weakly_canonical(job_.dataset.root, error);
     const std::string title =
-        fmt::format("{} on {}", about.network.backbone, printable(job_.dataset.root.filename()));
+        fmt::format("{} on {}", about.network.backbone, printable(root.filename()));
     std::string body = fmt::format(
         "<header>\n<h1>{}</h1>\n<p class=\"dim\">{} {} pictures, {} classes</p>\n</header>\n",
         html::escape(title), m.images, split_name(), classes_.size());

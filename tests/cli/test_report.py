@@ -158,6 +158,14 @@ class Report(t.TestCase):
         self.succeed("evaluate", self.folder / "m.safetensors", BASE / "data" / "test", "--report",
                      page, "--quiet")
         self.assertNotIn("<h2>Curves</h2>", page.read_text())
+        self.assertIn("<title>vgg-mini on test</title>", page.read_text())
+        self.succeed("evaluate", BASE / "two", "./", "--report", "it's.html", "--quiet",
+                     cwd=BASE / "data" / "test")
+        with open(BASE / "data" / "test" / "it's.html") as file:
+            text = file.read()
+        (BASE / "data" / "test" / "it's.html").unlink()
+        self.assertIn("--report &#39;it&#39;\\&#39;&#39;s.html&#39;", text)
+        self.assertIn("<title>vgg-mini on test</title>", text)
 
     def test_no_report(self):
         self.succeed("train", BASE / "data", *TRAIN, "--epochs", "1", "--no-report", "-o",
