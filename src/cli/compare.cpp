@@ -43,7 +43,7 @@ int run_compare(int argc, char** argv) {
   app.add_option("--html", o.html, "Write a page to this file")->type_name("FILE.html");
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
-  app.footer("Example:\n  graft compare runs/a runs/b runs/c --html compare.html");
+  app.footer("Examples:\n  graft compare runs/a runs/b runs/c --html compare.html");
   return run_app(app, argc, argv, [&] { return run(o); });
 }
 

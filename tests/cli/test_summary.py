@@ -62,7 +62,8 @@ class CommandLine(t.TestCase):
     def test_help_and_version(self):
         self.assertIn("graft 0.", self.succeed("--version").stdout)
         self.assertIn("train", self.succeed("--help").stdout)
-        for command in ("train", "evaluate", "predict", "features", "summary", "weights", "demo", "bench"):
+        for command in ("train", "evaluate", "predict", "features", "summary", "weights", "demo", "bench",
+                        "check", "compare", "preview", "cache"):
             text = self.succeed(command, "--help").stdout
             self.assertIn("--quiet", text)
             self.assertIn("--threads", text)
@@ -73,8 +74,8 @@ class CommandLine(t.TestCase):
         self.fail_with(2, "unknown command 'serve'", "serve")
         self.fail_with(2, "no command")
         # What a later version brings is unknown until then.
-        self.fail_with(2, "--dashboard", "train", "x", "--dashboard", "8080")
-        self.fail_with(2, "--explain", "predict", "x", "y", "--explain", "z")
+        self.fail_with(2, "--tunnel", "train", "x", "--tunnel", "8080")
+        self.fail_with(2, "--dashboard", "train", "x", "--dashboard", "0")
         self.fail_with(2, "--threads", "summary", "--threads", "0")
         self.fail_with(2, "--verbose", "summary", "--quiet", "--verbose")
         self.fail_with(2, "choose one of", "bench", "--backbone", "x", "--size", 32, "--batch", 1)

@@ -56,9 +56,9 @@ class Train(t.TestCase):
 
     def test_run_folder(self):
         done = self.train("--epochs", "3", "--fine-tune", "all", "--head", "gap")
-        self.assertEqual({p.name for p in self.out.iterdir()},
+        self.assertEqual({p.name.split(".tfevents")[0] for p in self.out.iterdir()},
                          {"model.safetensors", "history.csv", "metrics.json", "config.toml",
-                          "split.csv", "checkpoints"})
+                          "split.csv", "predictions.csv", "report.html", "events.out", "checkpoints"})
         self.assertEqual({p.name for p in (self.out / "checkpoints").iterdir()},
                          {"best.safetensors", "last.safetensors", "state.safetensors",
                           "state-previous.safetensors"})
@@ -75,7 +75,9 @@ class Train(t.TestCase):
         document = self.succeed_json("evaluate", self.out, self.out / "split.csv", "--split", "val",
                                      "--json")
         self.assertAlmostEqual(document["top1"], float(best["val_accuracy"]), places=5)
-        self.assertAlmostEqual(document["loss"], float(best["val_loss"]), delta=1e-4)
+        self.assertAlmostEqual(document["loss"], metrics["validation"]["loss"], delta=1e-4)
+        self.assertAlmostEqual(metrics["calibration"]["uncalibrated_validation"]["loss"],
+                               float(best["val_loss"]), delta=1e-4)
         self.assertAlmostEqual(document["top1"], metrics["validation"]["top1"])
 
     def test_same_seed_same_model(self):

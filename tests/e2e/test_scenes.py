@@ -76,7 +76,10 @@ class Scenes(t.TestCase):
         history = t.read_csv(run / "history.csv")
         best = history[document["best_epoch"] - 1]
         again = self.succeed_json("evaluate", run, run / "split.csv", "--split", "val", "--json")
-        self.assertAlmostEqual(again["loss"], float(best["val_loss"]), delta=1e-4)
+        self.assertAlmostEqual(again["loss"], document["validation"]["loss"], delta=1e-4)
+        raw = document["calibration"]["uncalibrated_validation"]["loss"]
+        self.assertAlmostEqual(raw, float(best["val_loss"]), delta=1e-4)
+        self.assertLessEqual(again["loss"], raw)
         self.assertAlmostEqual(again["top1"], float(best["val_accuracy"]), places=5)
 
         tuned = self.folder / "tuned"
