@@ -143,13 +143,23 @@ std::vector<SampleGroup> group_by(const std::vector<std::string>& keys) {
 
 /// Finds which of `candidates` look alike and joins them into groups.
 std::vector<SampleGroup> group_by_looks(const std::vector<Facts>& facts,
-                                        const std::vector<size_t>& candidates, ThreadPool& pool) {
+                                        const std::vector<size_t>& candidates, ThreadPool& pool,
+                                        Verbosity verbosity) {
+  constexpr size_t kPiece = 1024;  // pictures between two looks at the progress bar
   std::vector<std::vector<size_t>> matches(candidates.size());
-  pool.parallel_for(candidates.size(), [&](size_t a) {
-    const Looks& mine = facts[candidates[a]].looks;
-    for (size_t b = a + 1; b < candidates.size(); ++b)
-      if (near_duplicate(mine, facts[candidates[b]].looks)) matches[a].push_back(b);
-  });
+  Progress progress("comparing", candidates.size(), "images", verbosity);
+  for (size_t first = 0; first < candidates.size(); first += kPiece) {
+    const size_t n = std::min(kPiece, candidates.size() - first);
+    pool.parallel_for(n, [&](size_t i) {
+      const size_t a = first + i;
+      const Looks& mine = facts[candidates[a]].looks;
+      for (size_t b = a + 1; b < candidates.size(); ++b)
+        if (near_duplicate(mine, facts[candidates[b]].looks)) matches[a].push_back(b);
+    });
+    progress.update(first + n);
+    check_interrupted();
+  }
+  progress.finish();
   std::vector<size_t> parent(candidates.size());
   std::iota(parent.begin(), parent.end(), 0);
   const auto root = [&](size_t i) {
@@ -276,7 +286,7 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads,
     std::vector<size_t> candidates;
     for (size_t i = 0; i < count; ++i)
       if (!copy[i] && !facts[i].looks.grey.empty()) candidates.push_back(i);
-    out.near_duplicates = group_by_looks(facts, candidates, pool);
+    out.near_duplicates = group_by_looks(facts, candidates, pool, verbosity);
   }
   return out;
 }
