@@ -19,13 +19,6 @@ double seconds_between(std::chrono::steady_clock::time_point from,
   return std::chrono::duration<double>(to - from).count();
 }
 
-std::string bar_text(double fraction) {
-  const int full = std::clamp(static_cast<int>(fraction * kBarCells), 0, kBarCells);
-  std::string text;
-  for (int i = 0; i < kBarCells; ++i) text += i < full ? "█" : "░";
-  return text;
-}
-
 }  // namespace
 
 Progress::Progress(std::string label, size_t total, std::string unit, Verbosity verbosity)
@@ -48,7 +41,7 @@ std::string Progress::line(std::string_view extra, bool bar) const {
   const double fraction =
       total_ > 0 ? static_cast<double>(done_) / static_cast<double>(total_) : 1.0;
   std::string text = label_ + "  ";
-  if (bar) text += bar_text(fraction) + "  ";
+  if (bar) text += progress_bar(fraction, kBarCells) + "  ";
   const bool bytes = unit_ == "B";
   text += bytes ? fmt::format("{}/{}", format_bytes(static_cast<double>(done_)),
                               format_bytes(static_cast<double>(total_)))
@@ -86,6 +79,13 @@ void Progress::finish(std::string_view extra) {
   else if (!extra.empty() || seconds_between(start_, Clock::now()) > 1.0)
     fmt::print(stderr, "{}\n", line(extra, false));
   std::fflush(stderr);
+}
+
+std::string progress_bar(double fraction, int cells) {
+  const int full = std::clamp(static_cast<int>(fraction * cells), 0, cells);
+  std::string text;
+  for (int i = 0; i < cells; ++i) text += i < full ? "█" : "░";
+  return text;
 }
 
 std::string format_duration(double seconds) {

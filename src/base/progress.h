@@ -41,6 +41,8 @@ class Progress {
   Clock::time_point last_drawn_;
 };
 
+/// "███░░░": that fraction of so many characters.
+std::string progress_bar(double fraction, int cells);
 /// "0:07", "12:34", "1:02:03".
 std::string format_duration(double seconds);
 /// "512 B", "3.2 MB", "1.7 GB" (powers of 1000).

@@ -7,6 +7,8 @@
 #include <cmath>
 #include <limits>
 
+#include "report/html.h"
+
 namespace graft {
 namespace {
 
@@ -18,29 +20,6 @@ constexpr int kTop = 50;
 constexpr int kBottom = 55;
 // Okabe and Ito's palette for all kinds of colour vision, 2008; its blue and orange first.
 constexpr std::array<const char*, 4> kColours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7"};
-
-std::string escape(const std::string& text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      case '"':
-        out += "&quot;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
 
 /// One axis: data to pixels, and where the labels go.
 struct Axis {
@@ -97,20 +76,22 @@ std::string chart_svg(const Chart& chart) {
       "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 {0} {1}\" "
       "role=\"img\" "
       "aria-label=\"{2}\">\n<title>{2}</title>\n<desc>{3} over {4}",
-      kWidth, kHeight, escape(chart.title), escape(chart.y_label), escape(chart.x_label));
+      kWidth, kHeight, html::escape(chart.title), html::escape(chart.y_label),
+      html::escape(chart.x_label));
   for (const ChartSeries& series : chart.series)
     if (!series.points.empty())
-      svg += fmt::format("; {}: from {:.4g} at {:.4g} to {:.4g} at {:.4g}", escape(series.name),
-                         series.points.front().second, series.points.front().first,
-                         series.points.back().second, series.points.back().first);
-  for (const auto& [at, label] : chart.marks) svg += fmt::format("; {}", escape(label));
+      svg +=
+          fmt::format("; {}: from {:.4g} at {:.4g} to {:.4g} at {:.4g}", html::escape(series.name),
+                      series.points.front().second, series.points.front().first,
+                      series.points.back().second, series.points.back().first);
+  for (const auto& [at, label] : chart.marks) svg += fmt::format("; {}", html::escape(label));
   svg +=
       "</desc>\n<style>.chart text{font:14px sans-serif;fill:#333}.chart .axis{stroke:#999}"
       ".chart .grid{stroke:#999;stroke-opacity:.3}.chart .line{fill:none;stroke-width:2}"
       ".chart .mark{stroke:#777;stroke-dasharray:5 4}"
       "@media(prefers-color-scheme:dark){.chart text{fill:#ddd}}</style>\n";
   svg += fmt::format("<text x=\"{}\" y=\"22\" style=\"font-size:16px\">{}</text>\n", kLeft,
-                     escape(chart.title));
+                     html::escape(chart.title));
   for (const double v : x.ticks())
     svg += fmt::format(
         "<line class=\"grid\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
@@ -126,7 +107,7 @@ std::string chart_svg(const Chart& chart) {
       "<text x=\"{4}\" y=\"{5}\" text-anchor=\"middle\">{6}</text>\n"
       "<text transform=\"translate(18 {7}) rotate(-90)\" text-anchor=\"middle\">{8}</text>\n",
       kLeft, kTop, kHeight - kBottom, kWidth - kRight, (kLeft + kWidth - kRight) / 2, kHeight - 12,
-      escape(chart.x_label), (kTop + kHeight - kBottom) / 2, escape(chart.y_label));
+      html::escape(chart.x_label), (kTop + kHeight - kBottom) / 2, html::escape(chart.y_label));
   for (size_t i = 0; i < chart.series.size(); ++i) {
     const ChartSeries& series = chart.series[i];
     const char* colour = kColours.at(i % kColours.size());
@@ -139,7 +120,7 @@ std::string chart_svg(const Chart& chart) {
                          x.pixel(series.points[0].first), y.pixel(series.points[0].second), colour);
     if (chart.series.size() > 1)
       svg += fmt::format("<text x=\"{}\" y=\"40\" style=\"fill:{}\">{}</text>\n",
-                         kLeft + static_cast<int>(i) * 110, colour, escape(series.name));
+                         kLeft + static_cast<int>(i) * 110, colour, html::escape(series.name));
   }
   for (const auto& [at, label] : chart.marks) {
     // A label stands where there is room for it.
@@ -148,7 +129,7 @@ std::string chart_svg(const Chart& chart) {
         "<line class=\"mark\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
         "<text x=\"{3:.1f}\" y=\"{4}\"{5}>{6}</text>\n",
         x.pixel(at), kTop, kHeight - kBottom, x.pixel(at) + (before ? -5 : 5), kTop + 14,
-        before ? " text-anchor=\"end\"" : "", escape(label));
+        before ? " text-anchor=\"end\"" : "", html::escape(label));
   }
   return svg + "</svg>\n";
 }

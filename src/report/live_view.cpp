@@ -94,13 +94,6 @@ class Canvas {
   std::vector<Cell> cells_;
 };
 
-std::string bar_text(double fraction, int cells) {
-  const int full = std::clamp(static_cast<int>(fraction * cells), 0, cells);
-  std::string text;
-  for (int i = 0; i < cells; ++i) text += i < full ? "█" : "░";
-  return text;
-}
-
 std::string epoch_text(const EpochRecord& r) {
   return fmt::format("loss {:.4f}  acc {:.4f}  val_loss {:.4f}  val_acc {:.4f}", r.loss, r.accuracy,
                      r.val_loss, r.val_accuracy);
@@ -249,7 +242,7 @@ std::vector<std::string> LiveView::lines(int columns) const {
   if (now_.images > 0) {
     const double share = static_cast<double>(now_.done) / static_cast<double>(now_.images);
     const int cells = std::clamp(columns - 100, 8, 30);
-    out.push_back(bar_text(share, cells) + "  " + status());
+    out.push_back(progress_bar(share, cells) + "  " + status());
   }
   return out;
 }
