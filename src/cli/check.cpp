@@ -47,23 +47,16 @@ nlohmann::json document(const Dataset& dataset, const Inspection& found) {
         sample.split == Split::unassigned ? "unassigned" : std::string(to_string(sample.split));
     splits[name] = splits.value(name, 0) + 1;
   }
-  return {{"images", dataset.samples.size()},
-          {"classes", classes},
-          {"splits", splits},
-          {"imbalance", found.imbalance},
-          {"corrupt", to_json(dataset, found.corrupt)},
-          {"wrong_extension", to_json(dataset, found.wrong_extension)},
-          {"tiny", to_json(dataset, found.tiny)},
-          {"extreme_aspect", to_json(dataset, found.extreme_aspect)},
-          {"greyscale", to_json(dataset, found.greyscale)},
-          {"cmyk", to_json(dataset, found.cmyk)},
-          {"animated", to_json(dataset, found.animated)},
-          {"duplicates", to_json(dataset, found.duplicates)},
-          {"conflicting_labels", to_json(dataset, found.conflicting_labels)},
-          {"train_test_leaks", to_json(dataset, found.train_test_leaks)},
-          {"train_val_leaks", to_json(dataset, found.train_val_leaks)},
-          {"near_duplicates", to_json(dataset, found.near_duplicates)},
-          {"notes", dataset.notes}};
+  nlohmann::json out = {{"images", dataset.samples.size()},
+                        {"classes", classes},
+                        {"splits", splits},
+                        {"imbalance", found.imbalance},
+                        {"notes", dataset.notes}};
+  for (const FindingKind& kind : kFindingKinds)
+    out[std::string(kind.key)] = to_json(dataset, found.*kind.list);
+  for (const GroupKind& kind : kGroupKinds)
+    out[std::string(kind.key)] = to_json(dataset, found.*kind.list);
+  return out;
 }
 
 class Text {
@@ -110,20 +103,10 @@ void print_text(const Dataset& dataset, const Inspection& found, int most) {
         "train with --class-weights balanced\n",
         found.imbalance);
   Text text(dataset, static_cast<size_t>(most));
-  text.list("unreadable or damaged", found.corrupt);
-  text.list("extension of another format", found.wrong_extension);
-  text.list("tiny", found.tiny);
-  text.list("extreme aspect ratio", found.extreme_aspect);
-  text.list("greyscale", found.greyscale);
-  text.list("CMYK", found.cmyk);
-  text.list("animated", found.animated);
-  text.list("identical files", found.duplicates);
-  text.list("identical files with conflicting labels", found.conflicting_labels);
-  text.list("identical files in training and test data", found.train_test_leaks);
-  text.list("identical files in training and validation data", found.train_val_leaks);
-  text.list("near-duplicates (look the same, other bytes)", found.near_duplicates);
+  for (const GroupKind& kind : kGroupKinds) text.list(kind.title, found.*kind.list);
+  for (const FindingKind& kind : kFindingKinds) text.list(kind.title, found.*kind.list);
   for (const std::string& note : dataset.notes) fmt::print("\nnote: {}\n", note);
-  if (found.findings() == 0)
+  if (!found.any())
     fmt::print("\nnothing odd found\n");
   else
     fmt::print("\n'graft train --exclude WORDS' leaves out what was found: {}\n",

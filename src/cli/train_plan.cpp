@@ -22,9 +22,8 @@ constexpr double kUsableShare = 0.9;
 /// Leaves out what --exclude names, and notes what else looks wrong, as `graft check` finds it.
 void inspect_dataset(Dataset& dataset, const TrainOptions& o) {
   const std::vector<std::string> words = split_words(o.exclude);
-  auto depth = InspectionDepth::files;
-  for (const std::string& word : words)
-    if (depth_of(word) == InspectionDepth::pixels) depth = InspectionDepth::pixels;
+  auto depth = InspectionDepth::copies;
+  for (const std::string& word : words) depth = std::max(depth, depth_of(word));
   const Inspection found = inspect(dataset, depth, o.common.thread_count(), o.common.verbosity());
   const std::vector<size_t> out = excluded_samples(dataset, found, words);
   const auto note = [&](const std::vector<SampleGroup>& groups, std::string_view word,

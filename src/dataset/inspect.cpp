@@ -48,10 +48,12 @@ bool is_colourless(const Image& image) {
 /// `alone`: no other file has its size, so none can be identical.
 Facts examine(const fs::path& path, InspectionDepth depth, bool alone) {
   Facts facts;
+  if (alone && depth == InspectionDepth::copies) return facts;
   const std::string name = printable(path);
   try {
     const std::vector<std::byte> bytes = read_file(path);
     if (!alone) facts.hash = content_hash(bytes);
+    if (depth == InspectionDepth::copies) return facts;
     facts.image = probe_image(bytes, name);
     facts.known = true;
     if (depth == InspectionDepth::files) return facts;
@@ -175,10 +177,10 @@ std::vector<SampleGroup> group_by_looks(const std::vector<Facts>& facts,
 
 }  // namespace
 
-size_t Inspection::findings() const {
-  return corrupt.size() + wrong_extension.size() + tiny.size() + extreme_aspect.size() +
-         greyscale.size() + cmyk.size() + animated.size() + duplicates.size() +
-         near_duplicates.size();
+bool Inspection::any() const {
+  const auto found = [this](const auto& kind) { return !(this->*kind.list).empty(); };
+  return std::any_of(std::begin(kFindingKinds), std::end(kFindingKinds), found) ||
+         std::any_of(std::begin(kGroupKinds), std::end(kGroupKinds), found);
 }
 
 Looks looks(const Image& image) {
@@ -292,9 +294,10 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads,
 }
 
 InspectionDepth depth_of(std::string_view exclusion) {
-  return exclusion == "corrupt" || exclusion == "near-duplicates" || exclusion == "greyscale"
-             ? InspectionDepth::pixels
-             : InspectionDepth::files;
+  if (exclusion == "corrupt" || exclusion == "near-duplicates" || exclusion == "greyscale")
+    return InspectionDepth::pixels;
+  return exclusion == "tiny" || exclusion == "extreme-aspect" ? InspectionDepth::files
+                                                              : InspectionDepth::copies;
 }
 
 std::vector<size_t> excluded_samples(const Dataset& dataset, const Inspection& inspection,

@@ -41,13 +41,48 @@ struct Inspection {
   /// Pictures of the largest class over those of the smallest.
   double imbalance = 1;
 
-  /// How many things were found, imbalance apart.
-  [[nodiscard]] size_t findings() const;
+  /// Anything at all, imbalance apart.
+  [[nodiscard]] bool any() const;
 };
 
+/// The kinds of finding, once: their key in JSON, their name, and where they are. What concerns
+/// training most comes first.
+struct FindingKind {
+  std::string_view key;
+  std::string_view title;
+  std::vector<Finding> Inspection::*list;
+};
+inline constexpr FindingKind kFindingKinds[] = {
+    {"corrupt", "Unreadable or damaged", &Inspection::corrupt},
+    {"wrong_extension", "Extension of another format", &Inspection::wrong_extension},
+    {"tiny", "Tiny", &Inspection::tiny},
+    {"extreme_aspect", "Extreme aspect ratio", &Inspection::extreme_aspect},
+    {"cmyk", "CMYK", &Inspection::cmyk},
+    {"animated", "Animated", &Inspection::animated},
+    {"greyscale", "Greyscale", &Inspection::greyscale},
+};
+struct GroupKind {
+  std::string_view key;
+  std::string_view title;
+  std::vector<SampleGroup> Inspection::*list;
+};
+inline constexpr GroupKind kGroupKinds[] = {
+    {"train_test_leaks", "Identical files in training and test data",
+     &Inspection::train_test_leaks},
+    {"train_val_leaks", "Identical files in training and validation data",
+     &Inspection::train_val_leaks},
+    {"conflicting_labels", "Identical files with conflicting labels",
+     &Inspection::conflicting_labels},
+    {"duplicates", "Identical files", &Inspection::duplicates},
+    {"near_duplicates", "Near-duplicates: look the same, other bytes",
+     &Inspection::near_duplicates},
+};
+
+/// How much is read of a dataset; each holds those before it.
 enum class InspectionDepth {
-  files,   ///< identical files and headers; no picture is decoded
-  pixels,  ///< everything
+  copies,  ///< identical files: only files whose size another one has are read
+  files,   ///< and every file's header
+  pixels,  ///< and every picture
 };
 
 Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads, Verbosity verbosity);

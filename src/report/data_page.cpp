@@ -135,19 +135,10 @@ std::string data_page(const Dataset& dataset, const Inspection& found) {
   counts += fmt::format("<p>The largest class has {:.1f} times the smallest one's pictures.</p>\n",
                         found.imbalance);
   body += html::section("classes", "Classes", counts);
-  add(body, dataset, "corrupt", "Unreadable or damaged", found.corrupt);
-  add(body, dataset, "leaks", "In training and test data", found.train_test_leaks);
-  add(body, dataset, "val-leaks", "In training and validation data", found.train_val_leaks);
-  add(body, dataset, "conflicts", "Identical files with conflicting labels",
-      found.conflicting_labels);
-  add(body, dataset, "duplicates", "Identical files", found.duplicates);
-  add(body, dataset, "near", "Near-duplicates: look the same, other bytes", found.near_duplicates);
-  add(body, dataset, "extension", "Extension of another format", found.wrong_extension);
-  add(body, dataset, "tiny", "Tiny", found.tiny);
-  add(body, dataset, "aspect", "Extreme aspect ratio", found.extreme_aspect);
-  add(body, dataset, "cmyk", "CMYK", found.cmyk);
-  add(body, dataset, "animated", "Animated", found.animated);
-  add(body, dataset, "greyscale", "Greyscale", found.greyscale);
+  for (const GroupKind& kind : kGroupKinds)
+    add(body, dataset, kind.key, kind.title, found.*kind.list);
+  for (const FindingKind& kind : kFindingKinds)
+    add(body, dataset, kind.key, kind.title, found.*kind.list);
   if (!dataset.notes.empty()) {
     std::string notes = "<ul>\n";
     for (const std::string& note : dataset.notes) notes += "<li>" + html::escape(note) + "</li>\n";

@@ -74,7 +74,7 @@ class Pages(t.TestCase):
         page = self.folder / "check.html"
         self.succeed("check", BASE / "data", "--html", page)
         self.sound(page)
-        self.assertIn("In training and test data",
+        self.assertIn("Identical files in training and test data",
                       BROWSER.find_element("tag name", "body").text)
 
     def test_compare(self):
