@@ -17,7 +17,9 @@ CONV256 = "batchnorm conv:256 batchnorm maxpool conv:256 batchnorm maxpool gap d
 RECIPES = {
     "default": [],
     "best": ["--recipe", "best"],
-    "mixup": ["--recipe", "best", "--augment", "hflip mixup:0.3", "--epochs", "16"],
+    "best-15": ["--recipe", "best", "--val-split", "0.15"],
+    "mixup": ["--recipe", "best", "--val-split", "0.15", "--augment", "hflip mixup:0.3", "--epochs",
+              "16"],
     "stats": ["--head", "stats batchnorm dense:256 dropout:0.5", "--epochs", "20"],
     "pool-conv": ["--head", "batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3"],
     "pool-conv-stats": ["--head", "batchnorm maxpool conv:256 batchnorm stats dropout:0.5"],
