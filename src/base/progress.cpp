@@ -6,8 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <utility>
+
+#include "base/diagnostics.h"
 
 namespace graft {
 namespace {
@@ -32,7 +33,7 @@ Progress::Progress(std::string label, size_t total, std::string unit, Verbosity 
 
 Progress::~Progress() {
   // Leave the terminal on a fresh line when an exception ends the work.
-  if (!finished_ && !silent_ && terminal_ && done_ > 0) std::fputs("\n", stderr);
+  if (!finished_ && !silent_ && terminal_ && done_ > 0) write_diagnostic("\n");
 }
 
 std::string Progress::line(std::string_view extra, bool bar) const {
@@ -64,10 +65,9 @@ void Progress::update(size_t done, std::string_view extra) {
   if (since < (terminal_ ? 0.1 : 5.0)) return;
   last_drawn_ = now;
   if (terminal_)
-    fmt::print(stderr, "\r{}\x1b[K", line(extra, true));
+    write_diagnostic(fmt::format("\r{}\x1b[K", without_controls(line(extra, true))));
   else
-    fmt::print(stderr, "{}\n", line(extra, false));
-  std::fflush(stderr);
+    print_diagnostic("{}\n", line(extra, false));
 }
 
 void Progress::finish(std::string_view extra) {
@@ -75,10 +75,9 @@ void Progress::finish(std::string_view extra) {
   finished_ = true;
   if (silent_) return;
   if (terminal_)
-    fmt::print(stderr, "\r{}\x1b[K\n", line(extra, true));
+    write_diagnostic(fmt::format("\r{}\x1b[K\n", without_controls(line(extra, true))));
   else if (!extra.empty() || seconds_between(start_, Clock::now()) > 1.0)
-    fmt::print(stderr, "{}\n", line(extra, false));
-  std::fflush(stderr);
+    print_diagnostic("{}\n", line(extra, false));
 }
 
 std::string progress_bar(double fraction, int cells) {

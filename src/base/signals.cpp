@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstring>
 
 #include "graft/error.h"
 
@@ -26,13 +27,15 @@ void install_signal_handlers() {
   ::sigemptyset(&action.sa_mask);
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  struct sigaction hangup {};
+  if (::sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
+    ::sigaction(SIGHUP, &action, nullptr);
 }
 
 int interrupting_signal() { return received; }
 
 void check_interrupted() {
-  if (received != 0)
-    fail(ErrorKind::interrupted, "interrupted by {}", received == SIGINT ? "SIGINT" : "SIGTERM");
+  if (received != 0) fail(ErrorKind::interrupted, "interrupted by SIG{}", ::sigabbrev_np(received));
 }
 
 }  // namespace graft

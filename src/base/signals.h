@@ -1,9 +1,10 @@
-// SIGINT and SIGTERM as a flag that long loops look at.
+// SIGINT, SIGTERM and SIGHUP as a flag that long loops look at.
 #pragma once
 
 namespace graft {
 
-/// From now on the first SIGINT or SIGTERM sets the flag; a second one ends the process at once.
+/// From now on the first SIGINT, SIGTERM or SIGHUP (a terminal that hung up; not under nohup) sets
+/// the flag; a second one ends the process at once.
 /// Long loops call check_interrupted() between steps.
 void install_signal_handlers();
 

@@ -45,8 +45,8 @@ json bench_network(const BenchOptions& o, int size, int batch, const MachineLimi
                 {o.common.thread_count(), std::max(batch, 2)});
   const uint64_t memory = engine.prepare(batch);
   if (!o.json)
-    fmt::print("\n{} at {}x{}, batch {}: {} of memory\n", o.backbone, size, size, batch,
-               format_bytes(static_cast<double>(memory)));
+    print_result("\n{} at {}x{}, batch {}: {} of memory\n", o.backbone, size, size, batch,
+                 format_bytes(static_cast<double>(memory)));
   std::vector<float> in(static_cast<size_t>(engine.input_elements()) * batch);
   std::vector<float> out(static_cast<size_t>(engine.output_elements()) * batch);
   Random random(1);
@@ -67,7 +67,7 @@ json bench_network(const BenchOptions& o, int size, int batch, const MachineLimi
   const std::vector<EngineStep> steps = engine.steps(batch);
   double flops = 0;
   if (!o.json)
-    fmt::print("{:<14} {:<24} {:>9} {:>9} {:>8}\n", "layer", "how", "ms", "GFLOP/s", "of peak");
+    print_result("{:<14} {:<24} {:>9} {:>9} {:>8}\n", "layer", "how", "ms", "GFLOP/s", "of peak");
   for (size_t k = 0; k < steps.size(); ++k) {
     const double seconds = median(times[k]);
     flops += steps[k].flops * batch;
@@ -78,13 +78,13 @@ json bench_network(const BenchOptions& o, int size, int batch, const MachineLimi
                       {"gflops", rate / 1e9},
                       {"of_peak", rate / machine.flops_all}});
     if (!o.json && steps[k].flops > 0)
-      fmt::print("{:<14} {:<24} {:>9.2f} {:>9.1f} {:>7.2f}x\n", steps[k].layer, steps[k].how,
-                 seconds * 1e3, rate / 1e9, rate / machine.flops_all);
+      print_result("{:<14} {:<24} {:>9.2f} {:>9.1f} {:>7.2f}x\n", steps[k].layer, steps[k].how,
+                   seconds * 1e3, rate / 1e9, rate / machine.flops_all);
   }
   const double total = median(totals);
   if (!o.json)
-    fmt::print("{:<39} {:>9.2f} {:>9.1f} {:>7.2f}x   {:.1f} images/s\n", "all", total * 1e3,
-               flops / total / 1e9, flops / total / machine.flops_all, batch / total);
+    print_result("{:<39} {:>9.2f} {:>9.1f} {:>7.2f}x   {:.1f} images/s\n", "all", total * 1e3,
+                 flops / total / 1e9, flops / total / machine.flops_all, batch / total);
   return {{"backbone", o.backbone},
           {"size", size},
           {"batch", batch},
@@ -110,7 +110,7 @@ json bench_model(const BenchOptions& o) {
   engine.run(in.data(), 1, out.data());
   const double first = seconds_since(start);
   if (!o.json)
-    fmt::print(
+    print_result(
         "\n{}: read and checked {:.1f} ms, weights packed {:.1f} ms, first logits {:.1f} ms, "
         "together {:.1f} ms\n",
         printable(o.model), read * 1e3, (packed - read) * 1e3, (first - packed) * 1e3, first * 1e3);
@@ -129,7 +129,7 @@ int run(const BenchOptions& o) {
       {"fma_gflops_one_thread", machine.flops_one / 1e9}, {"fma_gflops", machine.flops_all / 1e9},
       {"memory_gb_per_second", machine.bytes_all / 1e9},  {"networks", json::array()}};
   if (!o.json)
-    fmt::print(
+    print_result(
         "{}, {} threads: FMA peak {:.0f} GFLOP/s ({:.0f} one thread), memory {:.1f} GB/s\n"
         "(a layer above 1.00x of peak does fewer multiplications than direct convolution)\n",
         Engine::instruction_set(), threads, machine.flops_all / 1e9, machine.flops_one / 1e9,

@@ -35,15 +35,15 @@ int list(const CacheOptions& o, const fs::path& folder) {
   }
   for (const json& row : rows) {
     const json input = row.value("input", json::array({0, 0}));
-    fmt::print("{:<10} {:<14} {:>9} {:>5} {:>8} images {:>9}  used {:%Y-%m-%d %H:%M}\n",
-               row.value("backbone", "?"), row.value("until", "?"),
-               fmt::format("{}x{}", input.at(0).dump(), input.at(1).dump()),
-               row.value("dtype", "?"), row["images"].get<uint64_t>(),
-               format_bytes(row["bytes"].get<double>()),
-               fmt::localtime(static_cast<std::time_t>(row["used"].get<int64_t>())));
+    print_result("{:<10} {:<14} {:>9} {:>5} {:>8} images {:>9}  used {:%Y-%m-%d %H:%M}\n",
+                 row.value("backbone", "?"), row.value("until", "?"),
+                 fmt::format("{}x{}", input.at(0).dump(), input.at(1).dump()),
+                 row.value("dtype", "?"), row["images"].get<uint64_t>(),
+                 format_bytes(row["bytes"].get<double>()),
+                 fmt::localtime(static_cast<std::time_t>(row["used"].get<int64_t>())));
   }
-  fmt::print("{} sets of features, {}, in {}\n", sets.size(),
-             format_bytes(static_cast<double>(total)), printable(folder));
+  print_result("{} sets of features, {}, in {}\n", sets.size(),
+               format_bytes(static_cast<double>(total)), printable(folder));
   return 0;
 }
 
@@ -62,7 +62,7 @@ int clear(const CacheOptions& o, const fs::path& folder) {
   if (o.json)
     print_json({{"folder", folder.string()}, {"freed", bytes}});
   else if (!o.common.quiet)
-    fmt::print("freed {} in {}\n", format_bytes(static_cast<double>(bytes)), printable(folder));
+    print_result("freed {} in {}\n", format_bytes(static_cast<double>(bytes)), printable(folder));
   return 0;
 }
 

@@ -65,20 +65,20 @@ class Text {
 
   void list(std::string_view title, const std::vector<Finding>& findings) {
     if (findings.empty()) return;
-    fmt::print("\n{}: {}\n", title, findings.size());
+    print_result("\n{}: {}\n", title, findings.size());
     for (size_t k = 0; k < std::min(most_, findings.size()); ++k)
-      fmt::print("  {}: {}\n", path(findings[k].sample), findings[k].why);
+      print_result("  {}: {}\n", path(findings[k].sample), findings[k].why);
     rest(findings.size());
   }
 
   void list(std::string_view title, const std::vector<SampleGroup>& groups) {
     if (groups.empty()) return;
-    fmt::print("\n{}: {} {}\n", title, groups.size(), groups.size() == 1 ? "group" : "groups");
+    print_result("\n{}: {} {}\n", title, groups.size(), groups.size() == 1 ? "group" : "groups");
     for (size_t k = 0; k < std::min(most_, groups.size()); ++k) {
-      fmt::print(" ");
+      print_result(" ");
       for (size_t m = 0; m < groups[k].size(); ++m)
-        fmt::print("{} {}", m > 0 ? " =" : "", path(groups[k][m]));
-      fmt::print("\n");
+        print_result("{} {}", m > 0 ? " =" : "", path(groups[k][m]));
+      print_result("\n");
     }
     rest(groups.size());
   }
@@ -87,7 +87,7 @@ class Text {
   [[nodiscard]] std::string path(size_t i) const { return printable(dataset_.samples[i].path); }
   void rest(size_t size) const {
     if (size > most_)
-      fmt::print("  … and {} more; --most N shows more, --json all of them\n", size - most_);
+      print_result("  … and {} more; --most N shows more, --json all of them\n", size - most_);
   }
 
   const Dataset& dataset_;
@@ -95,22 +95,22 @@ class Text {
 };
 
 void print_text(const Dataset& dataset, const Inspection& found, int most) {
-  fmt::print("{}", class_table(dataset));
+  print_result("{}", class_table(dataset));
   constexpr double kMuch = 3;
   if (found.imbalance >= kMuch)
-    fmt::print(
+    print_result(
         "\nimbalance: the largest class has {:.1f} times the smallest one's pictures; "
         "train with --class-weights balanced\n",
         found.imbalance);
   Text text(dataset, static_cast<size_t>(most));
   for (const GroupKind& kind : kGroupKinds) text.list(kind.title, found.*kind.list);
   for (const FindingKind& kind : kFindingKinds) text.list(kind.title, found.*kind.list);
-  for (const std::string& note : dataset.notes) fmt::print("\nnote: {}\n", note);
+  for (const std::string& note : dataset.notes) print_result("\nnote: {}\n", note);
   if (!found.any())
-    fmt::print("\nnothing odd found\n");
+    print_result("\nnothing odd found\n");
   else
-    fmt::print("\n'graft train --exclude WORDS' leaves out what was found: {}\n",
-               fmt::join(kExclusions, ", "));
+    print_result("\n'graft train --exclude WORDS' leaves out what was found: {}\n",
+                 fmt::join(kExclusions, ", "));
 }
 
 int run(const CheckOptions& o) {

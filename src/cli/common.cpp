@@ -1,11 +1,14 @@
 #include "cli/common.h"
 
+#include <unistd.h>
+
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <new>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/signals.h"
 #include "base/threads.h"
@@ -21,6 +24,16 @@ int exit_code(ErrorKind kind) {
   if (kind == ErrorKind::usage) return 2;
   if (kind == ErrorKind::interrupted) return 128 + interrupting_signal();
   return 1;
+}
+
+/// Whoever reads standard output has gone.
+class OutputClosed : public std::exception {};
+
+[[noreturn]] void fail_output() {
+  const int reason = errno;
+  if (reason == EPIPE) throw OutputClosed();
+  fail(ErrorKind::io, "standard output: writing failed: {}; the results are incomplete",
+       std::strerror(reason));
 }
 
 int parse_extent(std::string_view text) {
@@ -121,27 +134,31 @@ std::string shell_quoted(const std::string& argument) {
   return out + "'";
 }
 
+void vprint_result(fmt::string_view format, fmt::format_args args) {
+  static const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  std::string text = fmt::vformat(format, args);
+  if (terminal) text = without_controls(std::move(text));
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) fail_output();
+}
+
 void print_json(const nlohmann::json& document) {
-  fmt::print("{}\n", document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  print_result("{}\n", document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 int guarded(const std::function<int()>& body) {
   int code = 1;
   try {
     code = body();
+    if (std::fflush(stdout) != 0) fail_output();
   } catch (const Error& error) {
-    fmt::print(stderr, "graft: {}\n", error.what());
+    print_diagnostic("graft: {}\n", error.what());
     code = exit_code(error.kind());
+  } catch (const OutputClosed&) {
+    code = 1;  // no error worth a message
   } catch (const std::bad_alloc&) {
-    fmt::print(stderr,
-               "graft: out of memory; use a smaller --batch-size, --input-size or --head\n");
+    print_diagnostic("graft: out of memory; use a smaller --batch-size, --input-size or --head\n");
   } catch (const std::exception& error) {
-    fmt::print(stderr, "graft: unexpected: {}\n", error.what());
-  }
-  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
-    // A reader that has seen enough ('| head') is no error worth a message.
-    if (errno != EPIPE) fmt::print(stderr, "graft: writing to stdout failed\n");
-    return code != 0 ? code : 1;
+    print_diagnostic("graft: unexpected: {}\n", error.what());
   }
   return code;
 }
@@ -151,13 +168,15 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<int()>& ru
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    fmt::print("{}", app.help());
-    return guarded([] { return 0; });
+    return guarded([&] {
+      print_result("{}", app.help());
+      return 0;
+    });
   } catch (const CLI::ParseError& error) {
     std::string text = error.what();
     for (char& c : text)
       if (c == '\n') c = ' ';
-    fmt::print(stderr, "graft: {}; see '{} --help'\n", text, app.get_name());
+    print_diagnostic("graft: {}; see '{} --help'\n", text, app.get_name());
     return 2;
   }
   return guarded(run);

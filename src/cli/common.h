@@ -1,6 +1,7 @@
 // What all commands share: options, exit codes, output.
 #pragma once
 
+#include <fmt/format.h>
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
@@ -46,6 +47,15 @@ std::filesystem::path cache_folder(const std::string& option);
 
 /// An argument as a shell would need it typed.
 std::string shell_quoted(const std::string& argument);
+
+/// Writes results to standard output. Throws where they cannot be written: guarded() makes of it
+/// exit code 1, with a line unless the reader has only seen enough ('| head'). On a terminal
+/// control characters but newline and tab are replaced.
+void vprint_result(fmt::string_view format, fmt::format_args args);
+template <typename... Args>
+void print_result(fmt::format_string<Args...> format, Args&&... args) {
+  vprint_result(format, fmt::make_format_args(args...));
+}
 
 /// Prints a JSON document on stdout; bytes that are not UTF-8 are replaced.
 void print_json(const nlohmann::json& document);

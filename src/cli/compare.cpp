@@ -30,7 +30,7 @@ int run(const CompareOptions& o) {
   if (o.json)
     print_json(compare_json(runs, pairs));
   else
-    fmt::print("{}", compare_text(runs, pairs));
+    print_result("{}", compare_text(runs, pairs));
   return 0;
 }
 

@@ -45,9 +45,9 @@ void draw_split(const fs::path& folder, uint64_t first_seed, int count) {
 
 /// Runs this program with other arguments, showing the command; returns when it succeeded.
 void run_graft(std::vector<std::string> arguments) {
-  fmt::print("\n$ graft");
-  for (const std::string& argument : arguments) fmt::print(" {}", shell_quoted(argument));
-  fmt::print("\n");
+  print_result("\n$ graft");
+  for (const std::string& argument : arguments) print_result(" {}", shell_quoted(argument));
+  print_result("\n");
   std::fflush(stdout);
   std::error_code error;
   std::string program = fs::read_symlink("/proc/self/exe", error).string();
@@ -75,9 +75,9 @@ int run(const DemoOptions& o) {
          printable(folder));
   const fs::path data = folder / "data";
   const fs::path run_folder = folder / "run";
-  fmt::print("Drawing {} pictures of {} kinds of scene into {}\n",
-             (kTrainPerClass + kTestPerClass) * static_cast<int>(kSceneNames.size()),
-             kSceneNames.size(), printable(data));
+  print_result("Drawing {} pictures of {} kinds of scene into {}\n",
+               (kTrainPerClass + kTestPerClass) * static_cast<int>(kSceneNames.size()),
+               kSceneNames.size(), printable(data));
   fs::remove_all(data, error);
   draw_split(data / "train", 0, kTrainPerClass);
   draw_split(data / "test", kTestSeed, kTestPerClass);
@@ -102,10 +102,10 @@ int run(const DemoOptions& o) {
   run_graft(with_threads(predict));
 
   const auto metrics = nlohmann::json::parse(read_text_file(run_folder / "metrics.json"));
-  fmt::print("\npictures  {}\nmodel     {}\nmetrics   {}\nreport    {}\ntest accuracy {:.2f}\n",
-             printable(data), printable(run_folder / "model.safetensors"),
-             printable(run_folder / "metrics.json"), printable(run_folder / "report.html"),
-             metrics.at("test").at("top1").get<double>());
+  print_result("\npictures  {}\nmodel     {}\nmetrics   {}\nreport    {}\ntest accuracy {:.2f}\n",
+               printable(data), printable(run_folder / "model.safetensors"),
+               printable(run_folder / "metrics.json"), printable(run_folder / "report.html"),
+               metrics.at("test").at("top1").get<double>());
   return 0;
 }
 

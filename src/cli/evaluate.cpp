@@ -3,6 +3,7 @@
 #include <array>
 #include <numeric>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "cli/common.h"
 #include "graft/error.h"
@@ -52,7 +53,7 @@ int run(const EvaluateOptions& o) {
   EvaluateJob job{join_labels(dataset, indices, classifier.classes()), o.common.thread_count(),
                   "evaluating", o.common.verbosity()};
   if (!o.common.quiet && split != "all")
-    fmt::print(stderr, "evaluating the {} split of {}\n", split, printable(dataset.root));
+    print_diagnostic("evaluating the {} split of {}\n", split, printable(dataset.root));
 
   Predictions predictions{classifier.classes(), {}, {}};
   nlohmann::json skipped = nlohmann::json::array();
@@ -60,7 +61,7 @@ int run(const EvaluateOptions& o) {
       job, classifier,
       [&](const Sample& sample, std::span<const float> logits) { predictions.add(sample, logits); },
       [&](const Sample& sample, const std::string& message) {
-        fmt::print(stderr, "graft: skipped: {}\n", message);
+        print_diagnostic("graft: skipped: {}\n", message);
         skipped.push_back({{"path", sample.path.string()}, {"why", message}});
       });
   const Metrics metrics = predictions.measure();
@@ -83,7 +84,7 @@ int run(const EvaluateOptions& o) {
     document["skipped"] = skipped;
     print_json(document);
   } else {
-    fmt::print("{}", metrics_text(metrics, classifier.classes()));
+    print_result("{}", metrics_text(metrics, classifier.classes()));
   }
   return 0;
 }

@@ -1,6 +1,7 @@
 // graft features: activations of a backbone as a NumPy file.
 #include <algorithm>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "cli/common.h"
 #include "dataset/csv.h"
@@ -91,7 +92,7 @@ int run(const FeaturesOptions& o) {
         list += fmt::format("{},{}\n", rows++, csv_field(paths[i].string()));
       },
       [&](size_t i, const std::string& message) {
-        fmt::print(stderr, "graft: skipped: {}\n", message);
+        print_diagnostic("graft: skipped: {}\n", message);
         skipped.push_back({{"path", paths[i].string()}, {"why", message}});
       });
   if (rows == 0) fail(ErrorKind::input, "none of the {} pictures could be read", paths.size());
@@ -107,8 +108,8 @@ int run(const FeaturesOptions& o) {
                 {"layer", network.layers.back().name},
                 {"skipped", skipped}});
   else if (!o.common.quiet)
-    fmt::print("{}: {} float32 of {}; pictures in {}\n", printable(output), shape_text(row),
-               network.layers.back().name, printable(list_path));
+    print_result("{}: {} float32 of {}; pictures in {}\n", printable(output), shape_text(row),
+                 network.layers.back().name, printable(list_path));
   return skipped.empty() ? 0 : 1;
 }
 

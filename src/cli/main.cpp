@@ -1,10 +1,10 @@
 // The program `graft`: picks the command.
 #include <fmt/format.h>
-#include <csignal>
 
 #include <array>
 #include <string_view>
 
+#include "base/diagnostics.h"
 #include "base/signals.h"
 #include "cli/common.h"
 
@@ -32,18 +32,19 @@ constexpr std::array<Command, 12> kCommands = {{
 }};
 
 void print_help() {
-  fmt::print(
+  using graft::cli::print_result;
+  print_result(
       "graft {} - image classifiers by transfer learning from VGG\n\nUsage: graft COMMAND …\n\n",
       GRAFT_VERSION);
   for (const Command& command : kCommands)
-    fmt::print("  graft {} {}\n", command.name, command.summary);
-  fmt::print("\n'graft COMMAND --help' explains a command. 'graft demo' shows it all.\n");
+    print_result("  graft {} {}\n", command.name, command.summary);
+  print_result("\n'graft COMMAND --help' explains a command. 'graft demo' shows it all.\n");
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);  // a closed pipe is an error of write(), handled in guarded()
+  graft::prepare_standard_streams();
   const std::string_view name = argc > 1 ? argv[1] : "";
   if (name == "--help" || name == "-h" || name == "help") {
     return graft::cli::guarded([] {
@@ -53,7 +54,7 @@ int main(int argc, char** argv) {
   }
   if (name == "--version") {
     return graft::cli::guarded([] {
-      fmt::print("graft {}\n", GRAFT_VERSION);
+      graft::cli::print_result("graft {}\n", GRAFT_VERSION);
       return 0;
     });
   }
@@ -63,8 +64,8 @@ int main(int argc, char** argv) {
     return command.run(argc - 1, argv + 1);
   }
   if (name.empty())
-    fmt::print(stderr, "graft: no command given; see 'graft --help'\n");
+    graft::print_diagnostic("graft: no command given; see 'graft --help'\n");
   else
-    fmt::print(stderr, "graft: unknown command '{}'; see 'graft --help'\n", name);
+    graft::print_diagnostic("graft: unknown command '{}'; see 'graft --help'\n", name);
   return 2;
 }

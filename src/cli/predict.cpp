@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "cli/common.h"
 #include "dataset/csv.h"
@@ -65,9 +66,9 @@ class Output {
         top_(std::min<size_t>(options.top, classes.size())),
         classes_(classes) {
     if (csv_ && !json_) {
-      fmt::print("path,label,probability");
-      for (size_t k = 2; k <= top_; ++k) fmt::print(",label_{},probability_{}", k, k);
-      fmt::print("\n");
+      print_result("path,label,probability");
+      for (size_t k = 2; k <= top_; ++k) print_result(",label_{},probability_{}", k, k);
+      print_result("\n");
     }
   }
 
@@ -81,21 +82,21 @@ class Output {
                        {"probability", probability(p, 0)},
                        {"top", top}});
     } else if (csv_) {
-      fmt::print("{}", csv_field(path.string()));
+      print_result("{}", csv_field(path.string()));
       for (size_t k = 0; k < top_; ++k)
-        fmt::print(",{},{:.6f}", csv_field(label(p, k)), probability(p, k));
-      fmt::print("\n");
+        print_result(",{},{:.6f}", csv_field(label(p, k)), probability(p, k));
+      print_result("\n");
     } else {
-      fmt::print("{}:", printable(path));
+      print_result("{}:", printable(path));
       for (size_t k = 0; k < top_; ++k)
-        fmt::print("{} {} {:.4f}", k > 0 ? "," : "", label(p, k), probability(p, k));
-      fmt::print("\n");
+        print_result("{} {} {:.4f}", k > 0 ? "," : "", label(p, k), probability(p, k));
+      print_result("\n");
     }
   }
 
   void add_error(const std::string& path, const std::string& message) {
     std::fflush(stdout);  // keeps the two streams in order on a terminal
-    fmt::print(stderr, "graft: {}\n", message);
+    print_diagnostic("graft: {}\n", message);
     errors_.push_back({{"path", path}, {"error", message}});
   }
 

@@ -1,6 +1,7 @@
 // graft preview: a contact sheet of what an augmentation does to one's pictures.
 #include <algorithm>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/random.h"
@@ -98,19 +99,19 @@ int run(const PreviewOptions& o) {
       ++row;
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::input) throw;
-      fmt::print(stderr, "graft: skipped: {}\n", error.what());
+      print_diagnostic("graft: skipped: {}\n", error.what());
     }
   }
   if (row == 0) fail(ErrorKind::input, "{}: none of the pictures could be read", printable(o.data));
   const std::vector<std::byte> png = encode_png(sheet.image());
   write_file_atomic(o.output, {reinterpret_cast<const char*>(png.data()), png.size()});
   if (augmentation.mixup > 0 || augmentation.cutmix > 0)
-    fmt::print(stderr,
-               "graft: mixup and cutmix mix samples while training; the sheet shows the "
-               "views before that\n");
+    print_diagnostic(
+        "graft: mixup and cutmix mix samples while training; the sheet shows the "
+        "views before that\n");
   if (!o.common.quiet)
-    fmt::print("{}: {} pictures as they are (left), and {} views of each\n", printable(o.output),
-               row, o.views);
+    print_result("{}: {} pictures as they are (left), and {} views of each\n", printable(o.output),
+                 row, o.views);
   return 0;
 }
 

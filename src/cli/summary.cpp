@@ -36,20 +36,20 @@ nlohmann::json summary_json(const Summary& summary) {
 
 void print_table(const Network& network, const Summary& summary) {
   const std::string rule(78, '-');
-  fmt::print("{} at {}x{}\n{}\n", network.backbone, network.input_height, network.input_width,
-             rule);
-  fmt::print("{:<26} {:<10} {:<18} {:>12}  {}\n{}\n", "layer", "kind", "output (C, H, W)",
-             "parameters", "trains", rule);
+  print_result("{} at {}x{}\n{}\n", network.backbone, network.input_height, network.input_width,
+               rule);
+  print_result("{:<26} {:<10} {:<18} {:>12}  {}\n{}\n", "layer", "kind", "output (C, H, W)",
+               "parameters", "trains", rule);
   for (const SummaryRow& row : summary.rows)
-    fmt::print("{:<26} {:<10} {:<18} {:>12}  {}\n", row.name, row.kind, to_string(row.output),
-               format_count(row.parameters), row.trainable > 0 ? "yes" : "");
+    print_result("{:<26} {:<10} {:<18} {:>12}  {}\n", row.name, row.kind, to_string(row.output),
+                 format_count(row.parameters), row.trainable > 0 ? "yes" : "");
   double flops = 0;
   for (const double f : layer_flops(network)) flops += f;
-  fmt::print("{}\nTotal params: {}\nTrainable params: {}\nNon-trainable params: {}\n", rule,
-             format_count(summary.parameters), format_count(summary.trainable),
-             format_count(summary.non_trainable()));
-  fmt::print("Forward pass: {:.2f} GFLOP an image; weights {}\n", flops / 1e9,
-             format_bytes(4.0 * static_cast<double>(summary.parameters)));
+  print_result("{}\nTotal params: {}\nTrainable params: {}\nNon-trainable params: {}\n", rule,
+               format_count(summary.parameters), format_count(summary.trainable),
+               format_count(summary.non_trainable()));
+  print_result("Forward pass: {:.2f} GFLOP an image; weights {}\n", flops / 1e9,
+               format_bytes(4.0 * static_cast<double>(summary.parameters)));
 }
 
 int run(const CLI::App& app, const SummaryOptions& o) {

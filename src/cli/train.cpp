@@ -27,8 +27,8 @@ int run_train(int argc, char** argv) {
   return run_train_app(argc, argv, [&](const TrainOptions& options) {
     if (options.dry_run) {
       const TrainPlan plan = make_train_plan(options);
-      fmt::print("{}\n{}", class_table(plan.dataset), plan_text(plan, options));
-      for (const std::string& note : plan.dataset.notes) fmt::print("note: {}\n", note);
+      print_result("{}\n{}", class_table(plan.dataset), plan_text(plan, options));
+      for (const std::string& note : plan.dataset.notes) print_result("note: {}\n", note);
       return 0;
     }
     const fs::path program = trainer_program();

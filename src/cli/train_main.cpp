@@ -1,8 +1,8 @@
 // The program `graft-train`, which `graft train` becomes: the whole of training.
-#include <csignal>
 #include <memory>
 #include <optional>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/signals.h"
 #include "cli/train_options.h"
@@ -91,7 +91,7 @@ std::unique_ptr<FeatureCache> open_cache(const TrainOptions& o) {
     return std::make_unique<FeatureCache>(cache_folder(o.cache_dir) / "features",
                                           static_cast<uint64_t>(o.cache_limit * 1e9));
   } catch (const Error& error) {
-    fmt::print(stderr, "graft: going on without the cache: {}\n", error.what());
+    print_diagnostic("graft: going on without the cache: {}\n", error.what());
     return nullptr;
   }
 }
@@ -143,7 +143,7 @@ Predictions predict_split(const TrainPlan& plan, const TrainOptions& o, FeatureC
         if (batch.size() == step) flush();
       },
       [&](size_t, const std::string& message) {
-        if (split == Split::test) fmt::print(stderr, "graft: skipped: {}\n", message);
+        if (split == Split::test) print_diagnostic("graft: skipped: {}\n", message);
       });
   flush();
   Predictions out{model.metadata.classes, {}, {}};
@@ -253,26 +253,26 @@ int find_lr(const TrainOptions& o, const TrainPlan& plan, const TrainConfig& con
     print_json({{"suggested_lr", rate}, {"points", rows}, {"run", plan.run.string()}});
     return 0;
   }
-  fmt::print("suggested: --lr {:.2g}\nplot: {}\n", rate, printable(plan.run / "find-lr.svg"));
+  print_result("suggested: --lr {:.2g}\nplot: {}\n", rate, printable(plan.run / "find-lr.svg"));
   return 0;
 }
 
 int run(const TrainOptions& o) {
   TrainPlan plan = make_train_plan(o);
   if (!o.common.quiet) {
-    fmt::print(stderr, "{}\n{}", class_table(plan.dataset), plan_text(plan, o));
-    for (const std::string& note : plan.dataset.notes) fmt::print(stderr, "note: {}\n", note);
-    fmt::print(stderr, "run        {}\n\n", printable(plan.run));
+    print_diagnostic("{}\n{}", class_table(plan.dataset), plan_text(plan, o));
+    for (const std::string& note : plan.dataset.notes) print_diagnostic("note: {}\n", note);
+    print_diagnostic("run        {}\n\n", printable(plan.run));
   }
   TrainConfig config = make_config(o, plan);
   set_training_threads(config.threads);
-  if (o.common.verbose) fmt::print(stderr, "{}\n", training_backend());
+  if (o.common.verbose) print_diagnostic("{}\n", training_backend());
 
   std::optional<Dashboard> dashboard;  // first, since its port may be taken
   if (o.dashboard > 0) {
     dashboard.emplace(o.dashboard, fmt::format("{} on {}", o.network.backbone, printable(o.data)));
     config.observers.push_back(&*dashboard);
-    if (!o.common.quiet) fmt::print(stderr, "dashboard  http://127.0.0.1:{}/\n\n", o.dashboard);
+    if (!o.common.quiet) print_diagnostic("dashboard  http://127.0.0.1:{}/\n\n", o.dashboard);
   }
   const Network base = make_backbone(o.network, /*include_top=*/false);
   Weights weights = load_weights(make_request(o, base), base);
@@ -293,7 +293,7 @@ int run(const TrainOptions& o) {
   config.observers.insert(config.observers.end(), {&view, &events});
   const TrainResult result = train(job, config);
   if (!o.resume.empty()) write_file_atomic(config_file, config_toml(o));
-  for (const std::string& error : result.errors) fmt::print(stderr, "graft: skipped: {}\n", error);
+  for (const std::string& error : result.errors) print_diagnostic("graft: skipped: {}\n", error);
   if (!result.excluded.empty() || !o.resume.empty())
     write_split(plan.dataset, result.excluded, plan.run / "split.csv");
 
@@ -303,13 +303,13 @@ int run(const TrainOptions& o) {
     print_json(metrics);
     return 0;
   }
-  fmt::print("best epoch {} of {}{}\n", result.best_epoch, result.history.size(),
-             result.stopped_early ? " (stopped early)" : "");
-  fmt::print("validation accuracy {:.4f}\n", metrics["validation"]["top1"].get<double>());
+  print_result("best epoch {} of {}{}\n", result.best_epoch, result.history.size(),
+               result.stopped_early ? " (stopped early)" : "");
+  print_result("validation accuracy {:.4f}\n", metrics["validation"]["top1"].get<double>());
   if (metrics.contains("test"))
-    fmt::print("test accuracy {:.4f}\n", metrics["test"]["top1"].get<double>());
-  fmt::print("model: {}\n", printable(plan.run / "model.safetensors"));
-  if (!o.no_report) fmt::print("report: {}\n", printable(plan.run / "report.html"));
+    print_result("test accuracy {:.4f}\n", metrics["test"]["top1"].get<double>());
+  print_result("model: {}\n", printable(plan.run / "model.safetensors"));
+  if (!o.no_report) print_result("report: {}\n", printable(plan.run / "report.html"));
   return 0;
 }
 
@@ -317,7 +317,7 @@ int run(const TrainOptions& o) {
 }  // namespace graft::cli
 
 int main(int argc, char** argv) {
-  std::signal(SIGPIPE, SIG_IGN);
+  graft::prepare_standard_streams();
   graft::install_signal_handlers();
   return graft::cli::run_train_app(argc, argv, graft::cli::run);
 }

@@ -37,7 +37,7 @@ int list(const WeightsOptions& o) {
   const fs::path cache = cache_folder(o.cache_dir);
   nlohmann::json rows = nlohmann::json::array();
   if (!o.json)
-    fmt::print("{:<9} {:<4} {:>9}  {:<32}  {}\n", "backbone", "top", "size", "MD5", "here");
+    print_result("{:<9} {:<4} {:>9}  {:<32}  {}\n", "backbone", "top", "size", "MD5", "here");
   for (const PublishedFile& file : published_files()) {
     std::error_code error;
     const bool here = fs::exists(cached_path(file, cache), error);
@@ -51,13 +51,14 @@ int list(const WeightsOptions& o) {
                       {"path", cached_path(file, cache).string()},
                       {"present", here}});
     else
-      fmt::print("{:<9} {:<4} {:>9}  {:<32}  {}\n", file.backbone, file.include_top ? "yes" : "no",
-                 format_bytes(static_cast<double>(file.bytes)), file.md5, here ? "yes" : "no");
+      print_result("{:<9} {:<4} {:>9}  {:<32}  {}\n", file.backbone,
+                   file.include_top ? "yes" : "no", format_bytes(static_cast<double>(file.bytes)),
+                   file.md5, here ? "yes" : "no");
   }
   if (o.json)
     print_json({{"folder", (cache / "weights").string()}, {"files", rows}});
   else
-    fmt::print("folder: {}\n", printable(cache / "weights"));
+    print_result("folder: {}\n", printable(cache / "weights"));
   return 0;
 }
 
@@ -79,14 +80,14 @@ int fetch(const WeightsOptions& o) {
     std::error_code error;
     if (fs::exists(path, error)) {
       if (check(file, path) == FileState::good) {
-        fmt::print("{}: already there\n", printable(path));
+        print_result("{}: already there\n", printable(path));
         continue;
       }
       fail(ErrorKind::input, "{}: is there, but is not the published file; delete it first",
            printable(path));
     }
     download({download_url(file), path, file.md5, file.bytes}, o.common.verbosity());
-    fmt::print("{}\n", printable(path));
+    print_result("{}\n", printable(path));
   }
   return 0;
 }
@@ -116,7 +117,7 @@ int verify(const WeightsOptions& o) {
     rows.push_back(
         {{"path", path.string()}, {"ok", why.empty()}, {"why", why}, {"source", source}});
     if (!o.json)
-      fmt::print("{}: {}\n", printable(path), why.empty() ? "good (" + source + ")" : why);
+      print_result("{}: {}\n", printable(path), why.empty() ? "good (" + source + ")" : why);
   };
   if (o.names.empty()) {
     for (const PublishedFile& file : published_files()) {
@@ -139,7 +140,7 @@ int verify(const WeightsOptions& o) {
   if (o.json)
     print_json({{"files", rows}});
   else if (seen == 0)
-    fmt::print("nothing to verify in {}\n", printable(cache / "weights"));
+    print_result("nothing to verify in {}\n", printable(cache / "weights"));
   return bad == 0 ? 0 : 1;
 }
 
@@ -156,8 +157,8 @@ int convert(const WeightsOptions& o) {
   if (!o.licence.empty()) made.metadata.provenance.licence = o.licence;
   write_model(o.output, made, o.dtype == "fp16" ? StoredType::f16 : StoredType::f32);
   std::error_code error;
-  fmt::print("{}: {}, {}\n", printable(o.output), made.metadata.network.backbone,
-             format_bytes(static_cast<double>(fs::file_size(o.output, error))));
+  print_result("{}: {}, {}\n", printable(o.output), made.metadata.network.backbone,
+               format_bytes(static_cast<double>(fs::file_size(o.output, error))));
   return 0;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/signals.h"
@@ -51,8 +52,8 @@ class PrefixFeatures {
       throw;
     }
     if (pictures_.verbosity == Verbosity::verbose)
-      fmt::print(stderr, "{}: {} from the cache, {} continued from an earlier layer, {} computed\n",
-                 pictures_.label, cached_, continued_, computed_);
+      print_diagnostic("{}: {} from the cache, {} continued from an earlier layer, {} computed\n",
+                       pictures_.label, cached_, continued_, computed_);
   }
 
  private:
@@ -78,7 +79,7 @@ class PrefixFeatures {
       body();
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::io) throw;
-      fmt::print(stderr, "graft: going on without the cache: {}\n", error.what());
+      print_diagnostic("graft: going on without the cache: {}\n", error.what());
       cache_ = nullptr;
     }
   }
@@ -237,9 +238,9 @@ class PrefixFeatures {
     if (waiting_.empty()) return;
     with_cache([&] { full_ = full_ || !cache_->write(set_, waiting_, job_.dtype); });
     if (full_ && cache_ != nullptr && !said_full_ && pictures_.verbosity != Verbosity::quiet)
-      fmt::print(stderr,
-                 "graft: the feature cache is full: what follows is computed again in the next "
-                 "run; see --cache-limit\n");
+      print_diagnostic(
+          "graft: the feature cache is full: what follows is computed again in the next "
+          "run; see --cache-limit\n");
     said_full_ = full_;
     waiting_.clear();
     waiting_bytes_ = 0;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/half.h"
 #include "base/hash.h"
@@ -310,10 +311,10 @@ std::unique_ptr<SampleSource> make_sample_source(
       for (const auto& [i, message] : errors) on_error(i, message);
       return cached;
     }
-    fmt::print(stderr,
-               "graft: {}: they fit neither into memory nor into the cache, so they are computed "
-               "in every epoch; a larger --cache-limit makes that faster\n",
-               job.label);
+    print_diagnostic(
+        "graft: {}: they fit neither into memory nor into the cache, so they are computed "
+        "in every epoch; a larger --cache-limit makes that faster\n",
+        job.label);
   }
   return std::make_unique<Pictures>(job, on_error);
 }

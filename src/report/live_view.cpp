@@ -7,10 +7,11 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <limits>
 #include <optional>
+
+#include "base/diagnostics.h"
 
 namespace graft {
 namespace {
@@ -193,10 +194,7 @@ void LiveView::epoch(const EpochRecord& record, bool best) {
                     format_duration(record.seconds), epoch_text(record)));
 }
 
-void LiveView::plain(const std::string& text) {
-  fmt::print(stderr, "{}\n", text);
-  std::fflush(stderr);
-}
+void LiveView::plain(const std::string& text) { print_diagnostic("{}\n", text); }
 
 std::string LiveView::status() const {
   const double elapsed = std::chrono::duration<double>(Clock::now() - epoch_start_).count();
@@ -261,8 +259,7 @@ void LiveView::draw() {
   for (const std::string& line : now) text += line + "\x1b[K\n";
   text += "\x1b[?7h";
   drawn_ = now.size();
-  std::fwrite(text.data(), 1, text.size(), stderr);
-  std::fflush(stderr);
+  write_diagnostic(text);
 }
 
 }  // namespace graft

@@ -11,6 +11,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/random.h"
 #include "base/signals.h"
@@ -76,7 +77,7 @@ class Trainer {
     if (loaded) {
       progress_ = record_.read(loaded->record);
       if (config_.verbosity != Verbosity::quiet)
-        fmt::print(stderr, "going on after epoch {}\n", progress_.history.size());
+        print_diagnostic("going on after epoch {}\n", progress_.history.size());
       tell([&](TrainObserver& o) {
         for (const EpochRecord& record : progress_.history) o.past_epoch(record);
       });
