@@ -1,8 +1,9 @@
 # Graft: everything a person types. CMake does the work; see CMakePresets.json.
-.PHONY: help demo test build format lint sanitize sanitize-thread neon bench install uninstall interop clean
+.PHONY: help demo test build format lint sanitize sanitize-thread fuzz soak mutate neon bench install uninstall interop clean
 
 PREFIX ?= /usr/local
 BUILD := build
+PYTHON = GRAFT_BUILD=$(CURDIR)/$(BUILD) GRAFT_SOURCE=$(CURDIR) PYTHONPATH=$(CURDIR)/tests /usr/bin/python3 -B
 SOURCES = $(shell find include src tests bench -name '*.h' -o -name '*.cpp')
 
 help:
@@ -10,7 +11,7 @@ help:
 	@echo "make test       set up, build, and run all tests"
 	@echo "make build      set up and build (the program is build/bin/graft)"
 	@echo "make install    install to PREFIX (default /usr/local); make uninstall removes it again"
-	@echo "make format | lint | sanitize | sanitize-thread | neon | bench | interop | clean: see CONTRIBUTING.md"
+	@echo "make format | lint | sanitize | sanitize-thread | fuzz | soak | mutate | neon | bench | interop | clean: see CONTRIBUTING.md"
 
 build: deps-build
 	cmake --preset release -DGRAFT_BUILD_TESTS=OFF
@@ -46,6 +47,24 @@ sanitize-thread: deps-test
 	build-sanitize-thread/bin/graft_tests --gtest_filter='Engine*:ThreadPool*:Team*:Features*'
 	build-sanitize-thread/tests/tools/engine_fuzz 60
 
+# Every fuzz target for SECONDS_EACH under libFuzzer with address and undefined-behaviour sanitizers.
+fuzz: deps-fuzz
+	cmake --preset fuzz
+	cmake --build build-fuzz --target fuzzers
+	scripts/fuzz.sh build-fuzz $(or $(SECONDS_EACH),60)
+
+# Kills, full disks and damaged files over whole commands, for MINUTES.
+soak: deps-test
+	cmake --preset release -DGRAFT_BUILD_TESTS=ON
+	cmake --build $(BUILD)
+	$(PYTHON) tests/robustness/soak.py --minutes $(or $(MINUTES),20)
+
+# Whole commands on mutations of every kind of file: COUNT of each.
+mutate: deps-test
+	cmake --preset release -DGRAFT_BUILD_TESTS=ON
+	cmake --build $(BUILD)
+	$(PYTHON) tests/robustness/mutate.py --count $(or $(COUNT),1000)
+
 # Kernels and engine compiled for 64-bit ARM, and the kernels' tests run in an emulator.
 neon: deps-neon
 	scripts/check-neon.sh $(BUILD)
@@ -67,7 +86,7 @@ interop: build
 	scripts/interop.sh $(BUILD)
 
 clean:
-	rm -rf build build-sanitize build-sanitize-thread
+	rm -rf build build-sanitize build-sanitize-thread build-fuzz
 
 deps-%:
 	@scripts/install-deps.sh $*

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that Graft needs and that are missing; docs/dependencies.md says
-# what each is for. Usage: install-deps.sh build|test|lint|bench|neon …
+# what each is for. Usage: install-deps.sh build|test|lint|bench|fuzz|neon …
 set -euo pipefail
 
 build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy-dev libhdf5-dev
@@ -9,6 +9,7 @@ build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy
   libprotobuf-dev protobuf-compiler libcpp-httplib-dev"
 test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch
   chromium chromium-driver python3-selenium"
+fuzz="$build clang libclang-rt-14-dev"
 lint="$test clang-format clang-tidy"
 bench="$test"
 neon="g++-aarch64-linux-gnu qemu-user libhwy-dev googletest"
@@ -16,8 +17,8 @@ neon="g++-aarch64-linux-gnu qemu-user libhwy-dev googletest"
 wanted=""
 for set in "$@"; do
   case "$set" in
-    build | test | lint | bench | neon) wanted="$wanted ${!set}" ;;
-    *) echo "install-deps.sh: unknown set '$set'; expected build, test, lint, bench or neon" >&2; exit 2 ;;
+    build | test | lint | bench | fuzz | neon) wanted="$wanted ${!set}" ;;
+    *) echo "install-deps.sh: unknown set '$set'; expected build, test, lint, bench, fuzz or neon" >&2; exit 2 ;;
   esac
 done
 

@@ -1,0 +1,46 @@
+// CSV: what is read and written again is read alike; manifests and histories of training.
+#include <unistd.h>
+
+#include <filesystem>
+#include <string>
+
+#include "base/file.h"
+#include "dataset/csv.h"
+#include "dataset/dataset.h"
+#include "fuzz/fuzz.h"
+#include "report/run_folder.h"
+
+namespace {
+
+/// Quoted even where it need not be, so that an empty field is one.
+std::string quoted(const std::string& field) {
+  std::string out = "\"";
+  for (const char c : field) out += c == '"' ? "\"\"" : std::string(1, c);
+  return out + '"';
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace graft;
+  static const fs::path file =
+      fs::temp_directory_path() / ("graft-fuzz-" + std::to_string(::getpid()) + ".csv");
+  const std::string_view text = fuzz::text(data, size);
+  fuzz::expect_typed_errors([&] {
+    const std::vector<CsvRow> rows = parse_csv(text, "fuzz");
+    std::string again;
+    for (const CsvRow& row : rows) {
+      for (size_t i = 0; i < row.fields.size(); ++i)
+        again += (i > 0 ? "," : "") + quoted(row.fields[i]);
+      again += '\n';
+    }
+    const std::vector<CsvRow> second = parse_csv(again, "again");
+    fuzz::require(second.size() == rows.size());
+    for (size_t i = 0; i < rows.size(); ++i) fuzz::require(second[i].fields == rows[i].fields);
+  });
+  write_file_atomic(file, text);
+  fuzz::expect_typed_errors([] { open_dataset(file); });
+  fuzz::expect_typed_errors([] { read_history(file); });
+  fs::remove(file);
+  return 0;
+}

@@ -1,0 +1,117 @@
+"""Makes the corpora of the fuzz targets: small valid files of every kind that the readers know.
+Run by hand after a format changed: GRAFT_BUILD=build PYTHONPATH=tests /usr/bin/python3 tests/fuzz/make_corpus.py"""
+import io
+import os
+import pathlib
+import shutil
+import struct
+import tempfile
+
+import h5py
+import numpy as np
+from PIL import Image
+
+import graft_testing as t
+
+CORPUS = pathlib.Path(__file__).parent / "corpus"
+
+
+def put(target, name, data):
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def exif_block(orientation, order):
+    head = b"II*\0\x08\0\0\0" if order == "<" else b"MM\0*\0\0\0\x08"
+    entry = struct.pack(order + "HHI", 0x0112, 3, 1) + struct.pack(order + "HH", orientation, 0)
+    return b"Exif\0\0" + head + struct.pack(order + "H", 1) + entry + struct.pack(order + "I", 0)
+
+
+def images():
+    random = np.random.default_rng(1)
+    pixels = random.integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    rgb = Image.fromarray(pixels)
+
+    def save(target, name, image, form, **options):
+        buffer = io.BytesIO()
+        image.save(buffer, form, **options)
+        put(target, name, buffer.getvalue())
+
+    for name, mode in (("rgb", "RGB"), ("grey", "L"), ("cmyk", "CMYK")):
+        save("jpeg", name + ".jpg", rgb.convert(mode), "JPEG", quality=60)
+    save("jpeg", "progressive.jpg", rgb, "JPEG", progressive=True, quality=60)
+    save("jpeg", "exif.jpg", rgb, "JPEG", exif=exif_block(6, "<"), quality=50)
+    for name, mode in (("rgb", "RGB"), ("grey", "L"), ("rgba", "RGBA"), ("palette", "P"), ("bits", "1")):
+        save("png", name + ".png", rgb.convert(mode), "PNG")
+    save("png", "deep.png", Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 200), "PNG")
+    save("png", "exif.png", rgb, "PNG", exif=exif_block(8, ">"))
+    save("webp", "lossy.webp", rgb, "WEBP", quality=40)
+    save("webp", "lossless.webp", rgb.convert("RGBA"), "WEBP", lossless=True)
+    save("webp", "animated.webp", rgb, "WEBP", save_all=True,
+         append_images=[rgb.transpose(Image.ROTATE_180)])
+    save("webp", "exif.webp", rgb, "WEBP", exif=exif_block(3, "<"))
+    for orientation in (1, 6, 9):
+        for order in "<>":
+            put("exif", f"{orientation}{'le' if order == '<' else 'be'}", exif_block(orientation, order))
+
+
+def weights(folder):
+    shapes = {"block1_conv1": (3, 3, 3, 4), "block1_conv2": (3, 3, 4, 4)}
+    for name, options in (("keras1", {}), ("latest", {"libver": "latest"})):
+        path = folder / "w.h5"
+        with h5py.File(path, "w", **options) as file:
+            file.attrs["layer_names"] = [n.encode() for n in shapes]
+            for layer, shape in shapes.items():
+                group = file.create_group(layer)
+                names = [f"{layer}_W_1:0", f"{layer}_b_1:0"]
+                group.attrs["weight_names"] = [n.encode() for n in names]
+                chunked = {"chunks": shape, "compression": "gzip"} if name == "latest" else {}
+                group.create_dataset(names[0], data=np.ones(shape, "f4"), **chunked)
+                group.create_dataset(names[1], data=np.zeros(shape[3], "f4"))
+        put("h5", name + ".h5", path.read_bytes())
+
+
+def training(folder):
+    """A model and a state as the program writes them, cut down to a few weights."""
+    data = folder / "data"
+    t.draw_scenes(data, 4)
+    run = folder / "run"
+    done = t.run("train", data, "--backbone", "vgg-mini", "--weights", "none", "--until", "block1_pool",
+                 "--input-size", "32", "--head", "gap", "--epochs", "1", "-o", run, "--no-report")
+    assert done.returncode == 0, done.stderr
+    put("safetensors", "model.safetensors", (run / "model.safetensors").read_bytes())
+    put("state", "state.safetensors", (run / "checkpoints" / "state.safetensors").read_bytes())
+    put("toml", "config.toml", (run / "config.toml").read_bytes())
+    put("csv", "history.csv", (run / "history.csv").read_bytes())
+    t.write_safetensors(folder / "plain.safetensors", {"a": np.ones((2, 3), "f4"), "b": np.zeros(0, "f4")})
+    put("safetensors", "plain.safetensors", (folder / "plain.safetensors").read_bytes())
+
+
+def languages():
+    for i, text in enumerate(("stats batchnorm dense:256 dropout:0.5", "conv:32 maxpool conv:16 gap",
+                              "flatten dense:4096 dense:1072 dropout:0.2", "gmp", "default", "dense:8")):
+        put("head", str(i), text)
+    for i, text in enumerate(("rotate:90 shift:0.5 brightness:0.1-0.7 hflip vflip", "none", "light",
+                              "crop:0.5-1 jitter:0.2 hue:0.1 erase:0.3", "zoom:0.2 shear:10 fill:reflect",
+                              "mixup:0.2", "cutmix:1 channel:20")):
+        put("augment", str(i), text)
+    put("csv", "manifest", 'path,label,split\na.jpg,cat,train\n"b,""c"".jpg",dog,val\r\n\xef\xbb\xbf,x,\n')
+    put("csv", "quotes", '"a\nb",""\n,,\n')
+    put("toml", "options", 'epochs = 3\nlr = 1e-3\nhead = "gap"\nno-cache = true\n# end\n')
+    put("npy", "rows", bytes([2, 3, 4, 0]) + np.arange(24, dtype="<f4").tobytes())
+    put("npy", "empty", bytes(4))
+
+
+def main():
+    shutil.rmtree(CORPUS, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as folder:
+        images()
+        weights(pathlib.Path(folder))
+        training(pathlib.Path(folder))
+        languages()
+    print(sum(f.stat().st_size for f in CORPUS.rglob("*") if f.is_file()), "bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Whole commands on mutations of every kind of file that Graft reads: model, .h5, state, cache, CSV, TOML.
+
+No exit by a signal, no hang over ten seconds, no more memory than the file itself and 64 MB above what
+the valid file takes, and one line of the program's own where it refuses. Mutations come from a seed.
+
+  make mutate [COUNT=1000]
+  GRAFT_BUILD=build-sanitize … python3 tests/robustness/mutate.py --count 1000 --kind h5
+"""
+import argparse
+import concurrent.futures
+import json
+import os
+import pathlib
+import random
+import re
+import resource
+import shutil
+import struct
+import sys
+import tempfile
+import threading
+import time
+
+import h5py
+import numpy as np
+
+import graft_testing as t
+
+SECONDS = 10
+MEMORY = 64 << 20
+EXTREMES = [b"-1", b"0", b"32.9", b"1e300", b"4294967328", b"9223372036854775807", b"18446744073709551616",
+            b"null", b"true", b"\"\"", b"[]", b"{}", b"NaN", b"\"a\\u0000b\"", b"[" * 2000 + b"]" * 2000]
+
+
+def mutate_bytes(data, rng):
+    data = bytearray(data)
+    for _ in range(rng.choice([1, 1, 1, 2, 4, 16])):
+        at = rng.randrange(len(data) + 1)
+        kind = rng.randrange(7)
+        if kind == 0:
+            del data[at:]
+        elif kind == 1 and at < len(data):
+            data[at] = rng.randrange(256)
+        elif kind == 2 and at < len(data):
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind == 3:
+            data[at:at] = rng.randbytes(rng.randint(1, 16))
+        elif kind == 4:
+            n = rng.choice([1, 2, 4, 8])
+            data[at:at + n] = rng.choice([b"\xff", b"\0", b"\x7f", b"\x80"]) * n
+        elif kind == 5:
+            del data[at:at + rng.randint(1, 64)]
+        else:
+            start = rng.randrange(len(data) + 1)
+            data[at:at] = data[start:start + rng.randint(1, 64)]
+    return bytes(data)
+
+
+def mutate_text(data, rng):
+    """Numbers and words of a text become extremes; else bytes."""
+    if rng.random() < 0.3:
+        return mutate_bytes(data, rng)
+    places = list(re.finditer(rb"-?\d+(\.\d+)?|\"[^\"\n]*\"|\btrue\b|\bfalse\b", data))
+    for place in rng.sample(places, min(len(places), rng.choice([1, 1, 2]))):
+        data = data[:place.start()] + rng.choice(EXTREMES) + data[place.end():]
+        break
+    return data
+
+
+def mutate_safetensors(data, rng):
+    """The header's values, with its length made to fit; else bytes of header or tensors."""
+    (size,) = struct.unpack("<Q", data[:8])
+    header, rest = data[8:8 + size], data[8 + size:]
+    choice = rng.random()
+    if choice < 0.2:
+        return mutate_bytes(data, rng)
+    if choice < 0.5:
+        header = mutate_text(header, rng)
+    else:
+        # Fields inside the strings of the metadata are JSON once more.
+        top = json.loads(header)
+        key = rng.choice(list(top["__metadata__"]))
+        inner = mutate_text(top["__metadata__"][key].encode(), rng)
+        top["__metadata__"][key] = inner.decode("utf-8", "replace")
+        header = json.dumps(top).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + rest
+
+
+class Kind:
+    """A valid file, how it is mutated, and the command that reads it."""
+
+    def __init__(self, name, file, mutate, command, hold=None, codes=(0, 1)):
+        self.name, self.file, self.mutate, self.command = name, pathlib.Path(file), mutate, command
+        self.hold = hold  # a folder that is copied, the file in it replaced
+        self.codes = codes
+        self.memory = 0
+
+
+def spawn(arguments, folder, seconds):
+    """Exit status (negative: signal; None: still running at the end), peak memory, stderr."""
+    errors = folder / "stderr"
+    pid = os.posix_spawn(t.GRAFT, [t.GRAFT, *map(str, arguments)],
+                         dict(os.environ, XDG_CACHE_HOME=str(folder / "xdg")),
+                         file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                                       (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
+                                       (os.POSIX_SPAWN_OPEN, 2, str(errors),
+                                        os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)], setpgroup=0)
+    late = threading.Event()
+
+    def end():
+        late.set()
+        os.killpg(pid, 9)
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    _, status, usage = os.wait4(pid, 0)
+    timer.cancel()
+    code = None if late.is_set() else os.waitstatus_to_exitcode(status)
+    return code, usage.ru_maxrss * 1024, errors.read_text(errors="replace")
+
+
+def make_kinds(folder):
+    data = folder / "data"
+    t.draw_scenes(data, 4, size=32)
+    image = sorted(data.rglob("*.jpg"))[0]
+    run = folder / "run"
+    cache = folder / "cache"
+    options = ["--backbone", "vgg-mini", "--weights", "none", "--input-size", "32", "--until", "block1_pool",
+               "--head", "gap", "--no-report", "--threads", "1", "--cache-dir", cache]
+    if t.HAS_TRAINING:
+        done = t.run("train", data, "-o", run, "--epochs", "2", *options)
+        assert done.returncode == 0, done.stderr
+    weights = folder / "weights.h5"
+    with h5py.File(weights, "w") as file:
+        file.attrs["layer_names"] = [b"block1_conv1", b"block1_conv2"]
+        for layer, inputs in (("block1_conv1", 3), ("block1_conv2", 64)):
+            group = file.create_group(layer)
+            group.attrs["weight_names"] = [f"{layer}_W_1:0".encode(), f"{layer}_b_1:0".encode()]
+            group.create_dataset(f"{layer}_W_1:0", data=np.ones((3, 3, inputs, 64), "f4"))
+            group.create_dataset(f"{layer}_b_1:0", data=np.zeros(64, "f4"))
+    manifest = folder / "manifest.csv"
+    manifest.write_text("path,label,split\n" + "".join(
+        f"{path},{path.parent.name},{split}\n"
+        for path, split in zip(sorted(data.rglob("*.jpg")), ["train", "train", "val", "test"] * 99)))
+    config = folder / "config.toml"
+    config.write_text('backbone = "vgg-mini"\ninput-size = "32x32"\nhead = "gap"\nepochs = 2\nlr = 1e-3\n'
+                      'augment = "rotate:20 hflip"\nviews = 2\nema = 0.9\nseed = 3\nno-cache = true\n')
+    kinds = [
+        Kind("h5", weights, mutate_bytes,
+             lambda f: ["features", image, "--backbone", "vgg16", "--weights", f, "--input-size", "32",
+                        "--until", "block1_pool", "-o", f.parent / "out.npy"]),
+        Kind("csv", manifest, mutate_text, lambda f: ["check", f]),
+        Kind("toml", config, mutate_text, lambda f: ["train", data, "--config", f, "--dry-run"],
+             codes=(0, 1, 2)),
+    ]
+    if t.HAS_TRAINING:
+        store = max((p for p in cache.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+        kinds += [
+            Kind("model", run / "model.safetensors", mutate_safetensors, lambda f: ["predict", f, image]),
+            Kind("summary", run / "model.safetensors", mutate_safetensors, lambda f: ["summary", f]),
+            Kind("state", run / "checkpoints" / "state.safetensors", mutate_safetensors,
+                 lambda f: ["train", data, "--resume", f.parent.parent, "--epochs", "3"], hold=run),
+            Kind("cache-list", store, mutate_bytes,
+                 lambda f: ["cache", "list", "--cache-dir", f.parents[len(store.relative_to(cache).parts) - 1]],
+                 hold=cache),
+            Kind("cache", store, mutate_bytes,
+                 lambda f: ["train", data, "-o", f.parents[len(store.relative_to(cache).parts)] / "new",
+                            "--force", "--epochs", "1", *options[:-1],
+                            f.parents[len(store.relative_to(cache).parts) - 1]], hold=cache),
+        ]
+    return kinds
+
+
+def place(kind, folder, data):
+    """The mutated file where the command looks for it."""
+    if kind.hold is None:
+        file = folder / kind.file.name
+    else:
+        held = folder / "held"
+        shutil.rmtree(held, ignore_errors=True)
+        shutil.copytree(kind.hold, held)
+        file = held / kind.file.relative_to(kind.hold)
+    file.write_bytes(data)
+    return file
+
+
+def check(kind, folder, data, size_of_valid):
+    """What is wrong with how the command ended, or nothing."""
+    file = place(kind, folder, data)
+    code, memory, errors = spawn(kind.command(file), folder, SECONDS)
+    if code is None:
+        return "hangs"
+    if code not in kind.codes:
+        return f"ends with {code}: {errors[-300:]}"
+    if code != 0 and not any(line.startswith("graft: ") for line in errors.splitlines()):
+        return f"says nothing: {errors[-300:]}"
+    if "unexpected:" in errors or "type_error" in errors or "Sanitizer" in errors or "runtime error" in errors:
+        return f"is not typed: {errors[-300:]}"
+    if kind.memory and memory > kind.memory + max(0, len(data) - size_of_valid) + MEMORY:
+        return f"takes {memory >> 20} MB, the valid file {kind.memory >> 20} MB"
+    return ""
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=1000, help="mutations of each kind")
+    parser.add_argument("--kind", action="append")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--keep", type=pathlib.Path, help="folder for the files that failed")
+    options = parser.parse_args()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sanitized = "sanitize" in str(t.BUILD)
+    failures = passed = 0
+    with tempfile.TemporaryDirectory(prefix="graft-mutate-") as name:
+        root = pathlib.Path(name)
+        (root / "valid").mkdir()
+        for kind in make_kinds(root / "valid"):
+            if options.kind and kind.name not in options.kind:
+                continue
+            valid = kind.file.read_bytes()
+            first = root / "first"
+            first.mkdir(exist_ok=True)
+            code, memory, errors = spawn(kind.command(place(kind, first, valid)), first, 60)
+            if code != 0:
+                sys.exit(f"{kind.name}: the valid file ends with {code}: {errors}")
+            kind.memory = 0 if sanitized else memory
+            local = threading.local()
+
+            def one(number):
+                if not hasattr(local, "folder"):
+                    local.folder = pathlib.Path(tempfile.mkdtemp(dir=root))
+                data = kind.mutate(valid, random.Random(f"{options.seed} {kind.name} {number}"))
+                why = check(kind, local.folder, data, len(valid))
+                if why and options.keep:
+                    options.keep.mkdir(parents=True, exist_ok=True)
+                    (options.keep / f"{kind.name}-{number}").write_bytes(data)
+                return number, why
+
+            start = said = time.monotonic()
+            bad = 0
+            with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+                for done, (number, why) in enumerate(pool.map(one, range(options.count)), 1):
+                    if why:
+                        bad += 1
+                        print(f"FAILED {kind.name} {number}: {why}", flush=True)
+                    if time.monotonic() - said > 30:
+                        said = time.monotonic()
+                        rate = done / (said - start)
+                        print(f"{kind.name}: {done}/{options.count}, {rate:.0f}/s, {bad} failed, "
+                              f"{(options.count - done) / rate / 60:.1f} minutes left", flush=True)
+            print(f"{kind.name}: {options.count} mutations, {bad} failed, "
+                  f"{time.monotonic() - start:.0f} s", flush=True)
+            failures += bad
+            passed += options.count - bad
+    print(f"{passed} passed, {failures} failed")
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
