@@ -89,7 +89,7 @@ Network cut_after(Network network, std::string_view layer);
 /// "flatten dense:4096 dense:1072 dropout:0.2"; words: conv:N (3×3, ReLU), maxpool, gap, gmp,
 /// stats, batchnorm, flatten, dense:N (ReLU), dropout:P. The last Dense to the classes
 /// ("predictions", logits) is added; a dense on maps is refused with a hint. batchnorm right after
-/// conv:N or dense:N stands before that layer's ReLU.
+/// conv:N or dense:N stands before that layer's ReLU. At most 500 words. Throws Error(usage).
 Network with_head(Network network, std::string_view language, int classes);
 
 /// The head that the word `default` stands for, found by measurement (docs/recipes.md): behind maps
@@ -99,6 +99,10 @@ std::string_view default_head(const Network& backbone);
 
 /// Output shape of every layer. Throws Error(usage) where a map would shrink to nothing.
 std::vector<Shape> output_shapes(const Network& network);
+
+/// Throws Error(usage) where an output or the weights of a layer have more numbers than any machine
+/// holds (2^40). Sizes of networks that pass can be multiplied by batches and bytes in 64 bits.
+void check_extents(const Network& network);
 
 /// The tensors that layers [begin, end) need, in the order of the layers.
 std::vector<TensorSpec> tensor_specs(const Network& network, size_t begin, size_t end);
@@ -111,7 +115,8 @@ std::vector<double> layer_flops(const Network& network);
 std::optional<size_t> find_layer(const Network& network, std::string_view name);
 
 /// Throws Error(input) unless the list is a network that this program can run: kinds in a possible
-/// order, unique names, positive sizes. For lists that come from files.
+/// order, unique names, sizes within limits, nothing said of a layer that does not belong to its
+/// kind. For lists that come from files.
 void validate(const Network& network);
 
 /// Which layers train: those from `first_trainable` on. Everything before is frozen.

@@ -30,6 +30,12 @@ class Descriptor {
   int fd_;
 };
 
+/// The system would take the part before a NUL for the path.
+void refuse_nul(const fs::path& path) {
+  if (path.native().find('\0') != std::string::npos)
+    fail(ErrorKind::input, "{}: a path that holds a NUL byte", printable(path));
+}
+
 size_t regular_file_size(int fd, const fs::path& path) {
   struct stat info {};
   if (::fstat(fd, &info) != 0)
@@ -40,6 +46,7 @@ size_t regular_file_size(int fd, const fs::path& path) {
 }
 
 int open_for_reading(const fs::path& path) {
+  refuse_nul(path);
   // O_NONBLOCK: opening a named pipe must be an error below, not a wait for a writer.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd < 0) fail(ErrorKind::io, "{}: cannot open: {}", printable(path), std::strerror(errno));
@@ -100,6 +107,7 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 }
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+  refuse_nul(path_);
   temporary_ = path_;
   temporary_ += fmt::format(".{}.tmp", ::getpid());
   const int fd = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -146,6 +154,7 @@ void write_file_atomic(const fs::path& path, std::string_view text) {
 }
 
 void make_folder(const fs::path& path) {
+  refuse_nul(path);
   std::error_code error;
   fs::create_directories(path, error);
   if (error)

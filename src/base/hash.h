@@ -13,6 +13,22 @@ namespace graft {
 std::string content_hash(std::span<const std::byte> bytes);
 std::string content_hash_of_file(const std::filesystem::path& path);
 
+/// The same hash, fed piece by piece.
+class ContentHash {
+ public:
+  ContentHash();
+  ~ContentHash();
+  ContentHash(const ContentHash&) = delete;
+  ContentHash& operator=(const ContentHash&) = delete;
+  void update(std::span<const std::byte> bytes);
+  /// content_hash() of all pieces so far, one behind the other.
+  [[nodiscard]] std::string finish() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
 /// An MD5 that is fed piece by piece.
 class Md5 {
  public:

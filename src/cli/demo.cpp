@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/signals.h"
 #include "cli/common.h"
 #include "demo/scenes.h"
@@ -101,11 +102,11 @@ int run(const DemoOptions& o) {
   predict.insert(predict.end(), {"--top", "3"});
   run_graft(with_threads(predict));
 
-  const auto metrics = nlohmann::json::parse(read_text_file(run_folder / "metrics.json"));
+  const nlohmann::json metrics = read_json_file(run_folder / "metrics.json");
   print_result("\npictures  {}\nmodel     {}\nmetrics   {}\nreport    {}\ntest accuracy {:.2f}\n",
                printable(data), printable(run_folder / "model.safetensors"),
                printable(run_folder / "metrics.json"), printable(run_folder / "report.html"),
-               metrics.at("test").at("top1").get<double>());
+               JsonField(metrics, "metrics.json").at("test").at("top1").number(0, 1));
   return 0;
 }
 

@@ -63,8 +63,7 @@ int run(const CLI::App& app, const SummaryOptions& o) {
              option);
     const ModelFile model = read_model(resolve_model(o.model));
     network = model.metadata.network;
-    if (app.count("--fine-tune") == 0)
-      fine_tune = model.metadata.training.value("fine_tune", std::string("0"));
+    if (app.count("--fine-tune") == 0) fine_tune = fine_tuned(model.metadata);
   } else {
     network = make_backbone(o.network, o.include_top);
     if (o.include_top && o.classes > 0)

@@ -6,6 +6,7 @@
 #include <sstream>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "cli/recipes.h"
 #include "dataset/inspect.h"
 #include "graft/error.h"
@@ -210,8 +211,26 @@ bool is_configurable(const std::string& key) {
          key != "dry-run" && key != "find-lr" && key != "dashboard" && key != "DATA";
 }
 
+// A configuration is some 40 lines of KEY = VALUE. What the parser takes apart by recursion, each
+// dot of a dotted key, is held to a depth that any stack has room for.
+constexpr uint64_t kMostConfigBytes = 256 * 1024;
+constexpr std::ptrdiff_t kMostConfigDots = 4096;
+
+std::string read_config(const fs::path& path) {
+  std::error_code error;
+  if (const auto size = fs::file_size(path, error); !error && size > kMostConfigBytes)
+    fail(ErrorKind::usage, "{}: {} bytes; a file of options has at most {}", printable(path), size,
+         kMostConfigBytes);
+  return read_text_file(path);
+}
+
 std::string value_text(const toml::node& node, const std::string& name, const std::string& key) {
-  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* text = node.as_string()) {
+    if (text->get().find('\0') != std::string::npos)
+      fail(ErrorKind::usage, "{}:{}: '{}' holds a NUL character, which would cut it short", name,
+           node.source().begin.line, key);
+    return text->get();
+  }
   if (const auto* number = node.as_integer()) return std::to_string(number->get());
   if (const auto* number = node.as_floating_point()) return fmt::format("{}", number->get());
   if (const auto* flag = node.as_boolean()) return flag->get() ? "true" : "false";
@@ -223,6 +242,9 @@ std::string value_text(const toml::node& node, const std::string& name, const st
 std::vector<std::string> toml_arguments(const std::string& text, const std::string& name,
                                         CLI::App& app) {
   std::vector<std::string> arguments;
+  if (std::count(text.begin(), text.end(), '.') > kMostConfigDots)
+    fail(ErrorKind::usage, "{}: over {} dots; expected lines of KEY = VALUE", name,
+         kMostConfigDots);
   try {
     const toml::table table = toml::parse(text);
     for (const auto& [key_view, node] : table) {
@@ -232,7 +254,7 @@ std::vector<std::string> toml_arguments(const std::string& text, const std::stri
         fail(ErrorKind::usage,
              "{}:{}: unknown key '{}'; keys are train's long options without the "
              "dashes",
-             name, node.source().begin.line, key);
+             name, node.source().begin.line, clipped(key));
       const std::string value = value_text(node, name, key);
       arguments.push_back("--" + key + "=" + value);
     }
@@ -324,8 +346,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
     if (typed.recipe != "default")
       arguments = toml_arguments(recipe_text(typed.recipe), "recipe " + typed.recipe, *second);
     if (!typed.config.empty()) {
-      const auto more =
-          toml_arguments(read_text_file(typed.config), printable(typed.config), *second);
+      const auto more = toml_arguments(read_config(typed.config), printable(typed.config), *second);
       arguments.insert(arguments.end(), more.begin(), more.end());
     }
     // --val on the command line puts a configured --val-split out of force.

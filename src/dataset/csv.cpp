@@ -1,5 +1,6 @@
 #include "dataset/csv.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "graft/error.h"
@@ -8,6 +9,9 @@ namespace graft {
 
 std::vector<CsvRow> parse_csv(std::string_view text, std::string_view name) {
   if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
+  if (const size_t at = text.find('\0'); at != std::string_view::npos)
+    fail(ErrorKind::input, "{}:{}: a NUL byte; expected text in UTF-8", name,
+         1 + std::count(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(at), '\n'));
   std::vector<CsvRow> rows;
   CsvRow row{1, {}};
   std::string field;

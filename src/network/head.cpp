@@ -1,6 +1,7 @@
 // The head's language: words separated by blanks or commas.
 #include <charconv>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,7 @@ namespace {
 // Keras' BatchNormalization default is 1e-3; PyTorch's 1e-5 is what the head trains with.
 constexpr double kHeadEpsilon = 1e-5;
 constexpr int kMostUnits = 1 << 20;
+constexpr size_t kMostWords = 500;  // with a backbone's layers within what a model file may hold
 
 constexpr const char* kWords =
     "conv:N, maxpool, gap, gmp, stats, batchnorm, flatten, dense:N, dropout:P, or the preset "
@@ -60,6 +62,7 @@ class HeadBuilder {
  public:
   explicit HeadBuilder(Network& network) : network_(network) {
     flat_ = output_shapes(network).back().flat;
+    for (const Layer& layer : network.layers) names_.insert(layer.name);
   }
 
   void add(const std::string& word) {
@@ -156,11 +159,12 @@ class HeadBuilder {
 
   void push(Layer layer) {
     layer.in_head = true;
-    if (find_layer(network_, layer.name)) layer.name = "head_" + layer.name;
+    while (!names_.insert(layer.name).second) layer.name = "head_" + layer.name;
     network_.layers.push_back(std::move(layer));
   }
 
   Network& network_;
+  std::set<std::string> names_;
   bool flat_ = false;
   int convolutions_ = 0, poolings_ = 0, denses_ = 0, dropouts_ = 0, batchnorms_ = 0;
 };
@@ -179,10 +183,13 @@ std::string_view default_head(const Network& backbone) {
 Network with_head(Network network, std::string_view language, int classes) {
   if (language == "default") language = default_head(network);
   if (classes < 2) fail(ErrorKind::usage, "a classifier needs at least 2 classes, not {}", classes);
+  const std::vector<std::string> words = split_words(language);
+  if (words.size() > kMostWords)
+    fail(ErrorKind::usage, "--head: {} words; a head has at most {}", words.size(), kMostWords);
   HeadBuilder builder(network);
-  for (const std::string& word : split_words(language)) builder.add(word);
+  for (const std::string& word : words) builder.add(word);
   builder.add_predictions(classes);
-  output_shapes(network);  // throws where a map shrinks to nothing
+  check_extents(network);  // throws, too, where a map shrinks to nothing
   return network;
 }
 

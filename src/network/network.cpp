@@ -26,6 +26,7 @@ constexpr std::array<std::pair<LayerKind, std::string_view>, 10> kKindNames = {{
 
 constexpr int kImageChannels = 3;
 constexpr int kKernel = 3;
+constexpr int kMostOutputs = 1 << 20;
 
 std::string layer_list(const Network& network) {
   std::string names;
@@ -174,41 +175,77 @@ std::optional<size_t> find_layer(const Network& network, std::string_view name) 
   return std::nullopt;
 }
 
-void validate(const Network& network) {
-  constexpr int kMostLayers = 1000;
-  constexpr int kMostPixels = 16384;
+void check_extents(const Network& network) {
+  // What engines and estimates multiply further, by batches and bytes, must stay countable.
   constexpr int64_t kMostElements = int64_t{1} << 40;
-  const auto refuse = [](const std::string& why) {
-    fail(ErrorKind::input, "not a network that can run: {}", why);
+  const std::vector<Shape> shapes = output_shapes(network);
+  for (size_t i = 0; i < shapes.size(); ++i)
+    if (shapes[i].elements() > kMostElements)
+      fail(ErrorKind::usage, "the output of layer {} is too large: {}", network.layers[i].name,
+           to_string(shapes[i]));
+  for (const TensorSpec& spec : tensor_specs(network))
+    if (spec.elements() > kMostElements)
+      fail(ErrorKind::usage, "layer {} has too many weights: {}", network.layers[spec.layer].name,
+           fmt::join(spec.shape, " x "));
+}
+
+namespace {
+
+void check_layer(const Layer& layer) {
+  constexpr size_t kMostNameBytes = 200;
+  const auto refuse = [&](const std::string& why) {
+    fail(ErrorKind::input, "layer {} ({}) {}", layer.name, to_string(layer.kind), why);
   };
+  const auto is_control = [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; };
+  if (layer.name.empty() || layer.name.size() > kMostNameBytes ||
+      std::any_of(layer.name.begin(), layer.name.end(), is_control))
+    fail(ErrorKind::input,
+         "a layer's name is empty, has over {} bytes, or holds control characters", kMostNameBytes);
+  const bool has_outputs = layer.kind == LayerKind::conv || layer.kind == LayerKind::dense;
+  if (has_outputs ? layer.outputs < 1 || layer.outputs > kMostOutputs : layer.outputs != 0)
+    refuse(fmt::format("has {} outputs", layer.outputs));
+  const bool drops = layer.kind == LayerKind::dropout;
+  if (drops ? !(layer.rate >= 0 && layer.rate < 1) : layer.rate != 0)
+    refuse(fmt::format("drops a fraction of {}", layer.rate));
+  const bool normalises = layer.kind == LayerKind::batchnorm;
+  if (normalises ? !(layer.epsilon > 0 && layer.epsilon < 1) : layer.epsilon != 0)
+    refuse(fmt::format("has an epsilon of {}", layer.epsilon));
+  if (layer.relu && !has_parameters(layer.kind)) refuse("cannot have a ReLU");
+}
+
+void check_list(const Network& network) {
+  constexpr size_t kMostLayers = 1000;
+  constexpr int kMostPixels = 16384;
+  const auto refuse = [](const std::string& why) { throw Error(ErrorKind::input, why); };
   if (network.layers.empty() || network.layers.front().kind != LayerKind::input ||
       network.layers.size() > kMostLayers)
-    refuse("the list must begin with the input layer and hold at most 1000 layers");
+    refuse(fmt::format("the list must begin with the input layer and hold at most {} layers",
+                       kMostLayers));
+  if (network.layers.front().in_head) refuse("the input layer belongs to the head");
   if (network.input_height < 1 || network.input_width < 1 || network.input_height > kMostPixels ||
       network.input_width > kMostPixels)
-    refuse(fmt::format("input size {}x{}", network.input_height, network.input_width));
-  std::set<std::string> names;
+    refuse(fmt::format("input size {}x{}; at most {} pixels a side", network.input_height,
+                       network.input_width, kMostPixels));
+  std::set<std::string_view> names;
   bool in_head = false;
   for (size_t i = 0; i < network.layers.size(); ++i) {
     const Layer& layer = network.layers[i];
-    if (layer.name.empty() || !names.insert(layer.name).second)
-      refuse("layer name '" + layer.name + "' is empty or used twice");
+    check_layer(layer);
+    if (!names.insert(layer.name).second) refuse("two layers are named " + layer.name);
     if (i > 0 && layer.kind == LayerKind::input) refuse("a second input layer");
-    if (has_parameters(layer.kind) && layer.kind != LayerKind::batchnorm &&
-        (layer.outputs < 1 || layer.outputs > (1 << 20)))
-      refuse(fmt::format("layer {} has {} outputs", layer.name, layer.outputs));
-    if (layer.kind == LayerKind::dropout && !(layer.rate >= 0 && layer.rate < 1))
-      refuse(fmt::format("layer {} drops a fraction of {}", layer.name, layer.rate));
-    if (layer.kind == LayerKind::batchnorm && !(layer.epsilon > 0 && layer.epsilon < 1))
-      refuse(fmt::format("layer {} has epsilon {}", layer.name, layer.epsilon));
     if (in_head && !layer.in_head) refuse("backbone layer " + layer.name + " behind the head");
     in_head = layer.in_head;
   }
+}
+
+}  // namespace
+
+void validate(const Network& network) {
   try {
-    for (const Shape& shape : output_shapes(network))
-      if (shape.elements() > kMostElements) refuse("a layer's output is too large");
+    check_list(network);
+    check_extents(network);
   } catch (const Error& error) {
-    refuse(error.what());
+    fail(ErrorKind::input, "not a network that can run: {}", error.what());
   }
 }
 

@@ -21,6 +21,8 @@ constexpr int kBottom = 55;
 // Okabe and Ito's palette for all kinds of colour vision, 2008; its blue and orange first.
 constexpr std::array<const char*, 4> kColours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7"};
 
+constexpr int kMostTicks = 20;
+
 /// One axis: data to pixels, and where the labels go.
 struct Axis {
   double low = std::numeric_limits<double>::infinity();
@@ -35,7 +37,9 @@ struct Axis {
   }
   void settle() {
     if (!(low <= high)) low = 0, high = 1;
-    if (low == high) low -= 0.5, high += 0.5;
+    // Values that are all but equal, huge ones too, get a span in which there are round numbers.
+    const double margin = std::max(0.5, std::abs(low) * 1e-6);
+    if (high - low <= std::abs(low) * 1e-9) low -= margin, high += margin;
   }
   [[nodiscard]] double scaled(double v) const { return log ? std::log10(v) : v; }
   [[nodiscard]] double pixel(double v) const {
@@ -53,8 +57,12 @@ struct Axis {
     double step = power * 10;
     for (const double factor : {5.0, 2.0, 1.0})
       if (power * factor >= rough) step = power * factor;
-    for (double v = std::ceil(low / step - 1e-9) * step; v <= high + step * 1e-9; v += step)
+    const double first = std::ceil(low / step - 1e-9);
+    for (int k = 0; k < kMostTicks; ++k) {
+      const double v = (first + k) * step;
+      if (!(v <= high + step * 1e-9)) break;
       out.push_back(std::abs(v) < step * 1e-6 ? 0 : v);
+    }
     return out;
   }
 };

@@ -28,9 +28,14 @@ std::string option(const ComparedRun& run, const std::string& key) {
   return value;
 }
 
+/// A figure of metrics.json, whose kinds read_run_folder has checked.
 std::string number(const nlohmann::json& metrics, const char* split, const char* key) {
-  if (!metrics.contains(split) || !metrics.at(split).contains(key)) return "–";
-  return fmt::format("{:.4f}", metrics.at(split).at(key).get<double>());
+  const auto figures = metrics.find(split);
+  if (figures == metrics.end()) return "–";
+  const auto figure = figures->find(key);
+  return figure == figures->end() || figure->is_null()
+             ? "–"
+             : fmt::format("{:.4f}", figure->get<double>());
 }
 
 double seconds(const ComparedRun& run) {
@@ -220,7 +225,7 @@ std::string compare_page(const std::vector<ComparedRun>& runs,
       // The folder's own name, where the path before it says little.
       out.series.push_back({fs::path(run.name).filename().string(), {}});
       for (const EpochRecord& r : run.run.history)
-        out.series.back().points.emplace_back(r.epoch, r.*value);
+        if (std::isfinite(r.*value)) out.series.back().points.emplace_back(r.epoch, r.*value);
     }
     return chart_svg(out);
   };

@@ -85,12 +85,13 @@ class Report {
     if (job_.run.history.empty()) return;
     const auto chart = [&](const char* title, const char* y, auto train, auto val) {
       Chart out{title, "epoch", y, false, {{"training", {}}}, {}};
-      for (const EpochRecord& row : job_.run.history)
-        out.series[0].points.emplace_back(row.epoch, train(row));
+      const auto add = [](ChartSeries& series, int epoch, double value) {
+        if (std::isfinite(value)) series.points.emplace_back(epoch, value);
+      };
+      for (const EpochRecord& row : job_.run.history) add(out.series[0], row.epoch, train(row));
       if constexpr (!std::is_same_v<decltype(val), std::nullptr_t>) {
         out.series.push_back({"validation", {}});
-        for (const EpochRecord& row : job_.run.history)
-          out.series[1].points.emplace_back(row.epoch, val(row));
+        for (const EpochRecord& row : job_.run.history) add(out.series[1], row.epoch, val(row));
       }
       if (job_.run.best_epoch() > 0)
         out.marks.emplace_back(job_.run.best_epoch(),
@@ -284,9 +285,7 @@ class Report {
 
   void network(std::string& body) const {
     const ModelMetadata& about = job_.model.metadata;
-    const Summary summary =
-        summarize(about.network,
-                  freeze_plan(about.network, about.training.value("fine_tune", std::string("0"))));
+    const Summary summary = summarize(about.network, freeze_plan(about.network, fine_tuned(about)));
     std::vector<std::vector<std::string>> rows;
     for (const SummaryRow& row : summary.rows)
       rows.push_back({html::escape(row.name), row.kind, to_string(row.output),

@@ -1,12 +1,45 @@
 #include "report/run_folder.h"
 
 #include <charconv>
+#include <cmath>
+#include <optional>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "dataset/csv.h"
 #include "graft/error.h"
 
 namespace graft {
+namespace {
+
+constexpr int kMostEpochs = 1'000'000'000;
+constexpr double kMostFigure = 1e300;
+// The confusion matrix of 10,000 classes, each number in a line of its own.
+constexpr JsonLimits kMetricsLimits = {
+    .bytes = size_t{4} << 30, .values = 120'000'000, .depth = 16};
+
+double history_number(const std::string& text, const std::string& name, size_t line) {
+  double value = 0;
+  const char* end = text.data() + text.size();
+  const auto [at, error] = std::from_chars(text.data(), end, value);
+  if (error != std::errc() || at != end)
+    fail(ErrorKind::input, "{}:{}: '{}' is no number", name, line, clipped(text));
+  return value;
+}
+
+/// What others read of it. null is a figure that was not finite.
+void check_metrics(const JsonField& metrics) {
+  if (const auto epoch = metrics.find("best_epoch")) epoch->integer(0, kMostEpochs);
+  for (const char* split : {"validation", "test"}) {
+    const auto figures = metrics.find(split);
+    for (const char* key : {"top1", "loss", "ece"})
+      if (const auto figure = figures ? figures->find(key) : std::nullopt;
+          figure && !figure->raw().is_null())
+        figure->number(-kMostFigure, kMostFigure);
+  }
+}
+
+}  // namespace
 
 std::vector<EpochRecord> read_history(const std::filesystem::path& file) {
   constexpr std::string_view kHeader =
@@ -19,18 +52,19 @@ std::vector<EpochRecord> read_history(const std::filesystem::path& file) {
   std::vector<EpochRecord> out;
   const std::vector<CsvRow> rows = parse_csv(text, name);
   for (size_t i = 1; i < rows.size(); ++i) {
-    std::vector<double> numbers;
-    for (const std::string& field : rows[i].fields) {
-      double value = 0;
-      if (std::from_chars(field.data(), field.data() + field.size(), value).ec != std::errc())
-        fail(ErrorKind::input, "{}:{}: '{}' is no number", name, rows[i].line, field);
-      numbers.push_back(value);
-    }
-    if (numbers.size() != 7)
-      fail(ErrorKind::input, "{}:{}: {} numbers where 7 belong", name, rows[i].line,
-           numbers.size());
-    out.push_back({static_cast<int>(numbers[0]), numbers[1], numbers[2], numbers[3], numbers[4],
-                   numbers[5], numbers[6]});
+    const std::vector<std::string>& fields = rows[i].fields;
+    if (fields.size() != 7)
+      fail(ErrorKind::input, "{}:{}: {} numbers where 7 belong", name, rows[i].line, fields.size());
+    // Losses may have become infinite or NaN; epochs count from 1.
+    const auto figure = [&](size_t column) {
+      return history_number(fields[column], name, rows[i].line);
+    };
+    const double epoch = figure(0);
+    if (!(epoch >= 1 && epoch <= kMostEpochs) || epoch != std::floor(epoch))
+      fail(ErrorKind::input, "{}:{}: '{}' is no epoch: a whole number from 1", name, rows[i].line,
+           clipped(fields[0]));
+    out.push_back({static_cast<int>(epoch), figure(1), figure(2), figure(3), figure(4), figure(5),
+                   figure(6)});
   }
   return out;
 }
@@ -49,11 +83,9 @@ RunFolder read_run_folder(const std::filesystem::path& model) {
   if (fs::exists(run.folder / "config.toml", error))
     run.config = read_text_file(run.folder / "config.toml");
   if (fs::exists(run.folder / "metrics.json", error)) {
-    run.metrics =
-        nlohmann::json::parse(read_text_file(run.folder / "metrics.json"), nullptr, false);
-    if (run.metrics.is_discarded())
-      fail(ErrorKind::input, "{}: not JSON; train again, or remove it",
-           printable(run.folder / "metrics.json"));
+    const fs::path file = run.folder / "metrics.json";
+    run.metrics = read_json_file(file, kMetricsLimits);
+    check_metrics(JsonField(run.metrics, printable(file)));
   }
   return run;
 }

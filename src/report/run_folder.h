@@ -10,7 +10,8 @@
 
 namespace graft {
 
-/// Throws Error(input) for a file that is no history.
+/// Throws Error(input), naming file and line, for a file that is no history. Losses may be
+/// NaN or infinite.
 std::vector<EpochRecord> read_history(const std::filesystem::path& file);
 
 /// What there is of a run; parts that are missing stay empty.
@@ -22,7 +23,8 @@ struct RunFolder {
   [[nodiscard]] int best_epoch() const;
 };
 
-/// Reads the run that `model` (a run folder, or a file in one) belongs to.
+/// Reads the run that `model` (a run folder, or a file in one) belongs to. Throws Error(input),
+/// naming file and field, where a part is not what training writes.
 RunFolder read_run_folder(const std::filesystem::path& model);
 
 }  // namespace graft

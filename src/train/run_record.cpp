@@ -2,12 +2,17 @@
 
 #include <fmt/format.h>
 
+#include <limits>
+
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "graft/error.h"
 
 namespace graft {
 namespace {
+
+constexpr double kMostFigure = 1e300;  // losses, rates, seconds
 
 std::string data_hash(const Dataset& dataset) {
   std::string text;
@@ -72,13 +77,19 @@ RunProgress RunRecord::read(const nlohmann::json& record) const {
          "{}: the pictures or their split are not those that this run began with; train without "
          "--resume",
          run_);
+  const JsonField fields(record, fmt::format("{}: its training state", run_));
+  fields.at("steps").integer(0, std::numeric_limits<int64_t>::max());
   RunProgress progress;
-  progress.best_epoch = record.at("best_epoch").get<int>();
-  progress.best_accuracy = record.at("best_accuracy").get<double>();
-  progress.best_loss = record.at("best_loss").get<double>();
-  for (const nlohmann::json& row : record.at("history"))
-    progress.history.push_back({static_cast<int>(progress.history.size()) + 1, row.at(0), row.at(1),
-                                row.at(2), row.at(3), row.at(4), row.at(5)});
+  for (const JsonField& row : fields.at("history").items()) {
+    const std::vector<JsonField> figures = row.items(6);
+    const auto figure = [&](size_t i) { return figures[i].number(-kMostFigure, kMostFigure); };
+    progress.history.push_back({static_cast<int>(progress.history.size()) + 1, figure(0), figure(1),
+                                figure(2), figure(3), figure(4), figure(5)});
+  }
+  progress.best_epoch = static_cast<int>(
+      fields.at("best_epoch").integer(0, static_cast<int64_t>(progress.history.size())));
+  progress.best_accuracy = fields.at("best_accuracy").number(-1, 1);
+  progress.best_loss = fields.at("best_loss").number(-kMostFigure, kMostFigure);
   return progress;
 }
 

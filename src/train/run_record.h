@@ -26,7 +26,8 @@ class RunRecord {
   RunRecord(const TrainJob& job, const TrainConfig& config);
 
   [[nodiscard]] nlohmann::json write(const RunProgress& progress, int64_t steps) const;
-  /// Throws Error(input) where the record is of another run.
+  /// Throws Error(input) where the record is of another run, or a field (also "steps") is missing
+  /// or not of its kind.
   [[nodiscard]] RunProgress read(const nlohmann::json& record) const;
 
  private:

@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
+#include "base/json.h"
 #include "graft/error.h"
 #include "weights/safetensors.h"
 
@@ -63,25 +65,46 @@ void TrainingState::save(const Suffix& suffix, const Optimizer& optimizer,
   write_safetensors(file_, tensors, {{kRecord, record.dump()}});
 }
 
+TrainingState::Loaded TrainingState::read(const std::filesystem::path& path) {
+  const std::string name = printable(path);
+  SafetensorsFile file = read_safetensors(path);
+  const auto at = file.metadata.find(kRecord);
+  if (at == file.metadata.end())
+    fail(ErrorKind::input, "{}: is not the state of a training run", name);
+  check_finite(file.tensors, name);
+  nlohmann::json record = parse_json(at->second, fmt::format("{}: {}", name, kRecord));
+  if (!record.is_object()) fail(ErrorKind::input, "{}: {}: not an object", name, kRecord);
+  return {std::move(file.tensors), std::move(record)};
+}
+
 std::optional<TrainingState::Loaded> TrainingState::load() const {
   std::error_code error;
-  std::string first_problem;
-  for (const fs::path& path : {file_, previous_}) {
-    if (!fs::exists(path, error)) continue;
+  std::optional<Error> problem;
+  if (fs::exists(file_, error)) {
     try {
-      SafetensorsFile file = read_safetensors(path);
-      const auto at = file.metadata.find(kRecord);
-      nlohmann::json record = at == file.metadata.end()
-                                  ? nlohmann::json()
-                                  : nlohmann::json::parse(at->second, nullptr, false);
-      if (!record.is_object())
-        fail(ErrorKind::input, "{}: is not the state of a training run", printable(path));
-      return Loaded{std::move(file.tensors), std::move(record)};
-    } catch (const Error& problem) {
-      if (first_problem.empty()) first_problem = problem.what();
+      return read(file_);
+    } catch (const Error& caught) {
+      problem = caught;
     }
   }
-  if (!first_problem.empty()) throw Error(ErrorKind::input, first_problem);
+  if (fs::exists(previous_, error)) {
+    try {
+      Loaded loaded = read(previous_);
+      if (problem) {
+        print_diagnostic("graft: {}; going on from the state before it\n", problem->what());
+        // Else the next save would put the damaged file in the place of the good one.
+        fs::path aside = file_;
+        aside.replace_filename("state-damaged.safetensors");
+        fs::rename(file_, aside, error);
+        if (error) fs::remove(file_, error);
+      }
+      return loaded;
+    } catch (const Error& caught) {
+      if (!problem) problem = caught;
+    }
+  }
+  if (problem)
+    throw Error(problem->kind(), std::string(problem->what()) + "; or train without --resume");
   return std::nullopt;
 }
 

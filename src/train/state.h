@@ -26,8 +26,9 @@ class TrainingState {
     TensorMap tensors;
     nlohmann::json record;
   };
-  /// The newest complete state, or nothing where no epoch was completed. Throws Error(input) if
-  /// there are files but none is readable.
+  /// The newest complete state, or nothing where no epoch was completed. One that is damaged is put
+  /// aside as state-damaged.safetensors, with a line on stderr, where the one before it is whole.
+  /// Throws Error if there are files but none is readable.
   [[nodiscard]] std::optional<Loaded> load() const;
 
   /// Fills the optimiser's moments and the average; the suffix is made from the tensors by their
@@ -36,6 +37,8 @@ class TrainingState {
                       const std::vector<torch::Tensor>& average);
 
  private:
+  static Loaded read(const std::filesystem::path& path);
+
   std::filesystem::path file_;
   std::filesystem::path previous_;
 };

@@ -1,9 +1,10 @@
 #include "weights/metadata.h"
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 #include <set>
 
+#include "base/json.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -12,6 +13,10 @@ namespace {
 using nlohmann::json;
 
 constexpr int kFormatVersion = 1;
+// 1000 layers, or a million labels, and room to spare.
+constexpr JsonLimits kLimits = {.bytes = size_t{64} << 20, .values = 2'000'000, .depth = 16};
+constexpr int64_t kMostInt = std::numeric_limits<int>::max();
+constexpr double kMostScale = 1e6;  // pixels are at most 255
 
 json layer_to_json(const Layer& layer) {
   json out = {{"kind", to_string(layer.kind)}, {"name", layer.name}};
@@ -23,17 +28,19 @@ json layer_to_json(const Layer& layer) {
   return out;
 }
 
-Layer layer_from_json(const json& value) {
+Layer layer_from_json(const JsonField& value) {
   Layer layer;
-  const auto kind = layer_kind(value.at("kind").get<std::string>());
-  if (!kind) throw Error(ErrorKind::input, "unknown layer kind " + value.at("kind").dump());
+  const JsonField kind_field = value.at("kind");
+  const auto kind = layer_kind(kind_field.text());
+  if (!kind) kind_field.refuse("unknown layer kind '" + clipped(kind_field.text()) + "'");
   layer.kind = *kind;
-  layer.name = value.at("name").get<std::string>();
-  layer.outputs = value.value("outputs", 0);
-  layer.rate = value.value("rate", 0.0);
-  layer.epsilon = value.value("epsilon", 0.0);
-  layer.relu = value.value("relu", false);
-  layer.in_head = value.value("head", false);
+  layer.name = value.at("name").text();
+  if (const auto outputs = value.find("outputs"))
+    layer.outputs = static_cast<int>(outputs->integer(1, kMostInt));
+  if (const auto rate = value.find("rate")) layer.rate = rate->number(0, 1);
+  if (const auto epsilon = value.find("epsilon")) layer.epsilon = epsilon->number(0, 1);
+  if (const auto relu = value.find("relu")) layer.relu = relu->boolean();
+  if (const auto head = value.find("head")) layer.in_head = head->boolean();
   return layer;
 }
 
@@ -45,36 +52,79 @@ json preprocessing_to_json(const Preprocessing& p) {
           {"crop_ratio", p.crop_ratio}};
 }
 
-Preprocessing preprocessing_from_json(const json& value) {
+std::array<float, 3> channel_values(const JsonField& value) {
+  std::array<float, 3> out{};
+  const std::vector<JsonField> items = value.items(out.size());
+  for (size_t c = 0; c < out.size(); ++c)
+    out.at(c) = static_cast<float>(items[c].number(-kMostScale, kMostScale));
+  return out;
+}
+
+Preprocessing preprocessing_from_json(const JsonField& value) {
   Preprocessing p;
-  const auto order = value.at("channel_order").get<std::string>();
-  if (order != "bgr" && order != "rgb")
-    throw Error(ErrorKind::input, "channel_order is neither bgr nor rgb");
-  p.bgr = order == "bgr";
-  p.scale = value.at("scale").get<std::array<float, 3>>();
-  p.shift = value.at("shift").get<std::array<float, 3>>();
-  for (size_t c = 0; c < 3; ++c)
-    if (!std::isfinite(p.scale.at(c)) || !std::isfinite(p.shift.at(c)))
-      throw Error(ErrorKind::input, "scale or shift is not finite");
-  const auto resampling = value.at("resampling").get<std::string>();
-  if (resampling != "nearest" && resampling != "bilinear")
-    throw Error(ErrorKind::input, "resampling is neither nearest nor bilinear");
-  p.resampling = resampling == "nearest" ? Resampling::nearest : Resampling::bilinear;
-  p.crop_ratio = value.at("crop_ratio").get<double>();
-  if (!(p.crop_ratio == 0 || (p.crop_ratio >= 1 && p.crop_ratio <= 4)))
-    throw Error(ErrorKind::input, "crop_ratio is neither 0 nor from 1 to 4");
+  const JsonField order = value.at("channel_order");
+  if (order.text() != "bgr" && order.text() != "rgb") order.refuse("neither bgr nor rgb");
+  p.bgr = order.text() == "bgr";
+  p.scale = channel_values(value.at("scale"));
+  p.shift = channel_values(value.at("shift"));
+  const JsonField resampling = value.at("resampling");
+  if (resampling.text() != "nearest" && resampling.text() != "bilinear")
+    resampling.refuse("neither nearest nor bilinear");
+  p.resampling = resampling.text() == "nearest" ? Resampling::nearest : Resampling::bilinear;
+  const JsonField ratio = value.at("crop_ratio");
+  p.crop_ratio = ratio.number(0, 4);
+  if (p.crop_ratio > 0 && p.crop_ratio < 1) ratio.refuse("neither 0 nor from 1 to 4");
   return p;
 }
 
-Network network_from_json(const json& value) {
+Network network_from_json(const JsonField& value) {
   Network network;
-  network.backbone = value.at("backbone").get<std::string>();
-  const auto size = value.at("input_size").get<std::array<int, 2>>();
-  network.input_height = size[0];
-  network.input_width = size[1];
-  for (const json& layer : value.at("layers")) network.layers.push_back(layer_from_json(layer));
-  validate(network);
+  network.backbone = value.at("backbone").text();
+  const std::vector<JsonField> size = value.at("input_size").items(2);
+  network.input_height = static_cast<int>(size[0].integer(1, kMostInt));
+  network.input_width = static_cast<int>(size[1].integer(1, kMostInt));
+  for (const JsonField& layer : value.at("layers").items())
+    network.layers.push_back(layer_from_json(layer));
+  try {
+    validate(network);
+  } catch (const Error& error) {
+    value.refuse(error.what());
+  }
   return network;
+}
+
+std::vector<std::string> classes_from_json(const JsonField& value, const Network& network) {
+  std::vector<std::string> classes = value.texts();
+  const std::set<std::string_view> unique(classes.begin(), classes.end());
+  if (unique.size() != classes.size() || unique.contains(""))
+    value.refuse("a label is empty or stands twice");
+  const Layer& last = network.layers.back();
+  if (!last.in_head) {
+    if (!classes.empty()) value.refuse("labels without a head");
+    return classes;
+  }
+  if (classes.empty()) value.refuse("there are no labels");
+  // Whoever runs the network expects logits, one for each label, and nothing behind them.
+  if (last.kind != LayerKind::dense || last.relu)
+    value.refuse("labels of a network whose last layer is not dense without ReLU");
+  if (classes.size() != static_cast<size_t>(last.outputs))
+    value.refuse("the number of labels is not the network's number of outputs");
+  return classes;
+}
+
+/// What others read of the free record.
+void check_training(const JsonField& value, const ModelMetadata& metadata) {
+  if (const auto temperature = value.find("temperature")) temperature->number(1e-30, 1e30);
+  const auto fine_tune = value.find("fine_tune");
+  if (!fine_tune) return;
+  const std::string& text = fine_tune->text();
+  if (metadata.classes.empty()) return;  // a folded backbone need not have that layer any more
+  try {
+    freeze_plan(metadata.network, text);
+  } catch (const Error&) {
+    fine_tune->refuse("'" + clipped(text) +
+                      "' is neither a number of layers, 'all', nor a layer of the backbone");
+  }
 }
 
 }  // namespace
@@ -114,38 +164,30 @@ ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
          "{}: model format {} is not known to this version of graft, which reads "
          "format {}; update graft",
          file, version->second, kFormatVersion);
-  std::string field;
-  const auto parse = [&](const char* key) {
-    field = key;
+  // Outlives the fields, which point into it.
+  json document;
+  const auto field = [&](const char* key) {
+    const std::string name = fmt::format("{}: damaged model: its metadata", file);
     const auto at = metadata.find(key);
-    if (at == metadata.end()) throw Error(ErrorKind::input, "it is missing");
-    return json::parse(at->second);
+    if (at == metadata.end()) fail(ErrorKind::input, "{}: '{}' is missing", name, key);
+    document = parse_json(at->second, fmt::format("{}: field '{}'", name, key), kLimits);
+    return JsonField(document, name, key);
   };
   ModelMetadata out;
-  try {
-    out.network = network_from_json(parse("network"));
-    out.classes = parse("classes").get<std::vector<std::string>>();
-    const std::set<std::string> unique(out.classes.begin(), out.classes.end());
-    if (unique.size() != out.classes.size() || unique.contains(""))
-      throw Error(ErrorKind::input, "a label is empty or stands twice");
-    const bool has_head = out.network.layers.back().in_head;
-    if (has_head != !out.classes.empty())
-      throw Error(ErrorKind::input, has_head ? "there are no labels" : "labels without a head");
-    if (has_head &&
-        static_cast<int64_t>(out.classes.size()) != output_shapes(out.network).back().channels)
-      throw Error(ErrorKind::input, "the number of labels is not the network's number of outputs");
-    out.preprocessing = preprocessing_from_json(parse("preprocessing"));
-    const json provenance = parse("provenance");
-    out.provenance = {provenance.at("source").get<std::string>(),
-                      provenance.at("md5").get<std::string>(),
-                      provenance.at("licence").get<std::string>()};
-    out.training = parse("training");
-    if (!out.training.is_object()) throw Error(ErrorKind::input, "not an object");
-  } catch (const std::exception& error) {  // nlohmann's exceptions and ours
-    fail(ErrorKind::input, "{}: damaged model: field '{}' of its metadata: {}", file, field,
-         error.what());
-  }
+  out.network = network_from_json(field("network"));
+  out.classes = classes_from_json(field("classes"), out.network);
+  out.preprocessing = preprocessing_from_json(field("preprocessing"));
+  const JsonField provenance = field("provenance");
+  out.provenance = {provenance.at("source").text(), provenance.at("md5").text(),
+                    provenance.at("licence").text()};
+  check_training(field("training"), out);
+  out.training = std::move(document);
   return out;
+}
+
+std::string fine_tuned(const ModelMetadata& metadata) {
+  const auto at = metadata.training.find("fine_tune");
+  return at != metadata.training.end() && at->is_string() ? at->get<std::string>() : "0";
 }
 
 }  // namespace graft

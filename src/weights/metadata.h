@@ -17,7 +17,8 @@ struct ModelMetadata {
   std::vector<std::string> classes;  ///< none: a backbone without head, to be used as --weights
   Preprocessing preprocessing;
   Provenance provenance;
-  nlohmann::json training = nlohmann::json::object();  ///< free summary of the training run
+  nlohmann::json training =
+      nlohmann::json::object();  ///< an object: free summary of the training run
 };
 
 /// As safetensors metadata: docs/formats.md describes every field.
@@ -26,6 +27,9 @@ std::map<std::string, std::string> format_metadata(const ModelMetadata& metadata
 /// Reads and validates every field. Throws Error(input) naming the file and the field.
 ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
                              const std::string& file);
+
+/// The --fine-tune that the model was trained with, as its record has it; "0" where it has none.
+std::string fine_tuned(const ModelMetadata& metadata);
 
 std::string_view to_string(Resampling resampling);
 

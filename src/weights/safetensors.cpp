@@ -7,10 +7,11 @@
 #include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "base/file.h"
 #include "base/half.h"
+#include "base/hash.h"
+#include "base/json.h"
 #include "graft/error.h"
 
 static_assert(std::endian::native == std::endian::little,
@@ -23,6 +24,22 @@ using nlohmann::json;
 
 constexpr uint64_t kMostHeaderBytes = 100'000'000;  // the reference implementation's limit
 constexpr size_t kMostDimensions = 8;
+constexpr size_t kMostNameBytes = 1000;
+constexpr uint64_t kMostBytes = std::numeric_limits<int64_t>::max();
+// Some nine values describe a tensor; the state of the longest network that can run has 20,000.
+constexpr JsonLimits kHeaderLimits = {.bytes = kMostHeaderBytes, .values = 400'000, .depth = 8};
+
+// The hash of the file with these digits in its own place.
+constexpr std::string_view kMetadata = "__metadata__";
+constexpr std::string_view kHashKey = "file_xxh3";
+constexpr std::string_view kHashBlank = "00000000000000000000000000000000";
+
+/// Where the hash's digits stand in a header; npos: it has none there in the form that is written.
+size_t find_hash(std::string_view header, std::string_view digits) {
+  const std::string entry = fmt::format("\"{}\":\"{}\"", kHashKey, digits);
+  const size_t at = header.find(entry);
+  return at == std::string_view::npos ? at : at + kHashKey.size() + 4;
+}
 
 size_t size_of(StoredType type) {
   return type == StoredType::f16 ? sizeof(uint16_t) : sizeof(float);
@@ -50,13 +67,17 @@ class Reader {
     if (header_size < 2 || header_size > kMostHeaderBytes)
       refuse("its header length is not possible");
     if (header_size > bytes.size() - 8) refuse("it ends inside its header");
-    const json header = parse_header(
-        {reinterpret_cast<const char*>(bytes.data()) + 8, static_cast<size_t>(header_size)});
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()) + 8,
+                                static_cast<size_t>(header_size));
+    if (text.front() != '{') refuse("its header does not begin with '{'");
+    const json header = parse_json(
+        text, fmt::format("{}: not a valid safetensors file: its header", name_), kHeaderLimits);
 
     SafetensorsFile out;
     std::vector<Entry> entries;
+    entries.reserve(header.size());
     for (const auto& [key, value] : header.items()) {
-      if (key == "__metadata__")
+      if (key == kMetadata)
         read_metadata(value, out.metadata);
       else
         entries.push_back(read_entry(key, value));
@@ -67,13 +88,18 @@ class Reader {
     const std::span<const std::byte> buffer = bytes.subspan(8 + header_size);
     uint64_t expected = 0;
     for (Entry& entry : entries) {
-      if (entry.begin != expected) refuse("tensor " + entry.name + " leaves a gap or overlaps");
+      if (entry.begin != expected)
+        refuse("tensor " + clipped(entry.name) + " leaves a gap or overlaps");
       if (entry.end > buffer.size())
-        refuse("it ends inside tensor " + entry.name + "; copy it again");
+        refuse("it ends inside tensor " + clipped(entry.name) + "; copy it again");
       expected = entry.end;
       out.tensors.emplace(entry.name, view(entry, buffer));
     }
     if (expected != buffer.size()) refuse("surplus bytes follow the last tensor");
+    if (const auto hash = out.metadata.find(std::string(kHashKey)); hash != out.metadata.end()) {
+      verify(text, hash->second);
+      out.metadata.erase(hash);
+    }
     return out;
   }
 
@@ -82,22 +108,22 @@ class Reader {
     fail(ErrorKind::input, "{}: not a valid safetensors file: {}", name_, why);
   }
 
-  json parse_header(std::string_view text) const {
-    if (text.front() != '{') refuse("its header does not begin with '{'");
-    // A callback, since the parser itself lets a later duplicate win silently.
-    std::vector<std::set<std::string>> open;
-    std::string duplicate;
-    const auto watch = [&](int /*depth*/, json::parse_event_t event, json& parsed) {
-      if (event == json::parse_event_t::object_start) open.emplace_back();
-      if (event == json::parse_event_t::object_end) open.pop_back();
-      if (event == json::parse_event_t::key && !open.back().insert(parsed).second)
-        duplicate = parsed;
-      return true;
-    };
-    json header = json::parse(text, watch, /*allow_exceptions=*/false);
-    if (header.is_discarded() || !header.is_object()) refuse("its header is not a JSON object");
-    if (!duplicate.empty()) refuse("the key '" + duplicate + "' stands twice in its header");
-    return header;
+  /// Compares the file with the hash in it.
+  void verify(std::string_view header, const std::string& digits) const {
+    const size_t at =
+        digits.size() == kHashBlank.size() ? find_hash(header, digits) : std::string_view::npos;
+    if (at != std::string_view::npos) {
+      const size_t begin = 8 + at;
+      ContentHash hash;
+      hash.update(bytes_.first(begin));
+      hash.update(std::as_bytes(std::span(kHashBlank)));
+      hash.update(bytes_.subspan(begin + digits.size()));
+      if (hash.finish() == digits) return;
+    }
+    fail(ErrorKind::input,
+         "{}: damaged: its bytes are not those that were written (they do not fit {} in its "
+         "header); copy it again, or, if another program changed it on purpose, take {} out",
+         name_, kHashKey, kHashKey);
   }
 
   void read_metadata(const json& value, std::map<std::string, std::string>& metadata) const {
@@ -109,11 +135,13 @@ class Reader {
   }
 
   Entry read_entry(const std::string& key, const json& value) const {
+    const std::string name = "tensor " + clipped(key);
+    if (key.size() > kMostNameBytes) refuse(name + " has a name that is too long");
     if (!value.is_object() || !value.contains("dtype") || !value.contains("shape") ||
         !value.contains("data_offsets"))
-      refuse("tensor " + key + " lacks dtype, shape or data_offsets");
+      refuse(name + " lacks dtype, shape or data_offsets");
     if (value["dtype"] != "F32" && value["dtype"] != "F16")
-      refuse("tensor " + key + " is neither float32 nor float16");
+      refuse(name + " is neither float32 nor float16");
     const json& shape = value["shape"];
     const json& offsets = value["data_offsets"];
     const auto is_sizes = [](const json& list) {
@@ -122,9 +150,9 @@ class Reader {
              });
     };
     if (!is_sizes(shape) || shape.size() > kMostDimensions)
-      refuse("tensor " + key + " has a shape that is not possible");
+      refuse(name + " has a shape that is not possible");
     if (!is_sizes(offsets) || offsets.size() != 2)
-      refuse("tensor " + key + " has offsets that are not possible");
+      refuse(name + " has offsets that are not possible");
     Entry entry{key,
                 {},
                 value["dtype"] == "F16" ? StoredType::f16 : StoredType::f32,
@@ -133,13 +161,14 @@ class Reader {
     uint64_t size = size_of(entry.type);
     for (const json& extent : shape) {
       const auto n = extent.get<uint64_t>();
-      if (n != 0 && size > std::numeric_limits<int64_t>::max() / n)
-        refuse("tensor " + key + " is too large");
-      size *= n;
+      // An empty tensor's other extents are held to the limit too.
+      if (n > kMostBytes || (n != 0 && size > kMostBytes / n)) refuse(name + " is too large");
+      if (n != 0) size *= n;
       entry.shape.push_back(static_cast<int64_t>(n));
     }
+    if (std::find(entry.shape.begin(), entry.shape.end(), 0) != entry.shape.end()) size = 0;
     if (entry.end < entry.begin || entry.end - entry.begin != size)
-      refuse("the shape of tensor " + key + " does not fit its bytes");
+      refuse("the shape of " + name + " does not fit its bytes");
     return entry;
   }
 
@@ -197,7 +226,8 @@ void write_safetensors(const fs::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata, StoredType type) {
   json header = json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
+  json& about = header[std::string(kMetadata)] = metadata;
+  about[std::string(kHashKey)] = kHashBlank;
   uint64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     const uint64_t end = offset + tensor.values().size() * size_of(type);
@@ -209,15 +239,22 @@ void write_safetensors(const fs::path& path,
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // keeps the buffer aligned
   const uint64_t size = text.size();
+  text.insert(0, reinterpret_cast<const char*>(&size), sizeof(size));
   AtomicFile file(path);
-  file.write(std::as_bytes(std::span(&size, 1)));
-  file.write(text);
+  ContentHash hash;
+  const auto put = [&](std::span<const std::byte> bytes) {
+    file.write(bytes);
+    hash.update(bytes);
+  };
+  put(std::as_bytes(std::span(text)));
   for (const auto& [name, tensor] : tensors) {
     if (type == StoredType::f16)
-      file.write(std::as_bytes(std::span<const uint16_t>(as_halves(tensor, name))));
+      put(std::as_bytes(std::span<const uint16_t>(as_halves(tensor, name))));
     else
-      file.write(std::as_bytes(tensor.values()));
+      put(std::as_bytes(tensor.values()));
   }
+  text.replace(find_hash(text, kHashBlank), kHashBlank.size(), hash.finish());
+  file.rewrite_start(text);
   file.commit();
 }
 

@@ -17,15 +17,16 @@ struct SafetensorsFile {
   std::map<std::string, std::string> metadata;
 };
 
-/// Reads and checks every rule of the format. Throws Error(input) naming the file.
+/// Reads and checks every rule of the format, and where the file holds a hash of itself also that.
+/// Throws Error(input) naming the file.
 SafetensorsFile read_safetensors(const std::filesystem::path& path);
 /// The same of bytes in memory that outlive the result; `name` is for messages.
 SafetensorsFile read_safetensors(std::span<const std::byte> bytes, const std::string& name);
 
 enum class StoredType { f32, f16 };
 
-/// Writes tensors in the order given, with metadata. As float16 values are rounded to nearest;
-/// throws Error(input) where one is beyond its range.
+/// Writes tensors in the order given, with metadata and a hash of the file. As float16 values are
+/// rounded to nearest; throws Error(input) where one is beyond its range.
 void write_safetensors(const std::filesystem::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata,

@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <cmath>
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -66,6 +66,11 @@ void check_finite(const TensorMap& tensors, const std::string& file) {
     if (!(sum == 0.0F))
       fail(ErrorKind::input, "{}: tensor {} holds NaN or infinite values; the file is damaged",
            file, name);
+    const auto& values = tensor.values();
+    if (name.ends_with(".running_var") &&
+        std::any_of(values.begin(), values.end(), [](float value) { return value < 0; }))
+      fail(ErrorKind::input, "{}: tensor {} holds a negative variance; the file is damaged", file,
+           name);
   }
 }
 

@@ -58,7 +58,7 @@ struct Weights {
 void check_tensors(const Network& full, size_t needed_end, const TensorMap& found,
                    const std::string& file, const std::string& hint);
 
-/// Throws Error(input) if any needed tensor holds NaN or infinity.
+/// Throws Error(input) if any tensor holds NaN or infinity, or a variance below 0.
 void check_finite(const TensorMap& tensors, const std::string& file);
 
 }  // namespace graft

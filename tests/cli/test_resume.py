@@ -84,13 +84,16 @@ class Resume(t.TestCase):
         self.assertEqual(self.model("stopped"), self.want)
 
     def test_damaged_state_falls_back_to_the_one_before(self):
-        run = self.folder / "damaged"
-        shutil.copytree(self.folder / "whole", run)
-        state = run / "checkpoints" / "state.safetensors"
-        state.write_bytes(state.read_bytes()[:100])
-        done = self.succeed("train", self.data, "--resume", run)
-        self.assertIn("going on after epoch", done.stderr)
-        self.assertEqual(self.model("damaged"), self.want)
+        for name, damage in (("cut", lambda data: data[:100]),
+                             ("flipped", lambda data: data[:-7] + bytes([data[-7] ^ 4]) + data[-6:])):
+            run = self.folder / name
+            shutil.copytree(self.folder / "whole", run)
+            state = run / "checkpoints" / "state.safetensors"
+            state.write_bytes(damage(state.read_bytes()))
+            done = self.succeed("train", self.data, "--resume", run)
+            self.assertIn("going on from the state before it", done.stderr)
+            self.assertIn("going on after epoch", done.stderr)
+            self.assertEqual(self.model(name), self.want)
         for path in (run / "checkpoints").glob("state*"):
             path.write_bytes(b"nothing")
         self.fail_with(1, "state.safetensors", "train", self.data, "--resume", run)

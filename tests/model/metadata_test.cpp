@@ -90,6 +90,98 @@ TEST(Model, EveryFieldIsValidated) {
   EXPECT_ERROR(parse_metadata({}, "x"), ErrorKind::input, "not a model written by graft");
 }
 
+/// What executors rely on, and nothing said of a layer that they would pass over.
+TEST(Model, NetworksThatCannotRun) {
+  const auto good = format_metadata(make_model().metadata);
+  const auto refuses = [&](const std::string& layers, const char* classes, const char* text,
+                           const char* size = "[8,8]") {
+    auto bad = good;
+    bad["network"] =
+        fmt::format(R"({{"backbone":"x","input_size":{},"layers":[{}]}})", size, layers);
+    bad["classes"] = classes;
+    bad["training"] = "{}";
+    EXPECT_ERROR(parse_metadata(bad, "model.safetensors"), ErrorKind::input, text);
+  };
+  const std::string input = R"({"kind":"input","name":"i"},)";
+  const std::string flat = R"({"kind":"flatten","name":"f","head":true},)";
+  const std::string dense = R"({"kind":"dense","name":"d","outputs":3,"head":true})";
+  const char* three = R"(["a","b","c"])";
+  refuses(R"({"kind":"input","name":"i","head":true})", three, "input layer belongs to the head");
+  refuses(input + R"({"kind":"conv","name":"c","outputs":3,"head":true})", three, "not dense");
+  refuses(input + R"({"kind":"maxpool","name":"p","head":true})", three, "not dense");
+  refuses(input + R"({"kind":"gap","name":"p","head":true})", three, "not dense");
+  refuses(input + flat + dense + R"(,{"kind":"dropout","name":"x","head":true})", three,
+          "not dense");
+  refuses(input + flat + R"({"kind":"dense","name":"d","outputs":3,"relu":true,"head":true})",
+          three, "without ReLU");
+  refuses(input + flat + dense, R"(["a","b"])", "number of labels");
+  refuses(input + flat + dense, R"(["a","b","c\u0000"])", "field 'classes[2]'");
+  refuses(input + flat + dense, R"(["a","b",""])", "empty or stands twice");
+  refuses(input + dense, three, "cannot follow");
+  refuses(input + flat + R"({"kind":"conv","name":"c","outputs":3,"head":true},)" + dense, three,
+          "cannot follow");
+  for (const char* size :
+       {"[8]", "[8,8,3]", "[8,32.9]", "[8,8.0]", "[8,4294967328]", "[8,1e300]", "[8,true]",
+        "[8,\"8\"]", "[8,-8]", "[0,8]", "[8,null]", "8", "[]", "[8,18446744073709551615]"})
+    refuses(input + flat + dense, three, "input_size", size);
+  refuses(input + flat + dense, three, "at most 16384", "[8,16385]");
+  for (const char* layer : {R"("kind":"dropout","name":"x","rate":1)",
+                            R"("kind":"dropout","name":"x","rate":-0.1)",
+                            R"("kind":"batchnorm","name":"x")",
+                            R"("kind":"batchnorm","name":"x","epsilon":0)",
+                            R"("kind":"batchnorm","name":"x","epsilon":1e300)",
+                            R"("kind":"batchnorm","name":"x","epsilon":"1e-5")",
+                            R"("kind":"maxpool","name":"x","relu":true)",
+                            R"("kind":"maxpool","name":"x","relu":1)",
+                            R"("kind":"maxpool","name":"x","outputs":3)",
+                            R"("kind":"maxpool","name":"x","rate":0.5)",
+                            R"("kind":"maxpool","name":"x","epsilon":0.5)",
+                            R"("kind":"maxpool","name":"")",
+                            R"("kind":"maxpool","name":"a\u001b[2J")",
+                            R"("kind":"maxpool","name":"f")",
+                            R"("kind":"maxpool")",
+                            R"("name":"x")",
+                            R"("kind":3,"name":"x")",
+                            R"("kind":"conv","name":"x")",
+                            R"("kind":"conv","name":"x","outputs":0)",
+                            R"("kind":"conv","name":"x","outputs":2097152)",
+                            R"("kind":"conv","name":"x","outputs":1.0)",
+                            R"("kind":"conv","name":"x","outputs":4294967297)",
+                            R"("kind":"input","name":"x")"})
+    refuses(input + "{" + layer + "}," + flat + dense, three, "field 'network");
+  // 2^20 channels of 16384x16384 pixels, and their product with 2^20 units.
+  refuses(input + R"({"kind":"conv","name":"c","outputs":1048576},)" + flat + dense, three,
+          "too large", "[16384,16384]");
+  refuses(input + R"({"kind":"conv","name":"c","outputs":4096},)" + flat +
+              R"({"kind":"dense","name":"e","outputs":1048576,"head":true},)" + dense,
+          three, "too many weights", "[16384,16384]");
+}
+
+TEST(Model, RecordsThatOthersRead) {
+  const auto good = format_metadata(make_model().metadata);
+  const auto refuses = [&](const char* key, const char* value, const char* text) {
+    auto bad = good;
+    bad[key] = value;
+    EXPECT_ERROR(parse_metadata(bad, "model.safetensors"), ErrorKind::input, text);
+  };
+  refuses("training", R"({"fine_tune":3})", "field 'training.fine_tune': expected text, found 3");
+  refuses("training", R"({"fine_tune":"block9"})", "nor a layer");
+  refuses("training", R"({"temperature":"2"})", "field 'training.temperature'");
+  refuses("training", R"({"temperature":0})", "field 'training.temperature'");
+  refuses("training", R"({"a":1,"a":2})", "stands twice");
+  const auto preprocessing = [](const char* scale, const char* ratio) {
+    return fmt::format(
+        R"({{"channel_order":"rgb","scale":{},"shift":[0,0,0],"resampling":"nearest","crop_ratio":{}}})",
+        scale, ratio);
+  };
+  refuses("preprocessing", preprocessing("[1,1]", "0").c_str(), "preprocessing.scale");
+  refuses("preprocessing", preprocessing("[1,1,1,1]", "0").c_str(), "preprocessing.scale");
+  refuses("preprocessing", preprocessing("[1,1,1e300]", "0").c_str(), "preprocessing.scale[2]");
+  refuses("preprocessing", preprocessing("[1,1,true]", "0").c_str(), "preprocessing.scale[2]");
+  refuses("preprocessing", preprocessing("[1,1,1]", "0.5").c_str(), "preprocessing.crop_ratio");
+  refuses("preprocessing", preprocessing("[1,1,1]", "4.5").c_str(), "preprocessing.crop_ratio");
+}
+
 TEST(Prediction, RankingBreaksTiesByIndex) {
   const Prediction p = to_prediction(std::vector<float>{1, 3, 3, -100});
   EXPECT_EQ(p.ranking, (std::vector<int>{1, 2, 0, 3}));

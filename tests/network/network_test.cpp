@@ -79,6 +79,22 @@ TEST(Head, Language) {
   EXPECT_EQ(output_shapes(net)[*find_layer(net, "stats")], (Shape{12, 1, 1, true}));
 }
 
+TEST(Head, HasAtMost500Words) {
+  const Network base = cut_after(backbone("vgg-mini", 32, 32), "block1_pool");
+  std::string words;
+  for (int i = 0; i < 499; ++i) words += "dropout:0 ";
+  EXPECT_EQ(with_head(base, words + "gap", 2).layers.size(), base.layers.size() + 501);
+  EXPECT_ERROR(with_head(base, words + "gap dropout:0", 2), ErrorKind::usage, "at most 500");
+  for (int i = 0; i < 7; ++i) words += words;
+  EXPECT_ERROR(with_head(base, words + "gap", 2), ErrorKind::usage, "at most 500");
+}
+
+TEST(Head, NumbersStayCountable) {
+  const Network base = cut_after(backbone("vgg-mini", 16384, 16384), "block1_conv1");
+  EXPECT_ERROR(with_head(base, "conv:1048576 gap", 2), ErrorKind::usage, "too large");
+  EXPECT_ERROR(with_head(base, "flatten dense:1048576", 2), ErrorKind::usage, "too many weights");
+}
+
 TEST(Head, RefusesWhatCannotBe) {
   const Network base = cut_after(backbone("vgg16", 32, 32), "block5_pool");
   for (const auto& [language, text] :

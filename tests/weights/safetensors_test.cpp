@@ -1,9 +1,11 @@
 #include "weights/safetensors.h"
 
+#include <chrono>
 #include <cmath>
 #include <cstring>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "support.h"
 
 namespace graft {
@@ -45,7 +47,9 @@ TEST(Safetensors, EveryRuleIsChecked) {
       {file_with(good, 12), "surplus bytes"},
       {file_with(good, 8).substr(0, 30), "inside its header"},
       {file_with("[]", 0), "does not begin"},
-      {file_with("{]", 0), "not a JSON object"},
+      {file_with("{]", 0), "not JSON"},
+      {file_with("{} x", 0), "not JSON"},
+      {file_with(std::string("{}\0{]", 5), 0), "NUL byte"},
       {file_with(R"({"a":1})", 0), "lacks dtype"},
       {file_with(R"({"a":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}})", 8),
        "neither float32 nor"},
@@ -72,6 +76,69 @@ TEST(Safetensors, EveryRuleIsChecked) {
   }
   testing::write(path, file_with(good, 8));
   EXPECT_EQ(read_safetensors(path).tensors.size(), 1U);
+}
+
+/// A file as written, changed in one place.
+TEST(Safetensors, TheHashCoversEveryByte) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "x.safetensors";
+  write_safetensors(path, {{"a", Tensor({3}, {1, 2, 3})}}, {{"shift", "[103.939]"}});
+  const std::string good = read_text_file(path);
+  const size_t key = good.find("file_xxh3");
+  ASSERT_NE(key, std::string::npos);
+  for (size_t at = 0; at < good.size(); ++at) {
+    if (at >= key && at < key + 9) continue;
+    for (const int bit : {0, 6}) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ (1 << bit));
+      EXPECT_ERROR(read_safetensors(std::as_bytes(std::span(bad)), "x"), ErrorKind::input, "x: ");
+    }
+  }
+  std::string digit = good;
+  digit.replace(good.find("103.939"), 7, "103.938");
+  EXPECT_ERROR(read_safetensors(std::as_bytes(std::span(digit)), "x"), ErrorKind::input,
+               "copy it again");
+  // Files of before, and of others, have no hash.
+  const std::string other =
+      file_with(R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})", 4);
+  EXPECT_EQ(read_safetensors(std::as_bytes(std::span(other)), "x").tensors.size(), 1U);
+}
+
+TEST(Safetensors, TheHashIsOfTheFileWithZerosInItsPlace) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "x.safetensors";
+  for (const StoredType type : {StoredType::f32, StoredType::f16}) {
+    write_safetensors(path, {{"a", Tensor({3}, {1, 2, 3})}, {"b", Tensor({}, {7})}}, {}, type);
+    std::string text = read_text_file(path);
+    const size_t at = text.find("file_xxh3\":\"") + 12;
+    const std::string digits = text.substr(at, 32);
+    text.replace(at, 32, 32, '0');
+    EXPECT_EQ(digits, content_hash(std::as_bytes(std::span(text))));
+  }
+}
+
+/// Linear in the number of tensors, and that has a limit.
+TEST(Safetensors, ManyTensors) {
+  const auto header = [](int count) {
+    std::string text = "{";
+    for (int i = 0; i < count; ++i)
+      text += fmt::format(R"({}"t{}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}})",
+                          i > 0 ? "," : "", i);
+    return file_with(text + "}", 0);
+  };
+  const std::string good = header(40'000);
+  const auto start = std::chrono::steady_clock::now();
+  EXPECT_EQ(read_safetensors(std::as_bytes(std::span(good)), "f").tensors.size(), 40'000U);
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(5));
+  const std::string bad = header(100'000);
+  EXPECT_ERROR(read_safetensors(std::as_bytes(std::span(bad)), "f"), ErrorKind::input,
+               "more than 400000 values");
+}
+
+TEST(Tensors, VariancesAreNotNegative) {
+  const TensorMap tensors = {{"bn.running_var", Tensor({2}, {1, -1e-9F})}};
+  EXPECT_ERROR(check_finite(tensors, "f"), ErrorKind::input, "negative variance");
+  check_finite({{"bn.running_mean", Tensor({2}, {1, -1})}}, "f");
 }
 
 TEST(Tensors, NotANumberIsFound) {

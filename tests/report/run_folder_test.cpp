@@ -1,0 +1,82 @@
+#include "report/run_folder.h"
+
+#include <cmath>
+
+#include "report/chart.h"
+#include "support.h"
+
+namespace graft {
+namespace {
+
+constexpr const char* kHeader = "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n";
+
+class RunFolderFiles : public ::testing::Test {
+ protected:
+  void history(const std::string& rows) {
+    testing::write(folder_.path() / "history.csv", kHeader + rows);
+  }
+  void metrics(const std::string& text) { testing::write(folder_.path() / "metrics.json", text); }
+  RunFolder read() { return read_run_folder(folder_.path()); }
+
+  testing::TemporaryFolder folder_;
+};
+
+TEST_F(RunFolderFiles, ReadsWhatTrainingWrites) {
+  history("1,0.5,0.75,inf,0.5,0.001,1.5\n2,0.25,1.0,nan,0.625,0.001,1.25\n");
+  metrics(R"({"best_epoch":2,"validation":{"top1":0.5,"loss":null,"ece":0.1},"more":[1]})");
+  const RunFolder run = read();
+  ASSERT_EQ(run.history.size(), 2U);
+  EXPECT_EQ(run.history[1].epoch, 2);
+  EXPECT_TRUE(std::isinf(run.history[0].val_loss));
+  EXPECT_EQ(run.best_epoch(), 2);
+}
+
+TEST_F(RunFolderFiles, HistoryThatIsNone) {
+  for (const char* epoch : {"nan", "inf", "1e300", "-1", "0", "1.5", "4294967297", "x", "", "1x"}) {
+    history(std::string(epoch) + ",0,0,0,0,0,0\n");
+    EXPECT_ERROR(read(), ErrorKind::input, "history.csv:2: '");
+  }
+  for (const char* rows : {"1,0,0,0,0,0\n", "1,0,0,0,0,0,0,0\n", "1,0,0,0,0,0,0.5s\n", "1\n"}) {
+    history(rows);
+    EXPECT_ERROR(read(), ErrorKind::input, "history.csv:2: ");
+  }
+  history(std::string("1,0,0,0\0,0,0,0\n", 15));
+  EXPECT_ERROR(read(), ErrorKind::input, "NUL byte");
+}
+
+TEST_F(RunFolderFiles, MetricsThatAreNone) {
+  for (const auto& [text, field] :
+       {std::pair<std::string, const char*>{"", "not JSON"},
+        {"[]", "expected an object"},
+        {R"({"best_epoch":"2"})", "field 'best_epoch': expected a whole number"},
+        {R"({"best_epoch":2.5})", "field 'best_epoch'"},
+        {R"({"best_epoch":1e300})", "field 'best_epoch'"},
+        {R"({"best_epoch":null})", "field 'best_epoch'"},
+        {R"({"validation":3})", "field 'validation': expected an object"},
+        {R"({"validation":{"top1":"0.5"}})", "field 'validation.top1': expected a number"},
+        {R"({"test":{"loss":[]}})", "field 'test.loss'"},
+        {R"({"test":{"ece":true}})", "field 'test.ece'"},
+        {R"({"best_epoch":1,"best_epoch":2})", "stands twice"},
+        {std::string(100'000, '['), "nested deeper"}}) {
+    metrics(text);
+    EXPECT_ERROR(read(), ErrorKind::input, "metrics.json: ");
+    EXPECT_ERROR(read(), ErrorKind::input, field);
+  }
+}
+
+/// Whatever the figures, the ticks of an axis are few.
+TEST(Chart, ExtremeFigures) {
+  for (const auto& [a, b] : {std::pair{1e300, 1e300},
+                             {1e300, 1.0000000000000002e300},
+                             {1e12, 1e12 + 1e-3},
+                             {-1e308, 1e308},
+                             {0.0, 0.0},
+                             {0.0, 1e-300},
+                             {5.0, 5.0000000001}}) {
+    const std::string svg = chart_svg({"t", "x", "y", false, {{"s", {{1, a}, {2, b}}}}, {}});
+    EXPECT_LT(svg.size(), 20000U);
+  }
+}
+
+}  // namespace
+}  // namespace graft
