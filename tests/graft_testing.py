@@ -24,10 +24,13 @@ HAS_TRAINING = (BUILD / "libexec" / "graft" / "graft-train").exists()
 # The user's own cache is not for tests.
 _CACHE = tempfile.TemporaryDirectory(prefix="graft-test-cache-")
 os.environ["XDG_CACHE_HOME"] = _CACHE.name
+# The tools lie elsewhere than the programs that they start.
+os.environ["GRAFT_LIBEXEC"] = str(BUILD / "libexec" / "graft")
 
 BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3),
-          "vgg19": (2, 2, 4, 4, 4)}
+          "vgg19": (2, 2, 4, 4, 4), "vgg-mini": (2, 2, 2, 2, 1)}
 CHANNELS = (64, 128, 256, 512, 512)
+MINI_CHANNELS = (16, 32, 64, 128, 160)
 
 
 def run(*arguments, env=None, stdin=None, timeout=300, cwd=None):
@@ -127,7 +130,8 @@ def write_safetensors(path, tensors):
 def layer_specs(backbone, top_classes=0, fc=4096, map_size=7):
     """(layer, kernel shape in Keras' layout) of a VGG, stated apart from the product."""
     specs, inputs = [], 3
-    for block, (count, channels) in enumerate(zip(BLOCKS[backbone], CHANNELS), 1):
+    widths = MINI_CHANNELS if backbone == "vgg-mini" else CHANNELS
+    for block, (count, channels) in enumerate(zip(BLOCKS[backbone], widths), 1):
         for i in range(1, count + 1):
             specs.append((f"block{block}_conv{i}", (3, 3, inputs, channels)))
             inputs = channels

@@ -149,6 +149,7 @@ int run_bench(int argc, char** argv) {
   CLI::App app("This machine's limits, and the engine's speed on it, layer by layer.",
                "graft bench");
   app.add_option("--backbone", o.backbone, "Backbone to time, with random weights")
+      ->transform(backbone_name)
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--model", o.model, "Also time a saved model from file to first logits")

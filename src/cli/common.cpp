@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -34,6 +35,15 @@ class OutputClosed : public std::exception {};
   if (reason == EPIPE) throw OutputClosed();
   fail(ErrorKind::io, "standard output: writing failed: {}; the results are incomplete",
        std::strerror(reason));
+}
+
+/// Letters and digits alone, in lower case.
+std::string plain_name(std::string_view name) {
+  std::string out;
+  for (const char c : name)
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0)
+      out += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
 }
 
 int parse_extent(std::string_view text) {
@@ -85,6 +95,7 @@ std::string NetworkOptions::weight_source() const {
 void add_backbone_options(CLI::App& app, NetworkOptions& options) {
   app.add_option("--backbone", options.backbone,
                  fmt::format("Backbone: {}", fmt::join(backbone_names(), ", ")))
+      ->transform(backbone_name)
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--weights", options.weights,
@@ -111,6 +122,12 @@ void add_head_options(CLI::App& app, NetworkOptions& options) {
                  "name, or 'all'")
       ->capture_default_str()
       ->type_name("N|LAYER|all");
+}
+
+std::string backbone_name(const std::string& typed) {
+  for (const std::string& name : backbone_names())
+    if (plain_name(name) == plain_name(typed)) return name;
+  return typed;
 }
 
 Network make_backbone(const NetworkOptions& options, bool include_top) {

@@ -39,6 +39,10 @@ struct NetworkOptions {
 void add_backbone_options(CLI::App& app, NetworkOptions& options);
 void add_head_options(CLI::App& app, NetworkOptions& options);
 
+/// A backbone's name as Graft writes it, for the ways that others write it: "VGG16", "VGG-16",
+/// "vgg16bn" are vgg16 and vgg16_bn. Other texts stay as they are.
+std::string backbone_name(const std::string& typed);
+
 /// The backbone that the options describe, cut where they say.
 Network make_backbone(const NetworkOptions& options, bool include_top);
 

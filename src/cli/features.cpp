@@ -33,7 +33,10 @@ Network make_network(const FeaturesOptions& o) {
   const std::string& until = o.network.until;
   const bool top = o.include_top || until == "flatten" || until == "fc1" || until == "fc2" ||
                    until == "predictions";
-  return make_backbone(o.network, top);
+  Network network = make_backbone(o.network, top);
+  if (network.layers.back().name == "predictions")
+    network.layers.back().outputs = top_classes(o.network.weight_source());
+  return network;
 }
 
 Network with_pooling(Network network, const std::string& pool) {
@@ -67,6 +70,7 @@ int run(const FeaturesOptions& o) {
   request.cache = cache_folder(o.cache_dir);
   request.verbosity = o.common.verbosity();
   const Weights weights = load_weights(request, base);
+  if (!weights.note.empty() && !o.common.quiet) print_diagnostic("graft: note: {}\n", weights.note);
   Engine engine(network, 0, network.layers.size(), weights.tensors,
                 {o.common.thread_count(), o.batch_size});
 
@@ -124,8 +128,9 @@ int run_features(int argc, char** argv) {
       ->required()
       ->type_name("FILE.npy");
   add_backbone_options(app, o.network);
-  app.add_flag("--include-top", o.include_top,
-               "Up to the file's 1000-class logits ('predictions') where --until says nothing");
+  app.add_flag(
+      "--include-top", o.include_top,
+      "Up to the logits of the file's own classes ('predictions') where --until says nothing");
   app.add_option("--pool", o.pool, "none (N, C, H, W), gap (N, C) or flatten (N, C·H·W)")
       ->check(CLI::IsMember({"none", "gap", "flatten"}))
       ->capture_default_str()

@@ -276,6 +276,8 @@ int run(const TrainOptions& o) {
   }
   const Network base = make_backbone(o.network, /*include_top=*/false);
   Weights weights = load_weights(make_request(o, base), base);
+  if (!weights.note.empty() && !o.common.quiet)
+    print_diagnostic("graft: note: {}\n", weights.note);
   make_folder(plan.run);
   if (o.find_lr) return find_lr(o, plan, config, weights);
   // A run that is resumed keeps its files until the options have proved to fit it.

@@ -74,8 +74,8 @@ int fetch(const WeightsOptions& o) {
   if (o.names.empty())
     fail(ErrorKind::usage, "name the backbone: 'graft weights download vgg16' or vgg19");
   const fs::path cache = cache_folder(o.cache_dir);
-  for (const std::string& name : o.names) {
-    const PublishedFile& file = need_published(name, o.include_top);
+  for (const std::string& typed : o.names) {
+    const PublishedFile& file = need_published(backbone_name(typed), o.include_top);
     const fs::path path = cached_path(file, cache);
     std::error_code error;
     if (fs::exists(path, error)) {
@@ -127,7 +127,7 @@ int verify(const WeightsOptions& o) {
     }
   }
   for (const std::string& name : o.names) {
-    if (const PublishedFile* file = find_published(name, o.include_top)) {
+    if (const PublishedFile* file = find_published(backbone_name(name), o.include_top)) {
       const fs::path path = cached_path(*file, cache);
       const FileState state = check(*file, path);
       report(path, state == FileState::absent ? "not downloaded" : problem(state), file->source);

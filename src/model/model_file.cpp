@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "graft/error.h"
+#include "weights/file_kind.h"
 
 namespace graft {
 
@@ -26,6 +27,7 @@ fs::path resolve_model(const fs::path& path) {
 
 ModelFile read_model(const fs::path& path) {
   const std::string name = printable(path);
+  expect_model_file(path);
   SafetensorsFile file = read_safetensors(path);
   ModelFile model{parse_metadata(file.metadata, name), std::move(file.tensors)};
   if (model.metadata.classes.empty())

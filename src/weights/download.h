@@ -14,7 +14,7 @@ struct Download {
   std::filesystem::path target;
   std::string md5;
   uint64_t bytes = 0;
-  int stall_seconds = 30;  ///< give up when nothing arrives for that long
+  int stall_seconds = 30;  ///< give up when next to nothing arrives in that long
   int connect_seconds = 15;
 };
 

@@ -11,6 +11,7 @@
 #include "graft/error.h"
 #include "weights/builtin.h"
 #include "weights/download.h"
+#include "weights/file_kind.h"
 #include "weights/keras_h5.h"
 #include "weights/metadata.h"
 #include "weights/registry.h"
@@ -18,6 +19,8 @@
 
 namespace graft {
 namespace {
+
+constexpr int kImageNetClasses = 1000;
 
 /// A family of Graft's own: it has no published files and no top.
 bool is_mini(std::string_view backbone) { return backbone.starts_with("vgg-mini"); }
@@ -27,7 +30,13 @@ bool ends_in_top(const Network& network) {
   return output_shapes(network).back().flat;
 }
 
-fs::path find_imagenet(const WeightsRequest& request, bool needs_top) {
+/// A file to read, and its MD5 where that is known already.
+struct Source {
+  fs::path path;
+  std::string md5;
+};
+
+Source find_imagenet(const WeightsRequest& request, bool needs_top) {
   const PublishedFile* file = find_published(request.backbone, needs_top);
   if (file == nullptr)
     fail(ErrorKind::input,
@@ -35,59 +44,56 @@ fs::path find_imagenet(const WeightsRequest& request, bool needs_top) {
          "has vgg16 and vgg19); use {}--weights none, --weights FILE, or one of those backbones",
          request.backbone, builtin_weights(request.backbone).empty() ? "" : "--weights builtin, ");
   std::error_code error;
-  fs::path path = cached_path(*file, request.cache);
-  if (fs::exists(path, error)) return path;
   // The full file has everything that the smaller one has.
-  const PublishedFile* full = find_published(request.backbone, true);
-  if (full != nullptr && fs::exists(cached_path(*full, request.cache), error))
-    return cached_path(*full, request.cache);
+  for (const PublishedFile* candidate : {file, find_published(request.backbone, true)}) {
+    const fs::path path = cached_path(*candidate, request.cache);
+    if (!fs::exists(path, error)) continue;
+    check_published(*candidate, path);
+    return {path, candidate->md5};
+  }
   if (!request.download)
     fail(ErrorKind::input,
          "{} is not in the cache; run 'graft weights download {}', or use --backbone vgg-mini, "
          "which needs no download",
          file->file, request.backbone);
+  const fs::path path = cached_path(*file, request.cache);
   try {
     download({download_url(*file), path, file->md5, file->bytes}, request.verbosity);
   } catch (const Error& failure) {
     if (failure.kind() == ErrorKind::interrupted) throw;
     fail(failure.kind(), "{}; or use --backbone vgg-mini, which needs no download", failure.what());
   }
-  return path;
+  check_published(*file, path);  // remembers it for the next time
+  return {path, file->md5};
 }
 
-/// A hint for the common mistakes, from the shapes alone.
-std::string mismatch_hint(const TensorMap& found, const Network& network) {
-  const auto first = found.find("block1_conv1.weight");
-  // Theano's files hold (64, 3, 3, 3), which read as H, W, I, O becomes (3, 3, 64, 3).
-  if (first != found.end() && first->second.shape() == std::vector<int64_t>{3, 3, 64, 3})
-    return " (kernels in Theano's order, th_dim_ordering, which are also flipped; use the "
-           "tf_dim_ordering file)";
-  for (const std::string& name : backbone_names()) {
-    if (name == network.backbone || is_mini(name)) continue;
-    const Network other = backbone(name, network.input_height, network.input_width, true);
-    bool all = true;
-    for (const TensorSpec& spec : tensor_specs(other)) {
-      const LayerKind kind = other.layers[spec.layer].kind;
-      const auto at = found.find(spec.name);
-      if (kind == LayerKind::dense) continue;
-      all = all && at != found.end() && at->second.shape() == spec.shape;
-    }
-    if (all) return " (these are weights of " + name + ": use --backbone " + name + ")";
-  }
-  return " (for a file that holds only the first blocks, cut there with --until)";
+/// Ends in "and 3 more" where there are many.
+std::string some_of(std::vector<std::string> names) {
+  constexpr size_t kMost = 6;
+  const size_t more = names.size() > kMost ? names.size() - kMost : 0;
+  names.resize(names.size() - more);
+  return fmt::format("{}{}", fmt::join(names, ", "),
+                     more > 0 ? fmt::format(" and {} more", more) : "");
 }
 
-Weights load_h5(const fs::path& path, const Network& network) {
-  const Network full = is_mini(network.backbone)
-                           ? backbone(network.backbone, network.input_height, network.input_width)
-                           : backbone(network.backbone, network.input_height, network.input_width,
-                                      /*include_top=*/true);
+Weights load_h5(const Source& file, const Network& network) {
+  const fs::path& path = file.path;
+  Network full = is_mini(network.backbone)
+                     ? backbone(network.backbone, network.input_height, network.input_width)
+                     : backbone(network.backbone, network.input_height, network.input_width,
+                                /*include_top=*/true);
+  // The number of classes is the file's (top_classes).
+  if (network.layers.back().name == full.layers.back().name)
+    full.layers.back().outputs = network.layers.back().outputs;
   Weights weights;
-  weights.tensors = read_keras_h5(path, full);
-  check_tensors(full, network.layers.size(), weights.tensors, printable(path),
-                mismatch_hint(weights.tensors, full));
+  KerasWeights found = read_keras_h5(path, full, network.layers.size());
+  weights.tensors = std::move(found.tensors);
+  if (!found.left_out.empty())
+    weights.note = fmt::format(
+        "{}: took the layers of {} and left out {}; pixels are prepared as for Keras' own weights",
+        printable(path), network.backbone, some_of(std::move(found.left_out)));
   weights.preprocessing = keras_preprocessing();
-  weights.provenance.md5 = md5_of_file(path);
+  weights.provenance.md5 = file.md5.empty() ? md5_of_file(path) : file.md5;
   const PublishedFile* published = find_published_md5(weights.provenance.md5);
   weights.provenance.source =
       published != nullptr ? published->source : "Keras weights file " + printable(path.filename());
@@ -153,44 +159,50 @@ TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint6
   return tensors;
 }
 
+int top_classes(const std::string& weights) {
+  if (weights != "imagenet" && weights != "builtin" && weights != "none" &&
+      file_kind(weights).format == FileKind::hdf5)
+    return keras_top_classes(weights).value_or(kImageNetClasses);
+  return kImageNetClasses;
+}
+
 Weights load_weights(const WeightsRequest& request, const Network& network) {
   if (request.weights == "none") {
     return {random_tensors(network, 0, network.layers.size(), request.seed),
             scratch_preprocessing(),
-            {fmt::format("random (He normal, seed {})", request.seed), "", "none needed"}};
+            {fmt::format("random (He normal, seed {})", request.seed), "", "none needed"},
+            ""};
   }
-  fs::path path = request.weights;
   Weights weights;
   if (request.weights == "builtin") {
     const std::span<const std::byte> bytes = builtin_weights(request.backbone);
     if (bytes.empty())
       fail(ErrorKind::usage, "--weights builtin: {} has no weights inside graft; only vgg-mini has",
            request.backbone);
-    path = request.backbone + ".safetensors";
-    weights = from_graft(read_safetensors(bytes, path.string()), network, path.string());
+    const std::string name = request.backbone + ".safetensors";
+    weights = from_graft(read_safetensors(bytes, name), network, name);
     keep_needed(weights.tensors, network);
     return weights;
   }
-  if (request.weights == "imagenet") path = find_imagenet(request, ends_in_top(network));
-  std::error_code error;
-  if (!fs::exists(path, error))
-    fail(ErrorKind::input,
-         "--weights: {}: no such file; give a Keras .h5 file, a Graft model, "
-         "'imagenet', 'builtin' or 'none'",
-         printable(path));
-  if (!fs::is_regular_file(path, error))
-    fail(ErrorKind::input,
-         "--weights: {}: not a regular file; give a Keras .h5 file or a Graft "
-         "model file",
-         printable(path));
-  if (path.extension() == ".safetensors") {
-    weights = from_graft(read_safetensors(path), network, printable(path));
-    weights.provenance.source += " (by way of " + printable(path.filename()) + ")";
+  Source file{request.weights, ""};
+  if (request.weights == "imagenet") file = find_imagenet(request, ends_in_top(network));
+  const std::string name = printable(file.path);
+  const FileKind kind = file_kind(file.path);
+  if (kind.format == FileKind::other)
+    fail(ErrorKind::input, "{}: this is {}; {}", name, kind.what, kind.advice);
+  if (kind.format == FileKind::hdf5) {
+    weights = load_h5(file, network);
+  } else if (kind.format == FileKind::safetensors || file.path.extension() == ".safetensors") {
+    weights = from_graft(read_safetensors(file.path), network, name);
+    weights.provenance.source += " (by way of " + printable(file.path.filename()) + ")";
   } else {
-    weights = load_h5(path, network);
+    fail(ErrorKind::input,
+         "{}: neither a Keras .h5 file (it does not begin as HDF5 does) nor a Graft model; is it "
+         "damaged, or of another program?",
+         name);
   }
   keep_needed(weights.tensors, network);
-  check_finite(weights.tensors, printable(path));
+  check_finite(weights.tensors, name);
   return weights;
 }
 

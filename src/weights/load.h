@@ -27,8 +27,13 @@ struct WeightsRequest {
 /// program (weights/builtin.h), else "imagenet".
 std::string default_weights(std::string_view backbone);
 
-/// Weights for `network`, a backbone with or without top, cut anywhere. Files: Keras .h5, and
-/// safetensors written by Graft (a saved model, of which the backbone is taken). "none" draws
+/// How many classes the top of such weights has: a Keras file's own number, else ImageNet's 1000.
+/// `weights` as in WeightsRequest. Throws as load_weights does.
+int top_classes(const std::string& weights);
+
+/// Weights for `network`, a backbone with or without top, cut anywhere. Files, by
+/// their content: Keras .h5 (also a larger model that has the backbone in it), and safetensors
+/// written by Graft (a saved model, of which the backbone is taken). "none" draws
 /// He-normal weights (He et al., "Delving deep into rectifiers", 2015) from the seed.
 Weights load_weights(const WeightsRequest& request, const Network& network);
 

@@ -1,6 +1,14 @@
 #include "weights/registry.h"
 
+#include <sys/stat.h>
+
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "graft/error.h"
 
 namespace graft {
 namespace {
@@ -50,6 +58,40 @@ const PublishedFile* find_published_md5(std::string_view md5) {
 
 std::filesystem::path cached_path(const PublishedFile& file, const std::filesystem::path& cache) {
   return cache / "weights" / file.file;
+}
+
+void check_published(const PublishedFile& file, const std::filesystem::path& path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) != 0)
+    fail(ErrorKind::io, "{}: cannot read: {}", printable(path), std::strerror(errno));
+  const auto refuse = [&](const std::string& found) {
+    fail(
+        ErrorKind::input,
+        "{}: not the published file of that name ({}); delete it and it is downloaded again, or if "
+        "it is meant, move it elsewhere and name it with --weights FILE",
+        printable(path), found);
+  };
+  if (static_cast<uint64_t>(info.st_size) != file.bytes)
+    refuse(fmt::format("it has {} bytes instead of {}", info.st_size, file.bytes));
+  // A file that was replaced or written to differs in one of these.
+  const std::string record =
+      fmt::format("{} {} {}.{:09} {}.{:09} {}\n", file.md5, info.st_size, info.st_mtim.tv_sec,
+                  info.st_mtim.tv_nsec, info.st_ctim.tv_sec, info.st_ctim.tv_nsec, info.st_ino);
+  std::filesystem::path memo = path;
+  memo += ".checked";
+  std::error_code error;
+  try {
+    if (std::filesystem::exists(memo, error) && read_text_file(memo) == record) return;
+  } catch (const Error&) {
+    // An unreadable record is none.
+  }
+  const std::string md5 = md5_of_file(path);
+  if (md5 != file.md5) refuse(fmt::format("its MD5 is {} instead of {}", md5, file.md5));
+  try {
+    write_file_atomic(memo, record);
+  } catch (const Error&) {
+    // A folder that cannot be written to costs the time of the MD5 at each load.
+  }
 }
 
 std::string download_url(const PublishedFile& file) {

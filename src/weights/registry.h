@@ -32,6 +32,10 @@ const PublishedFile* find_published_md5(std::string_view md5);
 /// Where a published file lies once downloaded: <cache>/weights/<file>.
 std::filesystem::path cached_path(const PublishedFile& file, const std::filesystem::path& cache);
 
+/// Throws Error(input) that says what to do if the file at `path` is not the published one. Its MD5
+/// is computed at the first call and remembered, with its size, times and inode, in <path>.checked.
+void check_published(const PublishedFile& file, const std::filesystem::path& path);
+
 /// The address to download from: the published one, or $GRAFT_WEIGHTS_MIRROR/<file>.
 std::string download_url(const PublishedFile& file);
 

@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "base/file.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -24,9 +25,8 @@ std::string shape_text(const std::vector<int64_t>& shape) {
   return fmt::format("({})", fmt::join(shape, ", "));
 }
 
-void check_tensors(const Network& full, size_t needed_end, const TensorMap& found,
-                   const std::string& file, const std::string& hint) {
-  constexpr size_t kMostRows = 40;
+std::vector<std::string> tensor_differences(const Network& full, size_t needed_end,
+                                            const ShapeMap& found) {
   std::vector<std::string> rows;
   std::set<std::string> known;
   for (const TensorSpec& spec : tensor_specs(full)) {
@@ -36,17 +36,24 @@ void check_tensors(const Network& full, size_t needed_end, const TensorMap& foun
     const std::string expected = shape_text(spec.shape);
     if (at == found.end()) {
       if (needed) rows.push_back(fmt::format("  {:<28} {:<20} missing", spec.name, expected));
-    } else if (at->second.shape() != spec.shape &&
+    } else if (at->second != spec.shape &&
                (needed || full.layers[spec.layer].kind != LayerKind::dense)) {
       // Dense layers behind the cut depend on the input size, which need not be the file's.
       rows.push_back(
-          fmt::format("  {:<28} {:<20} {}", spec.name, expected, shape_text(at->second.shape())));
+          fmt::format("  {:<28} {:<20} {}", spec.name, expected, shape_text(at->second)));
     }
   }
-  for (const auto& [name, tensor] : found)
+  for (const auto& [name, shape] : found)
     if (!known.contains(name))
-      rows.push_back(fmt::format("  {:<28} {:<20} {}", name, "not in the network",
-                                 shape_text(tensor.shape())));
+      rows.push_back(fmt::format("  {:<28} {:<20} {}", printable(name), "not in the network",
+                                 shape_text(shape)));
+  return rows;
+}
+
+void check_tensors(const Network& full, size_t needed_end, const ShapeMap& found,
+                   const std::string& file, const std::string& hint) {
+  constexpr size_t kMostRows = 40;
+  std::vector<std::string> rows = tensor_differences(full, needed_end, found);
   if (rows.empty()) return;
   const size_t all = rows.size();
   if (all > kMostRows) {
@@ -58,6 +65,13 @@ void check_tensors(const Network& full, size_t needed_end, const TensorMap& foun
        "found", fmt::join(rows, "\n"));
 }
 
+void check_tensors(const Network& full, size_t needed_end, const TensorMap& found,
+                   const std::string& file, const std::string& hint) {
+  ShapeMap shapes;
+  for (const auto& [name, tensor] : found) shapes.emplace(name, tensor.shape());
+  check_tensors(full, needed_end, shapes, file, hint);
+}
+
 void check_finite(const TensorMap& tensors, const std::string& file) {
   for (const auto& [name, tensor] : tensors) {
     // A NaN or an infinity anywhere makes the sum of x·0 a NaN: one pass without branches.
@@ -65,12 +79,12 @@ void check_finite(const TensorMap& tensors, const std::string& file) {
     for (const float value : tensor.values()) sum += value * 0.0F;
     if (!(sum == 0.0F))
       fail(ErrorKind::input, "{}: tensor {} holds NaN or infinite values; the file is damaged",
-           file, name);
+           file, printable(name));
     const auto& values = tensor.values();
     if (name.ends_with(".running_var") &&
         std::any_of(values.begin(), values.end(), [](float value) { return value < 0; }))
       fail(ErrorKind::input, "{}: tensor {} holds a negative variance; the file is damaged", file,
-           name);
+           printable(name));
   }
 }
 

@@ -50,11 +50,21 @@ struct Weights {
   TensorMap tensors;
   Preprocessing preprocessing;
   Provenance provenance;
+  std::string note;  ///< one line on what of the file was left out; mostly empty
 };
 
-/// Checks found tensors against what layers [0, needed_end) of `full` need. Tensors of layers
-/// behind needed_end may be present or not. Throws Error(input) with a table of everything that is
-/// missing, extra or of another shape. `hint` ends the message's first line.
+/// The shapes of tensors under their canonical names.
+using ShapeMap = std::map<std::string, std::vector<int64_t>>;
+
+/// How found tensors differ from what layers [0, needed_end) of `full` need: a row of text for each
+/// that is missing, extra or of another shape. Tensors of layers behind needed_end may be present
+/// or not.
+std::vector<std::string> tensor_differences(const Network& full, size_t needed_end,
+                                            const ShapeMap& found);
+
+/// Throws Error(input) with a table of the differences, if any. `hint` ends its first line.
+void check_tensors(const Network& full, size_t needed_end, const ShapeMap& found,
+                   const std::string& file, const std::string& hint);
 void check_tensors(const Network& full, size_t needed_end, const TensorMap& found,
                    const std::string& file, const std::string& hint);
 

@@ -19,6 +19,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
+    def drip(self, data, count=1, pause=0.1):
+        """Some bytes at a time until the other side has had enough."""
+        self.close_connection = True
+        try:
+            for i in range(0, len(data), count):
+                self.wfile.write(data[i:i + count])
+                self.wfile.flush()
+                if self.server.stop_stalling.wait(pause):
+                    return
+        except OSError:
+            pass
+
     def do_GET(self):
         server = self.server
         server.requests.append((self.path, self.headers.get("Range")))
@@ -52,10 +64,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if mode == "page":
             body = b"<html>sign in to the hotel network</html>"
         start = 0
+        if mode == "drip-headers":
+            self.drip(b"HTTP/1.1 200 OK\r\n" + b"X-A: " + b"a" * 10_000)
+            return
+        if mode == "many-headers":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n" + b"X-A: a\r\n" * 100_000 + b"\r\n")
+            self.close_connection = True
+            return
         if self.headers.get("Range") and mode not in ("no-ranges",):
             start = int(self.headers["Range"].split("=")[1].split("-")[0])
+            if mode == "no-range":
+                self.send_error(416)
+                return
+            if mode == "other-start":
+                start -= 10
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            total = len(body) + (1 if mode == "other-total" else 0)
+            if mode != "no-content-range":
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{total}")
         else:
             self.send_response(200)
         self.send_header("Content-Length", str(len(body) - start))
@@ -63,6 +89,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if mode == "truncate" and server.truncate:
             self.wfile.write(body[start:start + 100_000])
             self.close_connection = True
+            return
+        if mode in ("drip", "bursts"):
+            self.drip(body, *((1, 0.1) if mode == "drip" else (50, 0.5)))
             return
         if mode == "stall":
             self.wfile.write(body[:1000])
@@ -148,6 +177,31 @@ class Download(t.TestCase):
         start = time.monotonic()
         self.refuse("stall", "")
         self.assertLess(time.monotonic() - start, 15)
+
+    def test_drip(self):
+        """A server that sends a byte now and then is given up like one that sends none."""
+        for mode in ("drip", "bursts", "drip-headers"):
+            start = time.monotonic()
+            self.refuse(mode, "the server sent less than")
+            self.assertLess(time.monotonic() - start, 15, mode)
+        self.refuse("many-headers", "")
+
+    def test_content_range_is_checked(self):
+        """A part that is not the one asked for is not appended: the whole file is fetched."""
+        for mode in ("other-start", "other-total", "no-content-range", "no-range"):
+            self.target.unlink(missing_ok=True)
+            self.part.parent.mkdir(exist_ok=True)
+            self.part.write_bytes(BODY[:1000])
+            self.server.requests.clear()
+            self.assertEqual(self.fetch(mode).returncode, 0, mode)
+            self.assertEqual([r[1] for r in self.server.requests], ["bytes=1000-", None], mode)
+            self.assertEqual(self.target.read_bytes(), BODY)
+
+    def test_page_leaves_nothing(self):
+        """A page in place of the file does not become its beginning."""
+        self.refuse("page", "bytes instead of")
+        self.assertEqual(self.fetch("good").returncode, 0)
+        self.assertEqual(self.server.requests[-1][1], None)
 
     def test_nobody_listens(self):
         self.server.shutdown()

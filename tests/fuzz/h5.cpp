@@ -1,12 +1,14 @@
-// Keras' .h5 files through the reader of weights.
+// Keras' .h5 files through the reader of weights, and the messages between it and its helper.
 #include <unistd.h>
 
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 
 #include "base/file.h"
 #include "fuzz/fuzz.h"
 #include "graft/network.h"
+#include "weights/h5_message.h"
 #include "weights/keras_h5.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -14,8 +16,18 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const fs::path file =
       fs::temp_directory_path() / ("graft-fuzz-" + std::to_string(::getpid()) + ".h5");
   static const Network net = backbone("vgg-mini", 64, 64);
+  // What is no HDF5 file is taken for an answer of the program that reads them.
+  if (!fuzz::text(data, size).starts_with("\x89HDF")) {
+    H5Message message;
+    if (decode(fuzz::bytes(data, size), message))
+      for (const H5Weight& weight : message.weights)
+        fuzz::require(weight.bytes() <= kH5MaxTensorBytes);
+    return 0;
+  }
+  static const int unused = ::setenv("GRAFT_LIBEXEC", GRAFT_BUILT_LIBEXEC, /*overwrite=*/0);
+  static_cast<void>(unused);
   write_file_atomic(file, fuzz::text(data, size));
-  fuzz::expect_typed_errors([] { read_keras_h5(file, net); });
+  fuzz::expect_typed_errors([] { read_keras_h5(file, net, net.layers.size()); });
   fs::remove(file);
   return 0;
 }

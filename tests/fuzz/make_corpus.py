@@ -70,6 +70,13 @@ def weights(folder):
                 group.create_dataset(names[0], data=np.ones(shape, "f4"), **chunked)
                 group.create_dataset(names[1], data=np.zeros(shape[3], "f4"))
         put("h5", name + ".h5", path.read_bytes())
+    # Answers of graft-read-h5 (src/weights/h5_message.h), without their frame.
+    text = lambda data: struct.pack("<I", len(data)) + data
+    put("h5", "catalogue", b"\x01" + struct.pack("<I", 2)
+        + text(b"block1_conv1") + text(b"kernel:0") + text(b"")
+        + b"\x04" + struct.pack("<4Q", 3, 3, 3, 16)
+        + text(b"dense") + text(b"") + text(b"why") + b"\0")
+    put("h5", "refusal", b"\x02" + text(b"no"))
 
 
 def training(folder):

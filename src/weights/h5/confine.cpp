@@ -1,0 +1,81 @@
+#include "weights/h5/confine.h"
+
+#include <seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cinttypes>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+
+#include "weights/h5_message.h"
+
+namespace graft {
+namespace {
+
+// The slowest honest files, shuffled and deflated, inflate at some 100 MB/s.
+constexpr rlim_t kSeconds = kSanitized ? 20 : 2;
+constexpr uint64_t kBytesPerSecond = uint64_t{16} << 20U;
+
+/// Lowers a limit; what the caller's own limit forbids stays forbidden.
+void limit(__rlimit_resource resource, rlim_t value) {
+  rlimit old{};
+  if (::getrlimit(resource, &old) != 0) return;
+  const rlimit lower{std::min(value, old.rlim_max), old.rlim_max};
+  ::setrlimit(resource, &lower);
+}
+
+void allow_only_what_reading_needs() {
+  const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+  if (filter == nullptr) return;
+  bool good = true;
+  for (const int call : {SCMP_SYS(brk),          SCMP_SYS(munmap),       SCMP_SYS(mremap),
+                         SCMP_SYS(madvise),      SCMP_SYS(futex),        SCMP_SYS(exit),
+                         SCMP_SYS(exit_group),   SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask),
+                         SCMP_SYS(getpid),       SCMP_SYS(gettid),       SCMP_SYS(tgkill),
+                         SCMP_SYS(getrandom),    SCMP_SYS(lseek),        SCMP_SYS(clock_gettime),
+                         SCMP_SYS(gettimeofday), SCMP_SYS(fstat),        SCMP_SYS(getrlimit),
+                         SCMP_SYS(setrlimit),    SCMP_SYS(prlimit64)})
+    good = good && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0) == 0;
+  for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)})
+    good = good && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1,
+                                    SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)) == 0;
+  for (const int call : {SCMP_SYS(read), SCMP_SYS(sendto)})
+    good = good &&
+           seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, kH5Socket)) == 0;
+  // Fails on kernels without seccomp; the limits above hold there.
+  if (good) seccomp_load(filter);
+  seccomp_release(filter);
+}
+
+}  // namespace
+
+void confine(uint64_t file_bytes) {
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::prctl(PR_SET_DUMPABLE, 0);
+  limit(RLIMIT_CORE, 0);
+  limit(RLIMIT_CPU, kSeconds + static_cast<rlim_t>(file_bytes / kBytesPerSecond));
+  if (kSanitized) return;
+  limit(RLIMIT_NOFILE, 0);
+  limit(RLIMIT_NPROC, 0);
+  limit(RLIMIT_FSIZE, 0);
+  allow_only_what_reading_needs();
+}
+
+uint64_t address_space() {
+  const std::unique_ptr<std::FILE, decltype(&std::fclose)> file(
+      std::fopen("/proc/self/statm", "re"), std::fclose);
+  uint64_t pages = 0;
+  if (!file || std::fscanf(file.get(), "%" SCNu64, &pages) != 1) return 0;
+  return pages * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+void limit_memory(uint64_t bytes) {
+  if (!kSanitized) limit(RLIMIT_AS, bytes);
+}
+
+}  // namespace graft

@@ -1,0 +1,59 @@
+// A .h5 file as the library sees it: through graft-read-h5, a confined process of its own.
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "weights/h5_message.h"
+
+namespace graft {
+
+/// Starts graft-read-h5 on a file and asks it. Not thread-safe; several may be in use at once.
+/// Everything throws Error(input), naming the file, where it is refused, makes the HDF5 library
+/// crash or takes longer than its size explains; Error(io) where it cannot be opened or the program
+/// cannot be started; Error(interrupted) after a signal. The program ends with the object.
+class H5File {
+ public:
+  explicit H5File(const std::filesystem::path& path);
+  ~H5File();
+  H5File(const H5File&) = delete;
+  H5File& operator=(const H5File&) = delete;
+
+  [[nodiscard]] const std::vector<H5Weight>& weights() const { return weights_; }
+
+  /// Reads the weights with these indices (without `problem`), in this order. `take` gets each
+  /// one's values, which are gone after it.
+  void read(std::span<const size_t> wanted,
+            const std::function<void(size_t index, std::span<const float> values)>& take);
+
+ private:
+  class Descriptor {
+   public:
+    explicit Descriptor(int fd = -1) : fd_(fd) {}
+    ~Descriptor() { reset(); }
+    Descriptor(const Descriptor&) = delete;
+    Descriptor& operator=(const Descriptor&) = delete;
+    void reset(int fd = -1);
+    [[nodiscard]] int get() const { return fd_; }
+
+   private:
+    int fd_;
+  };
+
+  void start(int file);
+  void stop();
+  H5Message receive();
+  [[noreturn]] void fail_dead();
+
+  std::string name_;  // for messages
+  std::chrono::steady_clock::time_point deadline_;
+  Descriptor socket_;
+  Descriptor shared_;
+  int process_ = -1;
+  std::vector<H5Weight> weights_;
+};
+
+}  // namespace graft
