@@ -4,31 +4,20 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
-#include <cstring>
 #include <utility>
 
+#include "base/descriptor.h"
+#include "base/limits.h"
+#include "base/lock.h"
 #include "graft/error.h"
 
 namespace graft {
 namespace {
-
-/// A file descriptor that closes itself.
-class Descriptor {
- public:
-  explicit Descriptor(int fd) : fd_(fd) {}
-  ~Descriptor() {
-    if (fd_ >= 0) ::close(fd_);
-  }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
-  [[nodiscard]] int get() const { return fd_; }
-
- private:
-  int fd_;
-};
 
 /// The system would take the part before a NUL for the path.
 void refuse_nul(const fs::path& path) {
@@ -39,7 +28,7 @@ void refuse_nul(const fs::path& path) {
 size_t regular_file_size(int fd, const fs::path& path) {
   struct stat info {};
   if (::fstat(fd, &info) != 0)
-    fail(ErrorKind::io, "{}: cannot read: {}", printable(path), std::strerror(errno));
+    fail(ErrorKind::io, "{}: cannot read: {}", printable(path), system_error_text(errno));
   if (!S_ISREG(info.st_mode))
     fail(ErrorKind::io, "{}: not a regular file; name a file", printable(path));
   return static_cast<size_t>(info.st_size);
@@ -49,7 +38,7 @@ int open_for_reading(const fs::path& path) {
   refuse_nul(path);
   // O_NONBLOCK: opening a named pipe must be an error below, not a wait for a writer.
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) fail(ErrorKind::io, "{}: cannot open: {}", printable(path), std::strerror(errno));
+  if (fd < 0) fail(ErrorKind::io, "{}: cannot open: {}", printable(path), system_error_text(errno));
   return fd;
 }
 
@@ -61,7 +50,8 @@ Container read_all(const fs::path& path) {
   while (done < content.size()) {
     const ssize_t got = ::read(fd.get(), content.data() + done, content.size() - done);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail(ErrorKind::io, "{}: cannot read: {}", printable(path), std::strerror(errno));
+    if (got < 0)
+      fail(ErrorKind::io, "{}: cannot read: {}", printable(path), system_error_text(errno));
     if (got == 0) break;  // the file shrank meanwhile
     done += static_cast<size_t>(got);
   }
@@ -69,9 +59,72 @@ Container read_all(const fs::path& path) {
   return content;
 }
 
+fs::path folder_of(const fs::path& path) {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
 void sync_folder(const fs::path& folder) {
   const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (fd.get() >= 0) ::fsync(fd.get());
+}
+
+// Temporary files: "graft-", 16 hex digits, and for those that are not to be used again the number
+// of their process; then ".tmp".
+constexpr std::string_view kTemporaryStart = "graft-";
+constexpr std::string_view kTemporaryEnd = ".tmp";
+constexpr size_t kTemporaryDigits = 16;
+// A lock that is only tried is held for microseconds.
+constexpr std::chrono::seconds kPatience{2};
+// Reading that many names takes less time than the fsync that follows.
+constexpr size_t kMostNames = 1000;
+
+/// Short whatever the name, which may be as long as names can be.
+fs::path temporary_beside(const fs::path& path, std::string_view more = "") {
+  const std::string name = path.filename().string();
+  return path.parent_path() / fmt::format("{}{:016x}{}{}", kTemporaryStart,
+                                          XXH3_64bits(name.data(), name.size()), more,
+                                          kTemporaryEnd);
+}
+
+bool is_temporary(const std::string& name) {
+  if (!name.starts_with(kTemporaryStart) || !name.ends_with(kTemporaryEnd) ||
+      name.size() < kTemporaryStart.size() + kTemporaryDigits + kTemporaryEnd.size())
+    return false;
+  const auto digits = std::string_view(name).substr(kTemporaryStart.size(), kTemporaryDigits);
+  return digits.find_first_not_of("0123456789abcdef") == std::string_view::npos;
+}
+
+/// Removes a temporary file that nobody holds the lock of. False where somebody does, or where that
+/// cannot be known. The file itself is left alone: it may have further names.
+bool remove_unlocked(const fs::path& path) {
+  const Descriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  return file.valid() && lock_exclusively(file.get()) == LockState::locked &&
+         names_file(path, file.get()) && ::unlink(path.c_str()) == 0;
+}
+
+/// Makes an empty temporary file and locks it; `path` becomes its name. Invalid, and errno, if it
+/// cannot be made.
+Descriptor make_temporary(const fs::path& target, fs::path& path) {
+  constexpr int kAttempts = 100;
+  path = temporary_beside(target);
+  for (int i = 0; i < kAttempts; ++i) {
+    Descriptor file(
+        ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
+    if (file.valid()) {
+      const LockState state = lock_exclusively(file.get(), kPatience);
+      // Else it was taken for a leftover between our making and locking it: once more.
+      if (state == LockState::unsupported ||
+          (state == LockState::locked && names_file(path, file.get())))
+        return file;
+    } else if (errno != EEXIST) {
+      return file;
+    } else if (!remove_unlocked(path)) {
+      // Another process is writing the same file: whoever ends last has the name.
+      path = temporary_beside(target, fmt::format("-{}-{}", ::getpid(), i));
+    }
+  }
+  errno = EEXIST;
+  return {};
 }
 
 }  // namespace
@@ -88,7 +141,8 @@ MappedFile::MappedFile(const fs::path& path) {
   if (size_ == 0) return;
   void* map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
   if (map == MAP_FAILED)
-    fail(ErrorKind::io, "{}: cannot map into memory: {}", printable(path), std::strerror(errno));
+    fail(ErrorKind::io, "{}: cannot map into memory: {}", printable(path),
+         system_error_text(errno));
   data_ = static_cast<const std::byte*>(map);
 }
 
@@ -108,23 +162,28 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   refuse_nul(path_);
-  temporary_ = path_;
-  temporary_ += fmt::format(".{}.tmp", ::getpid());
-  const int fd = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (fd < 0)
-    fail(ErrorKind::io, "{}: cannot write: {}; choose a folder that you can write to",
-         printable(path_), std::strerror(errno));
-  file_ = ::fdopen(fd, "wb");
+  remove_leftovers(folder_of(path_), kMostNames);
+  Descriptor file = make_temporary(path_, temporary_);
+  if (file.valid()) file_ = ::fdopen(file.get(), "wb");
+  if (file_ != nullptr) {
+    static_cast<void>(file.release());
+    return;
+  }
+  const int error = errno;
+  if (file.valid()) ::unlink(temporary_.c_str());
+  fail(ErrorKind::io, "{}: cannot write: {}; choose a folder that you can write to",
+       printable(path_), system_error_text(error));
 }
 
 AtomicFile::~AtomicFile() {
-  if (file_ != nullptr) std::fclose(file_);
+  // Removed while it is locked: afterwards the name may be another process's.
   if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  if (file_ != nullptr) std::fclose(file_);
 }
 
 void AtomicFile::fail_write() const {
   fail(ErrorKind::io, "{}: writing failed: {}; nothing was replaced", printable(path_),
-       std::strerror(errno));
+       system_error_text(errno));
 }
 
 void AtomicFile::write(std::span<const std::byte> bytes) {
@@ -140,17 +199,47 @@ void AtomicFile::rewrite_start(std::string_view text) {
 }
 
 void AtomicFile::commit() {
-  if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0) fail_write();
-  const int closed = std::fclose(std::exchange(file_, nullptr));
-  if (closed != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) fail_write();
+  // Renamed while it is locked, and closed afterwards: nothing is lost by closing what is synced.
+  if (std::fflush(file_) != 0 || ::fsync(::fileno(file_)) != 0 ||
+      ::rename(temporary_.c_str(), path_.c_str()) != 0)
+    fail_write();
   temporary_.clear();
-  sync_folder(path_.has_parent_path() ? path_.parent_path() : fs::path("."));
+  std::fclose(std::exchange(file_, nullptr));
+  sync_folder(folder_of(path_));
 }
 
 void write_file_atomic(const fs::path& path, std::string_view text) {
   AtomicFile file(path);
   file.write(text);
   file.commit();
+}
+
+void link_atomic(const fs::path& source, const fs::path& target) {
+  const fs::path temporary = temporary_beside(target, fmt::format("-{}-link", ::getpid()));
+  // A lock on the one file that both names are of says that the further one is no leftover.
+  const Descriptor file(open_for_reading(source));
+  lock_exclusively(file.get(), kPatience);
+  ::unlink(temporary.c_str());
+  if (::link(source.c_str(), temporary.c_str()) == 0) {
+    const int done = ::rename(temporary.c_str(), target.c_str());
+    const int error = errno;
+    ::unlink(temporary.c_str());  // rename leaves both names where they are of one file
+    if (done != 0)
+      fail(ErrorKind::io, "{}: cannot be written: {}", printable(target), system_error_text(error));
+    return;
+  }
+  const MappedFile content(source);
+  AtomicFile copy(target);
+  copy.write(content.bytes());
+  copy.commit();
+}
+
+void remove_leftovers(const fs::path& folder, size_t most) {
+  std::error_code error;
+  size_t seen = 0;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end && seen++ < most;
+       it.increment(error))
+    if (is_temporary(it->path().filename().string())) remove_unlocked(it->path());
 }
 
 void make_folder(const fs::path& path) {

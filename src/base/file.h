@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
 #include <span>
@@ -36,6 +37,10 @@ class MappedFile {
 
 /// Writes to a temporary file beside `path`; commit() fsyncs it, renames it over `path` and fsyncs
 /// the folder. Without commit() the temporary file is removed and `path` is left as it was.
+///
+/// The temporary file is locked while it is written, so that those that killed processes left
+/// behind are known: the folder's are removed here (of a large folder's those that are found soon).
+/// Throws Error(io).
 class AtomicFile {
  public:
   explicit AtomicFile(fs::path path);
@@ -58,6 +63,14 @@ class AtomicFile {
 };
 
 void write_file_atomic(const fs::path& path, std::string_view text);
+
+/// Gives the file `source` the further name `target`, whatever bore it before: a hard link where
+/// the file system has them, else a copy. Throws Error(io).
+void link_atomic(const fs::path& source, const fs::path& target);
+
+/// Removes what killed processes left of AtomicFile's and link_atomic's work in a folder, of which
+/// it looks at `most` entries. Files that a living process is writing stay.
+void remove_leftovers(const fs::path& folder, size_t most = SIZE_MAX);
 
 /// Creates a folder and its parents. Throws Error(io) that says why it cannot.
 void make_folder(const fs::path& path);

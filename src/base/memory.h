@@ -2,10 +2,13 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 
 namespace graft {
 
-/// Bytes that can be had without swapping: MemAvailable, limited by the cgroup. 0 if unknown.
-uint64_t available_memory();
+/// Bytes that can be had without swapping: MemAvailable, less where a control group or a limit of
+/// the process (ulimit -v, -d) leaves less. 0 if unknown, and 1 where nothing is left. The state of
+/// the system is read from /proc and /sys under `root`.
+uint64_t available_memory(const std::filesystem::path& root = "/");
 
 }  // namespace graft

@@ -7,18 +7,25 @@
 #include <functional>
 #include <mutex>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
 namespace graft {
 
 /// Calls `make` again and again on a thread of its own until it returns nothing, and keeps at most
-/// two results ready. next() is for one thread.
+/// two results ready. Where no thread can be started, next() makes what it returns. next() is for
+/// one thread.
 template <typename T>
 class Prefetch {
  public:
-  explicit Prefetch(std::function<std::optional<T>()> make)
-      : make_(std::move(make)), thread_([this] { produce(); }) {}
+  explicit Prefetch(std::function<std::optional<T>()> make) : make_(std::move(make)) {
+    try {
+      thread_ = std::thread([this] { produce(); });
+    } catch (const std::system_error&) {
+      // A limit on processes.
+    }
+  }
 
   /// Waits for the result that is being made; what is ready is dropped.
   ~Prefetch() {
@@ -27,13 +34,14 @@ class Prefetch {
       stop_ = true;
     }
     changed_.notify_all();
-    thread_.join();
+    if (thread_.joinable()) thread_.join();
   }
   Prefetch(const Prefetch&) = delete;
   Prefetch& operator=(const Prefetch&) = delete;
 
   /// The next result, or nothing after the last. Throws what `make` threw.
   std::optional<T> next() {
+    if (!thread_.joinable()) return make_();
     std::unique_lock lock(mutex_);
     changed_.wait(lock, [&] { return !ready_.empty() || finished_; });
     if (ready_.empty()) {
@@ -78,7 +86,7 @@ class Prefetch {
   std::exception_ptr error_;
   bool finished_ = false;
   bool stop_ = false;
-  std::thread thread_;  // last: starts when the rest is there
+  std::thread thread_;
 };
 
 }  // namespace graft

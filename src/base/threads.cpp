@@ -9,35 +9,42 @@
 #include <exception>
 #include <fstream>
 #include <mutex>
-#include <string>
+#include <optional>
+#include <system_error>
 #include <thread>
 #include <vector>
+
+#include "base/cgroup.h"
 
 namespace graft {
 namespace {
 
-/// CPU quota of the cgroup in processors, or 0 for none. Version 2 first, then version 1.
-double cgroup_quota() {
-  std::string quota;
+/// The processors that one control group allows.
+std::optional<double> quota_of(const Cgroup& group) {
+  double quota = 0;
   double period = 0;
-  if (std::ifstream v2("/sys/fs/cgroup/cpu.max"); v2 >> quota >> period)
-    return quota == "max" || period <= 0 ? 0 : std::atof(quota.c_str()) / period;
-  double limit = 0;
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us");
-  std::ifstream v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  if (v1_quota >> limit && v1_period >> period && limit > 0 && period > 0) return limit / period;
-  return 0;
+  if (group.unified) {
+    std::ifstream file(group.folder / "cpu.max");  // "max 100000" where there is no quota
+    if (!(file >> quota >> period)) return std::nullopt;
+  } else {
+    std::ifstream quota_file(group.folder / "cpu.cfs_quota_us");  // -1 where there is none
+    std::ifstream period_file(group.folder / "cpu.cfs_period_us");
+    if (!(quota_file >> quota) || !(period_file >> period)) return std::nullopt;
+  }
+  if (quota <= 0 || period <= 0) return std::nullopt;
+  return quota / period;
 }
 
 }  // namespace
 
-int available_processors() {
+int available_processors(const std::filesystem::path& root) {
   int count = static_cast<int>(std::thread::hardware_concurrency());
   cpu_set_t mask;
   CPU_ZERO(&mask);
   if (::sched_getaffinity(0, sizeof(mask), &mask) == 0) count = CPU_COUNT(&mask);
-  if (const double quota = cgroup_quota(); quota > 0)
-    count = std::min(count, static_cast<int>(std::ceil(quota)));
+  for (const Cgroup& group : cgroups("cpu", root))
+    if (const auto quota = quota_of(group); quota && *quota < count)
+      count = static_cast<int>(std::ceil(*quota));
   return std::max(count, 1);
 }
 
@@ -85,7 +92,12 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int threads) : state_(std::make_unique<State>()) {
-  for (int i = 1; i < threads; ++i) state_->workers.emplace_back([this] { state_->serve(); });
+  state_->workers.reserve(static_cast<size_t>(std::max(threads, 1)));
+  try {
+    for (int i = 1; i < threads; ++i) state_->workers.emplace_back([this] { state_->serve(); });
+  } catch (const std::system_error&) {
+    // A limit on processes: those that there are do all the work.
+  }
 }
 
 ThreadPool::~ThreadPool() {

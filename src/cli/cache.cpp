@@ -1,6 +1,7 @@
 // graft cache: what the feature cache holds, and emptying it.
 #include <fmt/chrono.h>
 
+#include "base/diagnostics.h"
 #include "base/file.h"
 #include "cli/common.h"
 #include "features/feature_cache.h"
@@ -20,7 +21,13 @@ struct CacheOptions {
 int list(const CacheOptions& o, const fs::path& folder) {
   std::vector<FeatureCache::Set> sets;
   // Looking must not make a cache. The limit only matters for writing.
-  if (fs::exists(folder / "data.mdb")) sets = FeatureCache(folder, 0).sets();
+  std::error_code error;
+  if (fs::is_directory(folder, error)) sets = FeatureCache(folder, 0).sets();
+  if (FeatureCache::has_earlier_format(folder))
+    print_diagnostic(
+        "graft: {}: features in an earlier version's format, which are of no use any more; 'graft "
+        "cache clear' removes them\n",
+        printable(folder / "data.mdb"));
   uint64_t total = 0;
   json rows = json::array();
   for (const FeatureCache::Set& set : sets) {
@@ -48,17 +55,8 @@ int list(const CacheOptions& o, const fs::path& folder) {
 }
 
 int clear(const CacheOptions& o, const fs::path& folder) {
-  // The files themselves: that helps against a damaged cache too, and gives the space back. A
-  // process that has them open goes on with what it has, and its features are lost.
-  uint64_t bytes = 0;
-  for (const char* name : {"data.mdb", "lock.mdb"}) {
-    std::error_code error;
-    const uint64_t size = fs::file_size(folder / name, error);
-    if (error) continue;
-    if (!fs::remove(folder / name, error))
-      fail(ErrorKind::io, "{}: cannot be removed: {}", printable(folder / name), error.message());
-    bytes += size;
-  }
+  // A process that has the files open goes on with what it has, and its features are lost.
+  const uint64_t bytes = FeatureCache::clear(folder);
   if (o.json)
     print_json({{"folder", folder.string()}, {"freed", bytes}});
   else if (!o.common.quiet)

@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "base/file.h"
+#include "cli/train_limits.h"
 #include "cli/train_options.h"
 #include "cli/train_plan.h"
 #include "graft/error.h"
@@ -26,11 +28,16 @@ fs::path trainer_program() {
 int run_train(int argc, char** argv) {
   return run_train_app(argc, argv, [&](const TrainOptions& options) {
     if (options.dry_run) {
+      check_limits();
       const TrainPlan plan = make_train_plan(options);
       print_result("{}\n{}", class_table(plan.dataset), plan_text(plan, options));
       for (const std::string& note : plan.dataset.notes) print_result("note: {}\n", note);
       return 0;
     }
+    check_limits();
+    // One thread of OpenBLAS's own: Graft shares products out, and what OpenBLAS cannot start or
+    // allocate while it is loaded ends or hangs the process.
+    ::setenv("OPENBLAS_NUM_THREADS", "1", 1);
     const fs::path program = trainer_program();
     ::execv(program.c_str(), argv);
     fail(ErrorKind::io,

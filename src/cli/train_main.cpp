@@ -5,6 +5,8 @@
 #include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/signals.h"
+#include "cli/run_claim.h"
+#include "cli/train_limits.h"
 #include "cli/train_options.h"
 #include "cli/train_plan.h"
 #include "dataset/folders.h"
@@ -79,17 +81,21 @@ void clear_run(const fs::path& run) {
     if (entry.filename().string().starts_with("events.out.tfevents.")) fs::remove(entry, error);
 }
 
+/// What features are rounded to: as the cache stores them, even where it cannot be had.
 CacheDtype cache_dtype(const TrainOptions& o) {
-  return o.cache_dtype == "fp16" ? CacheDtype::fp16 : CacheDtype::fp32;
+  return !o.no_cache && o.cache_dtype == "fp16" ? CacheDtype::fp16 : CacheDtype::fp32;
 }
 
 /// The feature cache, or nothing where it is not wanted or cannot be had: then everything is
 /// computed, which is slow but right.
 std::unique_ptr<FeatureCache> open_cache(const TrainOptions& o) {
   if (o.no_cache) return nullptr;
+  const fs::path folder = cache_folder(o.cache_dir) / "features";
   try {
-    return std::make_unique<FeatureCache>(cache_folder(o.cache_dir) / "features",
-                                          static_cast<uint64_t>(o.cache_limit * 1e9));
+    if (const uint64_t bytes = FeatureCache::remove_earlier_format(folder); bytes > 0)
+      print_diagnostic("graft: {}: removed {} of features in an earlier version's format\n",
+                       printable(folder), format_bytes(static_cast<double>(bytes)));
+    return std::make_unique<FeatureCache>(folder, static_cast<uint64_t>(o.cache_limit * 1e9));
   } catch (const Error& error) {
     print_diagnostic("graft: going on without the cache: {}\n", error.what());
     return nullptr;
@@ -257,8 +263,14 @@ int find_lr(const TrainOptions& o, const TrainPlan& plan, const TrainConfig& con
   return 0;
 }
 
-int run(const TrainOptions& o) {
+int run(const TrainOptions& given) {
+  TrainOptions o = given;
+  const ThreadLimit limit = threads_within_limits(given.common.thread_count());
+  o.common.threads = limit.threads;
   TrainPlan plan = make_train_plan(o);
+  const RunClaim claim(o);
+  plan.run = claim.folder();
+  if (!limit.note.empty()) print_diagnostic("graft: {}\n", limit.note);
   if (!o.common.quiet) {
     print_diagnostic("{}\n{}", class_table(plan.dataset), plan_text(plan, o));
     for (const std::string& note : plan.dataset.notes) print_diagnostic("note: {}\n", note);
@@ -278,13 +290,12 @@ int run(const TrainOptions& o) {
   Weights weights = load_weights(make_request(o, base), base);
   if (!weights.note.empty() && !o.common.quiet)
     print_diagnostic("graft: note: {}\n", weights.note);
-  make_folder(plan.run);
   if (o.find_lr) return find_lr(o, plan, config, weights);
   // A run that is resumed keeps its files until the options have proved to fit it.
   const fs::path config_file = plan.run / "config.toml";
   if (o.resume.empty()) {
     clear_run(plan.run);
-    write_file_atomic(config_file, config_toml(o));
+    write_file_atomic(config_file, config_toml(given));
     write_split(plan.dataset, {}, plan.run / "split.csv");
   }
 
@@ -294,7 +305,7 @@ int run(const TrainOptions& o) {
   TensorBoard events(plan.run);
   config.observers.insert(config.observers.end(), {&view, &events});
   const TrainResult result = train(job, config);
-  if (!o.resume.empty()) write_file_atomic(config_file, config_toml(o));
+  if (!o.resume.empty()) write_file_atomic(config_file, config_toml(given));
   for (const std::string& error : result.errors) print_diagnostic("graft: skipped: {}\n", error);
   if (!result.excluded.empty() || !o.resume.empty())
     write_split(plan.dataset, result.excluded, plan.run / "split.csv");

@@ -1,13 +1,13 @@
 #include "cli/train_plan.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
-#include <ctime>
+#include <optional>
 
 #include "base/file.h"
-#include "base/memory.h"
+#include "base/limits.h"
+#include "cli/run_claim.h"
+#include "cli/train_limits.h"
 #include "dataset/inspect.h"
 #include "engine/engine.h"
 #include "graft/error.h"
@@ -98,43 +98,31 @@ Dataset prepare_dataset(const TrainOptions& o) {
   return dataset;
 }
 
-fs::path run_folder(const TrainOptions& o) {
-  std::error_code error;
-  if (!o.resume.empty()) return o.resume;
-  if (o.output.empty()) {
-    std::string name = fs::weakly_canonical(o.data, error).stem().string();
-    if (name.empty()) name = "data";
-    const std::time_t now = std::time(nullptr);
-    std::tm local{};
-    ::localtime_r(&now, &local);
-    std::string stamp(32, '\0');
-    stamp.resize(std::strftime(stamp.data(), stamp.size(), "-%Y%m%d-%H%M%S", &local));
-    fs::path folder = fs::path("runs") / (name + stamp);
-    for (int i = 2; fs::exists(folder, error); ++i)
-      folder = fs::path("runs") / fmt::format("{}{}-{}", name, stamp, i);
-    return folder;
-  }
-  fs::path folder = o.output;
-  if (fs::exists(folder, error) && !fs::is_directory(folder, error))
-    fail(ErrorKind::io, "{}: is a file; --output names a folder", printable(folder));
-  if (fs::exists(folder, error) && !fs::is_empty(folder, error) && !o.force)
-    fail(ErrorKind::usage,
-         "{}: this run exists already; choose another --output, or --force to "
-         "replace it",
-         printable(folder));
-  return folder;
+uint64_t parameter_bytes(const Network& network, size_t begin) {
+  uint64_t bytes = 0;
+  for (const TensorSpec& spec : tensor_specs(network, begin, network.layers.size()))
+    bytes += sizeof(float) * static_cast<uint64_t>(spec.elements());
+  return bytes;
 }
 
-/// Fails now, and not after an hour, if the run folder cannot be made.
-void check_writable(const fs::path& folder) {
-  fs::path at = fs::absolute(folder).lexically_normal();
-  std::error_code error;
-  while (!fs::exists(at, error) && at.has_relative_path()) at = at.parent_path();
-  if (::access(at.c_str(), W_OK | X_OK) != 0)
-    fail(ErrorKind::io,
-         "{}: cannot make this run folder: {} is not writable; choose another "
-         "--output",
-         printable(folder), printable(at));
+/// Copies of the trained parameters that the training state holds: themselves, the optimiser's
+/// moments, and their average.
+uint64_t state_copies(const TrainOptions& o) {
+  return 1 + (o.ema > 0 ? 1 : 0) + (o.optimizer == "sgd" ? (o.momentum > 0 ? 1 : 0) : 2);
+}
+
+/// Fails now, and not after the first epoch, where a limit forbids files as large as this run's.
+void check_file_sizes(const TrainPlan& plan, const TrainOptions& o) {
+  const std::optional<uint64_t> limit = file_size_limit();
+  if (!limit) return;
+  uint64_t largest = parameter_bytes(plan.network, 0);
+  for (const TrainPhase& phase : plan.phases)
+    largest = std::max(largest, state_copies(o) * parameter_bytes(plan.network, phase.prefix_end));
+  if (largest > *limit)
+    fail(
+        ErrorKind::io,
+        "the limit on file sizes (ulimit -f) is {}, and this run's largest file takes {}; raise it",
+        format_bytes(static_cast<double>(*limit)), format_bytes(static_cast<double>(largest)));
 }
 
 MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase,
@@ -155,11 +143,8 @@ MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase,
   const bool keep = has_prefix && phase.keep_features;
   m.features = train * (keep && views > 0 ? views * feature_bytes : pixels) +
                val * (keep ? feature_bytes : pixels);
-  const uint64_t copies =
-      2 + (o.ema > 0 ? 1 : 0) + (o.optimizer == "sgd" ? (o.momentum > 0 ? 1 : 0) : 2);
-  for (const TensorSpec& spec :
-       tensor_specs(plan.network, phase.prefix_end, plan.network.layers.size()))
-    m.parameters += 4 * copies * static_cast<uint64_t>(spec.elements());
+  // With their gradients.
+  m.parameters = (state_copies(o) + 1) * parameter_bytes(plan.network, phase.prefix_end);
   // Two batches are prepared ahead.
   uint64_t forward = 3 * shapes[phase.prefix_end - 1].elements();
   uint64_t widest = shapes[phase.prefix_end - 1].elements();
@@ -178,7 +163,7 @@ MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase,
     for (const TensorSpec& spec : tensor_specs(plan.network, 0, phase.prefix_end))
       m.prefix += 3 * 4 * static_cast<uint64_t>(spec.elements());
   }
-  m.available = available_memory();
+  m.available = memory_for_training(o.common.thread_count(), !o.dry_run);
   return m;
 }
 
@@ -196,10 +181,11 @@ std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>
   else if (m.features >= m.activations)
     advice = "use a smaller --input-size or fewer pictures";
   fail(ErrorKind::memory,
-       "training needs about {} of memory and {} are available (parameters and "
+       "training needs about {} of memory and {} are available{} (parameters and "
        "optimiser {}, features {}, activations {}); {}",
-       bytes_text(m.total()), bytes_text(m.available), bytes_text(m.parameters),
-       bytes_text(m.features), bytes_text(m.activations), advice);
+       bytes_text(m.total()), bytes_text(m.available),
+       address_space_limit() ? " under the limit on address space (ulimit -v)" : "",
+       bytes_text(m.parameters), bytes_text(m.features), bytes_text(m.activations), advice);
 }
 
 /// Seconds for `count` images through the prefix, from a short measurement.
@@ -271,8 +257,8 @@ TrainPlan make_train_plan(const TrainOptions& o) {
     plan.phases.push_back({o.freeze_epochs, head, true, o.head_lr});
   }
   plan.phases.push_back({o.epochs - o.freeze_epochs, end, true, o.learning_rate()});
-  plan.run = run_folder(o);
-  check_writable(plan.run);
+  plan.run = choose_run_folder(o);
+  check_file_sizes(plan, o);
   for (TrainPhase& phase : plan.phases) {
     const MemoryEstimate memory = fit_phase(plan, phase, o);
     if (memory.total() > plan.memory.total()) plan.memory = memory;

@@ -1,9 +1,19 @@
 #include "engine/team.h"
 
+#include <algorithm>
+#include <system_error>
+
 namespace graft::engine {
 
-Team::Team(int size) : size_(size), barrier_(size) {
-  for (int i = 1; i < size; ++i) threads_.emplace_back([this, i] { serve(i); });
+Team::Team(int size) {
+  threads_.reserve(static_cast<size_t>(std::max(size, 1)));
+  try {
+    for (int i = 1; i < size; ++i) threads_.emplace_back([this, i] { serve(i); });
+  } catch (const std::system_error&) {
+    // A limit on processes: those that there are do all the work.
+  }
+  size_ = static_cast<int>(threads_.size()) + 1;
+  barrier_.emplace(size_);
 }
 
 Team::~Team() {
@@ -16,7 +26,7 @@ Team::~Team() {
 }
 
 void Team::Member::next_region() {
-  team_.barrier_.arrive_and_wait();
+  team_.barrier_->arrive_and_wait();
   ++region_;
   // The other counter was last used in the region that has just ended, and is not used before the
   // next barrier.

@@ -6,6 +6,7 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -14,7 +15,8 @@ namespace graft::engine {
 /// Threads sleep between runs. One run at a time: the engine's own lock sees to that.
 class Team {
  public:
-  /// `size` counts the caller's thread.
+  /// `size` counts the caller's thread. Where the system does not let that many start, the team is
+  /// smaller.
   explicit Team(int size);
   ~Team();
   Team(const Team&) = delete;
@@ -50,10 +52,10 @@ class Team {
   void serve(int index);
   void work(int index, const std::function<void(Member&)>& body);
 
-  int size_;
+  int size_ = 1;
   Counter counters_[2];  // this region's, and the next one's, which member 0 resets meanwhile
-  std::barrier<> barrier_;
-  std::mutex mutex_;  // guards what follows
+  std::optional<std::barrier<>> barrier_;  // made for the members that there are
+  std::mutex mutex_;                       // guards what follows
   std::condition_variable wake_;
   std::condition_variable done_;
   const std::function<void(Member&)>* body_ = nullptr;

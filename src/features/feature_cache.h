@@ -1,17 +1,16 @@
-// Features on disk, shared by runs: an LMDB environment in Graft's cache folder.
+// Features on disk, shared by runs: sets of files in Graft's cache folder.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
-struct MDB_env;
-struct MDB_txn;
+#include "features/feature_set.h"
 
 namespace graft {
 
@@ -21,16 +20,13 @@ enum class CacheDtype { fp16, fp32 };
 /// Sets of features, one for everything that decides an image's features but the image itself
 /// (see PrefixFeatures); within a set one entry for each image, under the hash of its file.
 ///
-/// Every change is a transaction: a process that is killed, or a full disk, leaves the state before
-/// it. Several processes may use one cache. When it would outgrow its limit, the set that was used
-/// least recently goes, but never the one being written. Methods may be called from any thread.
-/// All throw Error(io) with the folder's name.
+/// A process that is killed, or a full disk, leaves what was there before. Several processes may
+/// use one cache. Entries that are damaged count as absent, with one line on stderr. When the cache
+/// would outgrow its limit, the set that was used least recently goes, but never the one being
+/// written. Methods may be called from any thread. All throw Error(io) with the file's name.
 class FeatureCache {
  public:
   FeatureCache(const std::filesystem::path& folder, uint64_t limit_bytes);
-  ~FeatureCache();
-  FeatureCache(const FeatureCache&) = delete;
-  FeatureCache& operator=(const FeatureCache&) = delete;
 
   struct Set {
     std::string id;
@@ -42,7 +38,7 @@ class FeatureCache {
   /// Most recently used first.
   [[nodiscard]] std::vector<Set> sets();
   [[nodiscard]] bool has_set(const std::string& id);
-  /// Makes the set if there is none, and marks it as used now.
+  /// Makes the set if there is none, and marks it as used now. `id`: letters and digits.
   void use_set(const std::string& id, const nlohmann::json& about);
 
   [[nodiscard]] bool contains(const std::string& set, const std::string& image);
@@ -53,24 +49,31 @@ class FeatureCache {
     std::string image;
     std::vector<float> values;
   };
-  /// Stores entries in one transaction. False if they do not fit.
+  /// Stores entries in a set that use_set was called with. False if they do not fit.
   bool write(const std::string& set, std::span<const Entry> entries, CacheDtype dtype);
 
   /// What `values` become by being stored and read back.
   static void round(std::span<float> values, CacheDtype dtype);
 
+  /// Removes all sets in a folder, whatever state they are in, and returns the bytes that this
+  /// frees. Throws Error(io) if something cannot be removed.
+  static uint64_t clear(const std::filesystem::path& folder);
+  /// Removes the files of an earlier format, and returns the bytes that this frees.
+  static uint64_t remove_earlier_format(const std::filesystem::path& folder);
+  /// Whether there are such files.
+  static bool has_earlier_format(const std::filesystem::path& folder);
+
  private:
-  [[nodiscard]] MDB_txn* begin(bool write);
-  void check(int status) const;
-  void remove_set(MDB_txn* txn, const std::string& id);
+  FeatureSet* find(const std::string& id);
+  void report_damage(const FeatureSet& set);
   bool make_room(const std::string& set, uint64_t bytes);
 
   std::filesystem::path folder_;
   uint64_t limit_;
-  MDB_env* env_ = nullptr;
-  unsigned sets_ = 0;     // id → JSON
-  unsigned entries_ = 0;  // id + image → header, values
-  std::mutex mutex_;
+  std::mutex mutex_;  // guards what follows
+  std::map<std::string, FeatureSet> open_;
+  FeatureSet::Values buffer_;
+  bool reported_ = false;
 };
 
 }  // namespace graft

@@ -201,14 +201,10 @@ class PrefixFeatures {
   }
 
   void store_and_send(size_t index, const std::string& key, std::span<const float> values) {
-    if (cache_ == nullptr) {
-      send(index, values);
-      return;
-    }
     FeatureCache::Entry entry{key, {values.begin(), values.end()}};
     FeatureCache::round(entry.values, job_.dtype);
     send(index, entry.values);
-    if (full_) return;
+    if (cache_ == nullptr || full_) return;
     waiting_bytes_ += entry.values.size() * sizeof(float);
     waiting_.push_back(std::move(entry));
     if (waiting_bytes_ >= kWriteBytes) flush();

@@ -95,9 +95,8 @@ class FeaturesInMemory : public SampleSource {
       : elements_(static_cast<size_t>(input_elements(job))),
         views_(job.views),
         rows_(job.paths.size() * static_cast<size_t>(job.views)) {
-    // Values from the cache are halves already: nothing is lost by keeping them as such.
-    if (job.prefix->cache != nullptr && job.prefix->dtype == CacheDtype::fp16 &&
-        stored_end(*job.prefix) == job.prefix->end)
+    // The values are rounded to halves already: nothing is lost by keeping them as such.
+    if (job.prefix->dtype == CacheDtype::fp16 && stored_end(*job.prefix) == job.prefix->end)
       halves_ = std::make_unique_for_overwrite<uint16_t[]>(rows_ * elements_);
     else
       floats_ = std::make_unique_for_overwrite<float[]>(rows_ * elements_);
@@ -165,7 +164,13 @@ class Pictures : public SampleSource {
     job_.paths = paths_;
     if (job.prefix != nullptr) {
       const PrefixJob& prefix = *job.prefix;
-      engine_.emplace(prefix.network, 0, prefix.end, prefix.tensors, engine_options(job));
+      // Views that stay the same might as well have come from the cache, and are what it would
+      // give.
+      dtype_ = job.views > 0 ? prefix.dtype : CacheDtype::fp32;
+      const size_t stored = dtype_ == CacheDtype::fp32 ? prefix.end : stored_end(prefix);
+      engine_.emplace(prefix.network, 0, stored, prefix.tensors, engine_options(job));
+      if (stored < prefix.end)
+        tail_.emplace(prefix.network, stored, prefix.end, prefix.tensors, engine_options(job));
     }
     if (keeps_pixels_) kept_ = std::make_unique_for_overwrite<uint8_t[]>(paths_.size() * pixels_);
     ExtractJob pictures = extract_job(job, 64);
@@ -187,7 +192,13 @@ class Pictures : public SampleSource {
     }
     inputs_.resize(rows.size() * pixels_);
     make_inputs(rows, epoch, inputs_.data());
-    engine_->run(inputs_.data(), static_cast<int>(rows.size()), out);
+    const auto each = static_cast<size_t>(engine_->output_elements());
+    if (tail_) waiting_.resize(rows.size() * each);
+    float* features = tail_ ? waiting_.data() : out;
+    engine_->run(inputs_.data(), static_cast<int>(rows.size()), features);
+    for (size_t k = 0; k < rows.size(); ++k)
+      FeatureCache::round({features + k * each, each}, dtype_);
+    if (tail_) tail_->run(waiting_.data(), static_cast<int>(rows.size()), out);
   }
 
  private:
@@ -218,7 +229,10 @@ class Pictures : public SampleSource {
   std::vector<std::string> hashes_;
   ThreadPool pool_;
   std::optional<Engine> engine_;
+  std::optional<Engine> tail_;  // behind what is rounded
+  CacheDtype dtype_ = CacheDtype::fp32;
   std::vector<float> inputs_;
+  std::vector<float> waiting_;
 };
 
 /// Features that do not fit into memory, read from the cache as they are needed. Those that another

@@ -5,6 +5,9 @@
 #include <torch/torch.h>
 #include <torch/version.h>
 
+#include <cstdlib>
+#include <string>
+
 #include "train/trainer.h"
 
 namespace graft {
@@ -20,7 +23,12 @@ Function* openblas_function(const char* name) {
 }  // namespace
 
 void set_training_threads(int threads) {
-  at::set_num_threads(threads);
+  // What LibTorch asks for in each of its threads. at::set_num_threads() would also start a pool of
+  // all processors' threads, which nothing here uses, and which waits for ever under a limit on
+  // processes.
+  const std::string text = std::to_string(threads);
+  ::setenv("OMP_NUM_THREADS", text.c_str(), 1);
+  ::setenv("MKL_NUM_THREADS", text.c_str(), 1);
   ::omp_set_num_threads(threads);
   // Products are shared out by shared_product(), convolution() and dense().
   if (auto* set = openblas_function<void(int)>("openblas_set_num_threads")) set(1);

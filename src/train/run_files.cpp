@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "base/file.h"
-#include "graft/error.h"
 
 namespace graft {
 
@@ -28,20 +27,7 @@ std::filesystem::path RunFiles::write_checkpoint(const std::string& name,
 }
 
 void RunFiles::link_checkpoint(const std::string& name, const std::string& as) const {
-  const fs::path source = run_ / "checkpoints" / (name + ".safetensors");
-  const fs::path target = run_ / as;
-  fs::path temporary = target;
-  temporary += ".tmp";
-  std::error_code error;
-  fs::remove(temporary, error);
-  fs::create_hard_link(source, temporary, error);
-  if (error) fs::copy_file(source, temporary, fs::copy_options::overwrite_existing, error);
-  if (!error) fs::rename(temporary, target, error);
-  if (error) {
-    std::error_code ignored;
-    fs::remove(temporary, ignored);
-    fail(ErrorKind::io, "{}: cannot be written: {}", printable(target), error.message());
-  }
+  link_atomic(run_ / "checkpoints" / (name + ".safetensors"), run_ / as);
 }
 
 nlohmann::json epoch_json(const EpochRecord& record) {

@@ -1,3 +1,7 @@
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <fstream>
 #include <numeric>
@@ -6,14 +10,20 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/limits.h"
+#include "base/lock.h"
+#include "base/memory.h"
+#include "base/prefetch.h"
 #include "base/progress.h"
 #include "base/random.h"
 #include "base/threads.h"
+#include "engine/team.h"
 #include "support.h"
 
 namespace graft {
 namespace {
 
+using engine::Team;
 using testing::TemporaryFolder;
 
 TEST(AtomicFile, ReplacesOnlyOnCommit) {
@@ -37,6 +47,88 @@ TEST(AtomicFile, RewritesItsStart) {
   file.rewrite_start("bbbb");
   file.commit();
   EXPECT_EQ(read_text_file(folder.path() / "file"), "bbbb-rest");
+}
+
+TEST(AtomicFile, TakesUpWhatKilledProcessesLeft) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "file";
+  for (int i = 0; i < 3; ++i) {
+    const pid_t child = ::fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      AtomicFile file(folder.path() / (i == 2 ? "other" : "file"));
+      file.write("half");
+      ::_exit(0);  // as a kill would
+    }
+    ::waitpid(child, nullptr, 0);
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1)
+      << "each writer removes what it finds";
+  testing::write(folder.path() / "notes.123.tmp", "not ours");
+  write_file_atomic(path, "whole");
+  EXPECT_EQ(read_text_file(path), "whole");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 2);
+}
+
+TEST(AtomicFile, LeavesOtherWritersAlone) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "file";
+  AtomicFile first(path);
+  first.write("first");
+  AtomicFile second(path);
+  second.write("second");
+  remove_leftovers(folder.path());
+  second.commit();
+  EXPECT_EQ(read_text_file(path), "second");
+  first.commit();
+  EXPECT_EQ(read_text_file(path), "first");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 1);
+}
+
+TEST(AtomicFile, WritesNamesAsLongAsNamesCanBe) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / std::string(255, 'n');
+  write_file_atomic(path, "x");
+  EXPECT_EQ(read_text_file(path), "x");
+}
+
+TEST(AtomicFile, ALeftoverLinkDoesNotLoseTheFileItNames) {
+  const TemporaryFolder folder;
+  const fs::path source = folder.path() / "source";
+  const fs::path target = folder.path() / "target";
+  write_file_atomic(source, "content");
+  link_atomic(source, target);
+  link_atomic(source, target);  // once more: both are one file now
+  EXPECT_EQ(read_text_file(target), "content");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 2);
+  fs::create_hard_link(source, folder.path() / "graft-0123456789abcdef-1-link.tmp");
+  write_file_atomic(target, "new");
+  EXPECT_EQ(read_text_file(source), "content");
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder.path()), {}), 2);
+}
+
+TEST(LockFile, IsForOneAtATime) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "lock";
+  EXPECT_FALSE(LockFile::is_held(path));
+  {
+    const auto first = LockFile::acquire(path);
+    ASSERT_TRUE(first);
+    EXPECT_TRUE(first->effective());
+    EXPECT_TRUE(LockFile::is_held(path));
+    EXPECT_FALSE(LockFile::acquire(path));
+    EXPECT_NE(LockFile::holder(path).find(std::to_string(::getpid())), std::string::npos);
+  }
+  EXPECT_FALSE(fs::exists(path));
+  const pid_t child = ::fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    const auto held = LockFile::acquire(path);
+    ::_exit(0);  // as a kill would
+  }
+  ::waitpid(child, nullptr, 0);
+  EXPECT_TRUE(fs::exists(path));
+  EXPECT_TRUE(LockFile::acquire(path));
 }
 
 TEST(AtomicFile, FullDiskIsAnError) {
@@ -100,6 +192,144 @@ TEST(ThreadPool, ServesSeveralCallers) {
     });
   for (auto& caller : callers) caller.join();
   EXPECT_EQ(total.load(), 4 * 50 * 20);
+}
+
+/// A tree of /proc and /sys for a process in some control group.
+class Cgroups : public ::testing::Test {
+ protected:
+  static constexpr uint64_t kGiga = 1'000'000'000;
+
+  Cgroups() {
+    put("proc/meminfo", "MemTotal: 99 kB\nMemAvailable:   7812500 kB\nBuffers: 1 kB\n");  // 8e9
+    put("proc/self/statm", "0 0 0 0 0 0 0");
+  }
+  void put(const std::string& path, std::string_view text) {
+    testing::write(root_.path() / path, text);
+  }
+  void version_2(std::string_view own = "/a/b") {
+    put("proc/self/cgroup", fmt::format("0::{}\n", own));
+    put("proc/self/mountinfo",
+        "25 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "30 25 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n");
+  }
+  [[nodiscard]] uint64_t memory() const { return available_memory(root_.path()); }
+  [[nodiscard]] int processors() const { return available_processors(root_.path()); }
+
+  TemporaryFolder root_;
+};
+
+TEST_F(Cgroups, NoneLeaveWhatTheMachineHas) {
+  EXPECT_EQ(memory(), 8 * kGiga);
+  version_2("/");
+  EXPECT_EQ(memory(), 8 * kGiga);
+}
+
+TEST_F(Cgroups, UnknownIsNought) {
+  fs::remove_all(root_.path() / "proc");
+  EXPECT_EQ(memory(), 0);
+}
+
+TEST_F(Cgroups, FilesThatNothingUsesAreNotCounted) {
+  version_2();
+  put("sys/fs/cgroup/a/b/memory.max", "4000000000\n");
+  put("sys/fs/cgroup/a/b/memory.current", "3900000000\n");
+  put("sys/fs/cgroup/a/b/memory.stat",
+      "anon 900000000\nfile 3000000000\ninactive_file 2900000000\n");
+  EXPECT_EQ(memory(), 3 * kGiga);
+}
+
+TEST_F(Cgroups, EachAncestorsLimitCounts) {
+  version_2();
+  put("sys/fs/cgroup/a/b/memory.max", "max\n");
+  put("sys/fs/cgroup/a/b/memory.current", "1000000000\n");
+  put("sys/fs/cgroup/a/memory.max", "3000000000\n");
+  put("sys/fs/cgroup/a/memory.current", "1000000000\n");
+  put("sys/fs/cgroup/memory.max", "6000000000\n");
+  put("sys/fs/cgroup/memory.current", "5000000000\n");
+  EXPECT_EQ(memory(), kGiga);
+}
+
+TEST_F(Cgroups, MoreThanTheLimitIsNothingLeft) {
+  version_2();
+  put("sys/fs/cgroup/a/b/memory.max", "1000\n");
+  put("sys/fs/cgroup/a/b/memory.current", "2000\n");
+  EXPECT_EQ(memory(), 1);
+}
+
+TEST_F(Cgroups, AContainerSeesOnlyItsPart) {
+  // Without a namespace: the machine's path, of which the container's part is mounted.
+  put("proc/self/cgroup", "9:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc/job\n0::/\n");
+  put("proc/self/mountinfo",
+      "31 25 0:27 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+      "32 25 0:28 /docker/abc /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n");
+  put("sys/fs/cgroup/memory/memory.limit_in_bytes", "5000000000\n");
+  put("sys/fs/cgroup/memory/memory.usage_in_bytes", "4500000000\n");
+  put("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\ntotal_inactive_file 1500000000\n");
+  EXPECT_EQ(memory(), 2 * kGiga);
+  put("sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_quota_us", "50000\n");
+  put("sys/fs/cgroup/cpu,cpuacct/job/cpu.cfs_period_us", "100000\n");
+  put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+  put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(processors(), 1);
+}
+
+TEST_F(Cgroups, APathOutsideTheNamespaceLeavesTheMount) {
+  version_2("/../../else");
+  put("sys/fs/cgroup/memory.max", "2000000000\n");
+  put("sys/fs/cgroup/memory.current", "0\n");
+  EXPECT_EQ(memory(), 2 * kGiga);
+}
+
+TEST_F(Cgroups, TheSmallestQuotaOfProcessors) {
+  version_2();
+  const int all = processors();
+  put("sys/fs/cgroup/a/b/cpu.max", "max 100000\n");
+  EXPECT_EQ(processors(), all);
+  put("sys/fs/cgroup/a/cpu.max", "50000 100000\n");
+  EXPECT_EQ(processors(), 1);
+}
+
+/// Runs `body` in a process of its own under a limit on processes, as another user, for whom it
+/// holds, and returns its exit code; -1 where this process may not become one.
+int as_other_user(rlim_t processes, const std::function<int()>& body) {
+  if (::getuid() != 0) return -1;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    constexpr uid_t kNobody = 65534;
+    const rlimit limit{processes, processes};
+    if (::setrlimit(RLIMIT_NPROC, &limit) != 0 || ::setuid(kNobody) != 0) ::_exit(99);
+    ::_exit(body());
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -2;
+}
+
+TEST(Threads, FewerWhereProcessesAreLimited) {
+  const int code = as_other_user(3, [] {
+    if (startable_threads(10) != 2) return 1;
+    ThreadPool pool(8);
+    if (pool.threads() != 3) return 2;
+    std::atomic<int> sum = 0;
+    pool.parallel_for(100, [&](size_t) { ++sum; });
+    if (sum != 100) return 3;
+    Team team(8);  // nothing is left for it
+    if (team.size() != 1) return 4;
+    int runs = 0;
+    team.run([&](Team::Member& member) {
+      member.next_region();
+      runs += 1 + member.take();
+    });
+    if (runs != 1) return 5;
+    Prefetch<int> numbers([n = 0]() mutable -> std::optional<int> {
+      return n < 3 ? std::optional(n++) : std::nullopt;
+    });
+    for (int i = 0; i < 3; ++i)
+      if (numbers.next() != i) return 6;
+    return numbers.next() ? 7 : 0;
+  });
+  if (code == -1) GTEST_SKIP() << "only root can become another user";
+  EXPECT_EQ(code, 0);
 }
 
 TEST(Random, IsTheSameEverywhere) {

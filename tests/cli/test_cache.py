@@ -102,14 +102,89 @@ class Cache(t.TestCase):
         full = self.sets()[0]["bytes"]
         self.assertLessEqual(full, 50e6)
 
+    def files(self, suffix):
+        return sorted((self.cache / "features").glob(f"*{suffix}"))
+
     def test_unusable_cache_costs_time_only(self):
-        (self.cache / "features").mkdir(parents=True)
-        (self.cache / "features" / "data.mdb").write_bytes(b"nonsense" * 2000)
-        done = self.succeed(*self.arguments("a"))
+        want = self.train("a")
+        shutil.rmtree(self.cache / "features")
+        (self.cache / "features").write_text("a file where the folder should be")
+        done = self.succeed(*self.arguments("b"))
         self.assertIn("going on without the cache", done.stderr)
+        self.assertEqual((self.folder / "b" / "model.safetensors").read_bytes(), want)
+        # A deeper head has layers without parameters behind what is stored.
+        without = self.train("c", "--head", "flatten dense:8")
+        (self.cache / "features").unlink()
+        self.assertEqual(self.train("d", "--head", "flatten dense:8"), without)
+
+    def test_damage_is_computed_again(self):
+        want = self.train("a")
+        count = len(self.pictures())
+        noise = random.Random(1).randbytes
+
+        def cut(path):
+            path.write_bytes(path.read_bytes()[:path.stat().st_size // 2])
+
+        def fill(path):
+            path.write_bytes(noise(path.stat().st_size))
+
+        def empty(path):
+            path.write_bytes(b"")
+
+        def overwrite(path):
+            content = bytearray(path.read_bytes())
+            for at in range(len(content) // 3, len(content), len(content) // 3 + 1):
+                content[at:at + 40] = noise(40)
+            path.write_bytes(content)
+
+        for damage in (cut, fill, empty, overwrite):
+            for suffix in (".index", ".values"):
+                with self.subTest(damage=damage.__name__, file=suffix):
+                    for path in self.files(suffix):
+                        damage(path)
+                    self.sets()
+                    done = self.succeed(*self.arguments("b"))
+                    self.assertEqual((self.folder / "b" / "model.safetensors").read_bytes(), want)
+                    lines = [line for line in done.stderr.splitlines() if "damaged" in line]
+                    self.assertLessEqual(len(lines), 1)
+                    if suffix == ".values":
+                        self.assertEqual(len(lines), 1, done.stderr)
+                    self.assertEqual(self.images(), [count])
+        self.assertTrue(self.files(".damaged-*"), "an index that is none is put aside")
         self.succeed("cache", "clear", "--cache-dir", self.cache)
-        self.train("b")
-        self.assertEqual(self.images(), [len(self.pictures())])
+        self.assertEqual(list((self.cache / "features").iterdir()), [])
+
+    def test_damage_before_a_resume(self):
+        long = ("--epochs", "40", "--patience", "40")
+        want = self.train("a", *long)
+        for harm in ("cut", "gone", "a file"):
+            with self.subTest(harm=harm):
+                shutil.rmtree(self.folder / "k", ignore_errors=True)
+                process = subprocess.Popen([t.GRAFT, *map(str, self.arguments("k", *long))],
+                                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                while not (self.folder / "k" / "checkpoints" / "state.safetensors").exists():
+                    time.sleep(0.005)
+                process.kill()
+                process.wait()
+                if harm == "cut":
+                    for path in self.files(".values"):
+                        path.write_bytes(path.read_bytes()[:1000])
+                else:
+                    shutil.rmtree(self.cache / "features")
+                if harm == "a file":
+                    (self.cache / "features").write_text("")
+                self.succeed("train", self.data, "--resume", self.folder / "k")
+                self.assertEqual((self.folder / "k" / "model.safetensors").read_bytes(), want)
+
+    def test_the_earlier_format_makes_room(self):
+        (self.cache / "features").mkdir(parents=True)
+        for name in ("data.mdb", "lock.mdb"):
+            (self.cache / "features" / name).write_bytes(b"nonsense" * 2000)
+        done = self.succeed("cache", "list", "--cache-dir", self.cache)
+        self.assertIn("earlier version", done.stderr)
+        done = self.succeed(*self.arguments("a"))
+        self.assertIn("earlier version", done.stderr)
+        self.assertFalse((self.cache / "features" / "data.mdb").exists())
 
     def test_kills_leave_it_valid(self):
         want = self.train("a")

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/half.h"
+#include "base/random.h"
 #include "demo/scenes.h"
 #include "features/prefix_features.h"
 #include "image/encode.h"
@@ -80,14 +81,14 @@ TEST(FeatureCache, StoresWhatAHalfCannotHoldAsFloat) {
 
 TEST(FeatureCache, TheLeastRecentlyUsedSetGoesFirst) {
   const TemporaryFolder folder;
-  // Each entry takes two pages of 4096 bytes.
-  FeatureCache cache(folder.path(), 8 * 8192);
+  // Each set has a head of 4096 bytes, each entry a record of 48.
+  constexpr uint64_t kEntry = 6000 + 48;
+  FeatureCache cache(folder.path(), 8 * kEntry + 2 * 4096);
   for (const char* set : {"old", "new"}) {
     cache.use_set(set, {});
     ASSERT_TRUE(cache.write(set, entries(0, 4, 1500), CacheDtype::fp32));
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));  // file systems' times are coarse
   }
-  // Times have a resolution of a second.
-  std::this_thread::sleep_for(std::chrono::milliseconds(1100));
   cache.use_set("old", {});
   ASSERT_TRUE(cache.write("third", entries(0, 3, 1500), CacheDtype::fp32));
   EXPECT_TRUE(cache.has_set("old"));
@@ -100,10 +101,153 @@ TEST(FeatureCache, TheLeastRecentlyUsedSetGoesFirst) {
   EXPECT_TRUE(cache.contains("third", "2"));
 }
 
-TEST(FeatureCache, RefusesAFileThatIsNone) {
+TEST(FeatureCache, TwoOfThemShareOneFolder) {
   const TemporaryFolder folder;
-  testing::write(folder.path() / "data.mdb", std::string(20000, 'x'));
-  EXPECT_ERROR(FeatureCache(folder.path(), 1'000'000), ErrorKind::io, "graft cache clear");
+  FeatureCache a(folder.path(), 1'000'000);
+  FeatureCache b(folder.path(), 1'000'000);
+  a.use_set("s", {{"backbone", "x"}});
+  b.use_set("s", {{"backbone", "x"}});
+  ASSERT_TRUE(a.write("s", entries(0, 3, 100), CacheDtype::fp32));
+  ASSERT_TRUE(b.write("s", entries(2, 3, 100), CacheDtype::fp32));  // "2" is there already
+  EXPECT_EQ(FeatureCache(folder.path(), 1'000'000).sets().at(0).images, 5);
+  std::vector<float> got(100);
+  EXPECT_TRUE(b.read("s", "0", got));
+  // Emptied under a writer's hands: it goes on in new files.
+  FeatureCache::clear(folder.path());
+  ASSERT_TRUE(a.write("s", entries(7, 1, 100), CacheDtype::fp32));
+  const auto sets = FeatureCache(folder.path(), 1'000'000).sets();
+  ASSERT_EQ(sets.size(), 1);
+  EXPECT_EQ(sets[0].images, 1);
+  EXPECT_EQ(sets[0].about, (nlohmann::json{{"backbone", "x"}}));
+}
+
+/// A cache of twenty entries whose files are damaged in one way or another.
+class DamagedCache : public ::testing::Test {
+ protected:
+  static constexpr size_t kElements = 500;
+  static constexpr int kEntries = 20;
+
+  DamagedCache() { fill(); }
+
+  void fill() {
+    FeatureCache cache(folder_.path(), 1'000'000);
+    cache.use_set("s", {{"backbone", "x"}});
+    EXPECT_TRUE(cache.write("s", entries(0, kEntries, kElements), CacheDtype::fp32));
+  }
+
+  [[nodiscard]] fs::path index() const { return folder_.path() / "s.index"; }
+  [[nodiscard]] fs::path values() const { return folder_.path() / "s.values"; }
+
+  /// Reads everything, checks that nothing is wrong, stores what is missing, and finds all of it.
+  /// Returns how many were missing.
+  int use() {
+    int missing = 0;
+    {
+      FeatureCache cache(folder_.path(), 1'000'000);
+      static_cast<void>(cache.sets());
+      cache.use_set("s", {{"backbone", "x"}});
+      missing = check(cache);
+      EXPECT_TRUE(cache.write("s", entries(0, kEntries, kElements), CacheDtype::fp32));
+      EXPECT_EQ(check(cache), 0);
+    }
+    FeatureCache again(folder_.path(), 1'000'000);
+    again.use_set("s", {{"backbone", "x"}});
+    EXPECT_EQ(check(again), 0);
+    return missing;
+  }
+
+  TemporaryFolder folder_;
+
+ private:
+  static int check(FeatureCache& cache) {
+    int missing = 0;
+    std::vector<float> got(kElements);
+    for (const auto& entry : entries(0, kEntries, kElements)) {
+      if (cache.read("s", entry.image, got))
+        EXPECT_EQ(got, entry.values);
+      else
+        ++missing;
+    }
+    return missing;
+  }
+};
+
+TEST_F(DamagedCache, CutValues) {
+  fs::resize_file(values(), fs::file_size(values()) / 2);
+  EXPECT_EQ(use(), kEntries / 2);
+}
+
+TEST_F(DamagedCache, NoValues) {
+  fs::resize_file(values(), 0);
+  EXPECT_EQ(use(), kEntries);
+  fs::remove(values());
+  EXPECT_EQ(use(), kEntries);
+}
+
+TEST_F(DamagedCache, OverwrittenValues) {
+  std::fstream file(values(), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(3 * kElements * sizeof(float) + 100);
+  file.write("\x12\x34", 2);
+  file.close();
+  EXPECT_EQ(use(), 1);
+}
+
+TEST_F(DamagedCache, CutIndex) {
+  fs::resize_file(index(), 4096 + 10 * 48 + 20);  // in the midst of a record
+  EXPECT_EQ(use(), kEntries - 10);
+  for (const uintmax_t size : {0, 1, 24, 4095}) {
+    fs::resize_file(index(), size);
+    EXPECT_EQ(use(), kEntries) << size;
+  }
+}
+
+TEST_F(DamagedCache, OneRecordOverwritten) {
+  std::fstream file(index(), std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(4096 + 5 * 48 + 16);
+  file.write("\xff\xff\xff\xff\xff\xff\xff\x7f", 8);
+  file.close();
+  EXPECT_EQ(use(), 1);
+}
+
+TEST_F(DamagedCache, AnIndexThatIsNoneIsPutAside) {
+  testing::write(index(), std::string(20000, 'x'));
+  EXPECT_EQ(use(), kEntries);
+  int aside = 0;
+  for (const auto& entry : fs::directory_iterator(folder_.path()))
+    if (entry.path().filename().string().find(".damaged-") != std::string::npos) ++aside;
+  EXPECT_EQ(aside, 2);
+  // It is the first to go where space is needed.
+  FeatureCache cache(folder_.path(), 70'000);
+  EXPECT_TRUE(cache.write("s", entries(100, 10, kElements), CacheDtype::fp32));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 2);
+}
+
+TEST_F(DamagedCache, AnotherSetsFilesUnderThisName) {
+  {
+    FeatureCache cache(folder_.path(), 1'000'000);
+    cache.use_set("t", {});
+    EXPECT_TRUE(cache.write("t", entries(30, kEntries, kElements), CacheDtype::fp32));
+  }
+  fs::rename(folder_.path() / "t.index", index());
+  EXPECT_EQ(use(), kEntries);
+}
+
+TEST_F(DamagedCache, RandomMutations) {
+  Random random(1);
+  for (int round = 0; round < 300; ++round) {
+    for (const fs::path& path : {index(), values()}) {
+      std::string bytes = read_text_file(path);
+      const uint64_t kind = random.below(4);
+      if (kind == 0) bytes.resize(random.below(bytes.size() + 1));
+      for (uint64_t k = 0; kind == 1 && k < 20 && !bytes.empty(); ++k)
+        bytes[random.below(bytes.size())] = static_cast<char>(random.next());
+      if (kind == 2)
+        for (char& c : bytes) c = static_cast<char>(random.next());
+      if (kind != 3) testing::write(path, bytes);
+    }
+    use();
+    if (HasFailure()) FAIL() << "round " << round;
+  }
 }
 
 class Prefix : public ::testing::Test {
@@ -146,6 +290,27 @@ TEST_F(Prefix, AnInterruptLosesNothingThatWasComputed) {
       [&](size_t i, std::span<const float>) { order.push_back(static_cast<int>(i)); }, no_error);
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3}));
   EXPECT_EQ(cache.sets().at(0).images, 4);
+}
+
+TEST_F(Prefix, ValuesAreTheSameWithoutACache) {
+  const TemporaryFolder folder;
+  const std::vector<std::filesystem::path> paths = {folder.path() / "0.jpg"};
+  const auto jpeg = encode_jpeg(draw_scene(0, 0, 32), 90);
+  testing::write(paths[0], {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
+  ExtractJob pictures{paths, 32, 32, preprocessing_};
+  pictures.verbosity = Verbosity::quiet;
+  FeatureCache cache(folder.path() / "cache", 10'000'000);
+  std::vector<std::vector<float>> seen;
+  for (FeatureCache* which : {&cache, &cache, static_cast<FeatureCache*>(nullptr)})
+    prefix_features(
+        {net_, net_.layers.size(), tensors_, which}, pictures,
+        [&](size_t, std::span<const float> values) {
+          seen.emplace_back(values.begin(), values.end());
+        },
+        [](size_t, const std::string& message) { ADD_FAILURE() << message; });
+  ASSERT_EQ(seen.size(), 3);
+  EXPECT_EQ(seen[1], seen[0]);
+  EXPECT_EQ(seen[2], seen[0]);
 }
 
 TEST_F(Prefix, EveryPartOfTheKeyCounts) {

@@ -29,8 +29,9 @@ class SampleSourceTest : public ::testing::Test {
   }
 
   std::unique_ptr<SampleSource> make(const std::string& augment, int views, bool keep,
-                                     FeatureCache* cache, bool has_prefix = true) {
-    prefix_.emplace(PrefixJob{network_, end_, tensors_, cache, CacheDtype::fp16});
+                                     FeatureCache* cache, bool has_prefix = true,
+                                     CacheDtype dtype = CacheDtype::fp16) {
+    prefix_.emplace(PrefixJob{network_, end_, tensors_, cache, dtype});
     SourceJob job{.network = network_, .preprocessing = keras_preprocessing(), .paths = paths_};
     job.prefix = has_prefix ? &*prefix_ : nullptr;
     job.keep_features = keep;
@@ -67,15 +68,24 @@ TEST_F(SampleSourceTest, MemoryCacheAndPrefixAgree) {
   FeatureCache cache(folder_.path() / "cache", 1U << 30U);
   const auto memory = make(words, 3, true, &cache);
   const auto disk = make(words, 3, false, &cache);
+  // A cache that cannot be had, or is full, changes nothing but the time.
+  FeatureCache full(folder_.path() / "full", 1);
+  const auto in_memory = make(words, 3, true, nullptr);
   const auto fresh = make(words, 3, false, nullptr);
-  const auto exact = make(words, 3, true, nullptr);
+  const auto overflowing = make(words, 3, false, &full);
+  const auto exact = make(words, 3, true, nullptr, true, CacheDtype::fp32);
+  const auto exact_fresh = make(words, 3, false, nullptr, true, CacheDtype::fp32);
   const std::vector<int64_t> which = {4, 0, 2};
   for (int epoch = 1; epoch <= 4; ++epoch) {
     const std::vector<float> want = rows(*memory, which, epoch);
     EXPECT_EQ(rows(*disk, which, epoch), want);
-    EXPECT_EQ(rows(*fresh, which, epoch), rows(*exact, which, epoch));
+    EXPECT_EQ(rows(*in_memory, which, epoch), want);
+    EXPECT_EQ(rows(*fresh, which, epoch), want);
+    EXPECT_EQ(rows(*overflowing, which, epoch), want);
     // Halves have 11 bits.
-    const std::vector<float> unrounded = rows(*fresh, which, epoch);
+    const std::vector<float> unrounded = rows(*exact, which, epoch);
+    EXPECT_EQ(rows(*exact_fresh, which, epoch), unrounded);
+    EXPECT_NE(unrounded, want);
     for (size_t i = 0; i < want.size(); ++i)
       ASSERT_NEAR(want[i], unrounded[i], 1e-3 * std::abs(unrounded[i]) + 1e-4);
   }

@@ -1,0 +1,29 @@
+// What the shell, a batch system or a container allows this process (ulimit, setrlimit).
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace graft {
+
+/// Bytes; nothing where there is no limit.
+std::optional<uint64_t> address_space_limit();  ///< ulimit -v
+std::optional<uint64_t> file_size_limit();      ///< ulimit -f
+/// Descriptors that may be open at once (ulimit -n).
+std::optional<uint64_t> open_file_limit();
+
+/// What the limits on address space (ulimit -v) and on data (ulimit -d) leave, from what /proc
+/// under `root` says is taken.
+std::optional<uint64_t> address_space_left(const std::filesystem::path& root = "/");
+std::optional<uint64_t> data_left(const std::filesystem::path& root = "/");
+
+/// How many threads can be started now, up to `wanted`: limits on processes, of the user (ulimit
+/// -u) or of a control group, are only known by trying.
+int startable_threads(int wanted);
+
+/// What an errno value means. Where a limit of this process is behind it, the text names it.
+std::string system_error_text(int error);
+
+}  // namespace graft

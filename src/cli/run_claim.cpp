@@ -1,0 +1,147 @@
+#include "cli/run_claim.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <ctime>
+#include <string>
+#include <vector>
+
+#include "base/diagnostics.h"
+#include "base/file.h"
+#include "base/limits.h"
+#include "graft/error.h"
+
+namespace graft::cli {
+namespace {
+
+constexpr const char* kLock = ".lock";
+
+[[noreturn]] void refuse_in_use(const fs::path& folder) {
+  const std::string holder = LockFile::holder(folder / kLock);
+  fail(ErrorKind::io,
+       "{}: another training is writing this run{}; wait for its end, or choose "
+       "another --output",
+       printable(folder), holder.empty() ? "" : " (" + holder + ")");
+}
+
+[[noreturn]] void refuse_existing(const fs::path& folder) {
+  fail(ErrorKind::usage,
+       "{}: this run exists already; choose another --output, or --force to "
+       "replace it",
+       printable(folder));
+}
+
+/// Whether there is anything in a folder but the lock.
+bool holds_something(const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
+    if (it->path().filename() != kLock) return true;
+  return static_cast<bool>(error);
+}
+
+/// Fails now, and not after an hour, if the run folder cannot be made.
+void check_writable(const fs::path& folder) {
+  fs::path at = fs::absolute(folder).lexically_normal();
+  std::error_code error;
+  while (!fs::exists(at, error) && at.has_relative_path()) at = at.parent_path();
+  if (::access(at.c_str(), W_OK | X_OK) != 0)
+    fail(ErrorKind::io,
+         "{}: cannot make this run folder: {} is not writable; choose another "
+         "--output",
+         printable(folder), printable(at));
+}
+
+/// A name under runs/ that nothing bears.
+fs::path new_run_folder(const TrainOptions& o) {
+  std::error_code error;
+  std::string name = fs::weakly_canonical(o.data, error).stem().string();
+  if (name.empty()) name = "data";
+  const std::time_t now = std::time(nullptr);
+  std::tm local{};
+  ::localtime_r(&now, &local);
+  std::string stamp(32, '\0');
+  stamp.resize(std::strftime(stamp.data(), stamp.size(), "-%Y%m%d-%H%M%S", &local));
+  fs::path folder = fs::path("runs") / (name + stamp);
+  for (int i = 2; fs::exists(folder, error); ++i)
+    folder = fs::path("runs") / fmt::format("{}{}-{}", name, stamp, i);
+  return folder;
+}
+
+/// Makes the folder itself; false if it is there.
+bool make_new_folder(const fs::path& folder) {
+  if (folder.has_parent_path()) make_folder(folder.parent_path());
+  if (::mkdir(folder.c_str(), 0777) == 0) return true;
+  if (errno != EEXIST)
+    fail(ErrorKind::io, "{}: cannot make this folder: {}", printable(folder),
+         system_error_text(errno));
+  return false;
+}
+
+/// What versions before this one left when they were killed: NAME.PROCESS.tmp and NAME.tmp beside
+/// the files of a run. Nobody else writes there while the run is ours.
+void remove_earlier_leftovers(const fs::path& folder) {
+  constexpr std::array kExtensions = {".safetensors", ".csv", ".json", ".toml", ".html", ".svg"};
+  std::error_code error;
+  std::vector<fs::path> found;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().extension() != ".tmp") continue;
+    fs::path name = it->path().stem();
+    const std::string number = name.extension().string();
+    if (number.size() > 1 && number.find_first_not_of("0123456789", 1) == std::string::npos)
+      name = name.stem();
+    if (std::find(kExtensions.begin(), kExtensions.end(), name.extension()) != kExtensions.end())
+      found.push_back(it->path());
+  }
+  for (const fs::path& path : found) fs::remove(path, error);
+}
+
+}  // namespace
+
+fs::path choose_run_folder(const TrainOptions& o) {
+  if (o.resume.empty() && o.output.empty()) {
+    fs::path folder = new_run_folder(o);
+    check_writable(folder);
+    return folder;
+  }
+  std::error_code error;
+  fs::path folder = o.resume.empty() ? o.output : o.resume;
+  if (fs::exists(folder, error) && !fs::is_directory(folder, error))
+    fail(ErrorKind::io, "{}: is a file; --output names a folder", printable(folder));
+  if (LockFile::is_held(folder / kLock)) refuse_in_use(folder);
+  if (o.resume.empty() && !o.force && fs::exists(folder, error) && holds_something(folder))
+    refuse_existing(folder);
+  check_writable(folder);
+  return folder;
+}
+
+RunClaim::RunClaim(const TrainOptions& o) : folder_(choose_run_folder(o)) {
+  made_ = make_new_folder(folder_);
+  // Another process may have been faster, in the same second.
+  while (!made_ && o.resume.empty() && o.output.empty()) {
+    folder_ = choose_run_folder(o);
+    made_ = make_new_folder(folder_);
+  }
+  lock_ = LockFile::acquire(folder_ / kLock);
+  if (!lock_) refuse_in_use(folder_);
+  if (!lock_->effective())
+    print_diagnostic(
+        "graft: {}: this file system has no locks, so nothing keeps a second training out of this "
+        "run\n",
+        printable(folder_));
+  if (!made_ && o.resume.empty() && !o.force && holds_something(folder_)) refuse_existing(folder_);
+  for (const fs::path& folder : {folder_, folder_ / "checkpoints"}) {
+    remove_leftovers(folder);
+    remove_earlier_leftovers(folder);
+  }
+}
+
+RunClaim::~RunClaim() {
+  lock_.reset();
+  if (made_) ::rmdir(folder_.c_str());  // only where it is empty
+}
+
+}  // namespace graft::cli

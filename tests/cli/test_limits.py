@@ -1,0 +1,126 @@
+"""Limits that shells and batch systems set: a run fits them, or says in one line which is too low."""
+import os
+import resource
+import subprocess
+import sys
+
+import graft_testing as t
+
+if not t.HAS_TRAINING:
+    print("SKIPPED: built without LibTorch")
+    sys.exit(77)
+
+MEGABYTE = 1_000_000
+NOBODY = 65534
+
+
+class Limits(t.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.folder.chmod(0o755)
+        self.data = self.folder / "data"
+        t.draw_scenes(self.data, 6, 1, 32)
+
+    def arguments(self, *more):
+        options = {"--backbone": "vgg-mini", "--weights": "none", "--input-size": "32", "--head":
+                   "gap", "--epochs": "1", "--cache-dir": self.folder / "cache"}
+        options.update(zip(more[::2], more[1::2]))
+        pairs = [part for pair in options.items() for part in pair]
+        return ["train", self.data, "-o", self.folder / "run", "--force", "--quiet", "--no-report",
+                *pairs]
+
+    def run_limited(self, limit, value, *arguments, user=None):
+        def enter():
+            resource.setrlimit(limit, (value, value))
+            if user is not None:
+                os.setgroups([])
+                os.setgid(user)
+                os.setuid(user)
+        return subprocess.run([t.GRAFT, *map(str, arguments)], capture_output=True, text=True,
+                              preexec_fn=enter, timeout=120)
+
+    def refused(self, done, *words):
+        self.assertEqual(done.returncode, 1, done.stderr)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+    def test_address_space(self):
+        # Whatever it is, a run ends well or is refused; it does not hang.
+        for size in (300, 500, 650, 800):
+            done = self.run_limited(resource.RLIMIT_AS, size * MEGABYTE, *self.arguments())
+            self.refused(done, "ulimit -v", f"{size}", "raise it")
+        succeeded = []
+        for size in (850, 1000, 1024, 1300, 2000):
+            done = self.run_limited(resource.RLIMIT_AS, size * MEGABYTE, *self.arguments())
+            succeeded.append(done.returncode == 0)
+            if done.returncode != 0:
+                self.refused(done, "ulimit -v")
+            self.assertNotIn("cache", done.stderr)
+        self.assertTrue(succeeded[-1])
+        self.assertEqual(succeeded, sorted(succeeded), "more is never worse")
+
+    def test_the_cache_takes_no_address_space(self):
+        done = self.run_limited(resource.RLIMIT_AS, 2000 * MEGABYTE, *self.arguments())
+        self.assertEqual(done.returncode, 0, done.stderr)
+        sets = self.succeed_json("cache", "list", "--json", "--cache-dir", self.folder / "cache")
+        self.assertEqual(len(sets["sets"]), 1)
+
+    def test_large_networks_are_refused_by_name(self):
+        done = self.run_limited(resource.RLIMIT_AS, 1100 * MEGABYTE, *self.arguments(
+            "--input-size", "224", "--head", "flatten dense:4096 dense:4096"))
+        self.refused(done, "ulimit -v", "needs about")
+
+    def test_processes(self):
+        if os.getuid() != 0:
+            self.skipTest("only root can become another user")
+        self.folder.chmod(0o777)
+        want = None
+        for count in (1, 2, 5, 9, 40):
+            with self.subTest(count=count):
+                done = self.run_limited(resource.RLIMIT_NPROC, count,
+                                        *self.arguments("--threads", "4"), user=NOBODY)
+                self.assertEqual(done.returncode, 0, done.stderr)
+                if count < 20:
+                    self.assertIn("ulimit -u", done.stderr)
+                model = (self.folder / "run" / "model.safetensors").read_bytes()
+                want = want or model
+                self.assertEqual(model, want)
+
+    def test_processes_of_other_commands(self):
+        if os.getuid() != 0:
+            self.skipTest("only root can become another user")
+        self.succeed(*self.arguments())
+        for command in (("predict", self.folder / "run" / "model.safetensors", self.data),
+                        ("evaluate", self.folder / "run" / "model.safetensors", self.data),
+                        ("check", self.data)):
+            done = self.run_limited(resource.RLIMIT_NPROC, 1, *command, "--threads", "8",
+                                    user=NOBODY)
+            self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_file_sizes(self):
+        done = self.run_limited(resource.RLIMIT_FSIZE, 100_000, *self.arguments())
+        self.refused(done, "ulimit -f", "100.0 KB" if "KB" in done.stderr else "100", "raise it")
+        # Enough for the model's weights, not for the cached features: they are left out.
+        done = self.run_limited(resource.RLIMIT_FSIZE, 1_500_000, *self.arguments(
+            "--until", "block1_pool", "--input-size", "112"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("going on without the cache", done.stderr)
+        self.assertIn("ulimit -f", done.stderr)
+
+    def test_file_sizes_of_other_commands(self):
+        output = self.folder / "maps.npy"
+        done = self.run_limited(resource.RLIMIT_FSIZE, 10_000, "features", self.data, "--backbone",
+                                "vgg-mini", "--weights", "none", "-o", output, "--quiet")
+        self.refused(done, "ulimit -f", "maps.npy")
+        self.assertFalse(output.exists())
+
+    def test_open_files(self):
+        done = self.run_limited(resource.RLIMIT_NOFILE, 15, *self.arguments())
+        self.refused(done, "ulimit -n", "15", "raise it")
+        done = self.run_limited(resource.RLIMIT_NOFILE, 16, *self.arguments())
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+
+if __name__ == "__main__":
+    t.main()
