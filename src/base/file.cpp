@@ -14,6 +14,7 @@
 #include "base/descriptor.h"
 #include "base/limits.h"
 #include "base/lock.h"
+#include "base/utf8.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -260,26 +261,16 @@ fs::path default_cache_folder() {
 }
 
 std::string printable(const fs::path& path) {
-  const std::string& raw = path.native();
+  std::string_view rest = path.native();
   std::string out;
-  for (size_t i = 0; i < raw.size();) {
-    const auto byte = static_cast<unsigned char>(raw[i]);
-    const size_t length = byte < 0x80   ? 1
-                          : byte < 0xC2 ? 0
-                          : byte < 0xE0 ? 2
-                          : byte < 0xF0 ? 3
-                          : byte < 0xF5 ? 4
-                                        : 0;
-    bool valid = length > 0 && i + length <= raw.size() && byte >= 0x20 && byte != 0x7F;
-    for (size_t k = 1; valid && k < length; ++k)
-      valid = (static_cast<unsigned char>(raw[i + k]) & 0xC0U) == 0x80U;
-    if (valid) {
-      out.append(raw, i, length);
-      i += length;
-    } else {
+  while (!rest.empty()) {
+    const std::string_view before = rest;
+    const int32_t c = take_code_point(rest);
+    if (c < 0) rest.remove_prefix(1);
+    if (c < 0 || breaks_a_line(c))
       out += '?';
-      ++i;
-    }
+    else
+      out += before.substr(0, before.size() - rest.size());
   }
   return out;
 }

@@ -47,11 +47,9 @@ nlohmann::json document(const Dataset& dataset, const Inspection& found) {
         sample.split == Split::unassigned ? "unassigned" : std::string(to_string(sample.split));
     splits[name] = splits.value(name, 0) + 1;
   }
-  nlohmann::json out = {{"images", dataset.samples.size()},
-                        {"classes", classes},
-                        {"splits", splits},
-                        {"imbalance", found.imbalance},
-                        {"notes", dataset.notes}};
+  nlohmann::json out = {
+      {"images", dataset.samples.size()}, {"classes", classes},           {"splits", splits},
+      {"layout", dataset.understood},     {"imbalance", found.imbalance}, {"notes", dataset.notes}};
   for (const FindingKind& kind : kFindingKinds)
     out[std::string(kind.key)] = to_json(dataset, found.*kind.list);
   for (const GroupKind& kind : kGroupKinds)
@@ -96,6 +94,7 @@ class Text {
 
 void print_text(const Dataset& dataset, const Inspection& found, int most) {
   print_result("{}", class_table(dataset));
+  print_result("\nunderstood as {}\n", dataset.understood);
   constexpr double kMuch = 3;
   if (found.imbalance >= kMuch)
     print_result(
@@ -115,8 +114,8 @@ void print_text(const Dataset& dataset, const Inspection& found, int most) {
 
 int run(const CheckOptions& o) {
   Dataset dataset = open_dataset(o.data);
-  if (!o.test.empty()) add_split(dataset, o.test, Split::test);
-  if (!o.val.empty()) add_split(dataset, o.val, Split::validation);
+  if (!o.test.empty()) add_split(dataset, o.test, Split::test, "--test");
+  if (!o.val.empty()) add_split(dataset, o.val, Split::validation, "--val");
   const Inspection found =
       inspect(dataset, InspectionDepth::pixels, o.common.thread_count(), o.common.verbosity());
   if (!o.html.empty()) write_file_atomic(o.html, data_page(dataset, found));

@@ -72,6 +72,16 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
       ->type_name("N");
 }
 
+CLI::Validator within(double least, double most) {
+  return {[=](std::string& text) {
+            double value = 0;
+            if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most)
+              return std::string();
+            return fmt::format("{} is not a number from {:g} to {:g}", text, least, most);
+          },
+          ""};
+}
+
 std::pair<int, int> NetworkOptions::size() const {
   if (input_size.empty()) {
     const int side = default_input_size(backbone);

@@ -24,6 +24,9 @@ struct CommonOptions {
 };
 void add_common_options(CLI::App& app, CommonOptions& options);
 
+/// Within [least, most]; unlike CLI::Range it refuses "nan".
+CLI::Validator within(double least, double most);
+
 /// Options that name a network: those of train, summary and features.
 struct NetworkOptions {
   std::string backbone = "vgg16";

@@ -6,6 +6,7 @@
 #include "base/diagnostics.h"
 #include "base/file.h"
 #include "cli/common.h"
+#include "dataset/skipped.h"
 #include "graft/error.h"
 #include "model/evaluate.h"
 #include "model/model_file.h"
@@ -23,6 +24,7 @@ struct EvaluateOptions {
   std::string split = "auto";
   std::string predictions;
   std::string report;
+  double max_skipped = kMaxSkipped;
   bool json = false;
 };
 
@@ -52,21 +54,30 @@ int run(const EvaluateOptions& o) {
   const auto [indices, split] = choose(dataset, o.split);
   EvaluateJob job{join_labels(dataset, indices, classifier.classes()), o.common.thread_count(),
                   "evaluating", o.common.verbosity()};
-  if (!o.common.quiet && split != "all")
-    print_diagnostic("evaluating the {} split of {}\n", split, printable(dataset.root));
+  if (!o.common.quiet) {
+    print_diagnostic("{}: understood as {}; evaluating {} ({} images)\n", printable(o.data),
+                     dataset.understood, split == "all" ? "all of it" : "the " + split + " split",
+                     job.samples.size());
+    for (const std::string& note : dataset.notes) print_diagnostic("note: {}\n", note);
+  }
 
   Predictions predictions{classifier.classes(), {}, {}};
-  nlohmann::json skipped = nlohmann::json::array();
+  std::vector<SkippedImage> skipped;
   evaluate(
       job, classifier,
       [&](const Sample& sample, std::span<const float> logits) { predictions.add(sample, logits); },
       [&](const Sample& sample, const std::string& message) {
-        print_diagnostic("graft: skipped: {}\n", message);
-        skipped.push_back({{"path", sample.path.string()}, {"why", message}});
+        skipped.push_back(skipped_image(
+            sample, classifier.classes()[static_cast<size_t>(sample.label)], message));
       });
+  for (const SkippedImage& image : dataset.skipped)
+    if (image.split == Split::unassigned || split == "all" || split == to_string(image.split))
+      skipped.push_back(image);
+  const size_t images = predictions.samples.size() + skipped.size();
+  if (!skipped.empty()) print_diagnostic("{}", skipped_summary(skipped, images, {}));
   const Metrics metrics = predictions.measure();
   if (metrics.images == 0)
-    fail(ErrorKind::input, "{}: none of the {} pictures could be read", printable(dataset.root),
+    fail(ErrorKind::input, "{}: none of the {} images could be read", printable(dataset.root),
          job.samples.size());
   if (!o.predictions.empty())
     write_file_atomic(o.predictions, predictions_csv(predictions, "", true));
@@ -81,11 +92,15 @@ int run(const EvaluateOptions& o) {
   if (o.json) {
     nlohmann::json document = metrics_json(metrics, classifier.classes());
     document["split"] = split;
-    document["skipped"] = skipped;
+    document["skipped"] = nlohmann::json::array();
+    for (const SkippedImage& image : skipped)
+      document["skipped"].push_back({{"path", image.path.string()}, {"why", image.why}});
     print_json(document);
   } else {
     print_result("{}", metrics_text(metrics, classifier.classes()));
   }
+  require_few_skipped(skipped, images, o.max_skipped, printable(o.data),
+                      "the metrics are of the others; mend or remove them");
   return 0;
 }
 
@@ -108,6 +123,12 @@ int run_evaluate(int argc, char** argv) {
   app.add_option("--report", o.report,
                  "Write a page about the result to this file: metrics, mistakes, Grad-CAM")
       ->type_name("FILE.html");
+  app.add_option("--max-skipped", o.max_skipped,
+                 "Share of the images that may be unreadable; more is an error (exit code 1), with "
+                 "the metrics of the others")
+      ->check(within(0.0, 1.0))
+      ->capture_default_str()
+      ->type_name("SHARE");
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
   app.footer(

@@ -89,7 +89,7 @@ class Output {
     } else {
       print_result("{}:", printable(path));
       for (size_t k = 0; k < top_; ++k)
-        print_result("{} {} {:.4f}", k > 0 ? "," : "", label(p, k), probability(p, k));
+        print_result("{} {} {:.4f}", k > 0 ? "," : "", printable(label(p, k)), probability(p, k));
       print_result("\n");
     }
   }

@@ -76,7 +76,10 @@ int run(const PreviewOptions& o) {
   if (fs::path(o.output).extension() != ".png")
     fail(ErrorKind::usage, "-o: '{}' must end in .png", o.output);
   const auto [height, width] = o.network.size();
-  const std::vector<fs::path> paths = pick(open_dataset(o.data), o.seed);
+  const Dataset dataset = open_dataset(o.data);
+  if (!o.common.quiet)
+    print_diagnostic("{}: understood as {}\n", printable(o.data), dataset.understood);
+  const std::vector<fs::path> paths = pick(dataset, o.seed);
   const int rows = static_cast<int>(std::min<size_t>(paths.size(), o.images));
   Sheet sheet(rows, o.views + 1, height, width);
   const Preprocessing preprocessing = keras_preprocessing();

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/signals.h"
 #include "cli/run_claim.h"
+#include "cli/skipped_images.h"
 #include "cli/train_limits.h"
 #include "cli/train_options.h"
 #include "cli/train_plan.h"
@@ -72,7 +73,7 @@ void clear_run(const fs::path& run) {
   std::error_code error;
   for (const char* name :
        {"model.safetensors", "history.csv", "metrics.json", "config.toml", "split.csv",
-        "predictions.csv", "report.html", "find-lr.csv", "find-lr.svg",
+        "predictions.csv", "skipped.csv", "report.html", "find-lr.csv", "find-lr.svg",
         "checkpoints/best.safetensors", "checkpoints/last.safetensors",
         "checkpoints/state.safetensors", "checkpoints/state-previous.safetensors"})
     fs::remove(run / name, error);
@@ -104,7 +105,7 @@ std::unique_ptr<FeatureCache> open_cache(const TrainOptions& o) {
 
 /// Predictions on a split under a saved model, its prefix's features from the cache where they are.
 Predictions predict_split(const TrainPlan& plan, const TrainOptions& o, FeatureCache* cache,
-                          const ModelFile& model, Split split) {
+                          const ModelFile& model, Split split, SkippedImages& skipped) {
   const Network& net = model.metadata.network;
   const std::vector<size_t> indices = plan.dataset.of(split);
   const std::vector<Sample> samples = join_labels(plan.dataset, indices, model.metadata.classes);
@@ -148,13 +149,16 @@ Predictions predict_split(const TrainPlan& plan, const TrainOptions& o, FeatureC
         good[i] = true;
         if (batch.size() == step) flush();
       },
-      [&](size_t, const std::string& message) {
-        if (split == Split::test) print_diagnostic("graft: skipped: {}\n", message);
-      });
+      [&](size_t i, const std::string& message) { skipped.add(indices[i], message); });
   flush();
   Predictions out{model.metadata.classes, {}, {}};
   for (size_t i = 0; i < samples.size(); ++i)
     if (good[i]) out.add(samples[i], {&logits[i * classes], classes});
+  if (out.samples.empty() && split == Split::validation)
+    fail(ErrorKind::input,
+         "none of the {} validation images can be read any longer; {} is trained, but not "
+         "calibrated",
+         samples.size(), printable(plan.run / "model.safetensors"));
   return out;
 }
 
@@ -174,10 +178,10 @@ ModelFile with_temperature(ModelFile model, double temperature) {
 
 /// What the run says of its model once training is over: calibration, metrics, predictions, report.
 nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCache* cache,
-                        const TrainResult& result, TensorBoard& events) {
+                        const TrainResult& result, SkippedImages& skipped, TensorBoard& events) {
   const fs::path model_file = plan.run / "model.safetensors";
   ModelFile model = read_model(model_file);
-  Predictions val = predict_split(plan, o, cache, model, Split::validation);
+  Predictions val = predict_split(plan, o, cache, model, Split::validation, skipped);
   const Metrics raw = val.measure();
   std::vector<int> labels;
   for (const Sample& sample : val.samples) labels.push_back(sample.label);
@@ -191,7 +195,6 @@ nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCac
   nlohmann::json metrics = {{"epochs", result.history.size()},
                             {"best_epoch", result.best_epoch},
                             {"stopped_early", result.stopped_early},
-                            {"skipped", result.errors},
                             {"calibration",
                              {{"temperature", temperature},
                               {"uncalibrated_validation", {{"loss", raw.loss}, {"ece", raw.ece}}}}},
@@ -202,12 +205,15 @@ nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCac
   std::optional<Predictions> test;
   std::optional<Metrics> test_metrics;
   if (plan.dataset.has(Split::test)) {
-    test = predict_split(plan, o, cache, model, Split::test);
+    test = predict_split(plan, o, cache, model, Split::test, skipped);
     test_metrics = test->measure();
+  }
+  if (test && test_metrics->images > 0) {
     metrics["test"] = metrics_json(*test_metrics, test->classes);
     events.confusion("test", *test_metrics);
     predictions += predictions_csv(*test, "test", false, whole);
   }
+  metrics["skipped"] = skipped.lines();
   write_file_atomic(plan.run / "predictions.csv", predictions);
   write_file_atomic(plan.run / "metrics.json",
                     metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
@@ -304,17 +310,21 @@ int run(const TrainOptions& given) {
   LiveView view(o.common.verbosity());
   TensorBoard events(plan.run);
   config.observers.insert(config.observers.end(), {&view, &events});
+  SkippedImages skipped(plan, o);
+  config.on_read = [&](const auto& samples, const auto& why) { skipped.read(samples, why); };
   const TrainResult result = train(job, config);
   if (!o.resume.empty()) write_file_atomic(config_file, config_toml(given));
-  for (const std::string& error : result.errors) print_diagnostic("graft: skipped: {}\n", error);
+  for (size_t k = 0; k < result.excluded.size(); ++k)
+    skipped.add(result.excluded[k], result.errors[k]);
   if (!result.excluded.empty() || !o.resume.empty())
     write_split(plan.dataset, result.excluded, plan.run / "split.csv");
 
-  nlohmann::json metrics = conclude(plan, o, cache.get(), result, events);
+  nlohmann::json metrics = conclude(plan, o, cache.get(), result, skipped, events);
+  const int code = skipped.finish() ? 0 : 1;
   if (o.json) {
     metrics["run"] = plan.run.string();
     print_json(metrics);
-    return 0;
+    return code;
   }
   print_result("best epoch {} of {}{}\n", result.best_epoch, result.history.size(),
                result.stopped_early ? " (stopped early)" : "");
@@ -323,7 +333,7 @@ int run(const TrainOptions& given) {
     print_result("test accuracy {:.4f}\n", metrics["test"]["top1"].get<double>());
   print_result("model: {}\n", printable(plan.run / "model.safetensors"));
   if (!o.no_report) print_result("report: {}\n", printable(plan.run / "report.html"));
-  return 0;
+  return code;
 }
 
 }  // namespace

@@ -14,17 +14,6 @@
 namespace graft::cli {
 namespace {
 
-/// Within [least, most]; unlike CLI::Range it refuses "nan".
-CLI::Validator within(double least, double most) {
-  return {[=](std::string& text) {
-            double value = 0;
-            if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most)
-              return std::string();
-            return fmt::format("{} is not a number from {:g} to {:g}", text, least, most);
-          },
-          ""};
-}
-
 void add_options(CLI::App& app, TrainOptions& o) {
   app.add_option("DATA", o.data,
                  "A folder of class folders; one with train/ (val/, test/); or a CSV manifest")
@@ -57,6 +46,11 @@ void add_options(CLI::App& app, TrainOptions& o) {
         return std::string();
       })
       ->type_name("WORDS");
+  app.add_option("--max-skipped", o.max_skipped,
+                 "Share of the images that may be missing or unreadable; more is an error")
+      ->check(within(0.0, 1.0))
+      ->capture_default_str()
+      ->type_name("SHARE");
   add_backbone_options(app, o.network);
   add_head_options(app, o.network);
   app.add_option("--epochs", o.epochs, "Passes over the training pictures")
@@ -410,6 +404,7 @@ std::string config_toml(const TrainOptions& o) {
   if (o.val.empty()) raw("val-split", o.val_split);
   if (o.test_split > 0) raw("test-split", o.test_split);
   quoted("exclude", o.exclude);
+  raw("max-skipped", o.max_skipped);
   folder("val", o.val);
   folder("test", o.test);
   quoted("device", o.device);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cli/common.h"
+#include "dataset/skipped.h"
 #include "image/augment.h"
 
 namespace graft::cli {
@@ -19,8 +20,9 @@ struct TrainOptions {
   std::string test;
   double val_split = 0.15;
   double test_split = 0;
-  std::string exclude;  ///< words of kExclusions, separated by commas or spaces
-  int dashboard = 0;    ///< port on the loopback interface; 0: none
+  std::string exclude;               ///< words of kExclusions, separated by commas or spaces
+  double max_skipped = kMaxSkipped;  ///< share of images that may be unreadable
+  int dashboard = 0;                 ///< port on the loopback interface; 0: none
   int epochs = 8;
   int batch_size = 64;
   std::string optimizer = "adamw";

@@ -9,6 +9,9 @@
 #include "cli/run_claim.h"
 #include "cli/train_limits.h"
 #include "dataset/inspect.h"
+#include "dataset/labels.h"
+#include "dataset/layout.h"
+#include "dataset/skipped.h"
 #include "engine/engine.h"
 #include "graft/error.h"
 #include "weights/load.h"
@@ -56,24 +59,49 @@ void inspect_dataset(Dataset& dataset, const TrainOptions& o) {
   }
 }
 
+/// Notes classes that a split cannot measure.
+void note_classes_without(Dataset& dataset, Split split) {
+  if (!dataset.has(split)) return;
+  const std::vector<std::string> without = classes_without(dataset, split, {});
+  if (!without.empty())
+    dataset.notes.push_back(fmt::format("no {} image of {} {}", to_string(split),
+                                        without.size() == 1 ? "class" : "the classes",
+                                        label_list(without)));
+}
+
+/// Leaves out files that are not there: better now, in one line, than one by one later.
+void check_missing(Dataset& dataset, const TrainOptions& o) {
+  leave_out_missing(dataset);
+  const size_t images = dataset.samples.size() + dataset.skipped.size();
+  require_few_skipped(dataset.skipped, images, o.max_skipped, printable(o.data),
+                      "paths of a manifest are relative to its folder; mend or remove them");
+}
+
 Dataset prepare_dataset(const TrainOptions& o) {
   Dataset dataset = open_dataset(o.data);
+  if (!dataset.has(Split::train) && !dataset.has(Split::unassigned))
+    fail(ErrorKind::input, "{}: there are no training images ({}); {}", printable(o.data),
+         dataset.understood, kExpectedLayout);
   if (dataset.classes.size() < 2)
     fail(ErrorKind::input,
-         "{}: only one class ('{}'); a classifier needs at least two class folders",
-         printable(o.data), dataset.classes[0]);
+         "{}: only one class ('{}'); a classifier needs at least two class folders; {}",
+         printable(o.data), dataset.classes[0], kExpectedLayout);
   if (!o.test.empty()) {
     if (dataset.has(Split::test))
       fail(ErrorKind::usage, "--test: {} has a test split already; leave one out",
            printable(o.data));
-    add_split(dataset, o.test, Split::test);
+    add_split(dataset, o.test, Split::test, "--test");
   }
   if (!o.val.empty()) {
     if (dataset.has(Split::validation))
       fail(ErrorKind::usage, "--val: {} has a validation split already; leave one out",
            printable(o.data));
-    add_split(dataset, o.val, Split::validation);
+    add_split(dataset, o.val, Split::validation, "--val");
   }
+  const bool has_val = dataset.has(Split::validation);
+  check_missing(dataset, o);
+  if (has_val && !dataset.has(Split::validation))
+    fail(ErrorKind::input, "{}: none of the validation images is there", printable(o.data));
   inspect_dataset(dataset, o);
   if (o.test_split > 0) {
     if (dataset.has(Split::test))
@@ -87,14 +115,13 @@ Dataset prepare_dataset(const TrainOptions& o) {
   }
   for (Sample& sample : dataset.samples)
     if (sample.split == Split::unassigned) sample.split = Split::train;
-  for (size_t label = 0; label < dataset.classes.size(); ++label) {
-    const auto trains = [&](const Sample& sample) {
-      return sample.split == Split::train && sample.label == static_cast<int>(label);
-    };
-    if (std::none_of(dataset.samples.begin(), dataset.samples.end(), trains))
-      fail(ErrorKind::input, "{}: class '{}' has no training picture", printable(o.data),
-           dataset.classes[label]);
-  }
+  const std::vector<std::string> without = classes_without(dataset, Split::train, {});
+  if (!without.empty())
+    fail(ErrorKind::input, "{}: class '{}' has no training picture{}", printable(o.data),
+         without[0],
+         without.size() > 1 ? fmt::format(", nor have {} others", without.size() - 1) : "");
+  note_classes_without(dataset, Split::validation);
+  note_classes_without(dataset, Split::test);
   return dataset;
 }
 
@@ -269,7 +296,7 @@ TrainPlan make_train_plan(const TrainOptions& o) {
 std::string plan_text(const TrainPlan& plan, const TrainOptions& o) {
   const Summary summary = summarize(plan.network, plan.freeze);
   const auto& layers = plan.network.layers;
-  std::string text;
+  std::string text = fmt::format("data       understood as {}\n", plan.dataset.understood);
   text += fmt::format("backbone   {} at {}x{}, cut behind {}\n", plan.network.backbone,
                       plan.network.input_height, plan.network.input_width,
                       o.network.until.empty() ? "its last pooling" : o.network.until);

@@ -9,127 +9,33 @@
 #include <utility>
 
 #include "base/file.h"
-#include "dataset/csv.h"
-#include "dataset/folders.h"
+#include "dataset/labels.h"
+#include "dataset/layout.h"
+#include "dataset/manifest.h"
 #include "graft/error.h"
 
 namespace graft {
 namespace {
 
-constexpr const char* kExpected =
-    "expected a folder of class folders (DATA/cat/*.jpg, DATA/dog/*.jpg), or one that holds train/ "
-    "(and val/, test/)";
-
-struct SplitFolder {
-  std::string_view name;
-  Split split;
-};
-constexpr std::array<SplitFolder, 7> kSplitFolders = {{{"train", Split::train},
-                                                       {"seg_train", Split::train},
-                                                       {"val", Split::validation},
-                                                       {"validation", Split::validation},
-                                                       {"valid", Split::validation},
-                                                       {"test", Split::test},
-                                                       {"seg_test", Split::test}}};
-
-std::optional<Split> split_of_folder(std::string_view name) {
-  for (const auto& entry : kSplitFolders)
-    if (entry.name == name) return entry.split;
-  return std::nullopt;
-}
-
-/// A folder whose only content is a folder of the same name stands for that one.
-fs::path see_through(fs::path folder) {
-  const std::vector<fs::path> entries = list_folder(folder);
-  std::error_code error;
-  if (entries.size() == 1 && entries[0].filename() == folder.filename() &&
-      fs::is_directory(entries[0], error))
-    return see_through(entries[0]);
-  return folder;
-}
-
-/// Samples named by class, before the class table exists.
-struct Named {
-  fs::path path;
-  std::string label;
-  Split split;
-};
-
-/// Reads a folder of class folders.
-void read_classes(const fs::path& given, Split split, std::vector<Named>& named,
-                  std::vector<std::string>& notes) {
-  const fs::path folder = see_through(given);
-  size_t loose = 0;
-  size_t others = 0;
-  std::error_code error;
-  for (const fs::path& entry : list_folder(folder)) {
-    if (!fs::is_directory(entry, error)) {
-      loose += has_image_extension(entry) ? 1 : 0;
-      continue;
-    }
-    const std::vector<fs::path> images = walk_images(entry, others);
-    if (images.empty())
-      notes.push_back(
-          fmt::format("{}: no picture in this class folder; ignored", printable(entry)));
-    for (const fs::path& image : images) named.push_back({image, entry.filename().string(), split});
-  }
-  if (loose > 0)
-    notes.push_back(fmt::format("{}: {} pictures lie outside the class folders; ignored",
-                                printable(folder), loose));
-  if (others > 0)
-    notes.push_back(fmt::format("{}: {} files that are no .jpg, .jpeg, .png or .webp; ignored",
-                                printable(folder), others));
-}
-
-size_t column(const std::vector<std::string>& header, std::string_view name) {
-  return static_cast<size_t>(std::find(header.begin(), header.end(), name) - header.begin());
-}
-
-void read_manifest(const fs::path& file, std::vector<Named>& named) {
-  const std::string name = printable(file);
-  const std::vector<CsvRow> rows = parse_csv(read_text_file(file), name);
-  if (rows.empty()) fail(ErrorKind::input, "{}: empty manifest; {}", name, kExpected);
-  const std::vector<std::string>& header = rows[0].fields;
-  const size_t path_at = column(header, "path");
-  const size_t label_at = column(header, "label");
-  const size_t split_at = column(header, "split");
-  if (path_at == header.size() || label_at == header.size())
-    fail(ErrorKind::input,
-         "{}: not a manifest: its first line must name the columns path and label "
-         "(and optionally split)",
-         name);
-  for (size_t i = 1; i < rows.size(); ++i) {
-    const CsvRow& row = rows[i];
-    if (row.fields.size() != header.size())
-      fail(ErrorKind::input, "{}:{}: {} fields where the header has {}", name, row.line,
-           row.fields.size(), header.size());
-    Named sample{file.parent_path() / row.fields[path_at], row.fields[label_at], Split::unassigned};
-    if (sample.label.empty()) fail(ErrorKind::input, "{}:{}: the label is empty", name, row.line);
-    if (split_at < header.size() && !row.fields[split_at].empty()) {
-      const std::string& text = row.fields[split_at];
-      if (text == "excluded") continue;  // as written by write_split
-      const std::optional<Split> split = split_of_folder(text);
-      if (!split)
-        fail(ErrorKind::input, "{}:{}: split '{}' is none of train, val, test", name, row.line,
-             text);
-      sample.split = *split;
-    }
-    named.push_back(std::move(sample));
-  }
-}
-
-Dataset build(const fs::path& root, std::vector<Named> named, std::vector<std::string> notes) {
-  Dataset dataset{root, {}, {}, std::move(notes)};
+/// Numbers the classes.
+Dataset build(Layout layout) {
+  Dataset dataset;
+  dataset.root = layout.root;
+  dataset.notes = std::move(layout.notes);
+  dataset.skipped = std::move(layout.unread);
   std::set<std::string> names;
-  for (const Named& sample : named) names.insert(sample.label);
+  for (const LabelledImage& image : layout.images) names.insert(image.label);
   dataset.classes.assign(names.begin(), names.end());
+  require_distinct(dataset.classes, printable(layout.root));
+  dataset.understood = fmt::format("{}, {} {}", layout.understood, dataset.classes.size(),
+                                   dataset.classes.size() == 1 ? "class" : "classes");
   std::map<std::string, int> index;
   for (const std::string& name : dataset.classes)
     index.emplace(name, static_cast<int>(index.size()));
-  std::sort(named.begin(), named.end(),
-            [](const Named& a, const Named& b) { return a.path < b.path; });
-  for (Named& sample : named)
-    dataset.samples.push_back({std::move(sample.path), index.at(sample.label), sample.split});
+  std::sort(layout.images.begin(), layout.images.end(),
+            [](const auto& a, const auto& b) { return a.path < b.path; });
+  for (LabelledImage& image : layout.images)
+    dataset.samples.push_back({std::move(image.path), index.at(image.label), image.split});
   return dataset;
 }
 
@@ -163,50 +69,45 @@ bool Dataset::has(Split split) const {
 
 Dataset open_dataset(const fs::path& data) {
   std::error_code error;
-  if (!fs::exists(data, error))
-    fail(ErrorKind::input, "{}: no such file or folder; {}", printable(data), kExpected);
-  std::vector<Named> named;
-  std::vector<std::string> notes;
-  if (!fs::is_directory(data, error)) {
-    if (has_image_extension(data))
-      fail(ErrorKind::input, "{}: a single picture; {}", printable(data), kExpected);
-    read_manifest(data, named);
-    if (named.empty()) fail(ErrorKind::input, "{}: the manifest lists no picture", printable(data));
-    return build(data, std::move(named), std::move(notes));
+  const fs::file_status status = fs::status(data, error);
+  if (!fs::exists(status)) {
+    const bool known = error && error != std::errc::no_such_file_or_directory;
+    fail(ErrorKind::input, "{}: {}; {}", printable(data),
+         known ? error.message() : "no such file or folder", kExpectedLayout);
   }
-
-  const fs::path root = see_through(data);
-  bool has_train = false;
-  std::vector<std::pair<fs::path, Split>> split_folders;
-  for (const fs::path& entry : list_folder(root)) {
-    const std::optional<Split> split = split_of_folder(entry.filename().string());
-    if (!split || !fs::is_directory(entry, error)) continue;
-    has_train |= *split == Split::train;
-    split_folders.emplace_back(entry, *split);
-  }
-  if (has_train) {
-    for (const auto& [folder, split] : split_folders) read_classes(folder, split, named, notes);
-    for (const fs::path& entry : list_folder(root))
-      if (fs::is_directory(entry, error) && !split_of_folder(entry.filename().string()))
-        notes.push_back(fmt::format("{}: neither train, val nor test; ignored", printable(entry)));
-  } else {
-    read_classes(root, Split::unassigned, named, notes);
-  }
-  if (named.empty())
-    fail(ErrorKind::input, "{}: no class folder with pictures in it; {}", printable(data),
-         kExpected);
-  return build(root, std::move(named), std::move(notes));
+  if (fs::is_directory(status)) return build(read_layout(data));
+  if (has_image_extension(data))
+    fail(ErrorKind::input, "{}: a single picture; {}", printable(data), kExpectedLayout);
+  return build(read_manifest(data));
 }
 
-void add_split(Dataset& dataset, const fs::path& folder, Split split) {
-  const Dataset other = open_dataset(folder);
+void add_split(Dataset& dataset, const fs::path& folder, Split split, std::string_view option) {
+  Dataset other = open_dataset(folder);
+  const auto in_a_split = [](const Sample& sample) { return sample.split != Split::unassigned; };
+  const bool has_splits = std::any_of(other.samples.begin(), other.samples.end(), in_a_split);
+  if (has_splits && !other.has(split))
+    fail(ErrorKind::input,
+         "{}: {} has splits of its own ({}), but no {} split among them; name "
+         "the folder of those images itself",
+         option, printable(folder), other.understood, to_string(split));
+  const auto fits = [&](Split of) { return !has_splits || of == split; };
+  dataset.notes.push_back(fmt::format(
+      "{} {}: understood as {}{}", option, printable(folder), other.understood,
+      has_splits ? fmt::format("; the {} split alone is taken", to_string(split)) : ""));
   for (const Sample& sample : other.samples) {
+    if (!fits(sample.split)) continue;
     const std::string& name = other.classes[sample.label];
-    const auto at = std::find(dataset.classes.begin(), dataset.classes.end(), name);
-    if (at == dataset.classes.end())
-      fail(ErrorKind::input, "{}: class '{}' is not among the training classes ({})",
-           printable(folder), name, fmt::join(dataset.classes, ", "));
-    dataset.samples.push_back({sample.path, static_cast<int>(at - dataset.classes.begin()), split});
+    const int label = find_label(dataset.classes, name);
+    if (label < 0)
+      fail(ErrorKind::input, "{}: class '{}' is not among the training classes ({}){}",
+           printable(folder), name, label_list(dataset.classes),
+           near_label_hint(dataset.classes, name));
+    dataset.samples.push_back({sample.path, label, split});
+  }
+  for (SkippedImage& image : other.skipped) {
+    if (!fits(image.split)) continue;
+    image.split = split;
+    dataset.skipped.push_back(std::move(image));
   }
   dataset.notes.insert(dataset.notes.end(), other.notes.begin(), other.notes.end());
 }
@@ -231,7 +132,8 @@ std::string class_table(const Dataset& dataset) {
     ++counts.back()[at];
   }
   for (size_t i = 0; i < counts.size(); ++i) {
-    text += fmt::format("{:<{}}", i < dataset.classes.size() ? dataset.classes[i] : "total", width);
+    text += fmt::format(
+        "{:<{}}", i < dataset.classes.size() ? printable(dataset.classes[i]) : "total", width);
     for (const size_t count : counts[i]) text += fmt::format("  {:>8}", count);
     text += '\n';
   }

@@ -103,6 +103,10 @@ void write_split(const Dataset& dataset, const std::vector<size_t>& excluded,
                         csv_field(dataset.classes[sample.label]),
                         out[i] ? "excluded" : to_string(sample.split));
   }
+  for (const SkippedImage& image : dataset.skipped)
+    text +=
+        fmt::format("{},{},excluded\n", csv_field(std::filesystem::absolute(image.path).string()),
+                    csv_field(image.label));
   write_file_atomic(file, text);
 }
 

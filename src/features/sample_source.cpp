@@ -111,7 +111,7 @@ class FeaturesInMemory : public SampleSource {
     usable_ = arrivals.complete(views_);
   }
 
-  void fill(std::span<const int64_t> rows, int epoch, float* out) override {
+  std::vector<size_t> fill(std::span<const int64_t> rows, int epoch, float* out) override {
     for (const int64_t r : rows) {
       const size_t picture = usable_[static_cast<size_t>(r)];
       const size_t from = row(picture, view_number(views_, epoch, picture)) * elements_;
@@ -121,6 +121,7 @@ class FeaturesInMemory : public SampleSource {
         std::transform(&halves_[from], &halves_[from + elements_], out, from_half);
       out += elements_;
     }
+    return {};
   }
 
  private:
@@ -185,28 +186,46 @@ class Pictures : public SampleSource {
         on_error);
   }
 
-  void fill(std::span<const int64_t> rows, int epoch, float* out) override {
-    if (!engine_) {
-      make_inputs(rows, epoch, out);
-      return;
-    }
+  std::vector<size_t> fill(std::span<const int64_t> rows, int epoch, float* out) override {
+    if (!engine_) return make_inputs(rows, epoch, out);
     inputs_.resize(rows.size() * pixels_);
-    make_inputs(rows, epoch, inputs_.data());
+    std::vector<size_t> lost = make_inputs(rows, epoch, inputs_.data());
+    const size_t count = rows.size() - lost.size();
+    if (count == 0) return lost;
     const auto each = static_cast<size_t>(engine_->output_elements());
     if (tail_) waiting_.resize(rows.size() * each);
     float* features = tail_ ? waiting_.data() : out;
-    engine_->run(inputs_.data(), static_cast<int>(rows.size()), features);
-    for (size_t k = 0; k < rows.size(); ++k)
+    engine_->run(inputs_.data(), static_cast<int>(count), features);
+    for (size_t k = 0; k < count; ++k)
       FeatureCache::round({features + k * each, each}, dtype_);
-    if (tail_) tail_->run(waiting_.data(), static_cast<int>(rows.size()), out);
+    if (tail_) tail_->run(waiting_.data(), static_cast<int>(count), out);
+    return lost;
   }
 
  private:
-  void make_inputs(std::span<const int64_t> rows, int epoch, float* out) {
+  /// Returns the places of rows that could not be read, for which nothing is written.
+  std::vector<size_t> make_inputs(std::span<const int64_t> rows, int epoch, float* out) {
+    std::vector<char> good(rows.size());  // not bool: written from several threads
     pool_.parallel_for(rows.size(), [&](size_t k) {
-      const Image image = picture(usable_[static_cast<size_t>(rows[k])], epoch);
-      to_input(image, job_.preprocessing, out + k * pixels_);
+      try {
+        const Image image = picture(usable_[static_cast<size_t>(rows[k])], epoch);
+        to_input(image, job_.preprocessing, out + k * pixels_);
+        good[k] = 1;
+      } catch (const Error&) {
+        // Read once before: the file has been removed or changed since.
+      }
     });
+    std::vector<size_t> lost;
+    size_t to = 0;
+    for (size_t k = 0; k < rows.size(); ++k) {
+      if (good[k] == 0) {
+        lost.push_back(k);
+        continue;
+      }
+      if (to < k) std::copy_n(out + k * pixels_, pixels_, out + to * pixels_);
+      ++to;
+    }
+    return lost;
   }
 
   [[nodiscard]] Image picture(size_t i, int epoch) const {
@@ -266,16 +285,20 @@ class FeaturesInCache : public SampleSource {
     return true;
   }
 
-  void fill(std::span<const int64_t> rows, int epoch, float* out) override {
+  std::vector<size_t> fill(std::span<const int64_t> rows, int epoch, float* out) override {
     if (tail_) waiting_.resize(rows.size() * elements_);
     float* to = tail_ ? waiting_.data() : out;
+    std::vector<size_t> lost;
     for (size_t k = 0; k < rows.size(); ++k) {
       const size_t i = usable_[static_cast<size_t>(rows[k])];
       const uint64_t view = view_number(job_.views, epoch, i);
-      const std::span<float> values(to + k * elements_, elements_);
-      if (!prefix_.cache->read(set_, key(i, view), values)) compute(i, view, values);
+      const std::span<float> values(to + (k - lost.size()) * elements_, elements_);
+      if (!prefix_.cache->read(set_, key(i, view), values) && !compute(i, view, values))
+        lost.push_back(k);
     }
-    if (tail_) tail_->run(waiting_.data(), static_cast<int>(rows.size()), out);
+    const size_t good = rows.size() - lost.size();
+    if (tail_ && good > 0) tail_->run(waiting_.data(), static_cast<int>(good), out);
+    return lost;
   }
 
  private:
@@ -286,16 +309,22 @@ class FeaturesInCache : public SampleSource {
     return hashes_[i] + view_at(i, view).id();
   }
 
-  void compute(size_t i, uint64_t view, std::span<float> values) {
+  /// False for a picture that can no longer be read.
+  bool compute(size_t i, uint64_t view, std::span<float> values) {
     if (!engine_)
       engine_.emplace(prefix_.network, 0, stored_, prefix_.tensors, engine_options(job_));
     const Network& net = prefix_.network;
     std::vector<float> input(size_t{3} * net.input_height * net.input_width);
-    to_input(make_view(load_image(paths_[i]), net.input_width, net.input_height, job_.preprocessing,
-                       view_at(i, view)),
-             job_.preprocessing, input.data());
+    try {
+      to_input(make_view(load_image(paths_[i]), net.input_width, net.input_height,
+                         job_.preprocessing, view_at(i, view)),
+               job_.preprocessing, input.data());
+    } catch (const Error&) {
+      return false;
+    }
     engine_->run(input.data(), 1, values.data());
     FeatureCache::round(values, prefix_.dtype);
+    return true;
   }
 
   SourceJob job_;

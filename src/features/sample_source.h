@@ -43,8 +43,9 @@ class SampleSource {
   /// Of the paths given, those that could be read, in their order; row r is picture usable()[r].
   [[nodiscard]] const std::vector<size_t>& usable() const { return usable_; }
   /// Writes the inputs of some rows one behind the other. Results depend on the rows and the epoch
-  /// alone. Not thread-safe. Throws Error.
-  virtual void fill(std::span<const int64_t> rows, int epoch, float* out) = 0;
+  /// alone. Rows whose file can no longer be read are left out, so that less is written, and their
+  /// places in `rows` are returned. Not thread-safe. Throws Error.
+  virtual std::vector<size_t> fill(std::span<const int64_t> rows, int epoch, float* out) = 0;
 
  protected:
   std::vector<size_t> usable_;

@@ -1,8 +1,7 @@
 #include "model/evaluate.h"
 
-#include <algorithm>
-
 #include "base/file.h"
+#include "dataset/labels.h"
 #include "engine/engine.h"
 #include "features/extract.h"
 #include "graft/error.h"
@@ -29,17 +28,16 @@ void evaluate(const EvaluateJob& job, const Classifier& classifier,
 std::vector<Sample> join_labels(const Dataset& dataset, const std::vector<size_t>& indices,
                                 const std::vector<std::string>& classes) {
   std::vector<int> translation;
-  for (const std::string& name : dataset.classes) {
-    const auto at = std::find(classes.begin(), classes.end(), name);
-    translation.push_back(at == classes.end() ? -1 : static_cast<int>(at - classes.begin()));
-  }
+  translation.reserve(dataset.classes.size());
+  for (const std::string& name : dataset.classes) translation.push_back(find_label(classes, name));
   std::vector<Sample> samples;
   for (const size_t i : indices) {
     Sample sample = dataset.samples[i];
     const int label = translation[sample.label];
     if (label < 0)
-      fail(ErrorKind::input, "{}: class '{}' is not among the model's classes ({})",
-           printable(dataset.root), dataset.classes[sample.label], fmt::join(classes, ", "));
+      fail(ErrorKind::input, "{}: class '{}' is not among the model's classes ({}){}",
+           printable(dataset.root), dataset.classes[sample.label], label_list(classes),
+           near_label_hint(classes, dataset.classes[sample.label]));
     sample.label = label;
     samples.push_back(std::move(sample));
   }

@@ -24,8 +24,8 @@ void evaluate(const EvaluateJob& job, const Classifier& classifier,
               const std::function<void(const Sample&, std::span<const float>)>& sink,
               const std::function<void(const Sample&, const std::string&)>& on_error);
 
-/// Samples of `indices` with their labels translated by name into the classifier's classes. Throws
-/// Error(input) for a class that the classifier does not know.
+/// Samples of `indices` with their labels translated by name into the classifier's classes, as
+/// find_label() compares. Throws Error(input) for a class that the classifier does not know.
 std::vector<Sample> join_labels(const Dataset& dataset, const std::vector<size_t>& indices,
                                 const std::vector<std::string>& classes);
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/file.h"
 #include "base/random.h"
 
 namespace graft {
@@ -288,17 +289,18 @@ std::string metrics_text(const Metrics& metrics, const std::vector<std::string>&
     text += fmt::format("{:<{}}  {:>9.3f}  {:>6.3f}  {:>6.3f}  {:>6}  {:>7}\n", name, width,
                         row.precision, row.recall, row.f1, auc_text(row), row.support);
   };
-  for (size_t c = 0; c < classes.size(); ++c) line(classes[c], metrics.per_class[c]);
+  // Names from a model file may hold anything.
+  for (size_t c = 0; c < classes.size(); ++c) line(printable(classes[c]), metrics.per_class[c]);
   line("macro avg", metrics.macro);
   line("weighted avg", metrics.weighted);
   constexpr size_t kWidestMatrix = 12;
   if (classes.size() <= kWidestMatrix) {
     text += "\nconfusion (rows true, columns predicted)\n";
     text += fmt::format("{:<{}}", "", width);
-    for (const std::string& name : classes) text += fmt::format("  {:>6.6}", name);
+    for (const std::string& name : classes) text += fmt::format("  {:>6.6}", printable(name));
     text += '\n';
     for (size_t c = 0; c < classes.size(); ++c) {
-      text += fmt::format("{:<{}}", classes[c], width);
+      text += fmt::format("{:<{}}", printable(classes[c]), width);
       for (const int64_t count : metrics.confusion[c]) text += fmt::format("  {:>6}", count);
       text += '\n';
     }

@@ -6,8 +6,11 @@
 namespace graft {
 
 Batches::Batches(std::unique_ptr<SampleSource> source, std::vector<int64_t> labels,
-                 std::vector<int64_t> shape)
-    : source_(std::move(source)), labels_(std::move(labels)), shape_(std::move(shape)) {}
+                 std::vector<size_t> samples, std::vector<int64_t> shape)
+    : source_(std::move(source)),
+      labels_(std::move(labels)),
+      samples_(std::move(samples)),
+      shape_(std::move(shape)) {}
 
 void Batches::start(std::vector<int64_t> order, int batch_size, int epoch) {
   ready_.reset();  // its thread uses the source
@@ -18,10 +21,20 @@ void Batches::start(std::vector<int64_t> order, int batch_size, int epoch) {
     at += rows.size();
     std::vector<int64_t> shape{static_cast<int64_t>(rows.size())};
     shape.insert(shape.end(), shape_.begin(), shape_.end());
-    Batch batch{torch::empty(shape), torch::empty({shape[0]}, torch::kLong)};
-    source_->fill(rows, epoch, batch.inputs.data_ptr<float>());
-    std::transform(rows.begin(), rows.end(), batch.labels.data_ptr<int64_t>(),
-                   [&](int64_t row) { return labels_[static_cast<size_t>(row)]; });
+    Batch batch{torch::empty(shape), torch::empty({shape[0]}, torch::kLong), {}};
+    const std::vector<size_t> lost = source_->fill(rows, epoch, batch.inputs.data_ptr<float>());
+    auto* label = batch.labels.data_ptr<int64_t>();
+    for (size_t k = 0; k < rows.size(); ++k) {
+      if (std::binary_search(lost.begin(), lost.end(), k))
+        batch.lost.push_back(rows[k]);
+      else
+        *label++ = labels_[static_cast<size_t>(rows[k])];
+    }
+    if (!lost.empty()) {
+      const auto good = static_cast<int64_t>(rows.size() - lost.size());
+      batch.inputs = batch.inputs.narrow(0, 0, good);
+      batch.labels = batch.labels.narrow(0, 0, good);
+    }
     return batch;
   });
 }

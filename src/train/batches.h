@@ -16,16 +16,19 @@ namespace graft {
 /// most two are ready at a time. Not thread-safe.
 class Batches {
  public:
-  /// `labels[r]` belongs to the source's row r; `shape` is one input's.
+  /// `labels[r]` and `samples[r]` (an index into the dataset) belong to the source's row r; `shape`
+  /// is one input's.
   Batches(std::unique_ptr<SampleSource> source, std::vector<int64_t> labels,
-          std::vector<int64_t> shape);
+          std::vector<size_t> samples, std::vector<int64_t> shape);
 
   [[nodiscard]] size_t size() const { return labels_.size(); }
   [[nodiscard]] const std::vector<int64_t>& labels() const { return labels_; }
+  [[nodiscard]] const std::vector<size_t>& samples() const { return samples_; }
 
   struct Batch {
-    torch::Tensor inputs;  ///< (rows, shape)
-    torch::Tensor labels;  ///< (rows)
+    torch::Tensor inputs;       ///< (rows, shape)
+    torch::Tensor labels;       ///< (rows)
+    std::vector<int64_t> lost;  ///< rows left out, whose file can no longer be read
   };
   /// Begins an epoch: batches of `batch_size` rows in that order. Drops what is left of the last.
   void start(std::vector<int64_t> order, int batch_size, int epoch);
@@ -35,6 +38,7 @@ class Batches {
  private:
   std::unique_ptr<SampleSource> source_;
   std::vector<int64_t> labels_;
+  std::vector<size_t> samples_;
   std::vector<int64_t> shape_;
   std::optional<Prefetch<Batch>> ready_;
 };

@@ -9,6 +9,7 @@
 #include <memory>
 #include <numeric>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "base/diagnostics.h"
@@ -124,6 +125,7 @@ class Trainer {
       torch::manual_seed(config_.seed * 1'000'003 + static_cast<uint64_t>(epoch));
       start_epoch(epoch);
       while (auto batch = train_->next()) {
+        note_lost(*batch, *train_, epoch);
         if (skips(*batch)) continue;
         const auto step = static_cast<int>(points.size());
         const double rate = kFirst * std::pow(kLast / kFirst, step / (kSteps - 1.0));
@@ -203,6 +205,8 @@ class Trainer {
     train_source.views = config_.views;
     load(train_source, Split::train, train_);
     if (validates) load(source, Split::validation, val_);
+    if (!told_ && config_.on_read) config_.on_read(result_.excluded, result_.errors);
+    told_ = true;
   }
 
   void load(SourceJob source, Split split, std::optional<Batches>& batches) {
@@ -230,9 +234,13 @@ class Trainer {
            to_string(split),
            result_.errors.size() <= known ? "" : "; the first: " + result_.errors[known]);
     std::vector<int64_t> labels;
-    for (const size_t i : rows->usable()) labels.push_back(job_.dataset.samples[indices[i]].label);
+    std::vector<size_t> samples;
+    for (const size_t i : rows->usable()) {
+      samples.push_back(indices[i]);
+      labels.push_back(job_.dataset.samples[indices[i]].label);
+    }
     const Shape shape = output_shapes(job_.metadata.network)[phase_->prefix_end - 1];
-    batches.emplace(std::move(rows), std::move(labels),
+    batches.emplace(std::move(rows), std::move(labels), std::move(samples),
                     shape.flat ? std::vector<int64_t>{shape.channels}
                                : std::vector<int64_t>{shape.channels, shape.height, shape.width});
   }
@@ -253,6 +261,7 @@ class Trainer {
     size_t seen = 0;
     start_epoch(epoch);
     while (auto batch = train_->next()) {
+      note_lost(*batch, *train_, epoch);
       if (skips(*batch)) continue;
       rate_ = phase_->learning_rate *
               schedule_factor(config_.schedule,
@@ -282,8 +291,39 @@ class Trainer {
     train_->start(std::move(order), config_.batch_size, epoch);
   }
 
+  /// Images that can no longer be read: a few are done without, but not without most of them (their
+  /// disk has gone), nor without a class.
+  void note_lost(const Batches::Batch& batch, const Batches& batches, int epoch) {
+    constexpr size_t kShown = 5;
+    const size_t before = lost_.size();
+    for (const int64_t row : batch.lost) {
+      const size_t sample = batches.samples()[static_cast<size_t>(row)];
+      if (!lost_.insert(sample).second) continue;
+      result_.excluded.push_back(sample);
+      result_.errors.push_back(fmt::format("{}: could be read at first, but no longer in epoch {}",
+                                           printable(job_.dataset.samples[sample].path), epoch));
+      if (config_.verbosity != Verbosity::quiet && lost_.size() <= kShown)
+        print_diagnostic("graft: going on without {}\n", result_.errors.back());
+    }
+    if (lost_.size() == before) return;
+    const std::vector<size_t>& all = batches.samples();
+    std::vector<size_t> left(job_.metadata.classes.size());
+    std::vector<size_t> gone(left.size());
+    for (const size_t sample : all)
+      ++(lost_.contains(sample) ? gone : left)[job_.dataset.samples[sample].label];
+    const size_t total = std::accumulate(gone.begin(), gone.end(), size_t{0});
+    bool class_is_gone = false;
+    for (size_t c = 0; c < left.size(); ++c) class_is_gone |= left[c] == 0 && gone[c] > 0;
+    if (2 * total > all.size() || class_is_gone)
+      fail(ErrorKind::io,
+           "{} of {} images can no longer be read in epoch {}, the last: {}; bring them back, then "
+           "go on with --resume {}",
+           total, all.size(), epoch, result_.errors.back(), printable(job_.run));
+  }
+
   /// Batch statistics of one sample do not exist.
   [[nodiscard]] bool skips(const Batches::Batch& batch) const {
+    if (batch.labels.size(0) == 0) return true;
     return batch.labels.size(0) == 1 && train_->size() > 1 && suffix_->has_batchnorm();
   }
 
@@ -350,6 +390,8 @@ class Trainer {
     {
       const Averaged averaged(*this);
       while (auto batch = val_->next()) {
+        note_lost(*batch, *val_, epoch);
+        if (batch->labels.size(0) == 0) continue;
         const torch::Tensor labels = batch->labels.to(device_);
         const torch::Tensor logits =
             suffix_->forward(batch->inputs.to(device_), /*training=*/false);
@@ -434,6 +476,8 @@ class Trainer {
   std::optional<Random> mixing_;        // of this epoch
   torch::Tensor class_weights_;         // undefined: all alike
   double rate_ = 0;                     // of the last step
+  bool told_ = false;                   // which images cannot be read
+  std::set<size_t> lost_;               // samples that could be read at first
 };
 
 }  // namespace

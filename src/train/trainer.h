@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,10 @@ struct TrainConfig {
   std::string fine_tune = "0";  ///< recorded in the model
   Verbosity verbosity = Verbosity::normal;
   std::vector<TrainObserver*> observers;  ///< none owned
+  /// Told before the first epoch which samples cannot be read, and why; what it throws ends
+  /// training. Null: nobody.
+  std::function<void(const std::vector<size_t>& samples, const std::vector<std::string>& why)>
+      on_read = nullptr;
 };
 
 struct TrainJob {
@@ -58,7 +63,7 @@ struct TrainResult {
   std::vector<EpochRecord> history;
   int best_epoch = 0;
   bool stopped_early = false;
-  std::vector<size_t> excluded;  ///< samples that could not be decoded
+  std::vector<size_t> excluded;  ///< samples that could not be decoded, or not in all epochs
   std::vector<std::string> errors;
 };
 

@@ -146,6 +146,10 @@ TEST(ReadFile, NamesWhatIsWrong) {
 TEST(Printable, KeepsUtf8AndHidesTheRest) {
   EXPECT_EQ(printable("Übung/写真.jpg"), "Übung/写真.jpg");
   EXPECT_EQ(printable("a\nb\x1b[31m\xff.jpg"), "a?b?[31m?.jpg");
+  EXPECT_EQ(printable("a\xC2\x9B"
+                      "31m \xE2\x80\xAE \xE2\x80\xA8 \xED\xA0\x80"),
+            "a?31m ? ? ???")
+      << "C1 controls, turned text, a line separator, half of a pair";
 }
 
 TEST(Hash, KnownValues) {

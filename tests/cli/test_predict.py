@@ -155,8 +155,10 @@ class Predict(t.TestCase):
         data = self.folder / "data"
         shutil.copytree(BASE / "data" / "test", data)
         (data / "sea" / "0.jpg").write_bytes(b"\xff\xd8\xff broken")
-        done = self.succeed("evaluate", self.model, data, "--json")
         import json
+        done = self.fail_with(1, "--max-skipped", "evaluate", self.model, data, "--json")
+        self.assertEqual(json.loads(done.stdout)["images"], 17)
+        done = self.succeed("evaluate", self.model, data, "--json", "--max-skipped", "0.1")
         document = json.loads(done.stdout)
         self.assertEqual(document["images"], 17)
         self.assertEqual(len(document["skipped"]), 1)

@@ -85,7 +85,7 @@ TEST(Dataset, Manifest) {
            {"a,b\n1,2\n", "path and label"},
            {"path,label\nx\n", ":2: 1 fields"},
            {"path,label\nx,\n", ":2: the label is empty"},
-           {"path,label,split\nx,a,dev\n", "none of train, val, test"},
+           {"path,label,split\nx,a,fold1\n", "none of train, val, test"},
            {"path,label\n\"x,a\n", "never ends"},
            {"path,label\n", "lists no picture"}}) {
     write(t.path() / "bad.csv", text);

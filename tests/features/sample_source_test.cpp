@@ -49,7 +49,7 @@ class SampleSourceTest : public ::testing::Test {
     const int64_t elements =
         has_prefix ? output_shapes(network_)[end_ - 1].elements() : 3 * 32 * 32;
     std::vector<float> out(which.size() * static_cast<size_t>(elements));
-    source.fill(which, epoch, out.data());
+    EXPECT_TRUE(source.fill(which, epoch, out.data()).empty());
     return out;
   }
 

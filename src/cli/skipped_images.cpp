@@ -1,0 +1,91 @@
+#include "cli/skipped_images.h"
+
+#include <algorithm>
+
+#include "base/diagnostics.h"
+#include "base/file.h"
+#include "dataset/labels.h"
+#include "graft/error.h"
+
+namespace graft::cli {
+
+SkippedImages::SkippedImages(const TrainPlan& plan, const TrainOptions& options)
+    : plan_(plan), options_(options) {
+  for (const SkippedImage& image : plan.dataset.skipped) add(image);
+}
+
+void SkippedImages::read(const std::vector<size_t>& samples, const std::vector<std::string>& why) {
+  for (size_t k = 0; k < samples.size(); ++k) add(samples[k], why[k]);
+  if (all_.empty()) return;
+  write_and_tell();
+  const Dataset& dataset = plan_.dataset;
+  std::vector<bool> out(dataset.samples.size());
+  for (const size_t i : samples) out[i] = true;
+  const std::string list = printable(plan_.run / "skipped.csv");
+  const std::vector<std::string> without = classes_without(dataset, Split::train, out);
+  if (!without.empty())
+    fail(ErrorKind::input, "{}: no training image of class {} can be read; {} says why",
+         printable(options_.data), label_list(without), list);
+  require_few_skipped(
+      all_, dataset.samples.size() + dataset.skipped.size(), options_.max_skipped,
+      printable(options_.data),
+      fmt::format("mend them ({} has all), leave damaged ones out with --exclude corrupt", list));
+  Dataset used = dataset;
+  used.samples.clear();
+  for (size_t i = 0; i < out.size(); ++i)
+    if (!out[i]) used.samples.push_back(dataset.samples[i]);
+  if (!options_.common.quiet) print_diagnostic("what is used:\n{}\n", class_table(used));
+  const std::vector<std::string> unmeasured = classes_without(used, Split::validation, {});
+  if (unmeasured != classes_without(dataset, Split::validation, {}))
+    print_diagnostic("graft: warning: no validation image of class {} can be read\n",
+                     label_list(unmeasured));
+}
+
+void SkippedImages::add(size_t sample, const std::string& why) {
+  const Sample& s = plan_.dataset.samples[sample];
+  add(skipped_image(s, plan_.dataset.classes[static_cast<size_t>(s.label)], why));
+}
+
+void SkippedImages::add(SkippedImage image) {
+  if (known_.emplace(image.path, image.split).second) all_.push_back(std::move(image));
+}
+
+bool SkippedImages::finish() {
+  if (all_.size() > told_) write_and_tell();
+  std::vector<SkippedImage> test;
+  std::copy_if(all_.begin(), all_.end(), std::back_inserter(test),
+               [](const SkippedImage& image) { return image.split == Split::test; });
+  if (test.empty()) return true;
+  const Dataset& dataset = plan_.dataset;
+  const auto in_test = [](const auto& image) { return image.split == Split::test; };
+  const auto images =
+      static_cast<size_t>(std::count_if(dataset.samples.begin(), dataset.samples.end(), in_test) +
+                          std::count_if(dataset.skipped.begin(), dataset.skipped.end(), in_test));
+  if (static_cast<double>(test.size()) <= options_.max_skipped * static_cast<double>(images))
+    return true;
+  print_diagnostic(
+      "graft: {} of {} test images could not be read, more than --max-skipped {:g} allows: the "
+      "model "
+      "is complete, its test metrics are not\n",
+      test.size(), images, options_.max_skipped);
+  return false;
+}
+
+std::vector<std::string> SkippedImages::lines() const {
+  std::vector<std::string> out;
+  out.reserve(all_.size());
+  for (const SkippedImage& image : all_) out.push_back(printable(image.path) + ": " + image.why);
+  return out;
+}
+
+void SkippedImages::write_and_tell() {
+  const std::filesystem::path list = plan_.run / "skipped.csv";
+  write_file_atomic(list, skipped_csv(all_));
+  told_ = all_.size();
+  if (!options_.common.quiet)
+    print_diagnostic(
+        "{}",
+        skipped_summary(all_, plan_.dataset.samples.size() + plan_.dataset.skipped.size(), list));
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,42 @@
+// What a folder of images means: class folders, or splits of class folders.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dataset/dataset.h"
+
+namespace graft {
+
+/// An image with its label as it is written, before classes are numbered.
+struct LabelledImage {
+  std::filesystem::path path;
+  std::string label;
+  Split split = Split::unassigned;
+};
+
+struct Layout {
+  std::filesystem::path root;  ///< behind wrapper folders
+  std::vector<LabelledImage> images;
+  std::vector<SkippedImage> unread;  ///< of formats that are not read
+  std::string understood;            ///< "train/ and test/ splits", "one folder per class"
+  std::vector<std::string> notes;
+};
+
+inline constexpr std::string_view kExpectedLayout =
+    "expected a folder of class folders (DATA/cat/*.jpg, DATA/dog/*.jpg), or one that holds train/ "
+    "(and val/, test/) with a folder per class in each, or a CSV manifest of path,label";
+
+/// The split that a folder's name or a manifest's word stands for, in any case and with the usual
+/// additions: "Training", "val", "dev", "seg_test", "test_images".
+std::optional<Split> split_of_name(std::string_view name);
+
+/// Reads the folder and decides by the whole picture: it is one of splits only where everything
+/// beside them is a split too and they share class folders. Throws Error(input) that says what was
+/// found and what was expected where neither reading is beyond doubt.
+Layout read_layout(const std::filesystem::path& data);
+
+}  // namespace graft

@@ -1,0 +1,486 @@
+"""How folders and manifests are understood: splits, classes, wrappers, labels, and what is refused."""
+import csv
+import os
+import shutil
+import subprocess
+import sys
+import unicodedata
+
+import graft_testing as t
+from PIL import Image
+
+NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
+
+
+def picture(path, number=0, side=40):
+    """A small JPEG, another one for each number."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    Image.new("RGB", (side, side), (number * 37 % 256, number * 91 % 256, number * 11 % 256)).save(path)
+
+
+class Layouts(t.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / "data"
+        self.number = 0
+
+    def fill(self, *folders, count=2, suffix="jpg"):
+        for folder in folders:
+            for i in range(count):
+                self.number += 1
+                picture(str(self.data / folder / f"{i}.{suffix}"), self.number)
+
+    def check(self, *arguments, data=None):
+        return self.succeed_json("check", data or self.data, "--json", "--quiet", *arguments)
+
+    def refuse(self, *texts, data=None, arguments=()):
+        done = self.fail_with(1, texts[0], "train", data or self.data, "--backbone", "vgg-mini",
+                              "--input-size", "32", "--dry-run", *arguments)
+        for text in texts[1:]:
+            self.assertIn(text, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        return done
+
+    def notes(self, document):
+        return "\n".join(document["notes"])
+
+    # Splits.
+
+    def test_split_names_in_any_case_and_form(self):
+        for names in (("Training", "Test"), ("train", "Test"), ("TRAIN", "VAL", "TEST"),
+                      ("training", "validation", "testing"), ("train", "dev", "test"),
+                      ("train", "eval"), ("seg_train", "seg_dev", "seg_test"),
+                      ("training_set", "test_set"), ("train_images", "valid-images"),
+                      ("trainset", "testdata")):
+            shutil.rmtree(self.data, ignore_errors=True)
+            for name in names:
+                self.fill(f"{name}/cat", f"{name}/dog")
+            document = self.check()
+            self.assertEqual(document["classes"], {"cat": 2 * len(names), "dog": 2 * len(names)}, names)
+            self.assertEqual(len(document["splits"]), len(names), names)
+            self.assertIn("splits, 2 classes", document["layout"])
+            self.assertIn(names[0] + "/", document["layout"])
+
+    def test_classes_that_are_called_like_splits(self):
+        self.fill("train", "bus", "car")
+        document = self.check()
+        self.assertEqual(document["classes"], {"bus": 2, "car": 2, "train": 2})
+        self.assertEqual(document["layout"], "one folder per class, 3 classes")
+        self.fill("valid", "test")
+        self.assertEqual(len(self.check()["classes"]), 5)
+
+    def test_nested_class_called_train(self):
+        self.fill("train/freight", "train/fast", "bus/red", "car/old", "car/new")
+        self.assertEqual(self.check()["classes"], {"bus": 2, "car": 4, "train": 4})
+
+    def test_splits_beside_something_else(self):
+        self.fill("train/cat", "train/dog", "test/cat", "test/dog", "extra")
+        self.refuse("beside them lies extra/", "expected a folder of class folders")
+        shutil.rmtree(self.data / "extra")
+        # Tools' leavings, hidden, empty folders and those without images are nothing else.
+        self.fill("@eaDir", "__MACOSX", ".ipynb_checkpoints")
+        (self.data / "docs").mkdir()
+        (self.data / "docs" / "readme.txt").write_text("x")
+        self.assertEqual(self.check()["splits"], {"train": 4, "test": 4})
+
+    def test_images_for_prediction_are_left_out(self):
+        self.fill("seg_train/a", "seg_train/b", "seg_test/a", "seg_test/b", "seg_pred")
+        document = self.check()
+        self.assertEqual(document["splits"], {"train": 4, "test": 4})
+        self.assertIn("seg_pred: images to be predicted", self.notes(document))
+
+    def test_no_training_split(self):
+        self.fill("val/a", "val/b", "test/a", "test/b")
+        self.refuse("no training images", "test/ and val/")
+        self.assertEqual(self.check()["splits"], {"val": 4, "test": 4})
+
+    def test_two_names_for_one_split(self):
+        self.fill("train/a", "train/b", "val/a", "val/b", "dev/a", "dev/b")
+        self.refuse("dev/ and val/ both name the val split")
+
+    def test_splits_without_a_common_class(self):
+        self.fill("train/cat", "train/dog", "test/katze", "test/hund")
+        self.refuse("no class folder in common", "cat, dog", "hund, katze")
+
+    def test_unlabelled_test_images_are_noted(self):
+        self.fill("train/cat", "train/dog", "test", count=8)
+        for where in ("test", "test/unknown"):
+            document = self.check()
+            self.assertEqual(document["classes"], {"cat": 8, "dog": 8}, where)
+            self.assertIn("8 images in no class folders", self.notes(document))
+            if where == "test":
+                (self.data / "test").rename(self.data / "x")
+                (self.data / "test").mkdir()
+                (self.data / "x").rename(self.data / "test" / "unknown")
+
+    def test_unlabelled_validation_images_are_refused(self):
+        self.fill("train/n01", "train/n02", "val/images")
+        self.refuse("val: its images lie in images/", "n01, n02")
+        shutil.rmtree(self.data / "val")
+        self.fill("val")
+        self.refuse("val: its 2 images lie in no class folders")
+
+    def test_detection_layouts_are_refused(self):
+        self.fill("train/images", "valid/images")
+        self.refuse("hold one folder of images (images/)")
+        shutil.rmtree(self.data)
+        self.fill("images/train", "images/val")
+        (self.data / "labels" / "train").mkdir(parents=True)
+        (self.data / "labels" / "train" / "0.txt").write_text("0 0.5 0.5 1 1")
+        self.refuse("images lie in no class folders")
+
+    def test_nested_folder_of_the_same_name(self):
+        for split in ("seg_train", "seg_test"):
+            self.fill(f"{split}/{split}/a", f"{split}/{split}/b")
+        self.assertEqual(self.check()["splits"], {"train": 4, "test": 4})
+        self.assertEqual(self.check(data=self.data / "seg_test")["splits"], {"unassigned": 4})
+        self.assertEqual(self.check("--test", self.data / "seg_test", data=self.data / "seg_train")[
+            "splits"], {"unassigned": 4, "test": 4})
+
+    def test_a_root_for_one_split_gives_that_split(self):
+        for split in ("train", "test"):
+            self.fill(f"{split}/a", f"{split}/b")
+        other = self.folder / "other"
+        shutil.copytree(self.data / "train", other)
+        for i, path in enumerate(sorted(other.rglob("*.jpg"))):
+            picture(str(path), 100 + i)
+        document = self.check("--test", self.data, data=other)
+        self.assertEqual(document["splits"], {"unassigned": 4, "test": 4})
+        self.assertIn("the test split alone is taken", self.notes(document))
+        self.assertEqual(document["train_test_leaks"], [])
+        self.refuse("--val: ", "has splits of its own (test/ and train/ splits, 2 classes), but no val",
+                    data=other, arguments=("--val", self.data))
+
+    def test_a_split_that_is_a_link(self):
+        self.fill("train/a", "train/b", "val/a", "val/b")
+        (self.data / "test").symlink_to("val")
+        document = self.check()
+        self.assertEqual(document["splits"], {"train": 4, "val": 4, "test": 4})
+        self.assertIn("a link to", self.notes(document))
+
+    # Classes.
+
+    def test_one_wrapper_folder_is_seen_through(self):
+        self.fill("images/cat", "images/dog")
+        document = self.check()
+        self.assertEqual(document["classes"], {"cat": 2, "dog": 2})
+        self.assertIn("one folder per class in ", document["layout"])
+        shutil.rmtree(self.data)
+        self.fill("archive/dataset/train/cat", "archive/dataset/train/dog", "archive/dataset/test/cat",
+                  "archive/dataset/test/dog")
+        self.assertEqual(self.check()["splits"], {"train": 4, "test": 4})
+        shutil.rmtree(self.data)
+        self.fill("train/images/cat", "train/images/dog", "test/cat", "test/dog")
+        self.assertEqual(self.check()["classes"], {"cat": 4, "dog": 4})
+
+    def test_flat_names(self):
+        for folder in ("", "train"):
+            shutil.rmtree(self.data, ignore_errors=True)
+            for i in range(3):
+                for kind in ("cat", "dog"):
+                    picture(str(self.data / folder / f"{kind}.{i}.jpg"), i)
+            if folder:  # Dogs vs. Cats as it is downloaded
+                for i in range(3):
+                    picture(str(self.data / "test1" / f"{i}.jpg"), i)
+            self.refuse("begin with their class (cat, dog)", "cat/cat.0.jpg", "CSV manifest")
+        shutil.rmtree(self.data)
+        self.fill("")
+        self.refuse("lie in no class folders, so they have no labels")
+
+    def test_mostly_loose_images(self):
+        self.fill("", count=9)
+        self.fill("a", "b")
+        self.refuse("its 9 images lie in no class folders")
+
+    def test_folders_that_share_their_subfolders(self):
+        for names in (("fold1", "fold2"), ("color", "grayscale")):
+            shutil.rmtree(self.data, ignore_errors=True)
+            for name in names:
+                self.fill(f"{name}/cat", f"{name}/dog")
+            self.refuse("all hold the folders cat, dog", names[0] + "/")
+
+    def test_subfolders_of_a_class(self):
+        self.fill("cat/indoor", "cat", "dog/indoor", "dog/outdoor")
+        self.assertEqual(self.check()["classes"], {"cat": 4, "dog": 4})
+
+    def test_hidden_classes_are_named(self):
+        self.fill(".net", "java", "rust")
+        document = self.check()
+        self.assertEqual(document["classes"], {"java": 2, "rust": 2})
+        self.assertIn(".net: 2 images in a hidden folder; left out", self.notes(document))
+
+    def test_leavings_of_tools(self):
+        self.fill("a", "b", "a/@eaDir/0.jpg", "b/.thumbnails", "__MACOSX/a", "a/Thumbs")
+        (self.data / "a" / "._0.jpg").write_bytes(b"\0\5\x16\7 resource fork")
+        (self.data / "b" / "Thumbs.db").write_bytes(b"x")
+        document = self.check()
+        self.assertEqual(document["classes"], {"a": 2, "b": 2})
+        self.assertEqual(document["corrupt"], [])
+        self.assertIn("Thumbs: 2 images in a thumbnails folder", self.notes(document))
+        self.assertEqual(len(document["notes"]), 1, document["notes"])
+
+    def test_links_between_classes(self):
+        self.fill("a", "b", "a/deep")
+        (self.data / "b" / "more").symlink_to("../a/deep")
+        self.refuse("b/more: a link into", "'b' and 'a' at once")
+        (self.data / "b" / "more").unlink()
+        (self.data / "b" / "one.jpg").symlink_to("../a/0.jpg")
+        self.refuse("b/one.jpg: a link into", "remove the link")
+        (self.data / "b" / "one.jpg").unlink()
+        (self.data / "c").symlink_to("a")
+        self.refuse("c: a link into", "'c' and 'a' at once")
+
+    def test_links_that_harm_nothing(self):
+        self.fill("a", "b", "a/deep")
+        (self.data / "a" / "again").symlink_to("deep")
+        (self.data / "a" / "up").symlink_to("..")
+        (self.data / "b" / "self").symlink_to("self")
+        outside = self.folder / "outside"
+        picture(str(outside / "x.jpg"), 99)
+        (self.data / "b" / "more").symlink_to(outside)
+        picture(str(self.folder / "y.jpg"), 98)
+        (self.data / "b" / "y.jpg").symlink_to(self.folder / "y.jpg")
+        document = self.check()
+        self.assertEqual(document["classes"], {"a": 4, "b": 4})
+        self.assertIn("up: a link back to a folder above it", self.notes(document))
+        self.assertIn("more: a link out of the class folder; followed", self.notes(document))
+        self.assertIn("1 images are links out of this folder", self.notes(document))
+
+    def test_folders_that_cannot_be_read(self):
+        loop = self.folder / "loop"
+        loop.symlink_to("loop")
+        self.refuse("loop: Too many levels of symbolic links", data=loop)
+        self.fill("a", "b")
+        if os.geteuid() == 0:
+            return  # root reads everything
+        (self.data / "a").chmod(0)
+        self.refuse("a: cannot read this folder: Permission denied")
+
+    # Labels.
+
+    def test_labels_equal_to_the_eye(self):
+        for pair in (("cat", "Cat"), ("cat", "cat "), ("cat", " cat"), (NFC, NFD), ("sea side", "sea  side"),
+                     ("cat", "cat\u200b"), ("sea side", "sea\u00a0side"), ("STRASSE", "straße")):
+            shutil.rmtree(self.data, ignore_errors=True)
+            self.fill(*pair, "dog")
+            self.refuse("data", "one")
+        shutil.rmtree(self.data)
+        self.fill("a", "A", "b")  # letters are classes of their own
+        self.assertEqual(len(self.check()["classes"]), 3)
+
+    def test_near_labels_across_splits(self):
+        self.fill("train/cat", "train/dog", "test/Cat", "test/dog")
+        self.refuse("'Cat' and 'cat' differ only in letter case")
+        self.refuse("differs from it only in letter case", data=self.data / "train",
+                    arguments=("--test", self.data / "test"))
+
+    def test_composed_and_decomposed_join(self):
+        self.fill(f"train/{NFC}", "train/dog", f"test/{NFD}", "test/dog ")
+        document = self.check()
+        self.assertEqual(document["classes"], {NFC: 4, "dog": 4})
+        self.assertIn("read as the class 'dog'", self.notes(document))
+        apart = self.check("--test", self.data / "test", data=self.data / "train")
+        self.assertEqual(apart["classes"], {NFC: 4, "dog": 4})
+
+    def test_labels_that_are_no_text(self):
+        for name, why in ((b"caf\xe9", "is not UTF-8"), (b"a\x1b[31mb", "control character (U+001B)"),
+                          (b"a\nb", "control character (U+000A)"), ("a\u009bb".encode(), "U+009B"),
+                          ("a\u202eb".encode(), "U+202E")):
+            shutil.rmtree(self.data, ignore_errors=True)
+            self.fill("dog")
+            path = os.path.join(os.fsencode(self.data), name)
+            shutil.copytree(os.path.join(os.fsencode(self.data), b"dog"), path)
+            done = self.refuse(why, "rename it")
+            self.assertNotIn("\x1b", done.stderr)
+
+    # Formats and manifests.
+
+    def test_classes_of_an_unread_format(self):
+        self.fill("a", "b")
+        for suffix in ("bmp", "tiff", "GIF", "heic"):
+            folder = self.data / "c"
+            folder.mkdir()
+            (folder / f"x.{suffix}").write_bytes(b"no matter what")
+            self.refuse("c: none of this class's files can be read", f"1 .{suffix.lower()}")
+            shutil.rmtree(folder)
+        self.fill("c")
+        for path in (self.data / "c").iterdir():
+            path.rename(path.with_suffix(""))
+        self.refuse("2 without a suffix")
+
+    def test_some_files_of_an_unread_format(self):
+        self.fill("a", "b", count=4)
+        (self.data / "a" / "x.bmp").write_bytes(b"BM")
+        self.assertIn("a: 1 .bmp files of formats", self.notes(self.check()))
+        self.refuse("1 of 9 images cannot be used", "x.bmp", "--max-skipped")
+        self.succeed("train", self.data, "--backbone", "vgg-mini", "--input-size", "32", "--dry-run",
+                     "--max-skipped", "0.2")
+
+    def manifest(self, text):
+        path = self.folder / "m.csv"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    def test_manifests_of_another_form(self):
+        self.fill("a", "b")
+        rows = "data/a/0.jpg,a\ndata/b/0.jpg,b\n"
+        for text, *whys in (("path;label\nx.jpg;a\n", "'path;label'", "separated by ';', expected ','"),
+                            ("path\tlabel\nx.jpg\ta\n", "separated by tabs"),
+                            ("filename,class\nx.jpg,a\n", "'filename,class'",
+                             "rename 'filename' to path and rename 'class' to label"),
+                            ("image,category\n", "rename 'image' to path"),
+                            ("a.jpg,cat\nb.jpg,dog\n", "'a.jpg,cat'", "no header"),
+                            ("path,label\n".encode("utf-16"), "UTF-16", "save it as UTF-8"),
+                            (("path,label\n" + rows).encode("utf-16-be"), "UTF-16"),
+                            ("path,label\na\0.jpg,a\n", ":2: a NUL byte"),
+                            (b"path,label\nx.jpg,caf\xe9\n", ":2: the label 'caf?' is not UTF-8"),
+                            ("path,label\nx.jpg,a\x1bb\n", ":2:", "U+001B"),
+                            ('path,label\nx.jpg,"a\nb"\n', ":2:", "U+000A"),
+                            ("path,label,path\n", "two columns"),
+                            ("path,label\n,a\n", ":2: the path is empty"),
+                            ("path,label\nx.jpg,a\n./x.jpg,b\n", ":3: './x.jpg' has the label 'b' here"),
+                            ("path,label,split\nx.jpg,a,fold1\n", "split 'fold1' is none of"),
+                            ("path,label\nx.jpg,cat\ny.jpg,Cat\n", "differ only in letter case"),
+                            (b"\x89HDF\r\n\x1a\n\0\0", "NUL byte")):
+            with self.subTest(text=text):
+                self.refuse(*whys, data=self.manifest(text))
+
+    def test_manifests_that_are_understood(self):
+        self.fill("a", "b")
+        for text in ("Path,Label\ndata/a/0.jpg,a\ndata/b/0.jpg,b\n",
+                     "path, label\ndata/a/0.jpg, a\ndata/b/0.jpg, b\n",
+                     "path,label\rdata/a/0.jpg,a\rdata/b/0.jpg,b\r",
+                     "path,label,split\ndata/a/0.jpg,a,Training\ndata/b/0.jpg,b,dev\n",
+                     f"path,label\ndata/a/0.jpg,a\ndata/b/0.jpg,b \ndata/b/1.jpg,b\n",
+                     "path,label,width\ndata/a/0.jpg,a,40\ndata/b/0.jpg,b,40\n"):
+            with self.subTest(text=text):
+                document = self.check(data=self.manifest(text))
+                self.assertEqual(document["classes"], {"a": 1, "b": text.count("data/b")})
+                self.assertEqual(document["corrupt"], [])
+                self.assertIn("a manifest of", document["layout"])
+        self.assertIn("not read: width", self.notes(document))
+
+    def test_missing_files_are_counted_first(self):
+        self.fill("a", "b")
+        rows = [f"data/{kind}/{i}.jpg,{kind}" for kind in "ab" for i in range(300)]
+        manifest = self.manifest("path,label\n" + "\n".join(rows) + "\n")
+        self.refuse("596 of 600 images cannot be used", "a/10.jpg: no such file", "--max-skipped",
+                    data=manifest)
+        done = self.succeed("train", manifest, "--backbone", "vgg-mini", "--input-size", "32",
+                            "--dry-run", "--max-skipped", "1", "--val-split", "0.5")
+        self.assertRegex(done.stdout, r"total +2 +2\n")
+        self.refuse("write / in place of \\",
+                    data=self.manifest("path,label\ndata\\a\\0.jpg,a\ndata/b/0.jpg,b\n"))
+
+
+@t.unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
+class Training(t.TestCase):
+    FAST = ("--backbone", "vgg-mini", "--input-size", "32", "--batch-size", "16", "--head", "gap",
+            "--no-report")
+
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / "data"
+        t.draw_scenes(self.data, 4, size=32)
+        self.out = self.folder / "run"
+
+    def damage(self, *paths):
+        for path in paths:
+            (self.data / path).write_text(f"no image: {path}")
+
+    def test_a_class_that_cannot_be_read(self):
+        self.damage(*(f"sea/{i}.jpg" for i in range(4)))
+        done = self.fail_with(1, "no training image of class sea can be read", "train", self.data,
+                              *self.FAST, "-o", self.out, "--max-skipped", "1", "--epochs", "1")
+        self.assertIn("4 of 24 images skipped", done.stderr)
+        self.assertFalse((self.out / "model.safetensors").exists())
+
+    def test_skipped_images_are_told_and_listed(self):
+        paths = [f"{kind}/0.jpg" for kind in ("sea", "forest", "street", "glacier", "mountain",
+                                              "buildings")]
+        self.damage(*paths)
+        refused = self.fail_with(1, "6 of 24 images cannot be used", "train", self.data, *self.FAST,
+                                 "-o", self.out, "--epochs", "1")
+        self.assertIn("--max-skipped", refused.stderr)
+        done = self.succeed("train", self.data, *self.FAST, "-o", self.out, "--epochs", "1", "--force",
+                            "--max-skipped", "0.3", "--val-split", "0.25")
+        self.assertEqual(done.stderr.count("no image\n") + done.stderr.count("graft: skipped: /"), 5)
+        self.assertIn("and 1 more, listed in", done.stderr)
+        self.assertIn("what is used:", done.stderr)
+        self.assertRegex(done.stderr.split("what is used:")[1], r"total +\d+ +\d+")
+        rows = t.read_csv(self.out / "skipped.csv")
+        self.assertEqual({"/".join(row["path"].split("/")[-2:]) for row in rows}, set(paths))
+        self.assertTrue(all(row["why"] and row["label"] and row["split"] for row in rows))
+        self.assertIn("max-skipped = 0.3", (self.out / "config.toml").read_text())
+
+    def test_paths_that_are_not_utf8(self):
+        odd = os.path.join(os.fsencode(self.folder), b"d\xe9\x1bpot")
+        os.rename(self.data, odd)
+        for kind in os.listdir(odd):
+            os.rename(os.path.join(odd, kind, b"0.jpg"), os.path.join(odd, kind, b"\xff 0\n.jpg"))
+        name = os.fsdecode(odd)
+        done = subprocess.run([t.GRAFT.encode(), b"train", odd, *(o.encode() for o in self.FAST[:-1]),
+                               b"-o", str(self.out).encode(), b"--epochs", b"1"], capture_output=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertNotIn(b"\x1b", done.stderr)
+        with open(self.out / "split.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+        self.assertEqual(len(rows), 24)
+        self.assertTrue(all(os.path.exists(row["path"]) for row in rows))
+        again = self.succeed_json("evaluate", self.out, self.out / "split.csv", "--split", "all", "--json",
+                                  "--report", self.folder / "r.html", "--predictions",
+                                  self.folder / "p.csv")
+        self.assertEqual(again["images"], 24)
+        self.assertEqual(again["skipped"], [])
+        self.assertEqual(len(self.succeed_json("predict", self.out, name, "--json")["predictions"]), 24)
+        self.assertEqual(self.succeed_json("check", name, "--json", "--html",
+                                           self.folder / "c.html")["images"], 24)
+        self.succeed("features", name, "--backbone", "vgg-mini", "--input-size", "32", "--pool", "gap",
+                     "-o", self.folder / "f.npy")
+
+    def test_images_removed_while_training(self):
+        """With views that are cut out of the images these are read in every epoch."""
+        train = (t.GRAFT, "train", self.data, *self.FAST, "--augment", "crop:0.5-1 hflip", "--views", "0",
+                 "--epochs", "80", "--patience", "0", "-o", self.out)
+        for remove, code in ((lambda paths: paths[:1], 0), (lambda paths: paths, 1)):
+            process = subprocess.Popen([str(a) for a in train] + ["--force"], stderr=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, text=True)
+            history = self.out / "history.csv"
+            while process.poll() is None and not history.exists():
+                pass
+            split = t.read_csv(self.out / "split.csv")
+            for path in remove([row["path"] for row in split if row["split"] == "train"]):
+                os.unlink(path)
+            stderr = process.communicate(timeout=100)[1]
+            self.assertEqual(process.returncode, code, stderr)
+            self.assertIn("going on without" if code == 0 else "can no longer be read", stderr)
+            shutil.rmtree(self.data)
+            if code == 0:
+                self.assertEqual(len(t.read_csv(self.out / "skipped.csv")), 1)
+                t.draw_scenes(self.data, 4, size=32)
+                shutil.rmtree(self.out)
+
+    def test_evaluation(self):
+        t.draw_scenes(self.folder / "root" / "test", 2, 50, size=32)
+        t.draw_scenes(self.folder / "root" / "train", 2, 60, size=32)
+        self.succeed("train", self.data, *self.FAST, "-o", self.out, "--epochs", "1")
+        done = self.succeed("evaluate", self.out, self.folder / "root", "--json")
+        self.assertIn("understood as test/ and train/ splits, 6 classes; evaluating the test split "
+                      "(12 images)", done.stderr)
+        # The class folders of another machine.
+        (self.folder / "root" / "test" / "sea").rename(self.folder / "root" / "test" / "sea ")
+        self.succeed("evaluate", self.out, self.folder / "root" / "test")
+        (self.folder / "root" / "test" / "sea ").rename(self.folder / "root" / "test" / "Sea")
+        self.fail_with(1, "'sea' differs from it only in letter case", "evaluate", self.out,
+                       self.folder / "root" / "test")
+        (self.folder / "root" / "test" / "Sea").rename(self.folder / "root" / "test" / "sea")
+        (self.folder / "root" / "test" / "sea" / "50.jpg").write_text("x")
+        bad = next((self.folder / "root" / "test" / "sea").iterdir())
+        bad.write_text("no image")
+        done = self.fail_with(1, "cannot be used", "evaluate", self.out, self.folder / "root", "--json")
+        self.assertIn('"skipped"', done.stdout)
+        self.succeed("evaluate", self.out, self.folder / "root", "--max-skipped", "0.5")
+
+
+if __name__ == "__main__":
+    t.main()
