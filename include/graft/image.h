@@ -31,11 +31,16 @@ ImageFormat sniff_format(std::span<const std::byte> bytes, std::string_view name
 struct DecodeLimits {
   /// Width × height allowed, checked from the header before memory is taken.
   int64_t max_pixels = 100'000'000;
+  /// Width and height allowed: as much as a JPEG can state.
+  int64_t max_side = 65'535;
 };
 
 /// Decodes JPEG (grey, YCbCr, RGB, CMYK, YCCK, progressive; accurate inverse DCT), PNG (all colour
-/// types, 16 bits reduced to 8) or WebP (the first picture of a still file). Transparent pixels are
-/// composited on white, ICC profiles are ignored, and the EXIF orientation is applied.
+/// types, 16 bits reduced to 8) or WebP (of an animation the first frame). Transparent pixels are
+/// composited on white, ICC profiles and other texts beside the pixels are ignored, and the
+/// orientation that EXIF or XMP states is applied. An image counts as damaged where a pixel may be
+/// lost, not where what stands after the pixels is. Memory stays below 16 bytes a pixel and the
+/// file's size.
 Image decode_image(std::span<const std::byte> bytes, std::string_view name,
                    const DecodeLimits& limits = {});
 Image load_image(const std::filesystem::path& path, const DecodeLimits& limits = {});

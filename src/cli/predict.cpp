@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <iostream>
-#include <map>
 #include <optional>
 
 #include "base/diagnostics.h"
 #include "base/file.h"
+#include "base/file_names.h"
 #include "cli/common.h"
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
@@ -125,40 +125,52 @@ class Output {
 /// Writes overlays of where the evidence lies: DIR/<name>.png, numbered where names repeat.
 class Explainer {
  public:
-  explicit Explainer(const PredictOptions& o)
+  Explainer(const PredictOptions& o, std::span<const fs::path> paths)
       : folder_(o.explain),
+        paths_(paths),
+        names_(unique_file_names(paths, ".png")),
         model_(read_model(resolve_model(o.model))),
         cam_(model_, o.explain_layer, o.common.thread_count()) {
     make_folder(folder_);
   }
 
-  void add(const fs::path& path, int predicted) {
+  void add(size_t index, int predicted) {
     const Network& net = model_.metadata.network;
-    const Image image = load_image(path);
-    // Of a huge picture a smaller one tells as much.
+    const Image image = load_image(paths_[index]);
+    // Of a huge image a smaller one tells as much.
     const double scale = std::min(1.0, kMostPixels / std::max(image.width, image.height));
     const Image shown =
         scale < 1
             ? resize(image, std::max(1, static_cast<int>(image.width * scale)),
                      std::max(1, static_cast<int>(image.height * scale)), Resampling::bilinear)
             : image;
-    const Image picture = overlay(shown, cam_.explain(image, static_cast<size_t>(predicted)),
-                                  model_.metadata.preprocessing, net.input_width, net.input_height);
-    std::string name = path.stem().string();
-    const int repeat = ++seen_[name];
-    if (repeat > 1) name += fmt::format("-{}", repeat);
-    const std::vector<std::byte> png = encode_png(picture);
-    write_file_atomic(folder_ / (name + ".png"),
+    const Image explained =
+        overlay(shown, cam_.explain(image, static_cast<size_t>(predicted)),
+                model_.metadata.preprocessing, net.input_width, net.input_height);
+    const std::vector<std::byte> png = encode_png(explained);
+    write_file_atomic(folder_ / names_[index],
                       {reinterpret_cast<const char*>(png.data()), png.size()});
   }
 
  private:
   static constexpr double kMostPixels = 1024;
   fs::path folder_;
+  std::span<const fs::path> paths_;
+  std::vector<std::string> names_;
   ModelFile model_;
   GradCam cam_;
-  std::map<std::string, int> seen_;
 };
+
+/// An overlay that cannot be made or written is reported; the others are made all the same.
+void explain(Explainer& explainer, size_t index, const fs::path& path, int predicted,
+             Output& output) {
+  try {
+    explainer.add(index, predicted);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::io && error.kind() != ErrorKind::input) throw;
+    output.add_error(path.string(), fmt::format("--explain: {}", error.what()));
+  }
+}
 
 int run(const PredictOptions& o) {
   if (o.explain.empty() && !o.explain_layer.empty())
@@ -177,13 +189,13 @@ int run(const PredictOptions& o) {
                        "classifying",
                        output.shows_progress() ? o.common.verbosity() : Verbosity::quiet};
   std::optional<Explainer> explainer;
-  if (!o.explain.empty()) explainer.emplace(o);
+  if (!o.explain.empty()) explainer.emplace(o, paths);
   extract(
       job, classifier.engine(),
       [&](size_t i, std::span<const float> logits) {
         const Prediction p = to_prediction(logits);
         output.add(paths[i], p);
-        if (explainer) explainer->add(paths[i], p.ranking[0]);
+        if (explainer) explain(*explainer, i, paths[i], p.ranking[0], output);
       },
       [&](size_t i, const std::string& message) { output.add_error(paths[i].string(), message); });
   return output.finish();
@@ -208,7 +220,7 @@ int run_predict(int argc, char** argv) {
   app.add_option(
          "--explain", o.explain,
          "Write each picture with a map of where the evidence for its label lies (Grad-CAM) "
-         "to this folder, as PNG")
+         "to this folder, as <name>.png, numbered where names repeat")
       ->type_name("DIR");
   app.add_option("--explain-layer", o.explain_layer,
                  "The convolution to explain at (default: the last; earlier ones are finer)")
@@ -221,7 +233,8 @@ int run_predict(int argc, char** argv) {
       "  graft predict runs/scenes photos/ --top 3 --format csv > labels.csv\n"
       "  find . -name '*.jpg' | graft predict runs/scenes/model.safetensors - --json\n"
       "  graft predict runs/scenes beach.jpg --explain why/\n"
-      "Exit code 1 if any picture could not be read; the others are classified all the same.");
+      "Exit code 1 if any image could not be read, or its map not be written; the others are "
+      "classified all the same.");
   return run_app(app, argc, argv, [&] { return run(o); });
 }
 

@@ -18,6 +18,7 @@ namespace {
 constexpr int kGap = 4;        // pixels between pictures
 constexpr int kFirstGap = 16;  // behind the column of pictures as they are
 constexpr uint8_t kBackground = 245;
+constexpr int64_t kMaxMegapixels = 200;
 
 struct PreviewOptions {
   CommonOptions common;
@@ -81,6 +82,13 @@ int run(const PreviewOptions& o) {
     print_diagnostic("{}: understood as {}\n", printable(o.data), dataset.understood);
   const std::vector<fs::path> paths = pick(dataset, o.seed);
   const int rows = static_cast<int>(std::min<size_t>(paths.size(), o.images));
+  const int64_t megapixels =
+      int64_t{rows} * (height + kGap) * (o.views + 1) * (width + kGap) / 1'000'000;
+  if (megapixels > kMaxMegapixels)
+    fail(ErrorKind::usage,
+         "the sheet would have {} megapixels, and {} are the limit; use fewer --images or --views, "
+         "or a smaller --input-size",
+         megapixels, kMaxMegapixels);
   Sheet sheet(rows, o.views + 1, height, width);
   const Preprocessing preprocessing = keras_preprocessing();
   int row = 0;
@@ -101,7 +109,7 @@ int run(const PreviewOptions& o) {
       }
       ++row;
     } catch (const Error& error) {
-      if (error.kind() != ErrorKind::input) throw;
+      if (error.kind() != ErrorKind::input && error.kind() != ErrorKind::io) throw;
       print_diagnostic("graft: skipped: {}\n", error.what());
     }
   }

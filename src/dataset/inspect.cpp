@@ -21,6 +21,9 @@ namespace {
 
 constexpr int kLeastSide = 32;
 constexpr double kMostAspect = 4;
+// Of a PNG with 16 bits a channel, of which the upper 8 are read: cameras and scanners leave 10 or
+// 12 bits as they are.
+constexpr int kNearlyBlack = 4096;
 // Of 64 signs; two unrelated pictures differ in about half of them. Skies and seas come near each
 // other by chance, so the second condition decides (docs/data.md has the measurement).
 constexpr int kHashBits = 10;
@@ -33,7 +36,9 @@ struct Facts {
   std::string hash;   // empty: unreadable, or the only file of its size
   std::string error;  // empty: decodes
   ImageFacts image;
-  bool known = false;  // image is valid
+  bool known = false;        // image is valid
+  bool unsupported = false;  // of a kind that is not read, rather than damaged
+  int largest = 0;           // value of a PNG with 16 bits a channel
   bool colourless = false;
   Looks looks;
 };
@@ -60,10 +65,12 @@ Facts examine(const fs::path& path, InspectionDepth depth, bool alone) {
     const Image image = decode_image(bytes, name);
     facts.colourless = is_colourless(image);
     facts.looks = looks(image);
+    if (facts.image.deep) facts.largest = largest_png_sample({bytes, name, {}});
   } catch (const Error& error) {
     // The path stands beside it already.
     facts.error = error.what();
     if (facts.error.starts_with(name + ": ")) facts.error.erase(0, name.size() + 2);
+    facts.unsupported = dynamic_cast<const UnsupportedImage*>(&error) != nullptr;
   }
   return facts;
 }
@@ -96,7 +103,8 @@ bool extension_fits(const fs::path& path, ImageFormat format) {
 }
 
 void describe(size_t i, const Sample& sample, const Facts& facts, Inspection& out) {
-  if (!facts.error.empty()) out.corrupt.push_back({i, facts.error});
+  if (!facts.error.empty())
+    (facts.unsupported ? out.unsupported : out.corrupt).push_back({i, facts.error});
   if (!facts.known) return;
   const ImageFacts& image = facts.image;
   const int64_t least = std::min(image.width, image.height);
@@ -110,7 +118,12 @@ void describe(size_t i, const Sample& sample, const Facts& facts, Inspection& ou
   if (image.grey || facts.colourless)
     out.greyscale.push_back({i, image.grey ? "stored as grey" : "stored in colour, without any"});
   if (image.cmyk) out.cmyk.push_back({i, "CMYK"});
-  if (image.animated) out.animated.push_back({i, "more than one frame; only a still is read"});
+  if (image.animated) out.animated.push_back({i, "more than one frame; the first is read"});
+  if (facts.largest > 0 && facts.largest < kNearlyBlack)
+    out.nearly_black.push_back(
+        {i, fmt::format("16 bits a channel, but no value over {} of 65535 ({} bits); scale the "
+                        "values up",
+                        facts.largest, std::bit_width(static_cast<unsigned>(facts.largest)))});
 }
 
 bool in_split(const Sample& sample, Split split) {
@@ -316,6 +329,7 @@ std::vector<size_t> excluded_samples(const Dataset& dataset, const Inspection& i
   for (const std::string& word : exclusions) {
     if (word == "corrupt") {
       each(inspection.corrupt);
+      each(inspection.unsupported);
     } else if (word == "tiny") {
       each(inspection.tiny);
     } else if (word == "extreme-aspect") {

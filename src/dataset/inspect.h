@@ -23,7 +23,9 @@ struct Finding {
 using SampleGroup = std::vector<size_t>;
 
 struct Inspection {
-  std::vector<Finding> corrupt;          ///< cannot be decoded, whole or in part
+  std::vector<Finding> corrupt;       ///< cannot be decoded, whole or in part
+  std::vector<Finding> unsupported;   ///< sound, as far as known, but of a kind that is not read
+  std::vector<Finding> nearly_black;  ///< 16 bits a channel, of which only the lower ones are used
   std::vector<Finding> wrong_extension;  ///< the content is of another format than the name says
   std::vector<Finding> tiny;             ///< a side under 32 pixels, the least that VGG can see
   std::vector<Finding> extreme_aspect;   ///< a side over four times the other
@@ -54,6 +56,8 @@ struct FindingKind {
 };
 inline constexpr FindingKind kFindingKinds[] = {
     {"corrupt", "Unreadable or damaged", &Inspection::corrupt},
+    {"unsupported", "Of a kind that is not read", &Inspection::unsupported},
+    {"nearly_black", "Read as nearly black", &Inspection::nearly_black},
     {"wrong_extension", "Extension of another format", &Inspection::wrong_extension},
     {"tiny", "Tiny", &Inspection::tiny},
     {"extreme_aspect", "Extreme aspect ratio", &Inspection::extreme_aspect},

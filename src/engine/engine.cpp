@@ -62,7 +62,7 @@ struct Engine::State {
     EngineStep about;
   };
 
-  /// Steps and activations for batches of one image, or of up to max_batch.
+  /// Steps and activations for batches of one image, or of up to `capacity`.
   struct Plan {
     int capacity = 0;
     std::vector<Step> steps;
@@ -110,8 +110,8 @@ struct Engine::State {
   }
 
   class Builder;
-  Plan& plan(bool single);
-  Plan& plan_for(int count) { return plan(count == 1 && options.single_plan); }
+  /// Built for as many images as were ever at hand, up to max_batch.
+  Plan& plan_for(int count);
   void run(const float* in, int count, float* out);
   const Convolution* find_convolution(size_t index, const engine::ConvolutionPlan& plan) const {
     for (const PackedConvolution& packed : convolutions)
@@ -128,11 +128,11 @@ struct Engine::State {
 /// Turns layers into steps, keeping track of where the activations are.
 class Engine::State::Builder {
  public:
-  Builder(State& state, Plan& plan, bool single)
+  Builder(State& state, Plan& plan, bool single, int capacity)
       : s_(state),
         plan_(plan),
         single_(single),
-        n_(single ? 1 : state.options.max_batch),
+        n_(capacity),
         layer_flops_(layer_flops(state.network)) {
     plan_.capacity = n_;
   }
@@ -395,11 +395,15 @@ class Engine::State::Builder {
   float* plain_ = nullptr;    // … or here; neither: the caller's input
 };
 
-Engine::State::Plan& Engine::State::plan(bool single) {
+Engine::State::Plan& Engine::State::plan_for(int count) {
+  const bool single = count == 1 && options.single_plan;
+  const int capacity = std::clamp(count, 1, options.max_batch);
   std::unique_ptr<Plan>& slot = plans[single ? 0 : 1];
-  if (!slot) {
-    slot = std::make_unique<Plan>();
-    Builder(*this, *slot, single).build();
+  if (!slot || slot->capacity < capacity) {
+    slot.reset();  // before the larger one is made
+    auto plan = std::make_unique<Plan>();
+    Builder(*this, *plan, single, capacity).build();
+    slot = std::move(plan);
   }
   return *slot;
 }
@@ -457,6 +461,42 @@ int64_t Engine::output_elements() const { return state_->out_shape.elements(); }
 int Engine::max_batch() const { return state_->options.max_batch; }
 int Engine::threads() const { return state_->team.size(); }
 std::string Engine::instruction_set() { return engine::kernels().target; }
+
+uint64_t Engine::estimate(int count) const {
+  const State& s = *state_;
+  const auto kind = [&](size_t i) {
+    return i < s.end ? s.network.layers[i].kind : LayerKind::input;
+  };
+  // What Builder fuses leaves no output of its own.
+  const auto fused = [&](size_t i) {
+    const LayerKind next = kind(i + 1);
+    if (kind(i) == LayerKind::dropout) return true;
+    if (kind(i) == LayerKind::batchnorm) return next == LayerKind::maxpool;
+    if (kind(i) != LayerKind::conv) return false;
+    return next == LayerKind::batchnorm || next == LayerKind::maxpool ||
+           (next == LayerKind::conv && s.shapes[i - 1].channels <= kDirectChannels);
+  };
+  // Maps are kept in whole blocks of channels; what reads them one by one gets a copy.
+  constexpr int64_t kBlock = 8;
+  const auto stored = [&](size_t i) {
+    const Shape& shape = s.shapes[i];
+    const int64_t channels =
+        shape.flat ? shape.channels : (shape.channels + kBlock - 1) / kBlock * kBlock;
+    return static_cast<uint64_t>(shape.elements() / shape.channels * channels);
+  };
+  uint64_t each = static_cast<uint64_t>(s.in_shape.elements());  // with its border
+  for (size_t i = s.begin; i < s.end; ++i) {
+    if (!fused(i)) each += stored(i);
+    const LayerKind k = kind(i);
+    if (k == LayerKind::gap || k == LayerKind::gmp || k == LayerKind::stats)
+      each += static_cast<uint64_t>(s.shapes[i - 1].elements());
+  }
+  uint64_t floats = each * static_cast<uint64_t>(std::clamp(count, 1, s.options.max_batch));
+  constexpr uint64_t kPacked = 5;  // Winograd keeps 36 or 64 numbers for the 9 of a kernel
+  for (const auto& [name, tensor] : s.tensors)
+    floats += tensor.values().size() * (tensor.shape().size() == 4 ? kPacked : 1);
+  return floats * sizeof(float);
+}
 
 uint64_t Engine::prepare(int count) {
   const std::lock_guard lock(state_->mutex);

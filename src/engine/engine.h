@@ -48,6 +48,8 @@ class Engine {
   [[nodiscard]] int max_batch() const;
   [[nodiscard]] int threads() const;
 
+  /// About the memory that batches of `count` images will take, with the weights; builds nothing.
+  [[nodiscard]] uint64_t estimate(int count) const;
   /// Memory that batches of `count` images take: packed weights, activations, scratch. Builds what
   /// is not built yet, so that the first run() does not have to.
   uint64_t prepare(int count);

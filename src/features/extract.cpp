@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "base/prefetch.h"
 #include "base/signals.h"
 #include "base/threads.h"
@@ -57,6 +58,31 @@ class Decoder {
   size_t at_ = 0;
 };
 
+/// Images at once: as many as there are, as asked for and as memory allows.
+int fitting_batch(const ExtractJob& job, const Engine& engine) {
+  constexpr double kUsableShare = 0.9;  // the rest is for the system and what an estimate misses
+  constexpr uint64_t kBatches = 4;      // used, two ready, one being decoded
+  const uint64_t pixels = uint64_t{3} * job.input_height * job.input_width;
+  const auto floats = static_cast<uint64_t>(engine.input_elements() + engine.output_elements());
+  const auto needed = [&](int batch) {
+    return engine.estimate(batch) + (floats * sizeof(float) + kBatches * pixels) * batch;
+  };
+  const uint64_t available = available_memory();
+  const auto fits = [&](int batch) {
+    return available == 0 ||
+           static_cast<double>(needed(batch)) <= kUsableShare * static_cast<double>(available);
+  };
+  int batch = static_cast<int>(std::min(static_cast<size_t>(job.batch), job.paths.size()));
+  while (batch > 1 && !fits(batch)) batch = (batch + 1) / 2;
+  if (!fits(batch))
+    fail(ErrorKind::memory,
+         "{} needs about {} of memory for an image of {}x{}, and {} are available; use a smaller "
+         "input size or free memory",
+         job.label, format_bytes(static_cast<double>(needed(batch))), job.input_width,
+         job.input_height, format_bytes(static_cast<double>(available)));
+  return batch;
+}
+
 }  // namespace
 
 std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths, int threads) {
@@ -99,16 +125,18 @@ void load_inputs(const ExtractJob& job, const std::function<void(size_t, const I
 void extract(const ExtractJob& job, Engine& engine,
              const std::function<void(size_t, std::span<const float>)>& sink,
              const std::function<void(size_t, const std::string&)>& on_error) {
-  Decoder decoder(job);
+  if (job.paths.empty()) return;
+  ExtractJob fitting = job;
+  fitting.batch = fitting_batch(job, engine);
+  Decoder decoder(fitting);
   Prefetch<Batch> batches([&] { return decoder.next(); });
-  // Weights are packed while the first pictures are decoded, and before the clock starts.
-  if (!job.paths.empty())
-    engine.prepare(static_cast<int>(std::min<size_t>(job.batch, job.paths.size())));
+  // Weights are packed while the first images are decoded, and before the clock starts.
+  engine.prepare(fitting.batch);
   Progress progress(job.label, job.paths.size(), "images", job.verbosity);
   const auto in = static_cast<size_t>(engine.input_elements());
   const auto out = static_cast<size_t>(engine.output_elements());
-  std::vector<float> inputs(in * job.batch);
-  std::vector<float> outputs(out * job.batch);
+  std::vector<float> inputs(in * fitting.batch);
+  std::vector<float> outputs(out * fitting.batch);
   size_t done = 0;
   while (auto batch = batches.next()) {
     std::vector<const Item*> good;

@@ -20,7 +20,7 @@ struct ExtractJob {
   int input_width = 0;
   Preprocessing preprocessing;
   int threads = 1;  ///< for decoding
-  int batch = 16;   ///< images handed to the engine at once
+  int batch = 16;   ///< images handed to the engine at once, at most
   std::string label = "computing features";
   Verbosity verbosity = Verbosity::normal;
   /// The view of a picture with that content_hash(); null: pictures as they are.
@@ -39,8 +39,9 @@ std::vector<std::string> content_hashes(std::span<const std::filesystem::path> p
 std::string view_key(const ExtractJob& job, const std::string& hash);
 
 /// Calls `sink(i, values)` for each picture in the order of the paths, from the calling thread;
-/// `on_error(i, message)` instead for one that cannot be decoded. Throws Error(interrupted) after a
-/// signal.
+/// `on_error(i, message)` instead for one that cannot be decoded. Batches are made smaller where
+/// memory is short. Throws Error(memory), before anything is computed, where one image does not
+/// fit; Error(interrupted) after a signal.
 void extract(const ExtractJob& job, Engine& engine,
              const std::function<void(size_t, std::span<const float>)>& sink,
              const std::function<void(size_t, const std::string&)>& on_error);

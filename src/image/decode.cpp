@@ -1,13 +1,11 @@
-#include <libexif/exif-data.h>
-
 #include <cstring>
-#include <memory>
 #include <utility>
 
 #include "base/file.h"
 #include "graft/error.h"
 #include "graft/image.h"
 #include "image/codecs.h"
+#include "image/metadata.h"
 
 namespace graft {
 namespace {
@@ -17,17 +15,40 @@ bool starts_with(std::span<const std::byte> bytes, std::string_view magic, size_
          std::memcmp(bytes.data() + at, magic.data(), magic.size()) == 0;
 }
 
-/// A guess at what else the file is, for the message.
-std::string_view describe(std::span<const std::byte> bytes) {
-  if (bytes.empty()) return "the file is empty";
-  if (starts_with(bytes, "GIF8")) return "it is a GIF";
-  if (starts_with(bytes, "BM")) return "it is a BMP";
-  if (starts_with(bytes, "II*") || starts_with(bytes, "MM")) return "it is a TIFF";
-  if (starts_with(bytes, "ftypavif", 4)) return "it is an AVIF";
-  if (starts_with(bytes, "ftyphei", 4) || starts_with(bytes, "ftypmif1", 4)) return "it is a HEIC";
-  if (starts_with(bytes, "<")) return "it looks like HTML or XML";
-  return "its first bytes belong to none of these";
-}
+struct KnownFile {
+  std::string_view magic;
+  size_t at;
+  std::string_view what;
+};
+
+constexpr std::string_view operator""_bytes(const char* text, size_t size) { return {text, size}; }
+
+/// Images of other formats: nothing is wrong with them.
+constexpr KnownFile kOtherFormats[] = {
+    {"GIF8", 0, "a GIF"},
+    {"BM", 0, "a BMP"},
+    {"II*\0"_bytes, 0, "a TIFF"},
+    {"MM\0*"_bytes, 0, "a TIFF"},
+    {"ftypavi", 4, "an AVIF"},
+    {"ftyphei", 4, "a HEIC"},
+    {"ftyphev", 4, "a HEIC"},
+    {"ftypmif1", 4, "a HEIC"},
+    {"ftypmsf1", 4, "a HEIC"},
+    {"\0\0\0\x0CjP  "_bytes, 0, "a JPEG 2000"},
+    {"\xFF\x4F\xFF\x51", 0, "a JPEG 2000"},
+    {"\0\0\0\x0CJXL "_bytes, 0, "a JPEG XL"},
+    {"\xFF\x0A", 0, "a JPEG XL"},
+    {"8BPS", 0, "a Photoshop file"},
+    {"\0\0\1\0"_bytes, 0, "an icon"},
+};
+
+/// No images at all.
+constexpr KnownFile kOtherFiles[] = {
+    {"<", 0, "it looks like HTML or XML"},
+    {"version https://git-lfs", 0, "it is a Git LFS pointer ('git lfs pull' fetches the file)"},
+    {"\0\x05\x16\x07"_bytes, 0, "it is a macOS resource file, not the image itself"},
+    {"%PDF", 0, "it is a PDF"},
+};
 
 }  // namespace
 
@@ -35,8 +56,15 @@ ImageFormat sniff_format(std::span<const std::byte> bytes, std::string_view name
   if (starts_with(bytes, "\xFF\xD8\xFF")) return ImageFormat::jpeg;
   if (starts_with(bytes, "\x89PNG\r\n\x1A\n")) return ImageFormat::png;
   if (starts_with(bytes, "RIFF") && starts_with(bytes, "WEBP", 8)) return ImageFormat::webp;
-  fail(ErrorKind::input, "{}: not a JPEG, PNG or WebP picture: {}; convert or remove it", name,
-       describe(bytes));
+  for (const KnownFile& known : kOtherFormats)
+    if (starts_with(bytes, known.magic, known.at))
+      throw UnsupportedImage(fmt::format(
+          "{}: not a JPEG, PNG or WebP image: it is {}; convert or remove it", name, known.what));
+  std::string_view what = "its first bytes belong to none of these";
+  if (bytes.empty()) what = "the file is empty";
+  for (const KnownFile& known : kOtherFiles)
+    if (starts_with(bytes, known.magic, known.at)) what = known.what;
+  fail(ErrorKind::input, "{}: not a JPEG, PNG or WebP image: {}; replace or remove it", name, what);
 }
 
 void check_dimensions(const EncodedImage& encoded, int64_t width, int64_t height) {
@@ -45,9 +73,12 @@ void check_dimensions(const EncodedImage& encoded, int64_t width, int64_t height
          encoded.name, width, height);
   if (width > encoded.limits.max_pixels / height)
     fail(ErrorKind::input,
-         "{}: {}x{} pixels are more than the limit of {} megapixels; scale the "
-         "picture down",
+         "{}: {}x{} pixels are more than the limit of {} megapixels; scale the image down",
          encoded.name, width, height, encoded.limits.max_pixels / 1'000'000);
+  if (std::max(width, height) > encoded.limits.max_side)
+    fail(ErrorKind::input,
+         "{}: {}x{} pixels have a side over the limit of {}; cut the image or scale it down",
+         encoded.name, width, height, encoded.limits.max_side);
 }
 
 void fail_damaged(const EncodedImage& encoded, std::string_view format, std::string_view why) {
@@ -55,53 +86,19 @@ void fail_damaged(const EncodedImage& encoded, std::string_view format, std::str
        why);
 }
 
-int exif_orientation(std::span<const std::byte> exif) {
-  if (exif.empty() || exif.size() > 0xFFFFFF) return 1;
-  // libexif wants the "Exif\0\0" that JPEG puts in front of the TIFF block.
-  constexpr std::string_view kPrefix("Exif\0\0", 6);
-  std::vector<unsigned char> block;
-  if (!starts_with(exif, kPrefix)) block.assign(kPrefix.begin(), kPrefix.end());
-  const auto* first = reinterpret_cast<const unsigned char*>(exif.data());
-  block.insert(block.end(), first, first + exif.size());
-  const std::unique_ptr<ExifData, decltype(&exif_data_unref)> data(
-      exif_data_new_from_data(block.data(), static_cast<unsigned>(block.size())), exif_data_unref);
-  if (!data) return 1;
-  const ExifEntry* entry = exif_content_get_entry(data->ifd[EXIF_IFD_0], EXIF_TAG_ORIENTATION);
-  if (entry == nullptr || entry->format != EXIF_FORMAT_SHORT || entry->size < 2) return 1;
-  const int value = exif_get_short(entry->data, exif_data_get_byte_order(data.get()));
-  return value >= 1 && value <= 8 ? value : 1;
+void fail_unsupported(const EncodedImage& encoded, std::string_view what, std::string_view advice) {
+  throw UnsupportedImage(fmt::format("{}: {} is not supported; {}", encoded.name, what, advice));
 }
 
-Image apply_orientation(Image image, int orientation) {
-  if (orientation <= 1) return image;
-  // EXIF 2.3, tag 0x0112: values from 5 on swap rows and columns.
-  const bool swap = orientation >= 5;
-  const int width = swap ? image.height : image.width;
-  const int height = swap ? image.width : image.height;
-  Image out{width, height, std::vector<uint8_t>(image.pixels.size())};
-  uint8_t* to = out.pixels.data();
-  for (int y = 0; y < height; ++y) {
-    for (int x = 0; x < width; ++x, to += 3) {
-      int column = swap ? y : x;
-      int row = swap ? x : y;
-      if (orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8)
-        column = image.width - 1 - column;
-      if (orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7)
-        row = image.height - 1 - row;
-      std::memcpy(to, &image.pixels[(static_cast<size_t>(row) * image.width + column) * 3], 3);
-    }
-  }
-  return out;
-}
-
-void composite_on_white(std::span<const uint8_t> rgba, std::vector<uint8_t>& rgb) {
-  rgb.resize(rgba.size() / 4 * 3);
-  for (size_t i = 0; i < rgba.size() / 4; ++i) {
-    const unsigned alpha = rgba[i * 4 + 3];
+void composite_on_white(std::vector<uint8_t>& pixels) {
+  const size_t count = pixels.size() / 4;
+  for (size_t i = 0; i < count; ++i) {
+    const unsigned alpha = pixels[i * 4 + 3];
     for (size_t c = 0; c < 3; ++c)
-      rgb[i * 3 + c] =
-          static_cast<uint8_t>((rgba[i * 4 + c] * alpha + 255 * (255 - alpha) + 127) / 255);
+      pixels[i * 3 + c] =
+          static_cast<uint8_t>((pixels[i * 4 + c] * alpha + 255 * (255 - alpha) + 127) / 255);
   }
+  pixels.resize(count * 3);
 }
 
 Image decode_image(std::span<const std::byte> bytes, std::string_view name,
@@ -119,7 +116,7 @@ Image decode_image(std::span<const std::byte> bytes, std::string_view name,
       decoded = decode_webp(encoded);
       break;
   }
-  return apply_orientation(std::move(decoded.image), exif_orientation(decoded.exif));
+  return apply_orientation(std::move(decoded.image), decoded.orientation);
 }
 
 ImageFacts probe_image(std::span<const std::byte> bytes, std::string_view name) {

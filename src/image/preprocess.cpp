@@ -1,7 +1,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "graft/error.h"
 #include "graft/image.h"
+#include "image/resample.h"
 
 namespace graft {
 
@@ -33,21 +35,21 @@ Image fit_image(const Image& image, int width, int height, const Preprocessing& 
   if (preprocessing.crop_ratio <= 0) return resize(image, width, height, preprocessing.resampling);
   // torchvision: the shorter side becomes `target`, the longer int(target · long / short).
   const double ratio = preprocessing.crop_ratio;
-  const int target_w = static_cast<int>(std::lround(width * ratio));
-  const int target_h = static_cast<int>(std::lround(height * ratio));
-  const double zoom = std::max(static_cast<double>(target_w) / image.width,
-                               static_cast<double>(target_h) / image.height);
-  const int w = std::max(static_cast<int>(image.width * zoom + 1e-6), width);
-  const int h = std::max(static_cast<int>(image.height * zoom + 1e-6), height);
-  const Image scaled = resize(image, w, h, preprocessing.resampling);
+  const auto target_w = static_cast<double>(std::lround(width * ratio));
+  const auto target_h = static_cast<double>(std::lround(height * ratio));
+  const double zoom = std::max(target_w / image.width, target_h / image.height);
+  const double scaled_w = std::max(std::floor(image.width * zoom + 1e-6), double{1} * width);
+  const double scaled_h = std::max(std::floor(image.height * zoom + 1e-6), double{1} * height);
+  constexpr double kMaxSide = 1 << 30;  // of what is never made as a whole
+  if (std::max(scaled_w, scaled_h) > kMaxSide)
+    fail(ErrorKind::input, "an image of {}x{} pixels is too narrow to be cut to {}x{}", image.width,
+         image.height, width, height);
+  const auto w = static_cast<int>(scaled_w);
+  const auto h = static_cast<int>(scaled_h);
   // CenterCrop rounds half to even, as Python's round() does.
-  const int left = static_cast<int>(std::nearbyint((w - width) / 2.0));
-  const int top = static_cast<int>(std::nearbyint((h - height) / 2.0));
-  Image out{width, height, std::vector<uint8_t>(size_t{3} * width * height)};
-  for (int y = 0; y < height; ++y)
-    std::copy_n(&scaled.pixels[(static_cast<size_t>(top + y) * w + left) * 3], size_t{3} * width,
-                &out.pixels[size_t{3} * width * y]);
-  return out;
+  const auto left = static_cast<int>(std::nearbyint((w - width) / 2.0));
+  const auto top = static_cast<int>(std::nearbyint((h - height) / 2.0));
+  return resize_part(image, w, h, {left, top, width, height}, preprocessing.resampling);
 }
 
 void to_input(const uint8_t* pixels, int width, int height, const Preprocessing& preprocessing,

@@ -1,11 +1,13 @@
-// Resampling with Pillow's arithmetic (src/libImaging/Resample.c and Geometry.c), so that pictures
-// are the same to the bit: fixed-point coefficients, horizontal pass first, rounding between.
+// Resampling with Pillow's arithmetic (src/libImaging/Resample.c and Geometry.c of version 9.4), so
+// that images are the same to the bit: fixed-point coefficients, horizontal pass first, rounding
+// between.
+#include "image/resample.h"
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "graft/error.h"
-#include "graft/image.h"
 
 namespace graft {
 namespace {
@@ -21,18 +23,19 @@ struct Windows {
   std::vector<int> weights;
 };
 
-Windows triangle_windows(int in, int out) {
+/// Of `size` positions from `begin` on, out of `out`.
+Windows triangle_windows(int in, int out, int begin, int size) {
   const double scale = static_cast<double>(in) / out;
   const double filter_scale = std::max(scale, 1.0);  // widened when shrinking: antialias
   const double support = 1.0 * filter_scale;
   Windows windows;
   windows.length = static_cast<int>(std::ceil(support)) * 2 + 1;
-  windows.first.resize(out);
-  windows.count.resize(out);
-  windows.weights.assign(static_cast<size_t>(out) * windows.length, 0);
+  windows.first.resize(size);
+  windows.count.resize(size);
+  windows.weights.assign(static_cast<size_t>(size) * windows.length, 0);
   std::vector<double> raw(windows.length);
-  for (int x = 0; x < out; ++x) {
-    const double center = (x + 0.5) * scale;
+  for (int x = 0; x < size; ++x) {
+    const double center = (begin + x + 0.5) * scale;
     const int first = std::max(static_cast<int>(center - support + 0.5), 0);
     const int last = std::min(static_cast<int>(center + support + 0.5), in);
     const int count = last - first;
@@ -57,35 +60,72 @@ uint8_t clip(int value) {
   return static_cast<uint8_t>(std::clamp(value >> kPrecisionBits, 0, 255));
 }
 
-Image resize_horizontally(const Image& image, int width) {
-  const Windows windows = triangle_windows(image.width, width);
-  Image out{width, image.height, std::vector<uint8_t>(size_t{3} * width * image.height)};
-  for (int y = 0; y < image.height; ++y) {
-    const uint8_t* row = &image.pixels[size_t{3} * image.width * y];
-    uint8_t* to = &out.pixels[size_t{3} * width * y];
-    for (int x = 0; x < width; ++x, to += 3) {
-      const int* weight = &windows.weights[static_cast<size_t>(x) * windows.length];
-      const uint8_t* from = row + size_t{3} * windows.first[x];
-      int sum[3] = {1 << (kPrecisionBits - 1), 1 << (kPrecisionBits - 1),
-                    1 << (kPrecisionBits - 1)};
-      for (int i = 0; i < windows.count[x]; ++i, from += 3)
-        for (int c = 0; c < 3; ++c) sum[c] += from[c] * weight[i];
-      for (int c = 0; c < 3; ++c) to[c] = clip(sum[c]);
-    }
+/// One row of the part, from a row of the image.
+void resize_row(const uint8_t* row, const Windows& windows, uint8_t* to) {
+  const auto width = static_cast<int>(windows.first.size());
+  for (int x = 0; x < width; ++x, to += 3) {
+    const int* weight = &windows.weights[static_cast<size_t>(x) * windows.length];
+    const uint8_t* from = row + size_t{3} * windows.first[x];
+    int sum[3] = {1 << (kPrecisionBits - 1), 1 << (kPrecisionBits - 1), 1 << (kPrecisionBits - 1)};
+    for (int i = 0; i < windows.count[x]; ++i, from += 3)
+      for (int c = 0; c < 3; ++c) sum[c] += from[c] * weight[i];
+    for (int c = 0; c < 3; ++c) to[c] = clip(sum[c]);
   }
-  return out;
 }
 
-Image resize_vertically(const Image& image, int height) {
-  const Windows windows = triangle_windows(image.height, height);
-  const size_t stride = size_t{3} * image.width;
-  Image out{image.width, height, std::vector<uint8_t>(stride * height)};
+/// The image's rows after the horizontal pass, made when asked for. Only as many as one window of
+/// the vertical pass reads are kept: of an image that is narrow and high the pass would otherwise
+/// make a hundred times as much.
+class NarrowedRows {
+ public:
+  /// `kept`: the most rows that are asked for before an earlier one is no longer needed.
+  NarrowedRows(const Image& image, int width, const Part& part, int kept)
+      : image_(image), stride_(size_t{3} * part.width), left_(size_t{3} * part.left) {
+    if (width == image.width) return;
+    windows_ = triangle_windows(image.width, width, part.left, part.width);
+    kept_ = std::min(kept, image.height);
+    rows_.resize(stride_ * kept_);
+  }
+
+  /// Rows are asked for in ascending order, or again among the last `kept`.
+  const uint8_t* operator()(int y) {
+    const uint8_t* row = &image_.pixels[size_t{3} * image_.width * y];
+    if (kept_ == 0) return row + left_;
+    uint8_t* slot = &rows_[stride_ * (y % kept_)];
+    if (y > last_) {
+      resize_row(row, windows_, slot);
+      last_ = y;
+    }
+    return slot;
+  }
+
+ private:
+  const Image& image_;
+  size_t stride_;
+  size_t left_;
+  Windows windows_;
+  int kept_ = 0;  // 0: rows stay as they are
+  std::vector<uint8_t> rows_;
+  int last_ = -1;
+};
+
+Image resize_bilinear(const Image& image, int width, int height, const Part& part) {
+  const size_t stride = size_t{3} * part.width;
+  Image out{part.width, part.height, std::vector<uint8_t>(stride * part.height)};
+  if (height == image.height) {
+    NarrowedRows rows(image, width, part, 1);
+    for (int y = 0; y < part.height; ++y)
+      std::copy_n(rows(part.top + y), stride, &out.pixels[stride * y]);
+    return out;
+  }
+  const Windows windows = triangle_windows(image.height, height, part.top, part.height);
+  NarrowedRows rows(image, width, part, windows.length);
   std::vector<int> sum(stride);
-  for (int y = 0; y < height; ++y) {
+  for (int y = 0; y < part.height; ++y) {
     const int* weight = &windows.weights[static_cast<size_t>(y) * windows.length];
     std::fill(sum.begin(), sum.end(), 1 << (kPrecisionBits - 1));
     for (int i = 0; i < windows.count[y]; ++i) {
-      const uint8_t* from = &image.pixels[stride * (windows.first[y] + i)];
+      const uint8_t* from = rows(windows.first[y] + i);
       for (size_t k = 0; k < stride; ++k) sum[k] += from[k] * weight[i];
     }
     uint8_t* to = &out.pixels[stride * y];
@@ -94,36 +134,41 @@ Image resize_vertically(const Image& image, int height) {
   return out;
 }
 
-Image resize_nearest(const Image& image, int width, int height) {
-  Image out{width, height, std::vector<uint8_t>(size_t{3} * width * height)};
-  const double step_x = static_cast<double>(image.width) / width;
-  const double step_y = static_cast<double>(image.height) / height;
+/// Positions [begin, begin + size) of `out`, as indices into `in`.
+std::vector<int> nearest_positions(int in, int out, int begin, int size) {
+  const double step = static_cast<double>(in) / out;
   // Pillow adds the step up instead of multiplying; its rounding errors are part of the result.
-  std::vector<int> columns(width);
-  double at = step_x * 0.5;
-  for (int x = 0; x < width; ++x, at += step_x)
-    columns[x] = std::min(static_cast<int>(at), image.width - 1);
-  at = step_y * 0.5;
-  for (int y = 0; y < height; ++y, at += step_y) {
-    const int row = std::min(static_cast<int>(at), image.height - 1);
+  std::vector<int> positions(size);
+  double at = step * 0.5;
+  for (int x = 0; x < begin; ++x) at += step;
+  for (int x = 0; x < size; ++x, at += step) positions[x] = std::min(static_cast<int>(at), in - 1);
+  return positions;
+}
+
+Image resize_nearest(const Image& image, int width, int height, const Part& part) {
+  Image out{part.width, part.height, std::vector<uint8_t>(size_t{3} * part.width * part.height)};
+  const std::vector<int> columns = nearest_positions(image.width, width, part.left, part.width);
+  const std::vector<int> rows = nearest_positions(image.height, height, part.top, part.height);
+  uint8_t* to = out.pixels.data();
+  for (const int row : rows) {
     const uint8_t* from = &image.pixels[size_t{3} * image.width * row];
-    uint8_t* to = &out.pixels[size_t{3} * width * y];
-    for (int x = 0; x < width; ++x)
-      std::copy_n(from + size_t{3} * columns[x], 3, to + size_t{3} * x);
+    for (const int column : columns) to = std::copy_n(from + size_t{3} * column, 3, to);
   }
   return out;
 }
 
 }  // namespace
 
-Image resize(const Image& image, int width, int height, Resampling filter) {
+Image resize_part(const Image& image, int width, int height, const Part& part, Resampling filter) {
   if (width < 1 || height < 1)
-    fail(ErrorKind::usage, "cannot resize a picture to {}x{}; sizes start at 1", width, height);
+    fail(ErrorKind::usage, "cannot resize an image to {}x{}; sizes start at 1", width, height);
+  return filter == Resampling::nearest ? resize_nearest(image, width, height, part)
+                                       : resize_bilinear(image, width, height, part);
+}
+
+Image resize(const Image& image, int width, int height, Resampling filter) {
   if (width == image.width && height == image.height) return image;
-  if (filter == Resampling::nearest) return resize_nearest(image, width, height);
-  if (width == image.width) return resize_vertically(image, height);
-  const Image narrowed = resize_horizontally(image, width);
-  return height == image.height ? narrowed : resize_vertically(narrowed, height);
+  return resize_part(image, width, height, {0, 0, width, height}, filter);
 }
 
 }  // namespace graft

@@ -56,7 +56,7 @@ class Check(t.TestCase):
         self.assertEqual(document["splits"], {"train": 18, "test": 9})
         for key in ("corrupt", "duplicates", "conflicting_labels", "train_test_leaks",
                     "near_duplicates", "wrong_extension", "tiny", "extreme_aspect", "greyscale", "cmyk",
-                    "animated"):
+                    "animated", "unsupported", "nearly_black"):
             self.assertEqual(document[key], [], key)
         self.assertIn("nothing odd found", self.succeed("check", self.data).stdout)
 
@@ -77,8 +77,7 @@ class Check(t.TestCase):
         document = self.check()
         self.assertEqual(document["images"], 27 + 11)
         self.assertEqual(self.names(document["corrupt"]),
-                         ["train/a/cut.jpg", "train/a/empty.jpg", "train/a/page.jpg",
-                          "train/b/moves.webp"])
+                         ["train/a/cut.jpg", "train/a/empty.jpg", "train/a/page.jpg"])
         why = {t.pathlib.Path(f["path"]).name: f["why"] for f in document["corrupt"]}
         self.assertIn("empty", why["empty.jpg"])
         self.assertIn("HTML", why["page.jpg"])
@@ -91,6 +90,34 @@ class Check(t.TestCase):
                          ["train/b/colourless.png", "train/b/grey.jpg"])
         self.assertEqual(self.names(document["cmyk"]), ["train/b/cmyk.jpg"])
         self.assertEqual(self.names(document["animated"]), ["train/b/moves.png", "train/b/moves.webp"])
+
+    def test_unsupported_is_not_damaged(self):
+        a = self.data / "train" / "a"
+        deep = bytearray((a / "0.jpg").read_bytes())
+        frame = deep.index(b"\xff\xc0")
+        deep[frame + 1], deep[frame + 4] = 0xC1, 12
+        (a / "12bit.jpg").write_bytes(deep)
+        photo(60).save(a / "drawing.jpg", "GIF")
+        document = self.check()
+        self.assertEqual(document["corrupt"], [])
+        self.assertEqual(self.names(document["unsupported"]),
+                         ["train/a/12bit.jpg", "train/a/drawing.jpg"])
+        why = {t.pathlib.Path(f["path"]).name: f["why"] for f in document["unsupported"]}
+        self.assertIn("JPEG with 12 bits a channel is not supported", why["12bit.jpg"])
+        self.assertIn("it is a GIF", why["drawing.jpg"])
+        text = self.succeed("check", self.data).stdout
+        self.assertIn("Of a kind that is not read: 2", text)
+        self.assertNotIn("damaged:", text)
+
+    def test_values_of_12_bits_in_16(self):
+        a = self.data / "train" / "a"
+        values = np.random.default_rng(3).integers(0, 4096, (40, 50), dtype=np.uint16)
+        Image.fromarray(values).save(a / "dark.png")
+        Image.fromarray(values * 16).save(a / "scaled.png")
+        Image.fromarray(np.zeros((40, 50), np.uint16)).save(a / "black.png")
+        document = self.check()
+        self.assertEqual(self.names(document["nearly_black"]), ["train/a/dark.png"])
+        self.assertIn(f"no value over {values.max()} of 65535 (12 bits)", document["nearly_black"][0]["why"])
 
     def copies(self):
         """Three groups of copies: within a class, across classes, across train and test."""

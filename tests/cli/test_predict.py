@@ -1,13 +1,16 @@
 """graft predict and evaluate on a model that this test trains on drawn pictures."""
 import csv
 import io
+import json
 import os
 import pathlib
 import shutil
+import struct
 import subprocess
 import tempfile
 
 import graft_testing as t
+import numpy as np
 from PIL import Image
 
 BASE = None
@@ -82,6 +85,96 @@ class Predict(t.TestCase):
         self.assertIn("missing.png: no such file", done.stderr)
         self.assertEqual(len(done.stdout.splitlines()), 2)
 
+    def large_input_model(self, size):
+        """One convolution of four channels, averaged, and two classes: less than 1 KB of weights."""
+        random = np.random.default_rng(0)
+        tensors = {"conv.weight": random.normal(size=(4, 3, 3, 3)), "conv.bias": np.zeros(4),
+                   "out.weight": random.normal(size=(2, 4)), "out.bias": np.zeros(2)}
+        layers = [{"kind": "input", "name": "input"},
+                  {"kind": "conv", "name": "conv", "outputs": 4, "relu": True},
+                  {"kind": "gap", "name": "gap", "head": True},
+                  {"kind": "dense", "name": "out", "outputs": 2, "head": True}]
+        _, metadata = t.read_safetensors(self.model / "model.safetensors")
+        metadata.pop("file_xxh3", None)
+        network = dict(json.loads(metadata["network"]), input_size=[size, size], layers=layers)
+        metadata.update(network=json.dumps(network), classes=json.dumps(["a", "b"]))
+        header, data = {"__metadata__": metadata}, b""
+        for name, value in tensors.items():
+            raw = value.astype("<f4").tobytes()
+            header[name] = {"dtype": "F32", "shape": list(value.shape),
+                            "data_offsets": [len(data), len(data) + len(raw)]}
+            data += raw
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        path = self.folder / f"{size}.safetensors"
+        path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+        return path
+
+    def test_memory_is_for_the_images_at_hand(self):
+        model = self.large_input_model(2048)
+        for count in (1, 2):
+            process = subprocess.Popen([t.GRAFT, "predict", model, *self.pictures[:count]],
+                                       stdout=subprocess.PIPE)
+            lines = process.stdout.read().splitlines()
+            process.stdout.close()
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+            self.assertEqual((process.returncode, len(lines)), (0, count))
+            # 48 MB of input and 128 of activations an image; a batch of 16 would take 3 GB.
+            self.assertLess(usage.ru_maxrss / 1024, 200 + 300 * count)
+
+    def test_what_does_not_fit_is_refused_first(self):
+        # 3 GB of input and 8 to 10 of activations.
+        with open("/proc/meminfo") as file:
+            available = dict(line.split(":") for line in file)["MemAvailable"]
+        if int(available.split()[0]) > 12_000_000:
+            self.skipTest("this machine has the memory")
+        done = self.fail_with(1, "of memory for an image of 16384x16384", "predict",
+                              self.large_input_model(16384), self.pictures[0])
+        self.assertEqual(done.stdout, "")
+
+    def test_every_overlay_has_a_file(self):
+        images = self.folder / "images"
+        (images / "b").mkdir(parents=True)
+        long = "x" * 246
+        names = ["a.jpg", "b/a.jpg", "a-2.jpg", "a.png", f"{long}.jpg", f"b/{long}.jpg"]
+        for i, name in enumerate(names):
+            Image.new("RGB", (30 + i, 20), (40 * i, 90, 30)).save(images / name)
+        out = self.folder / "why"
+        paths = [images / name for name in names]
+        self.succeed("predict", self.model, *paths, "--explain", out)
+        made = {}
+        for path in out.iterdir():
+            with Image.open(path) as overlay:
+                made[path.name] = overlay.size[0]  # the width tells which image it is of
+        self.assertEqual({made[name] for name in ("a.png", "a-2.png", "a-3.png", "a-4.png")},
+                         {30, 31, 32, 33})
+        self.assertEqual(made["a.png"], 30)
+        self.assertEqual(made["a-2.png"], 32)
+        self.assertEqual(sorted(made.values()), [30, 31, 32, 33, 34, 35])
+        again = self.folder / "again"
+        self.succeed("predict", self.model, *paths, "--explain", again)
+        for path in out.iterdir():
+            self.assertEqual(path.read_bytes(), (again / path.name).read_bytes())
+
+    def test_an_overlay_that_cannot_be_written(self):
+        out = self.folder / "why"
+        some = self.pictures[:3]
+        paths = [shutil.copy(path, self.folder / f"{i}{path.stem}.jpg") for i, path in enumerate(some)]
+        (out / f"1{some[1].stem}.png").mkdir(parents=True)
+        done = self.fail_with(1, f"1{some[1].stem}.png", "predict", self.model, *paths, "--explain", out)
+        self.assertEqual(len(done.stdout.splitlines()), 3)
+        self.assertEqual(len([path for path in out.iterdir() if path.is_file()]), 2)
+
+    def test_a_reader_that_has_seen_enough(self):
+        many = " ".join(str(path) for path in self.pictures * 60)
+        for words in ("", "--format csv", "--json"):
+            done = subprocess.run(
+                ["bash", "-c", f"{t.GRAFT} predict {self.model} {many} {words} --quiet | head -1"],
+                capture_output=True, text=True)
+            self.assertEqual(len(done.stdout.splitlines()), 1)
+            self.assertEqual(done.stderr, "")
+
     def test_odd_names_and_sizes(self):
         odd = self.folder / "a, \"b\"\nc.png"
         Image.new("RGB", (1, 1)).save(odd)
@@ -155,7 +248,6 @@ class Predict(t.TestCase):
         data = self.folder / "data"
         shutil.copytree(BASE / "data" / "test", data)
         (data / "sea" / "0.jpg").write_bytes(b"\xff\xd8\xff broken")
-        import json
         done = self.fail_with(1, "--max-skipped", "evaluate", self.model, data, "--json")
         self.assertEqual(json.loads(done.stdout)["images"], 17)
         done = self.succeed("evaluate", self.model, data, "--json", "--max-skipped", "0.1")

@@ -143,6 +143,42 @@ TEST(Engine, DoesNotTouchItsInputAndIgnoresNeighbours) {
       ASSERT_EQ(four[n * out_size + i], other[(3 - n) * out_size + i]);
 }
 
+TEST(Engine, TakesMemoryForTheImagesAtHand) {
+  const Network net = with_head(backbone("vgg-mini", 64, 64), "gap", 10);
+  const TensorMap tensors = make_tensors(net, 5);
+  const size_t end = net.layers.size();
+  Engine few(net, 0, end, tensors);
+  const uint64_t small = few.prepare(2);
+  EXPECT_LT(small, few.prepare(16) / 2);
+  // More images after fewer, and fewer after more, are as they are in an engine of their own.
+  const auto in = static_cast<size_t>(few.input_elements());
+  const std::vector<float> input = make_input(few.input_elements() * 9, 1);
+  std::vector<float> want(90);
+  Engine(net, 0, end, tensors).run(input.data(), 9, want.data());
+  Engine grows(net, 0, end, tensors);
+  std::vector<float> got(90);
+  for (const auto& [first, count] : {std::pair{0, 2}, {2, 5}, {7, 2}})
+    grows.run(&input[in * first], count, &got[10 * static_cast<size_t>(first)]);
+  EXPECT_EQ(got, want);
+}
+
+TEST(Engine, EstimatesItsMemory) {
+  struct Case {
+    const char* backbone;
+    int size;
+    int count;
+  };
+  for (const Case& c : {Case{"vgg-mini", 64, 16}, Case{"vgg-mini", 512, 1}, Case{"vgg16", 96, 4},
+                        Case{"vgg11", 160, 1}}) {
+    const Network net = with_head(backbone(c.backbone, c.size, c.size), "gap", 10);
+    Engine engine(net, 0, net.layers.size(), make_tensors(net, 5));
+    const auto estimate = static_cast<double>(engine.estimate(c.count));
+    const auto taken = static_cast<double>(engine.prepare(c.count));
+    EXPECT_GT(estimate, 0.5 * taken) << c.backbone << ' ' << c.size;
+    EXPECT_LT(estimate, 2 * taken) << c.backbone << ' ' << c.size;
+  }
+}
+
 TEST(Engine, ThreadCountDoesNotChangeResults) {
   const Network net = cut_after(backbone("vgg-mini", 48, 48), "block5_pool");
   const TensorMap tensors = make_tensors(net, 1);

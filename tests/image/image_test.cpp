@@ -1,9 +1,11 @@
-// Pictures without files; parity/test_images.py compares decoding and resampling with Pillow.
+// Images without files; parity/test_images.py compares decoding and resampling with Pillow.
 #include "graft/image.h"
 
 #include "base/random.h"
 #include "image/codecs.h"
 #include "image/encode.h"
+#include "image/metadata.h"
+#include "image/resample.h"
 #include "support.h"
 
 namespace graft {
@@ -42,6 +44,30 @@ TEST(Decode, TruncatedAtAnyByteIsAnErrorNotACrash) {
     EXPECT_ERROR(decode_image(std::span(jpeg).first(size), "cut.jpg"), ErrorKind::input, "cut.jpg");
 }
 
+TEST(Decode, RefusesASideOverTheLimit) {
+  DecodeLimits limits;
+  limits.max_side = 39;
+  EXPECT_ERROR(decode_image(encode_png(make_image(40, 3)), "a.png", limits), ErrorKind::input,
+               "a side over the limit of 39");
+  EXPECT_ERROR(decode_image(encode_jpeg(make_image(3, 40), 90), "a.jpg", limits), ErrorKind::input,
+               "a side over the limit of 39");
+}
+
+TEST(Decode, TellsUnsupportedFromDamaged) {
+  std::vector<std::byte> jpeg = encode_jpeg(make_image(16, 16), 90);
+  size_t frame = 0;
+  while (jpeg[frame] != std::byte{0xFF} || jpeg[frame + 1] != std::byte{0xC0}) ++frame;
+  jpeg[frame + 4] = std::byte{12};
+  EXPECT_THROW(decode_image(jpeg, "deep.jpg"), UnsupportedImage);
+  EXPECT_THROW(decode_image(bytes_of("GIF89a..."), "a.gif"), UnsupportedImage);
+  try {
+    decode_image(std::span(jpeg).first(jpeg.size() / 4), "cut.jpg");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(dynamic_cast<const UnsupportedImage*>(&error), nullptr) << error.what();
+  }
+}
+
 TEST(Decode, FlippedBytesNeverCrash) {
   const std::vector<std::byte> jpeg = encode_jpeg(make_image(32, 32), 80);
   Random random(1);
@@ -72,6 +98,31 @@ TEST(Orientation, AllEight) {
   }
 }
 
+TEST(Orientation, ExifBeforeXmp) {
+  EXPECT_EQ(choose_orientation(6, 8), 6);
+  EXPECT_EQ(choose_orientation(1, 8), 1);
+  EXPECT_EQ(choose_orientation({}, 8), 8);
+  EXPECT_EQ(choose_orientation({}, {}), 1);
+  const std::string_view tag("II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0", 26);
+  EXPECT_EQ(exif_orientation(bytes_of(tag)), 6);
+  std::string nonsense(tag);
+  nonsense[18] = 9;
+  EXPECT_EQ(exif_orientation(bytes_of(nonsense)), 1);
+  nonsense[10] = 0x0F;  // another tag
+  EXPECT_EQ(exif_orientation(bytes_of(nonsense)), std::nullopt);
+  for (size_t size = 0; size < tag.size(); ++size) exif_orientation(bytes_of(tag.substr(0, size)));
+}
+
+TEST(Orientation, OfXmp) {
+  EXPECT_EQ(xmp_orientation("<a tiff:Orientation=\"6\"/>"), 6);
+  EXPECT_EQ(xmp_orientation("<a tiff:Orientation = '3'/>"), 3);
+  EXPECT_EQ(xmp_orientation("<tiff:Orientation>8</tiff:Orientation>"), 8);
+  EXPECT_EQ(xmp_orientation("xmlns:tiff:Orientation tiff:Orientation='2'"), 2);
+  for (const char* text : {"", "tiff:Orientation", "tiff:Orientation=", "tiff:Orientation='",
+                           "tiff:Orientation='0'", "tiff:Orientation='12'", "tiff:Orientation>"})
+    EXPECT_EQ(xmp_orientation(text), std::nullopt) << text;
+}
+
 TEST(Preprocess, KerasCaffe) {
   const Image image{1, 1, {10, 20, 30}};
   std::vector<float> out(3);
@@ -90,6 +141,30 @@ TEST(Preprocess, Torchvision) {
   EXPECT_NEAR(out[2], (128 / 255.0 - 0.406) / 0.225, 1e-6);
   // 300×200: the shorter side to 256, then the middle 224×224.
   EXPECT_EQ(fit_image(make_image(300, 200), 224, 224, torchvision_preprocessing()).width, 224);
+}
+
+TEST(Preprocess, CropsOfNarrowImagesAreNotMadeWhole) {
+  // Resized as a whole this would take 256 × 16,776,960 × 3 bytes.
+  const Image fitted = fit_image(make_image(1, 65535), 224, 224, torchvision_preprocessing());
+  EXPECT_EQ(fitted.pixels.size(), 224U * 224 * 3);
+  EXPECT_ERROR(fit_image(make_image(1, 5'000'000), 224, 224, torchvision_preprocessing()),
+               ErrorKind::input, "too narrow");
+}
+
+TEST(Resize, APartIsThatPartOfTheWhole) {
+  const Image image = make_image(61, 97);
+  for (const Resampling filter : {Resampling::bilinear, Resampling::nearest})
+    for (const auto& [width, height] :
+         {std::pair{20, 300}, {200, 30}, {61, 40}, {30, 97}, {61, 97}}) {
+      const Image whole = resize(image, width, height, filter);
+      const Part part{width / 4, height / 3, width / 2, height / 2};
+      const Image cut = resize_part(image, width, height, part, filter);
+      for (int y = 0; y < part.height; ++y)
+        EXPECT_TRUE(
+            std::equal(&cut.pixels[size_t{3} * part.width * y],
+                       &cut.pixels[size_t{3} * part.width * y] + size_t{3} * part.width,
+                       &whole.pixels[(static_cast<size_t>(part.top + y) * width + part.left) * 3]));
+    }
 }
 
 TEST(Resize, OfOnePixelAndToOnePixel) {

@@ -92,17 +92,26 @@ class Safetensors(t.TestCase):
 
 
 class Augmentation(t.TestCase):
-    """Views against ImageDataGenerator.apply_transform() with the same numbers."""
+    """Views against ImageDataGenerator: the same numbers give the same image, and numbers are drawn from
+    the same distributions. What differs on purpose is in docs/augmentation.md."""
 
-    def test_views(self):
-        from keras.src.legacy.preprocessing.image import ImageDataGenerator
+    def setUp(self):
+        super().setUp()
+        from keras.src.legacy.preprocessing import image
+        self.keras = image
+
+    def image(self, width, height):
         random = np.random.default_rng(5)
         small = Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8))
-        path = self.folder / "p.png"
-        small.resize((48, 48), Image.BICUBIC).save(path)  # square: see docs/augmentation.md
-        x = np.asarray(Image.open(path), dtype="f4")
+        path = self.folder / f"{width}x{height}.png"
+        small.resize((width, height), Image.BICUBIC).save(path)
+        return path, np.asarray(Image.open(path), dtype="f4")
+
+    def compare(self, width, height):
+        path, x = self.image(width, height)
+        random = np.random.default_rng(6)
         for fill, number in (("nearest", 0), ("constant", 1), ("reflect", 2)):
-            keras_side = ImageDataGenerator(fill_mode=fill)
+            keras_side = self.keras.ImageDataGenerator(fill_mode=fill)
             for _ in range(5):
                 theta, shear = random.uniform(-90, 90), random.uniform(-30, 30)
                 zx, zy = random.uniform(0.6, 1.4, 2)
@@ -117,11 +126,54 @@ class Augmentation(t.TestCase):
                               f"pixels_y={float(ty)}", f"shear={float(shear)}", f"zoom_x={float(zx)}",
                               f"zoom_y={float(zy)}", f"hflip={int(h)}", f"vflip={int(v)}",
                               f"channel={float(channel)}", f"brightness={float(brightness)}", f"fill={number}")
-                got = np.frombuffer(done.stdout.partition(b"\n")[2], np.uint8).reshape(48, 48, 3)
+                raw = done.stdout.partition(b"\n")[2]
+                got = np.frombuffer(raw, np.uint8).reshape(height, width, 3)
                 off = np.abs(got - want)
                 # Whole levels here, truncated ones in Pillow's brightness; the border of `constant`
                 # may fall on either side.
                 self.assertLess((off > 2).mean(), 0.01 if fill == "constant" else 1e-9)
+
+    def test_square(self):
+        self.compare(48, 48)
+
+    def test_not_square(self):
+        # Keras takes height for width where it looks for the middle: half a turn about the middle
+        # would be both flips, but is not. With the two in place everything is the same as here.
+        _, x = self.image(60, 40)
+        turned = self.keras.apply_affine_transform(x, theta=180, row_axis=0, col_axis=1, channel_axis=2)
+        self.assertGreater(np.abs(turned - x[::-1, ::-1]).max(), 20,
+                           "Keras' middle has been mended: change docs/augmentation.md and this test")
+        theirs = self.keras.transform_matrix_offset_center
+        self.addCleanup(setattr, self.keras, "transform_matrix_offset_center", theirs)
+        self.keras.transform_matrix_offset_center = lambda matrix, h, w: theirs(matrix, w, h)
+        turned = self.keras.apply_affine_transform(x, theta=180, row_axis=0, col_axis=1, channel_axis=2)
+        self.assertLess(np.abs(turned - x[::-1, ::-1]).max(), 1e-3)
+        self.compare(60, 40)
+        self.compare(37, 61)
+
+    def test_drawn_numbers(self):
+        from scipy.stats import ks_2samp
+        width, height, count = 60, 40, 3000
+        path, _ = self.image(width, height)
+        np.random.seed(8)
+        generator = self.keras.ImageDataGenerator(
+            rotation_range=30, width_shift_range=0.2, height_shift_range=0.1, shear_range=15,
+            zoom_range=(0.7, 1.2), channel_shift_range=40.0, brightness_range=(0.2, 1.4),
+            horizontal_flip=True, vertical_flip=True)
+        want = [generator.get_random_transform((height, width, 3)) for _ in range(count)]
+        done = t.tool("augment_probe", path, f"views={count}",
+                      "augment=rotate:30 shift-x:0.2 shift-y:0.1 shear:15 zoom:0.7-1.2 channel:40 "
+                      "brightness:0.2-1.4 hflip vflip")
+        (theta, shift_x, shift_y, _, _, shear, zoom_x, zoom_y, channel, hflip, vflip,
+         brightness) = np.array([line.split() for line in done.stdout.splitlines()], float).T
+        # Keras names its numbers by its own x, which is down: tx is height_shift_range's.
+        for key, mine in (("theta", theta), ("tx", shift_y * height), ("ty", shift_x * width),
+                          ("shear", shear), ("zx", zoom_x), ("zy", zoom_y),
+                          ("channel_shift_intensity", channel), ("brightness", brightness)):
+            theirs = np.array([view[key] for view in want])
+            self.assertGreater(ks_2samp(mine, theirs).pvalue, 1e-3, key)
+        for key, mine in (("flip_horizontal", hflip), ("flip_vertical", vflip)):
+            self.assertAlmostEqual(np.mean([view[key] for view in want]), mine.mean(), delta=0.05)
 
 
 if __name__ == "__main__":

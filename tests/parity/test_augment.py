@@ -6,8 +6,14 @@ from PIL import Image, ImageEnhance
 FILL = {"nearest": 0, "constant": 1, "reflect": 2, "wrap": 3}
 
 
+# What augment_probe prints of a drawn view.
+NUMBERS = ("theta", "shift_x", "shift_y", "pixels_x", "pixels_y", "shear", "zoom_x", "zoom_y", "channel",
+           "hflip", "vflip", "brightness")
+
+
 def affine(picture, theta=0, tx=0, ty=0, shear=0, zx=1, zy=1, fill="nearest"):
-    """Bilinear, about the middle; tx and ty in pixels. As apply_affine_transform() on (x, y)."""
+    """Bilinear, about the middle; tx and ty in pixels. As Keras' apply_affine_transform() on (x, y),
+    which takes height for width in the middle of images that are not square (docs/augmentation.md)."""
     height, width, _ = picture.shape
     theta, shear = np.deg2rad(theta), np.deg2rad(shear)
     m = np.array([[np.cos(theta), -np.sin(theta), 0], [np.sin(theta), np.cos(theta), 0], [0, 0, 1]])
@@ -64,6 +70,52 @@ class Augment(t.TestCase):
                     # Pixels whose source lies on the border may fall on either side of it.
                     off = np.abs(got - want) > 0.51
                     self.assertLess(off.mean(), 0.003 if fill == "constant" else 1e-9)
+
+    def test_the_middle_stays_where_it_is(self):
+        # Half a turn about the middle is both flips, and a quarter of a turn keeps the middle square.
+        p = self.picture.astype(float)
+        self.close(self.probe(theta=180), p[::-1, ::-1])
+        margin = (60 - 44) // 2
+        for theta, turns in ((90, 1), (-90, -1)):
+            square = p[:, margin:-margin]
+            self.close(self.probe(theta=theta)[:, margin:-margin], np.rot90(square, turns))
+
+    def test_landscape_and_portrait(self):
+        # Turning the image on its side and then the view, or the other way round, is the same.
+        upright = self.folder / "upright.png"
+        self.image.transpose(Image.ROTATE_90).save(upright)
+        for numbers in (dict(theta=30), dict(theta=-50, fill=2), dict(zoom_x=0.7, zoom_y=1.3)):
+            wide = self.probe(**numbers)
+            swapped = dict(numbers)
+            if "zoom_x" in numbers:
+                swapped = dict(zoom_x=numbers["zoom_y"], zoom_y=numbers["zoom_x"])
+            self.path, path = upright, self.path
+            high = self.probe(**swapped)
+            self.path = path
+            self.close(high, np.rot90(wide), 1)  # halves may be rounded either way
+
+    def test_drawn_ranges(self):
+        # Uniform over the whole range, independent of one another; zoom for each axis by itself.
+        words = ("rotate:30 shift-x:0.2 shift-y:9 shear:15 zoom:0.7-1.2 channel:40 brightness:0.2-1.4 "
+                 "hflip vflip")
+        count = 4000
+        done = t.tool("augment_probe", self.path, f"augment={words}", f"views={count}")
+        drawn = np.array([line.split() for line in done.stdout.splitlines()], float).T
+        drawn = dict(zip(NUMBERS, drawn))
+        for name in ("shift_y", "pixels_x"):
+            self.assertEqual(np.abs(drawn.pop(name)).max(), 0)
+        ranges = {"theta": (-30, 30), "shift_x": (-0.2, 0.2), "pixels_y": (-9, 9), "shear": (-15, 15),
+                  "zoom_x": (0.7, 1.2), "zoom_y": (0.7, 1.2), "channel": (-40, 40),
+                  "brightness": (0.2, 1.4)}
+        for name, (low, high) in ranges.items():
+            share = np.sort((drawn[name] - low) / (high - low))
+            # Kolmogorov and Smirnov: 1.95 / sqrt(n) is passed once in a thousand times.
+            gap = np.abs(share - (np.arange(count) + 0.5) / count).max()
+            self.assertLess(gap, 1.95 / count ** 0.5, name)
+        for name in ("hflip", "vflip"):
+            self.assertEqual(drawn[name].mean(), 0.5, name)
+        together = np.abs(np.corrcoef(list(drawn.values())) - np.eye(len(drawn)))
+        self.assertLess(together.max(), 0.07)
 
     def test_flips_channel_brightness(self):
         p = self.picture.astype(float)

@@ -1,6 +1,6 @@
 // augment_probe FILE NAME=VALUE…: "WIDTH HEIGHT\n" and raw RGB on stdout of a picture under the
 // view with those numbers (names as in graft::View), or, with seed=S number=N augment=WORDS, the
-// view that is drawn.
+// view that is drawn. With views=K as well: the numbers of views 0 to K - 1 instead, one a line.
 #include <cstdio>
 #include <cstdlib>
 #include <map>
@@ -26,6 +26,18 @@ int main(int argc, char** argv) {
   try {
     const graft::Image image = graft::load_image(argv[1]);
     graft::View v;
+    if (text.count("views") > 0) {
+      const graft::Augmentation augmentation = graft::parse_augmentation(text["augment"]);
+      const std::string hash = graft::content_hash_of_file(argv[1]);
+      const auto seed = static_cast<uint64_t>(number("seed", 0));
+      for (uint64_t n = 0; n < static_cast<uint64_t>(number("views", 0)); ++n) {
+        v = graft::draw_view(augmentation, seed, hash, n);
+        std::printf("%.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %.17g %d %d %.17g\n", v.theta,
+                    v.shift_x, v.shift_y, v.pixels_x, v.pixels_y, v.shear, v.zoom_x, v.zoom_y,
+                    v.channel, v.hflip ? 1 : 0, v.vflip ? 1 : 0, v.brightness);
+      }
+      return 0;
+    }
     if (text.count("augment") > 0)
       v = graft::draw_view(
           graft::parse_augmentation(text["augment"]), static_cast<uint64_t>(number("seed", 0)),
