@@ -82,7 +82,9 @@ uninstall:
 	xargs rm -vf < $(BUILD)/install_manifest.txt
 
 # Real Keras and the Python safetensors library, in an environment outside the source tree.
-interop: build
+interop: deps-interop
+	cmake --preset release -DGRAFT_BUILD_TESTS=ON
+	cmake --build $(BUILD) --target interop_programs
 	scripts/interop.sh $(BUILD)
 
 clean:

@@ -3,14 +3,22 @@
 # outside the source tree ($GRAFT_INTEROP_ENV, by default in the cache folder).
 # Usage: interop.sh BUILD_FOLDER
 set -euo pipefail
+build=$(realpath "$1")
 cd "$(dirname "$0")/.."
+for program in bin/graft libexec/graft/graft-train tests/tools/augment_probe tests/tools/draw_scenes; do
+  [ -x "$build/$program" ] || {
+    echo "interop.sh: $build/$program is missing; 'make interop' builds it" >&2; exit 1; }
+done
 environment=${GRAFT_INTEROP_ENV:-${XDG_CACHE_HOME:-$HOME/.cache}/graft-interop}
 if [ ! -x "$environment/bin/python" ]; then
   /usr/bin/python3 -m venv "$environment" || {
     echo "interop.sh: install python3-venv first (apt-get install python3-venv)" >&2; exit 1; }
 fi
-"$environment/bin/pip" install --quiet tensorflow-cpu safetensors pillow numpy scipy tensorboard scikit-learn
-GRAFT_BUILD=$(realpath "$1") GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests \
-  TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1 "$environment/bin/python" -B tests/interop/test_interop.py
-GRAFT_BUILD=$(realpath "$1") GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests \
-  TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1 "$environment/bin/python" -B tests/interop/test_metrics.py
+"$environment/bin/python" -m pip install --quiet tensorflow-cpu safetensors pillow numpy scipy tensorboard scikit-learn
+export GRAFT_BUILD=$build GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1
+# Every script runs, whatever the one before found.
+status=0
+for script in tests/interop/test_*.py; do
+  "$environment/bin/python" -B "$script" || { echo "interop.sh: $script failed" >&2; status=1; }
+done
+exit $status

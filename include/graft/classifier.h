@@ -46,7 +46,8 @@ class Classifier {
   /// The executor, for pipelines that feed it themselves.
   [[nodiscard]] Engine& engine() const;
 
-  /// Thread-safe; concurrent calls queue up.
+  /// Thread-safe; concurrent calls queue up. Throws Error(input) where the network's answer is not
+  /// finite.
   [[nodiscard]] Prediction classify(const Image& image) const;
 
  private:
@@ -55,7 +56,7 @@ class Classifier {
   std::unique_ptr<State> state_;
 };
 
-/// Softmax and ranking of one row of logits.
+/// Softmax and ranking of one row of logits. Throws Error(input) where one is NaN or infinite.
 Prediction to_prediction(std::span<const float> logits);
 
 }  // namespace graft

@@ -6,6 +6,7 @@
 #include "base/random.h"
 #include "base/signals.h"
 #include "cli/common.h"
+#include "cli/numbers.h"
 #include "engine/engine.h"
 #include "engine/machine.h"
 #include "graft/classifier.h"
@@ -124,16 +125,21 @@ json bench_model(const BenchOptions& o) {
 int run(const BenchOptions& o) {
   const int threads = o.common.thread_count();
   const MachineLimits machine = measure_machine(threads);
-  json document = {
-      {"instruction_set", Engine::instruction_set()},     {"threads", threads},
-      {"fma_gflops_one_thread", machine.flops_one / 1e9}, {"fma_gflops", machine.flops_all / 1e9},
-      {"memory_gb_per_second", machine.bytes_all / 1e9},  {"networks", json::array()}};
+  json document = {{"instruction_set", Engine::instruction_set()},
+                   {"threads", threads},
+                   {"fma_lanes", machine.lanes},
+                   {"fma_gflops_one_thread", machine.flops_one / 1e9},
+                   {"fma_gflops", machine.flops_all / 1e9},
+                   {"memory_gb_per_second", machine.bytes_all / 1e9},
+                   {"networks", json::array()}};
   if (!o.json)
     print_result(
-        "{}, {} threads: FMA peak {:.0f} GFLOP/s ({:.0f} one thread), memory {:.1f} GB/s\n"
+        "{}, {} threads: FMA peak {:.0f} GFLOP/s ({:.0f} one thread) with vectors of {} floats, "
+        "memory "
+        "{:.1f} GB/s\n"
         "(a layer above 1.00x of peak does fewer multiplications than direct convolution)\n",
         Engine::instruction_set(), threads, machine.flops_all / 1e9, machine.flops_one / 1e9,
-        machine.bytes_all / 1e9);
+        machine.lanes, machine.bytes_all / 1e9);
   for (const int size : o.sizes)
     for (const int batch : o.batches)
       document["networks"].push_back(bench_network(o, size, batch, machine));
@@ -154,10 +160,12 @@ int run_bench(int argc, char** argv) {
       ->type_name("NAME");
   app.add_option("--model", o.model, "Also time a saved model from file to first logits")
       ->type_name("MODEL");
-  app.add_option("--size", o.sizes, "Input sizes")->check(CLI::Range(32, 4096))->type_name("N…");
-  app.add_option("--batch", o.batches, "Batch sizes")->check(CLI::Range(1, 1024))->type_name("N…");
+  app.add_option("--size", o.sizes, "Input sizes")->check(whole_number(32, 4096))->type_name("N…");
+  app.add_option("--batch", o.batches, "Batch sizes")
+      ->check(whole_number(1, 1024))
+      ->type_name("N…");
   app.add_option("--repeats", o.repeats, "Runs of each; medians are shown")
-      ->check(CLI::Range(1, 1000))
+      ->check(whole_number(1, 1000))
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--json", o.json, "One JSON document on stdout");

@@ -3,6 +3,7 @@
 
 #include "base/file.h"
 #include "cli/common.h"
+#include "cli/numbers.h"
 #include "dataset/inspect.h"
 #include "graft/error.h"
 #include "report/data_page.h"
@@ -141,7 +142,7 @@ int run_check(int argc, char** argv) {
   app.add_option("--html", o.html, "Write a page with thumbnails to this file")
       ->type_name("FILE.html");
   app.add_option("--most", o.most, "Lines of each list in the text")
-      ->check(CLI::Range(1, 1 << 30))
+      ->check(whole_number(1, 1 << 30))
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--json", o.json, "One JSON document on stdout");

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/signals.h"
 #include "base/threads.h"
+#include "cli/numbers.h"
 #include "graft/error.h"
 #include "weights/load.h"
 
@@ -68,7 +69,7 @@ void add_common_options(CLI::App& app, CommonOptions& options) {
   app.add_flag("--verbose", options.verbose, "Print more about what is done")->excludes(quiet);
   app.add_option("--threads", options.threads,
                  "Threads to use (default: the processors that this process may use)")
-      ->check(CLI::Range(1, kMostThreads))
+      ->check(whole_number(1, kMostThreads))
       ->type_name("N");
 }
 

@@ -4,6 +4,7 @@
 #include "base/diagnostics.h"
 #include "base/file.h"
 #include "cli/common.h"
+#include "cli/numbers.h"
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
 #include "features/extract.h"
@@ -136,10 +137,13 @@ int run_features(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("POOL");
   app.add_option("--batch-size", o.batch_size, "Pictures computed at once")
-      ->check(CLI::Range(1, 4096))
+      ->check(whole_number(1, 4096))
       ->capture_default_str()
       ->type_name("N");
-  app.add_option("--seed", o.seed, "For --weights none")->capture_default_str()->type_name("N");
+  app.add_option("--seed", o.seed, "For --weights none")
+      ->check(seed_number())
+      ->capture_default_str()
+      ->type_name("N");
   app.add_flag("--no-cache", o.no_cache, "Compute everything; at present this command always does");
   app.add_option("--cache-dir", o.cache_dir, "Graft's cache folder, where weights are kept")
       ->type_name("DIR");

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/file_names.h"
 #include "cli/common.h"
+#include "cli/numbers.h"
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
 #include "features/extract.h"
@@ -193,7 +194,14 @@ int run(const PredictOptions& o) {
   extract(
       job, classifier.engine(),
       [&](size_t i, std::span<const float> logits) {
-        const Prediction p = to_prediction(logits);
+        Prediction p;
+        try {
+          p = to_prediction(logits);
+        } catch (const Error& error) {
+          output.add_error(paths[i].string(),
+                           fmt::format("{}: {}", printable(paths[i]), error.what()));
+          return;
+        }
         output.add(paths[i], p);
         if (explainer) explain(*explainer, i, paths[i], p.ranking[0], output);
       },
@@ -210,7 +218,7 @@ int run_predict(int argc, char** argv) {
   app.add_option("PATH", o.paths, "Pictures, folders of pictures, or - for a list on stdin")
       ->required();
   app.add_option("--top", o.top, "How many labels to print for each picture")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(whole_number(1, 1 << 20))
       ->capture_default_str()
       ->type_name("K");
   auto* format = app.add_option("--format", o.format, "text, json or csv")

@@ -7,6 +7,7 @@
 #include "base/random.h"
 #include "base/signals.h"
 #include "cli/common.h"
+#include "cli/numbers.h"
 #include "dataset/dataset.h"
 #include "graft/error.h"
 #include "image/augment.h"
@@ -139,14 +140,15 @@ int run_preview(int argc, char** argv) {
   app.add_option("--input-size", o.network.input_size, "Size of each picture, as in 224 or 150x200")
       ->type_name("N");
   app.add_option("--images", o.images, "Pictures, one row each")
-      ->check(CLI::Range(1, 50))
+      ->check(whole_number(1, 50))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--views", o.views, "Views of each picture")
-      ->check(CLI::Range(1, 30))
+      ->check(whole_number(1, 30))
       ->capture_default_str()
       ->type_name("K");
   app.add_option("--seed", o.seed, "The seed of the training run to preview")
+      ->check(seed_number())
       ->capture_default_str()
       ->type_name("N");
   app.add_option("-o,--output", o.output, "The contact sheet")

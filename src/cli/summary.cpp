@@ -2,6 +2,7 @@
 #include <optional>
 
 #include "cli/common.h"
+#include "cli/numbers.h"
 #include "graft/error.h"
 #include "model/model_file.h"
 
@@ -90,7 +91,7 @@ int run_summary(int argc, char** argv) {
   add_backbone_options(app, o.network);
   add_head_options(app, o.network);
   app.add_option("--classes", o.classes, "Number of classes of the head (default: no head)")
-      ->check(CLI::Range(2, 1 << 20))
+      ->check(whole_number(2, 1 << 20))
       ->type_name("N");
   app.add_flag("--include-top", o.include_top, "With fc1, fc2 and the 1000-class predictions");
   app.add_flag("--json", o.json, "One JSON document on stdout");

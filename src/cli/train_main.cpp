@@ -1,4 +1,5 @@
 // The program `graft-train`, which `graft train` becomes: the whole of training.
+#include <cmath>
 #include <memory>
 #include <optional>
 
@@ -47,6 +48,7 @@ TrainConfig make_config(const TrainOptions& o, const TrainPlan& plan) {
   c.clip_gradients = o.clip_gradients;
   c.class_weights = o.class_weights;
   c.patience = o.patience_in_effect();
+  c.initializer = o.init == "glorot-uniform" ? Initializer::glorot_uniform : Initializer::he_normal;
   c.seed = o.seed;
   c.threads = o.common.thread_count();
   c.device = o.device;
@@ -169,7 +171,13 @@ ModelFile with_temperature(ModelFile model, double temperature) {
   for (const char* role : {".weight", ".bias"}) {
     Tensor& tensor = model.tensors.at(last + role);
     std::vector<float> values(tensor.values().begin(), tensor.values().end());
-    for (float& value : values) value = static_cast<float>(value / temperature);
+    for (float& value : values) {
+      value = static_cast<float>(value / temperature);
+      if (!std::isfinite(value))
+        fail(ErrorKind::input,
+             "the last layer's weights are too large to be calibrated; train again with a smaller "
+             "--lr");
+    }
     tensor = Tensor(tensor.shape(), std::move(values));
   }
   model.metadata.training["temperature"] = temperature;
@@ -185,7 +193,12 @@ nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCac
   const Metrics raw = val.measure();
   std::vector<int> labels;
   for (const Sample& sample : val.samples) labels.push_back(sample.label);
-  const double temperature = fit_temperature(val.logits, labels, val.classes.size());
+  const auto [temperature, at_bound] = fit_temperature(val.logits, labels, val.classes.size());
+  if (at_bound && !o.common.quiet)
+    print_diagnostic(
+        "note: calibration: no temperature from {:g} to {:g} fits the validation images best; "
+        "{:g} was taken, and probabilities may still be far from the truth\n",
+        1 / kWidestTemperature, kWidestTemperature, temperature);
   model = with_temperature(std::move(model), temperature);
   write_model(model_file, model);
   for (float& logit : val.logits) logit = static_cast<float>(logit / temperature);
@@ -197,6 +210,7 @@ nlohmann::json conclude(const TrainPlan& plan, const TrainOptions& o, FeatureCac
                             {"stopped_early", result.stopped_early},
                             {"calibration",
                              {{"temperature", temperature},
+                              {"at_bound", at_bound},
                               {"uncalibrated_validation", {{"loss", raw.loss}, {"ece", raw.ece}}}}},
                             {"validation", metrics_json(val_metrics, val.classes)}};
   // With a thousand classes all probabilities would be a gigabyte.
@@ -247,7 +261,11 @@ int find_lr(const TrainOptions& o, const TrainPlan& plan, const TrainConfig& con
   const std::unique_ptr<FeatureCache> cache = open_cache(o);
   const std::vector<RatePoint> points =
       find_learning_rate(make_job(o, plan, cache.get(), std::move(weights)), config);
-  const double rate = suggested_rate(points);
+  if (points.empty())
+    fail(ErrorKind::input,
+         "--find-lr: the loss is not finite even at the least rate; look at the images with 'graft "
+         "check', or take other --weights");
+  const std::optional<double> rate = suggested_rate(points);
   std::string csv = "learning_rate,loss\n";
   Chart chart{
       "Learning-rate range test", "learning rate", "training loss (smoothed)", true, {}, {}};
@@ -256,16 +274,21 @@ int find_lr(const TrainOptions& o, const TrainPlan& plan, const TrainConfig& con
     csv += fmt::format("{:.6g},{:.6f}\n", point.rate, point.loss);
     chart.series[0].points.emplace_back(point.rate, point.loss);
   }
-  if (rate > 0) chart.marks.emplace_back(rate, fmt::format("suggested: {:.2g}", rate));
+  if (rate) chart.marks.emplace_back(*rate, fmt::format("suggested: {:.2g}", *rate));
   write_file_atomic(plan.run / "find-lr.csv", csv);
   write_file_atomic(plan.run / "find-lr.svg", chart_svg(chart));
   if (o.json) {
     nlohmann::json rows = nlohmann::json::array();
     for (const RatePoint& point : points) rows.push_back({point.rate, point.loss});
-    print_json({{"suggested_lr", rate}, {"points", rows}, {"run", plan.run.string()}});
+    print_json({{"suggested_lr", rate ? nlohmann::json(*rate) : nlohmann::json()},
+                {"points", rows},
+                {"run", plan.run.string()}});
     return 0;
   }
-  print_result("suggested: --lr {:.2g}\nplot: {}\n", rate, printable(plan.run / "find-lr.svg"));
+  print_result("{}\nplot: {}\n",
+               rate ? fmt::format("suggested: --lr {:.2g}", *rate)
+                    : "no suggestion: the loss fell at no rate",
+               printable(plan.run / "find-lr.svg"));
   return 0;
 }
 

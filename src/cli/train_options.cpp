@@ -3,11 +3,14 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
-#include <sstream>
+#include <limits>
+#include <utility>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/numbers.h"
 #include "cli/recipes.h"
+#include "cli/toml_text.h"
 #include "dataset/inspect.h"
 #include "graft/error.h"
 
@@ -24,7 +27,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
                   ->type_name("DIR");
   app.add_option("--val-split", o.val_split,
                  "Share of the training pictures set aside for validation, where there are none")
-      ->check(within(0.01, 0.9))
+      ->check(number(0.01, 0.9))
       ->capture_default_str()
       ->excludes(val)
       ->type_name("F");
@@ -32,7 +35,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
                    ->type_name("DIR");
   app.add_option("--test-split", o.test_split,
                  "Share of the training pictures set aside as test pictures (default: none)")
-      ->check(within(0.0, 0.9))
+      ->check(number(0.0, 0.9))
       ->excludes(test)
       ->type_name("F");
   app.add_option("--exclude", o.exclude,
@@ -54,11 +57,11 @@ void add_options(CLI::App& app, TrainOptions& o) {
   add_backbone_options(app, o.network);
   add_head_options(app, o.network);
   app.add_option("--epochs", o.epochs, "Passes over the training pictures")
-      ->check(CLI::Range(1, 100000))
+      ->check(whole_number(1, 100000))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--batch-size", o.batch_size, "Pictures per optimiser step")
-      ->check(CLI::Range(1, 65536))
+      ->check(whole_number(1, 65536))
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--optimizer", o.optimizer, "adam, adamw or sgd")
@@ -67,7 +70,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("NAME");
   app.add_option("--lr", o.lr,
                  "Learning rate (default: 2e-3; 1e-4 where pretrained layers train too)")
-      ->check(within(1e-12, 1e3))
+      ->check(number(1e-12, 1e3))
       ->type_name("F");
   app.add_option("--augment", o.augment,
                  "Random variants of the training pictures: none, light, or words such as "
@@ -86,37 +89,37 @@ void add_options(CLI::App& app, TrainOptions& o) {
          "--views", o.views,
          "Views drawn of each picture, once, their features cached; 0: new ones in every "
          "epoch, not cached (default: 4, or the flips there are; 0 where nothing is frozen)")
-      ->check(CLI::Range(0, 1000))
+      ->check(whole_number(0, 1000))
       ->type_name("K");
   app.add_option("--freeze-epochs", o.freeze_epochs,
                  "Of the epochs, the first that train the head alone, before --fine-tune")
-      ->check(CLI::Range(0, 100000))
+      ->check(whole_number(0, 100000))
       ->capture_default_str()
       ->type_name("E");
   app.add_option("--head-lr", o.head_lr, "Learning rate of the freeze epochs")
-      ->check(within(1e-12, 1e3))
+      ->check(number(1e-12, 1e3))
       ->capture_default_str()
       ->type_name("F");
   app.add_option("--lr-decay-per-block", o.lr_decay_per_block,
                  "Learning rate of the backbone's last block over the head's, and of each block "
                  "over the next")
-      ->check(within(0.0, 1.0))
+      ->check(number(0.0, 1.0))
       ->capture_default_str()
       ->type_name("F");
   app.add_option("--ema", o.ema,
                  "Decay of a moving average of the weights, which is then what is validated and "
                  "saved, as in 0.999; 0: none")
-      ->check(within(0.0, 0.99999))
+      ->check(number(0.0, 0.99999))
       ->capture_default_str()
       ->type_name("F");
   app.add_flag("--find-lr", o.find_lr,
                "Learning-rate range test: train at rising rates, plot the loss, suggest --lr");
   app.add_option("--weight-decay", o.weight_decay, "Decay of the weights (adamw: decoupled)")
-      ->check(within(0.0, 10.0))
+      ->check(number(0.0, 10.0))
       ->capture_default_str()
       ->type_name("F");
   app.add_option("--momentum", o.momentum, "Momentum of sgd")
-      ->check(within(0.0, 0.9999))
+      ->check(number(0.0, 0.9999))
       ->capture_default_str()
       ->type_name("F");
   app.add_option("--schedule", o.schedule,
@@ -126,17 +129,17 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("NAME");
   app.add_option("--warmup-epochs", o.warmup_epochs,
                  "Epochs in which the learning rate rises to --lr (constant, cosine)")
-      ->check(within(0.0, 1000.0))
+      ->check(number(0.0, 1000.0))
       ->capture_default_str()
       ->type_name("F");
   app.add_option("--label-smoothing", o.label_smoothing,
                  "Share of each target spread evenly over all classes")
-      ->check(within(0.0, 0.999))
+      ->check(number(0.0, 0.999))
       ->capture_default_str()
       ->type_name("F");
   app.add_option("--clip-gradients", o.clip_gradients,
                  "Largest norm of all gradients together; 0: no limit")
-      ->check(within(0.0, 1e9))
+      ->check(number(0.0, 1e9))
       ->capture_default_str()
       ->type_name("F");
   app.add_option("--class-weights", o.class_weights,
@@ -147,9 +150,14 @@ void add_options(CLI::App& app, TrainOptions& o) {
   app.add_option("--patience", o.patience,
                  "Stop after this many epochs without a better validation accuracy; 0: never "
                  "(default: 5; 0 with one-cycle or cosine, which are best at their end)")
-      ->check(CLI::Range(0, 100000))
+      ->check(whole_number(0, 100000))
       ->type_name("N");
+  app.add_option("--init", o.init, "How the head's weights start: he-normal or glorot-uniform")
+      ->check(CLI::IsMember({"he-normal", "glorot-uniform"}))
+      ->capture_default_str()
+      ->type_name("NAME");
   app.add_option("--seed", o.seed, "For the split, new weights, order and dropout")
+      ->check(seed_number())
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--device", o.device, "auto, cpu or cuda")
@@ -166,7 +174,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("TYPE");
   app.add_option("--cache-limit", o.cache_limit,
                  "Most disk space for cached features; the least recently used go first")
-      ->check(CLI::Range(0.001, 100000.0))
+      ->check(number(0.001, 100000.0))
       ->capture_default_str()
       ->type_name("GB");
   app.add_flag("--no-cache", o.no_cache, "Neither read nor write cached features");
@@ -182,7 +190,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("RUN");
   app.add_option("--dashboard", o.dashboard,
                  "Show the curves live at http://127.0.0.1:PORT/ while training")
-      ->check(CLI::Range(1, 65535))
+      ->check(whole_number(1, 65535))
       ->type_name("PORT");
   app.add_flag("--force", o.force, "Train into a run folder that exists, replacing its files");
   app.add_flag("--dry-run", o.dry_run, "Print plan, memory and expected time; train nothing");
@@ -232,6 +240,10 @@ std::string value_text(const toml::node& node, const std::string& name, const st
        node.source().begin.line, key);
 }
 
+bool is_path(const std::string& key) {
+  return key == "weights" || key == "val" || key == "test" || key == "cache-dir" || key == "output";
+}
+
 /// A TOML table as command-line arguments. Unknown keys are errors.
 std::vector<std::string> toml_arguments(const std::string& text, const std::string& name,
                                         CLI::App& app) {
@@ -249,7 +261,8 @@ std::vector<std::string> toml_arguments(const std::string& text, const std::stri
              "{}:{}: unknown key '{}'; keys are train's long options without the "
              "dashes",
              name, node.source().begin.line, clipped(key));
-      const std::string value = value_text(node, name, key);
+      std::string value = value_text(node, name, key);
+      if (is_path(key)) value = path_of_value(value);
       arguments.push_back("--" + key + "=" + value);
     }
   } catch (const toml::parse_error& error) {
@@ -343,9 +356,14 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
       const auto more = toml_arguments(read_config(typed.config), printable(typed.config), *second);
       arguments.insert(arguments.end(), more.begin(), more.end());
     }
-    // --val on the command line puts a configured --val-split out of force.
-    if (first->count("--val") > 0)
-      std::erase_if(arguments, [](const auto& a) { return a.rfind("--val-split=", 0) == 0; });
+    // Of two options that exclude each other, the one on the command line puts a configured other
+    // out of force.
+    for (const auto& [given, other] : {std::pair("--val", "--val-split="),
+                                       {"--val-split", "--val="},
+                                       {"--test", "--test-split="},
+                                       {"--test-split", "--test="}})
+      if (first->count(given) > 0)
+        std::erase_if(arguments, [&](const auto& a) { return a.starts_with(other); });
     return 0;
   });
   if (code != 0) return code;
@@ -365,13 +383,11 @@ std::string config_toml(const TrainOptions& o) {
   };
   const auto quoted = [&](const char* key, const std::string& value) {
     if (value.empty()) return;
-    std::ostringstream out;
-    out << toml::toml_formatter{toml::value<std::string>(value)};
-    raw(key, out.str());
+    raw(key, toml_quoted(value));
   };
   // Folders as absolute paths, so that the file works from anywhere.
   const auto folder = [&](const char* key, const std::string& value) {
-    if (!value.empty()) quoted(key, fs::absolute(value).lexically_normal().string());
+    if (!value.empty()) raw(key, toml_path(fs::absolute(value).lexically_normal().string()));
   };
   const std::string weights = o.network.weight_source();
   const bool named = weights == "imagenet" || weights == "builtin" || weights == "none";
@@ -400,7 +416,12 @@ std::string config_toml(const TrainOptions& o) {
   raw("clip-gradients", o.clip_gradients);
   quoted("class-weights", o.class_weights);
   if (o.patience >= 0) raw("patience", o.patience);
-  raw("seed", o.seed);
+  quoted("init", o.init);
+  // TOML's integers have 63 bits.
+  if (o.seed <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()))
+    raw("seed", o.seed);
+  else
+    quoted("seed", std::to_string(o.seed));
   if (o.val.empty()) raw("val-split", o.val_split);
   if (o.test_split > 0) raw("test-split", o.test_split);
   quoted("exclude", o.exclude);

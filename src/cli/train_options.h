@@ -41,7 +41,8 @@ struct TrainOptions {
   double label_smoothing = 0.1;
   double clip_gradients = 0;
   std::string class_weights = "none";
-  int patience = -1;  ///< -1: 5, or none where the schedule ends low
+  int patience = -1;               ///< -1: 5, or none where the schedule ends low
+  std::string init = "he-normal";  ///< or glorot-uniform
   uint64_t seed = 0;
   std::string device = "auto";
   std::string cache_dir;

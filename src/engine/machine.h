@@ -4,7 +4,8 @@
 namespace graft {
 
 struct MachineLimits {
-  double flops_one = 0;  ///< FMA peak of one thread, operations a second
+  int lanes = 0;         ///< floats of the widest vector that the processor has
+  double flops_one = 0;  ///< FMA peak of one thread with such vectors, operations a second
   double flops_all = 0;  ///< of all threads together
   double bytes_all = 0;  ///< memory read bandwidth of all threads, bytes a second
 };

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/engine.h"
+#include "model/logits.h"
 #include "model/model_file.h"
 
 namespace graft {
@@ -47,6 +48,7 @@ Prediction Classifier::classify(const Image& image) const {
 }
 
 Prediction to_prediction(std::span<const float> logits) {
+  check_logits(logits);
   Prediction prediction;
   prediction.logits.assign(logits.begin(), logits.end());
   const double most = *std::max_element(logits.begin(), logits.end());

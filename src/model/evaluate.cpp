@@ -5,6 +5,7 @@
 #include "engine/engine.h"
 #include "features/extract.h"
 #include "graft/error.h"
+#include "model/logits.h"
 
 namespace graft {
 
@@ -21,7 +22,14 @@ void evaluate(const EvaluateJob& job, const Classifier& classifier,
                         job.label,       job.verbosity};
   extract(
       work, classifier.engine(),
-      [&](size_t i, std::span<const float> logits) { sink(job.samples[i], logits); },
+      [&](size_t i, std::span<const float> logits) {
+        try {
+          check_logits(logits);
+        } catch (const Error& error) {
+          fail(error.kind(), "{}: {}", printable(job.samples[i].path), error.what());
+        }
+        sink(job.samples[i], logits);
+      },
       [&](size_t i, const std::string& message) { on_error(job.samples[i], message); });
 }
 

@@ -19,7 +19,7 @@ struct EvaluateJob {
 };
 
 /// Calls `sink` with each picture's logits, in the order of the samples; `on_error` for pictures
-/// that cannot be decoded.
+/// that cannot be decoded. Throws Error(input) where the model's answer is not finite.
 void evaluate(const EvaluateJob& job, const Classifier& classifier,
               const std::function<void(const Sample&, std::span<const float>)>& sink,
               const std::function<void(const Sample&, const std::string&)>& on_error);

@@ -37,9 +37,13 @@ struct Axis {
   }
   void settle() {
     if (!(low <= high)) low = 0, high = 1;
-    // Values that are all but equal, huge ones too, get a span in which there are round numbers.
-    const double margin = std::max(0.5, std::abs(low) * 1e-6);
-    if (high - low <= std::abs(low) * 1e-9) low -= margin, high += margin;
+    // A range that rounding would swallow has no ticks.
+    const double least = 1e-9 * std::max(std::abs(low), std::abs(high));
+    if (high - low <= least) {
+      const double middle = (low + high) / 2;
+      low = middle - std::max(0.5, least);
+      high = middle + std::max(0.5, least);
+    }
   }
   [[nodiscard]] double scaled(double v) const { return log ? std::log10(v) : v; }
   [[nodiscard]] double pixel(double v) const {
@@ -74,6 +78,7 @@ std::string chart_svg(const Chart& chart) {
   Axis y{.from = kHeight - kBottom, .to = kTop};
   for (const ChartSeries& series : chart.series) {
     for (const auto& [px, py] : series.points) {
+      if (!std::isfinite(py)) continue;
       x.cover(px);
       y.cover(py);
     }
@@ -120,10 +125,14 @@ std::string chart_svg(const Chart& chart) {
     const ChartSeries& series = chart.series[i];
     const char* colour = kColours.at(i % kColours.size());
     std::string path;
-    for (const auto& [px, py] : series.points)
-      path += fmt::format("{}{:.1f} {:.1f}", path.empty() ? "M" : "L", x.pixel(px), y.pixel(py));
+    bool gap = true;  // a value that is not finite leaves one
+    for (const auto& [px, py] : series.points) {
+      if (std::isfinite(py))
+        path += fmt::format("{}{:.1f} {:.1f}", gap ? "M" : "L", x.pixel(px), y.pixel(py));
+      gap = !std::isfinite(py);
+    }
     svg += fmt::format("<path class=\"line\" stroke=\"{}\" d=\"{}\"/>\n", colour, path);
-    if (series.points.size() == 1)  // a line of one point shows nothing
+    if (series.points.size() == 1 && !gap)  // a line of one point shows nothing
       svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n",
                          x.pixel(series.points[0].first), y.pixel(series.points[0].second), colour);
     if (chart.series.size() > 1)

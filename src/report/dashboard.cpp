@@ -1,16 +1,14 @@
 #include "report/dashboard.h"
 
-#include <fmt/format.h>
-#include <httplib.h>
-
+#include <chrono>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
-#include <vector>
+#include <string_view>
 
 #include "graft/error.h"
 #include "report/html.h"
+#include "report/loopback_server.h"
 
 namespace graft {
 namespace {
@@ -77,7 +75,8 @@ function chart(title, keys, run) {
     k => `, ${names[k]} ${last[k].toPrecision(4)}`).join('') + ` at epoch ${last.epoch}`));
   const all = run.history.flatMap(r => keys.map(k => r[k])).filter(Number.isFinite);
   let low = Math.min(...all), high = Math.max(...all);
-  if (high - low < 1e-12) { low -= 0.5; high += 0.5; }
+  const least = 1e-9 * Math.max(1, Math.abs(high));
+  if (high - low < least) { low -= Math.max(0.5, least); high += Math.max(0.5, least); }
   const x = e => L + (run.epochs > 1 ? (e - 1) / (run.epochs - 1) : 0) * (W - L - R);
   const y = v => T + (high - v) / (high - low) * (H - T - B);
   for (let i = 0; i <= 4; i++) {
@@ -141,6 +140,19 @@ refresh();
 </html>
 )html";
 
+/// The page under a title, which may hold anything, the place holder too.
+std::string page_with(const std::string& title) {
+  constexpr std::string_view kTitle = "@TITLE@";
+  std::string page;
+  std::string_view rest = kPage;
+  for (size_t at = rest.find(kTitle); at != std::string_view::npos; at = rest.find(kTitle)) {
+    page += rest.substr(0, at);
+    page += html::escape(title);
+    rest.remove_prefix(at + kTitle.size());
+  }
+  return page.append(rest);
+}
+
 nlohmann::json to_json(const EpochRecord& r) {
   return {{"epoch", r.epoch},
           {"loss", r.loss},
@@ -153,61 +165,33 @@ nlohmann::json to_json(const EpochRecord& r) {
 }  // namespace
 
 struct Dashboard::State {
-  httplib::Server server;
-  std::thread thread;
   std::mutex mutex;  // guards what follows
   nlohmann::json run = {{"epochs", 0}, {"history", nlohmann::json::array()}};
   std::chrono::steady_clock::time_point epoch_start;
   int epoch = 0;
+  LoopbackServer server;  // last: its threads read the rest
 };
 
 Dashboard::Dashboard(int port, const std::string& title) : state_(std::make_unique<State>()) {
   State& s = *state_;
-  std::string page(kPage);
-  for (size_t at = page.find("@TITLE@"); at != std::string::npos; at = page.find("@TITLE@"))
-    page.replace(at, 7, html::escape(title));
-  // A name that resolves to the loopback address must not open the run to other sites' scripts.
-  const std::string here = fmt::format("127.0.0.1:{}", port);
-  const std::string local = fmt::format("localhost:{}", port);
-  s.server.set_pre_routing_handler([=](const httplib::Request& request, httplib::Response& reply) {
-    const std::string host = request.get_header_value("Host");
-    if (host == here || host == local) return httplib::Server::HandlerResponse::Unhandled;
-    reply.status = 403;
-    return httplib::Server::HandlerResponse::Handled;
-  });
-  s.server.Get("/", [page](const httplib::Request&, httplib::Response& reply) {
+  s.server.Get("/", [page = page_with(title)](const httplib::Request&, httplib::Response& reply) {
     reply.set_header("Content-Security-Policy",
                      "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
                      "img-src data:; connect-src 'self'");
     reply.set_content(page, "text/html; charset=utf-8");
   });
   s.server.Get("/run.json", [&s](const httplib::Request&, httplib::Response& reply) {
-    const std::lock_guard lock(s.mutex);
     reply.set_header("Cache-Control", "no-store");
+    const std::lock_guard lock(s.mutex);
     reply.set_content(s.run.dump(), "application/json");
   });
-  constexpr int kFewThreads = 2;
-  s.server.new_task_queue = [] { return new httplib::ThreadPool(kFewThreads); };
-  // Without SO_REUSEPORT, which httplib sets: a port that is taken must be an error.
-  s.server.set_socket_options([](socket_t socket) {
-    const int yes = 1;
-    ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  });
-  if (!s.server.bind_to_port("127.0.0.1", port))
+  if (!s.server.start(port))
     fail(ErrorKind::io, "--dashboard: port {} of 127.0.0.1 cannot be had; choose another", port);
-  s.thread = std::thread([&s] { s.server.listen_after_bind(); });
 }
 
-Dashboard::~Dashboard() {
-  state_->server.stop();
-  state_->thread.join();
-}
+Dashboard::~Dashboard() = default;
 
-void Dashboard::past_epoch(const EpochRecord& record) {
-  const bool best = !state_->run.contains("best") ||
-                    record.val_accuracy > state_->run["best"]["val_accuracy"].get<double>();
-  epoch(record, best);
-}
+void Dashboard::past_epoch(const EpochRecord& record, bool best) { epoch(record, best); }
 
 void Dashboard::begin(int epochs) {
   const std::lock_guard lock(state_->mutex);

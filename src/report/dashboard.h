@@ -8,8 +8,7 @@
 namespace graft {
 
 /// Serves http://127.0.0.1:<port>/ on threads of its own while it lives: a page that asks for
-/// /run.json every second. Only the loopback interface, and only requests that name it, so that no
-/// other site's script can read the run.
+/// /run.json every second. See LoopbackServer for who is answered, and how long.
 class Dashboard : public TrainObserver {
  public:
   /// Throws Error(io) if the port cannot be had. `title` stands on the page.
@@ -18,7 +17,7 @@ class Dashboard : public TrainObserver {
   Dashboard(const Dashboard&) = delete;
   Dashboard& operator=(const Dashboard&) = delete;
 
-  void past_epoch(const EpochRecord& record) override;
+  void past_epoch(const EpochRecord& record, bool best) override;
   void begin(int epochs) override;
   void step(const EpochProgress& progress) override;
   void epoch(const EpochRecord& record, bool best) override;

@@ -116,7 +116,8 @@ std::vector<std::string> braille_chart(const std::string& title,
         high = std::max(high, v);
       }
   if (!(low <= high)) low = 0, high = 1;
-  if (high - low < 1e-9) low -= 0.5, high += 0.5;
+  const double least = 1e-9 * std::max(1.0, std::abs(high));  // less would drown in rounding
+  if (high - low < least) low -= std::max(0.5, least), high += std::max(0.5, least);
   const auto x = [&](size_t i) {
     return last > 1 ? static_cast<double>(i) / (last - 1) * (canvas.width() - 1) : 0.0;
   };
@@ -156,9 +157,9 @@ LiveView::LiveView(Verbosity verbosity)
 
 LiveView::~LiveView() = default;
 
-void LiveView::past_epoch(const EpochRecord& record) {
+void LiveView::past_epoch(const EpochRecord& record, bool best) {
   history_.push_back(record);
-  if (best_ == 0 || record.val_accuracy > history_[best_ - 1].val_accuracy) best_ = record.epoch;
+  if (best) best_ = record;
 }
 
 void LiveView::begin(int epochs) {
@@ -183,7 +184,7 @@ void LiveView::step(const EpochProgress& progress) {
 
 void LiveView::epoch(const EpochRecord& record, bool best) {
   history_.push_back(record);
-  if (best) best_ = record.epoch;
+  if (best) best_ = record;
   if (silent_) return;
   last_drawn_ = Clock::now();
   if (terminal_) {
@@ -231,8 +232,9 @@ std::vector<std::string> LiveView::lines(int columns) const {
     std::string text =
         fmt::format("epoch {}: {}", history_.back().epoch, epoch_text(history_.back()));
     out.push_back(text);
-    text = fmt::format("best: epoch {}, validation accuracy {:.4f}", best_,
-                       history_[best_ - 1].val_accuracy);
+    text = best_.epoch > 0 ? fmt::format("best: epoch {}, validation accuracy {:.4f}", best_.epoch,
+                                         best_.val_accuracy)
+                           : "";
     const auto left_over = static_cast<double>(epochs_) - static_cast<double>(history_.size());
     if (left_over > 0) text += fmt::format("   {} left at most", format_duration(left_over * each));
     out.push_back(text);

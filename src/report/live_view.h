@@ -29,15 +29,17 @@ class LiveView : public TrainObserver {
   LiveView(const LiveView&) = delete;
   LiveView& operator=(const LiveView&) = delete;
 
-  void past_epoch(const EpochRecord& record) override;
+  void past_epoch(const EpochRecord& record, bool best) override;
   void begin(int epochs) override;
   void step(const EpochProgress& progress) override;
   void epoch(const EpochRecord& record, bool best) override;
 
+  /// What a terminal of that width shows now, from the curves to the bar.
+  [[nodiscard]] std::vector<std::string> lines(int columns) const;
+
  private:
   using Clock = std::chrono::steady_clock;
   void draw();
-  [[nodiscard]] std::vector<std::string> lines(int columns) const;
   [[nodiscard]] std::string status() const;
   void plain(const std::string& text);
 
@@ -45,7 +47,7 @@ class LiveView : public TrainObserver {
   bool terminal_;
   bool coloured_;
   std::vector<EpochRecord> history_;
-  int best_ = 0;
+  EpochRecord best_;  // as the training loop said
   int epochs_ = 0;
   EpochProgress now_;
   size_t drawn_ = 0;  // lines on the screen

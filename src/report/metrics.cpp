@@ -9,6 +9,8 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "graft/error.h"
+#include "model/logits.h"
 
 namespace graft {
 namespace {
@@ -99,6 +101,22 @@ nlohmann::json to_json(const ClassMetrics& row) {
   return out;
 }
 
+/// Where `cost` is least in [low, high], if it has one valley there.
+template <typename Cost>
+double golden_section(double low, double high, const Cost& cost) {
+  constexpr int kSteps = 60;  // 6 · 0.618^60 is nothing
+  const double golden = (std::sqrt(5.0) - 1) / 2;
+  for (int i = 0; i < kSteps; ++i) {
+    const double a = high - golden * (high - low);
+    const double b = low + golden * (high - low);
+    if (cost(a) < cost(b))
+      high = b;
+    else
+      low = a;
+  }
+  return (low + high) / 2;
+}
+
 std::string auc_text(const ClassMetrics& row) {
   return row.auc ? fmt::format("{:.4f}", *row.auc) : "-";
 }
@@ -106,6 +124,7 @@ std::string auc_text(const ClassMetrics& row) {
 }  // namespace
 
 std::vector<double> softmax(std::span<const float> logits) {
+  check_logits(logits);
   const double most = *std::max_element(logits.begin(), logits.end());
   std::vector<double> out;
   double sum = 0;
@@ -118,6 +137,7 @@ std::vector<double> softmax(std::span<const float> logits) {
 }
 
 double cross_entropy(std::span<const float> logits, int label) {
+  check_logits(logits);
   const double most = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
   for (const float logit : logits) sum += std::exp(logit - most);
@@ -128,6 +148,7 @@ MetricsBuilder::MetricsBuilder(size_t classes)
     : classes_(classes), confusion_(classes, std::vector<int64_t>(classes, 0)) {}
 
 void MetricsBuilder::add(std::span<const float> logits, int label) {
+  check_logits(logits);
   // Of equal logits the first class wins, here as in Prediction::ranking.
   const auto best =
       static_cast<int>(std::max_element(logits.begin(), logits.end()) - logits.begin());
@@ -229,31 +250,42 @@ Metrics MetricsBuilder::finish() const {
   return m;
 }
 
-double fit_temperature(std::span<const float> logits, std::span<const int> labels, size_t classes) {
-  constexpr double kWidest = 3;  // of log T, either way
-  constexpr int kSteps = 60;     // of the golden section: 6 · 0.618^60 is nothing
+Calibration fit_temperature(std::span<const float> logits, std::span<const int> labels,
+                            size_t classes) {
+  check_logits(logits);
+  constexpr double kUsual = 3;  // of log T, either way: nearly all temperatures lie within
+  constexpr double kGrid = 0.5;
+  constexpr double kMost = std::numeric_limits<float>::max();
+  const double widest = std::log(kWidestTemperature);
   std::vector<float> scaled(classes);
   const auto cost = [&](double log_t) {
     const auto factor = static_cast<float>(std::exp(-log_t));
     double sum = log_t * log_t;
     for (size_t i = 0; i < labels.size(); ++i) {
-      for (size_t c = 0; c < classes; ++c) scaled[c] = logits[i * classes + c] * factor;
+      for (size_t c = 0; c < classes; ++c)
+        scaled[c] =
+            static_cast<float>(std::clamp(double{logits[i * classes + c] * factor}, -kMost, kMost));
       sum += cross_entropy(scaled, labels[i]);
     }
     return sum;
   };
-  const double golden = (std::sqrt(5.0) - 1) / 2;
-  double low = -kWidest;
-  double high = kWidest;
-  for (int i = 0; i < kSteps; ++i) {
-    const double a = high - golden * (high - low);
-    const double b = low + golden * (high - low);
-    if (cost(a) < cost(b))
-      high = b;
-    else
-      low = a;
+  double best = golden_section(-kUsual, kUsual, cost);
+  // With the pull towards 1 there may be a second valley, and sharp logits have theirs far out.
+  double least = cost(best);
+  std::optional<double> better;
+  const int steps = static_cast<int>(std::ceil(widest / kGrid));
+  for (int k = -steps; k <= steps; ++k) {
+    const double log_t = widest * k / steps;
+    const double value = cost(log_t);
+    if (value >= least) continue;
+    least = value;
+    better = log_t;
   }
-  return std::exp((low + high) / 2);
+  if (better)
+    best =
+        golden_section(std::max(*better - kGrid, -widest), std::min(*better + kGrid, widest), cost);
+  constexpr double kAtBound = 1e-6;
+  return {std::exp(best), std::abs(best) > widest - kAtBound};
 }
 
 nlohmann::json metrics_json(const Metrics& metrics, const std::vector<std::string>& classes) {

@@ -50,6 +50,8 @@ struct Metrics {
   Interval macro_f1_interval;
 };
 
+/// All functions here throw Error(input) for logits that are not finite (model/logits.h).
+
 /// Softmax in double precision.
 std::vector<double> softmax(std::span<const float> logits);
 /// Cross-entropy of one picture in nats.
@@ -75,10 +77,18 @@ class MetricsBuilder {
   std::vector<std::vector<int64_t>> confusion_;
 };
 
-/// The temperature T that logits of held-out pictures (rows of `classes` values) should be divided
+struct Calibration {
+  double temperature = 1;
+  bool at_bound = false;  ///< a better one may lie beyond kWidestTemperature, or its inverse
+};
+constexpr double kWidestTemperature = 1e4;
+
+/// The temperature T that logits of held-out images (rows of `classes` values) should be divided
 /// by: the one of least cross-entropy (Guo et al., "On calibration of modern neural networks",
-/// 2017), with a weak pull towards 1 that only matters for a few dozen pictures.
-double fit_temperature(std::span<const float> logits, std::span<const int> labels, size_t classes);
+/// 2017), with a weak pull towards 1 that only matters for a few dozen images. Searched from
+/// 1 / kWidestTemperature to kWidestTemperature.
+Calibration fit_temperature(std::span<const float> logits, std::span<const int> labels,
+                            size_t classes);
 
 /// The document of `evaluate --json`.
 nlohmann::json metrics_json(const Metrics& metrics, const std::vector<std::string>& classes);

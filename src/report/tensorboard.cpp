@@ -123,7 +123,8 @@ void EventFile::add_restart(int64_t step) {
   write(event.SerializeAsString());
 }
 
-void TensorBoard::past_epoch(const EpochRecord& record) {
+void TensorBoard::past_epoch(const EpochRecord& record, bool best) {
+  (void)best;
   last_ = record.epoch;
   resumed_ = true;
 }

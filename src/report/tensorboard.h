@@ -40,7 +40,7 @@ class TensorBoard : public TrainObserver {
  public:
   explicit TensorBoard(const std::filesystem::path& folder) : file_(folder) {}
 
-  void past_epoch(const EpochRecord& record) override;
+  void past_epoch(const EpochRecord& record, bool best) override;
   void begin(int epochs) override;
   void epoch(const EpochRecord& record, bool best) override;
   /// At the end: the confusion matrix.

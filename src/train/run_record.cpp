@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <functional>
 #include <limits>
+#include <map>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -14,12 +17,50 @@ namespace {
 
 constexpr double kMostFigure = 1e300;  // losses, rates, seconds
 
-std::string data_hash(const Dataset& dataset) {
+fs::path normal(const fs::path& path) { return fs::absolute(path).lexically_normal(); }
+
+/// How a sample's path enters the hash of the data.
+using PathText = std::function<std::string(const Sample&)>;
+
+std::string data_hash(const Dataset& dataset, const PathText& path) {
   std::string text;
   for (const Sample& sample : dataset.samples)
-    text += fmt::format("{}\n{}\n{}\n", sample.path.lexically_relative(dataset.root).string(),
-                        sample.label, static_cast<int>(sample.split));
+    text += fmt::format("{}\n{}\n{}\n", path(sample), sample.label, static_cast<int>(sample.split));
   return content_hash(std::as_bytes(std::span(text)));
+}
+
+/// The same wherever the command is run from, and however its paths are typed: paths below what the
+/// images of a split have in common.
+std::string data_hash(const Dataset& dataset) {
+  std::map<Split, fs::path> roots;
+  for (const Sample& sample : dataset.samples) {
+    const fs::path folder = normal(sample.path).parent_path();
+    const auto [at, added] = roots.emplace(sample.split, folder);
+    if (added) continue;
+    fs::path common;
+    for (auto a = at->second.begin(), b = folder.begin();
+         a != at->second.end() && b != folder.end() && *a == *b; ++a, ++b)
+      common /= *a;
+    at->second = common;
+  }
+  return data_hash(dataset, [&](const Sample& sample) {
+    return normal(sample.path).lexically_relative(roots.at(sample.split)).string();
+  });
+}
+
+/// Hashes of earlier versions, in which paths were taken from DATA as typed: those of a run whose
+/// --val or --test lies elsewhere mix relative and absolute paths.
+std::vector<std::string> earlier_hashes(const Dataset& dataset) {
+  const fs::path root = normal(dataset.root);
+  const auto relative = [&](const Sample& s) { return normal(s.path).lexically_relative(root); };
+  return {
+      data_hash(dataset,
+                [&](const Sample& s) { return s.path.lexically_relative(dataset.root).string(); }),
+      data_hash(dataset, [&](const Sample& s) { return relative(s).string(); }),
+      data_hash(dataset, [&](const Sample& s) {
+        const fs::path path = relative(s);
+        return path.begin() != path.end() && *path.begin() == ".." ? "" : path.string();
+      })};
 }
 
 /// Of all phases but the last, which may be prolonged.
@@ -33,9 +74,10 @@ std::vector<int> phase_epochs(const std::vector<TrainPhase>& phases) {
 
 bool RunProgress::add(const EpochRecord& record) {
   history.push_back(record);
-  if (record.val_accuracy < best_accuracy ||
-      (record.val_accuracy == best_accuracy && record.val_loss >= best_loss))
-    return false;
+  EpochRecord best;
+  best.val_accuracy = best_accuracy;
+  best.val_loss = best_loss;
+  if (!better_epoch(record, best)) return false;
   best_epoch = record.epoch;
   best_accuracy = record.val_accuracy;
   best_loss = record.val_loss;
@@ -48,7 +90,8 @@ RunRecord::RunRecord(const TrainJob& job, const TrainConfig& config)
                  {"optimizer", config.optimizer},
                  {"batch_size", config.batch_size},
                  {"seed", config.seed},
-                 {"phase_epochs", phase_epochs(job.phases)}}) {}
+                 {"phase_epochs", phase_epochs(job.phases)}}),
+      earlier_hashes_(earlier_hashes(job.dataset)) {}
 
 nlohmann::json RunRecord::write(const RunProgress& progress, int64_t steps) const {
   nlohmann::json record = identity_;
@@ -72,7 +115,9 @@ RunProgress RunRecord::read(const nlohmann::json& record) const {
          "{}: --optimizer, --batch-size and --seed of a run that is resumed cannot change", run_);
   if (record.contains("phase_epochs") && !same("phase_epochs"))
     fail(ErrorKind::input, "{}: --freeze-epochs of a run that is resumed cannot change", run_);
-  if (!same("data"))
+  const nlohmann::json& data = record.value("data", nlohmann::json());
+  if (!same("data") &&
+      std::find(earlier_hashes_.begin(), earlier_hashes_.end(), data) == earlier_hashes_.end())
     fail(ErrorKind::input,
          "{}: the pictures or their split are not those that this run began with; train without "
          "--resume",

@@ -15,8 +15,7 @@ struct RunProgress {
   double best_accuracy = -1;
   double best_loss = 0;
 
-  /// Higher validation accuracy wins; of equals, the lower loss. Appends, and says whether it is
-  /// the best so far.
+  /// Appends, and says whether it is the best so far by better_epoch().
   bool add(const EpochRecord& record);
 };
 
@@ -33,6 +32,7 @@ class RunRecord {
  private:
   std::string run_;
   nlohmann::json identity_;
+  std::vector<std::string> earlier_hashes_;  // of the same data, as earlier versions made them
 };
 
 }  // namespace graft

@@ -28,11 +28,11 @@ double schedule_factor(const std::string& schedule, double warmup, int64_t step,
   return 1;
 }
 
-double suggested_rate(const std::vector<RatePoint>& points) {
+std::optional<double> suggested_rate(const std::vector<RatePoint>& points) {
   // Slopes over a window: single steps are noise.
   constexpr size_t kWindow = 8;
   double best = 0;
-  double rate = points.empty() ? 0 : points.front().rate;
+  std::optional<double> rate;
   for (size_t i = kWindow; i + kWindow < points.size(); ++i) {
     const double slope = points[i + kWindow].loss - points[i - kWindow].loss;
     if (slope < best) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,7 +23,8 @@ struct RatePoint {
   double loss = 0;
 };
 
-/// The rate where the loss falls most steeply over the logarithm of the rate: a safe --lr.
-double suggested_rate(const std::vector<RatePoint>& points);
+/// The rate where the loss falls most steeply over the logarithm of the rate: a safe --lr. Nothing
+/// where it falls nowhere, or where there are too few points for a slope.
+std::optional<double> suggested_rate(const std::vector<RatePoint>& points);
 
 }  // namespace graft

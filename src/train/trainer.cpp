@@ -66,6 +66,7 @@ class Trainer {
         device_(choose_device(config.device)),
         files_(job.run),
         record_(job, config) {
+    check_config(config, job.phases);
     set_training_threads(config.threads);
     keep_freed_memory();
     for (const TrainPhase& phase : job.phases) epochs_ += phase.epochs;
@@ -80,7 +81,8 @@ class Trainer {
       if (config_.verbosity != Verbosity::quiet)
         print_diagnostic("going on after epoch {}\n", progress_.history.size());
       tell([&](TrainObserver& o) {
-        for (const EpochRecord& record : progress_.history) o.past_epoch(record);
+        for (const EpochRecord& record : progress_.history)
+          o.past_epoch(record, record.epoch == progress_.best_epoch);
       });
       for (const auto& [name, tensor] : loaded->tensors)
         if (tensors.contains(name)) tensors.insert_or_assign(name, tensor);
@@ -151,7 +153,7 @@ class Trainer {
     TensorMap tensors = job_.backbone;
     size_t head = 0;
     while (!net.layers[head].in_head) ++head;
-    tensors.merge(random_tensors(net, head, net.layers.size(), config_.seed));
+    tensors.merge(random_tensors(net, head, net.layers.size(), config_.seed, config_.initializer));
     return tensors;
   }
 
@@ -269,8 +271,8 @@ class Trainer {
                               optimizer_->steps(), phase_->epochs * steps_in_epoch());
       train_step(*batch, rate_, tally);
       if (!std::isfinite(tally.loss))
-        fail(ErrorKind::input, "the loss became {} in epoch {}; try a smaller --lr than {:g}",
-             tally.loss, epoch, phase_->learning_rate);
+        fail(ErrorKind::input, "the loss became {} in epoch {}; try a smaller --lr than {:g}{}",
+             tally.loss, epoch, phase_->learning_rate, best_so_far());
       seen += static_cast<size_t>(batch->labels.size(0));
       const EpochProgress now{epoch,          epochs_,           seen,
                               train_->size(), tally.mean_loss(), tally.accuracy()};
@@ -396,6 +398,12 @@ class Trainer {
         const torch::Tensor logits =
             suffix_->forward(batch->inputs.to(device_), /*training=*/false);
         tally.add(torch::nn::functional::cross_entropy(logits, labels), logits, labels);
+        // An infinite logit of a wrong class leaves the loss finite.
+        if (!std::isfinite(tally.loss) || !logits.isfinite().all().item<bool>())
+          fail(ErrorKind::input,
+               "the validation after epoch {} gave numbers that are not finite; try a smaller --lr "
+               "than {:g}{}",
+               epoch, phase_->learning_rate, best_so_far());
         if (interrupting_signal() != 0) break;
       }
     }
@@ -426,13 +434,16 @@ class Trainer {
     record.accuracy = tally.accuracy();
     record.learning_rate = rate_;
     const fs::path saved = save("last", record);
-    std::string best = "; no epoch was complete";
-    if (progress_.best_epoch > 0)
-      best = fmt::format("; best so far: epoch {} in checkpoints/best.safetensors",
-                         progress_.best_epoch);
     fail(ErrorKind::interrupted,
          "interrupted in epoch {}; state saved in {}{}; --resume {} goes on", epoch,
-         printable(saved), best, printable(job_.run));
+         printable(saved), best_so_far(), printable(job_.run));
+  }
+
+  /// What a run that ends early leaves, as the end of its message.
+  [[nodiscard]] std::string best_so_far() const {
+    if (progress_.best_epoch == 0) return "; no epoch was complete";
+    return fmt::format("; best so far: epoch {} in checkpoints/best.safetensors",
+                       progress_.best_epoch);
   }
 
   /// Writes the model as it would be used, averaged weights included.
@@ -450,6 +461,7 @@ class Trainer {
                                     {"augment", config_.augment},
                                     {"views", config_.views},
                                     {"ema", config_.average},
+                                    {"init", to_string(config_.initializer)},
                                     {"batch_size", config_.batch_size},
                                     {"seed", config_.seed},
                                     {"training_images", train_->size()},

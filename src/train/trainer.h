@@ -15,6 +15,7 @@
 #include "train/observer.h"
 #include "train/phase.h"
 #include "train/schedule.h"
+#include "weights/load.h"
 #include "weights/metadata.h"
 #include "weights/tensor.h"
 
@@ -36,6 +37,7 @@ struct TrainConfig {
   int views = 1;                       ///< of each picture, drawn once; 0: new ones in every epoch
   double lr_decay_per_block = 1;       ///< see Suffix::rate_factors
   double average = 0;                  ///< decay of the weights' moving average; 0: none
+  Initializer initializer = Initializer::he_normal;  ///< of the head
   uint64_t seed = 0;
   int threads = 1;
   std::string device = "auto";
@@ -48,6 +50,9 @@ struct TrainConfig {
   std::function<void(const std::vector<size_t>& samples, const std::vector<std::string>& why)>
       on_read = nullptr;
 };
+
+/// Throws Error(usage) that names the field where a number is not finite or out of its range.
+void check_config(const TrainConfig& config, const std::vector<TrainPhase>& phases);
 
 struct TrainJob {
   const Dataset& dataset;          ///< split

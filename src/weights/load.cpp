@@ -135,22 +135,33 @@ std::string default_weights(std::string_view backbone) {
   return builtin_weights(backbone).empty() ? "imagenet" : "builtin";
 }
 
-TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint64_t seed) {
+std::string_view to_string(Initializer initializer) {
+  return initializer == Initializer::he_normal ? "he-normal" : "glorot-uniform";
+}
+
+TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint64_t seed,
+                         Initializer initializer) {
   TensorMap tensors;
   for (const TensorSpec& spec : tensor_specs(network, begin, end)) {
     std::vector<float> values(static_cast<size_t>(spec.elements()), 0.0F);
     const bool is_matrix = spec.shape.size() > 1;
     const bool is_norm = network.layers[spec.layer].kind == LayerKind::batchnorm;
     if (is_matrix) {
-      int64_t fan_in = 1;
-      for (size_t d = 1; d < spec.shape.size(); ++d) fan_in *= spec.shape[d];
+      int64_t field = 1;  // of a convolution: positions of its window
+      for (size_t d = 2; d < spec.shape.size(); ++d) field *= spec.shape[d];
+      const int64_t fan_in = spec.shape[1] * field;
+      const int64_t fan_out = spec.shape[0] * field;
       // The last layer has no ReLU behind it, and logits should start small.
       const double gain = spec.layer + 1 == network.layers.size() ? 1.0 : 2.0;
       const double deviation = std::sqrt(gain / static_cast<double>(fan_in));
       // Seeded by name, so that a layer's values do not depend on what stands before it.
       const std::string digits = content_hash(std::as_bytes(std::span(spec.name))).substr(0, 16);
       Random random(seed, std::strtoull(digits.c_str(), nullptr, 16));
-      for (float& value : values) value = static_cast<float>(random.normal() * deviation);
+      const double limit = std::sqrt(6.0 / static_cast<double>(fan_in + fan_out));
+      for (float& value : values)
+        value = static_cast<float>(initializer == Initializer::he_normal
+                                       ? random.normal() * deviation
+                                       : random.uniform(-limit, limit));
     } else if (is_norm && (spec.name.ends_with(".weight") || spec.name.ends_with(".running_var"))) {
       std::fill(values.begin(), values.end(), 1.0F);
     }

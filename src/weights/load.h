@@ -12,6 +12,13 @@
 
 namespace graft {
 
+/// How new weights are drawn; biases are zero. Names as Keras' and PyTorch's.
+enum class Initializer {
+  he_normal,       ///< He et al., "Delving deep into rectifiers", 2015; the last layer with gain 1
+  glorot_uniform,  ///< Glorot and Bengio, 2010: within ±sqrt(6 / (fan_in + fan_out)); Keras' own
+};
+std::string_view to_string(Initializer initializer);  ///< "he-normal", "glorot-uniform"
+
 struct WeightsRequest {
   std::string weights = "imagenet";  ///< "imagenet", "builtin", "none", or a file
   std::string backbone;
@@ -37,7 +44,8 @@ int top_classes(const std::string& weights);
 /// He-normal weights (He et al., "Delving deep into rectifiers", 2015) from the seed.
 Weights load_weights(const WeightsRequest& request, const Network& network);
 
-/// He-normal weights for the given tensors, the same on every machine.
-TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint64_t seed);
+/// New weights for layers [begin, end), the same on every machine.
+TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint64_t seed,
+                         Initializer initializer = Initializer::he_normal);
 
 }  // namespace graft

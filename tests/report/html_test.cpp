@@ -1,5 +1,7 @@
 #include "report/html.h"
 
+#include <limits>
+
 #include "report/chart.h"
 #include "report/figures.h"
 #include "support.h"
@@ -59,6 +61,19 @@ TEST(Figures, ConfusionOfManyClasses) {
   EXPECT_EQ(image.width, 400);
   EXPECT_EQ(image.pixels[(size_t{14} * 400 + 14) * 3], 8) << "all of class 7 were right";
   EXPECT_EQ(image.pixels[(size_t{14} * 400 + 16) * 3], 248);
+}
+
+TEST(Chart, ValuesThatAreNotFiniteOrHardlyDiffer) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double inf = std::numeric_limits<double>::infinity();
+  using Points = std::vector<std::pair<double, double>>;
+  for (const Points& points : {Points{{1, 1e16}, {2, 1e16 + 2}}, Points{{1, 1e300}, {2, 1e300}},
+                               Points{{1, 2}, {2, nan}, {3, inf}, {4, 1}}, Points{{1, nan}}}) {
+    const std::string svg = chart_svg({"T", "x", "y", false, {{"only", points}}, {}});
+    const std::string drawn =
+        svg.substr(svg.find("</desc>"));  // before it the values stand in words
+    for (const char* word : {"nan", "inf"}) EXPECT_EQ(drawn.find(word), std::string::npos) << svg;
+  }
 }
 
 TEST(Chart, OnePointAndMarks) {

@@ -1,5 +1,7 @@
 #include "report/live_view.h"
 
+#include <limits>
+
 #include "support.h"
 
 namespace graft {
@@ -21,10 +23,63 @@ TEST(BrailleChart, ARisingLine) {
 
 TEST(BrailleChart, WidthHoldsWhateverTheValues) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
-  for (const std::vector<double>& values :
-       {std::vector<double>{}, {1}, {1, 1, 1}, {nan, 2, nan, 5}, {1e9, -1e9}, {nan}}) {
+  for (const std::vector<double>& values : {std::vector<double>{},
+                                            {1},
+                                            {1, 1, 1},
+                                            {nan, 2, nan, 5},
+                                            {1e9, -1e9},
+                                            {nan},
+                                            {1e17, 1e17}}) {
     for (const std::string& line : braille_chart("loss", {{values, "a"}}, 9, 40, 5, false))
       EXPECT_LE(characters(line), 40U) << line;
+  }
+}
+
+TEST(LiveView, TheBestEpochIsTheOneItWasTold) {
+  const auto record = [](int epoch, double val_loss) {
+    EpochRecord r;
+    r.epoch = epoch;
+    r.val_accuracy = 0.5;
+    r.val_loss = val_loss;
+    return r;
+  };
+  const auto best_line = [](const LiveView& view) {
+    for (const std::string& line : view.lines(80))
+      if (line.starts_with("best")) return line;
+    return std::string();
+  };
+  LiveView view(Verbosity::quiet);
+  view.past_epoch(record(1, 3), false);
+  EXPECT_EQ(best_line(view), "") << "none was named";
+  view.past_epoch(record(2, 1), true);
+  view.past_epoch(record(3, 2), false);
+  view.begin(6);
+  EXPECT_TRUE(best_line(view).starts_with("best: epoch 2,")) << best_line(view);
+  view.epoch(record(4, 0.5), true);
+  EXPECT_TRUE(best_line(view).starts_with("best: epoch 4,")) << best_line(view);
+}
+
+TEST(BestEpoch, AccuracyThenLossAndNeverWhatIsNotFinite) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const double inf = std::numeric_limits<double>::infinity();
+  const auto better = [](double accuracy, double loss, double than_accuracy, double than_loss) {
+    EpochRecord a, b;
+    a.val_accuracy = accuracy;
+    a.val_loss = loss;
+    b.val_accuracy = than_accuracy;
+    b.val_loss = than_loss;
+    return better_epoch(a, b);
+  };
+  EXPECT_TRUE(better(0.6, 9, 0.5, 1));
+  EXPECT_FALSE(better(0.5, 1, 0.6, 9));
+  EXPECT_TRUE(better(0.5, 1, 0.5, 2));
+  EXPECT_FALSE(better(0.5, 2, 0.5, 2)) << "of equals the earlier";
+  for (const double bad : {nan, inf, -inf}) {
+    EXPECT_FALSE(better(0.5, bad, 0.5, 2));
+    EXPECT_FALSE(better(0.9, bad, 0.5, 2));
+    EXPECT_FALSE(better(bad, 1, 0.5, 2));
+    EXPECT_TRUE(better(0.1, 9, 0.9, bad));
+    EXPECT_FALSE(better(0.9, bad, 0.9, bad));
   }
 }
 

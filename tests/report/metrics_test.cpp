@@ -1,7 +1,9 @@
 #include "report/metrics.h"
 
 #include <cmath>
+#include <limits>
 
+#include "graft/classifier.h"
 #include "support.h"
 
 namespace graft {
@@ -81,9 +83,10 @@ TEST(Metrics, AveragesAndIntervals) {
   EXPECT_GT(m.macro_f1_interval.high, m.macro.f1);
 }
 
-TEST(Metrics, TemperatureIsFound) {
-  // Logits that are twice too large: labels are drawn from their softmax at half the size.
-  const size_t classes = 4;
+constexpr size_t kFour = 4;
+
+/// Logits that are `times` too large: labels are drawn from their softmax before.
+std::pair<std::vector<float>, std::vector<int>> sharpened(float times) {
   std::vector<float> logits;
   std::vector<int> labels;
   uint64_t state = 1;
@@ -93,19 +96,72 @@ TEST(Metrics, TemperatureIsFound) {
   };
   for (int i = 0; i < 20000; ++i) {
     std::vector<float> row;
-    for (size_t c = 0; c < classes; ++c) row.push_back(static_cast<float>(uniform() * 4));
+    for (size_t c = 0; c < kFour; ++c) row.push_back(static_cast<float>(uniform() * 4));
     const std::vector<double> p = softmax(row);
     double rest = uniform();
     int label = 0;
-    while (label + 1 < static_cast<int>(classes) && rest >= p[label]) rest -= p[label++];
+    while (label + 1 < static_cast<int>(kFour) && rest >= p[label]) rest -= p[label++];
     labels.push_back(label);
-    for (const float v : row) logits.push_back(2 * v);
+    for (const float v : row) logits.push_back(times * v);
   }
-  EXPECT_NEAR(fit_temperature(logits, labels, classes), 2, 0.06);
-  // A handful of pictures, all right, do not make a model certain of everything.
+  return {logits, labels};
+}
+
+TEST(Metrics, TemperatureIsFound) {
+  for (const float times : {2.0F, 34.0F, 200.0F, 0.01F}) {
+    const auto [logits, labels] = sharpened(times);
+    const Calibration found = fit_temperature(logits, labels, kFour);
+    EXPECT_NEAR(found.temperature / times, 1, 0.03) << times;
+    EXPECT_FALSE(found.at_bound) << times;
+  }
+  // A handful of images, all right, do not make a model certain of everything.
   const std::vector<float> few = {3, 0, 0, 3};
-  EXPECT_GT(fit_temperature(few, std::vector<int>{0, 1}, 2), 0.5);
-  EXPECT_DOUBLE_EQ(std::round(fit_temperature({}, {}, 2) * 1e6), 1e6);
+  EXPECT_GT(fit_temperature(few, std::vector<int>{0, 1}, 2).temperature, 0.5);
+  EXPECT_DOUBLE_EQ(std::round(fit_temperature({}, {}, 2).temperature * 1e6), 1e6);
+}
+
+TEST(Metrics, TemperatureOfDegenerateLogits) {
+  // All right, without any doubt: nothing to mend.
+  std::vector<float> certain;
+  std::vector<float> wrong;
+  std::vector<int> labels;
+  for (int i = 0; i < 100; ++i) {
+    certain.insert(certain.end(), {1e30F, -1e30F});
+    wrong.insert(wrong.end(), {-1e30F, 1e30F});
+    labels.push_back(0);
+  }
+  EXPECT_NEAR(fit_temperature(certain, labels, 2).temperature, 1, 1e-6);
+  EXPECT_FALSE(fit_temperature(certain, labels, 2).at_bound);
+  // All wrong, without any doubt: no temperature is high enough.
+  const Calibration lost = fit_temperature(wrong, labels, 2);
+  EXPECT_TRUE(lost.at_bound);
+  EXPECT_NEAR(lost.temperature, kWidestTemperature, 1);
+  // One image; all logits alike; the largest floats.
+  const Calibration one = fit_temperature(std::vector<float>{2, 1}, std::vector<int>{1}, 2);
+  EXPECT_TRUE(one.temperature > 1 && one.temperature < 3) << one.temperature;
+  EXPECT_NEAR(fit_temperature(std::vector<float>(8, 5), std::vector<int>{0, 1}, kFour).temperature,
+              1, 1e-6);
+  const float most = std::numeric_limits<float>::max();
+  for (const int label : {0, 1}) {
+    const std::vector<float> largest = {most, -most};
+    const Calibration found = fit_temperature(largest, std::vector<int>{label}, 2);
+    EXPECT_TRUE(std::isfinite(found.temperature) && found.temperature > 0) << label;
+  }
+}
+
+TEST(Metrics, LogitsThatAreNotFiniteAreRefused) {
+  const float inf = std::numeric_limits<float>::infinity();
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), inf, -inf}) {
+    const std::vector<float> row = {0, bad, 1};
+    MetricsBuilder builder(3);
+    builder.add(std::vector<float>{0, 1, 2}, 0);
+    EXPECT_ERROR(builder.add(row, 0), ErrorKind::input, "finite");
+    EXPECT_ERROR(softmax(row), ErrorKind::input, "finite");
+    EXPECT_ERROR(cross_entropy(row, 0), ErrorKind::input, "finite");
+    EXPECT_ERROR(fit_temperature(row, std::vector<int>{0}, 3), ErrorKind::input, "finite");
+    EXPECT_ERROR(to_prediction(row), ErrorKind::input, "finite");
+    EXPECT_EQ(builder.finish().images, 1) << "what was refused is not counted";
+  }
 }
 
 TEST(Metrics, HugeLogits) {

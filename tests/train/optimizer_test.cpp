@@ -107,9 +107,12 @@ TEST(Schedule, SuggestsTheRateOfTheSteepestFall) {
     const double loss = 2 - std::tanh(2 * (log_rate + 3)) + std::exp(4 * (log_rate + 0.5));
     points.push_back({std::pow(10, log_rate), loss});
   }
-  EXPECT_NEAR(std::log10(suggested_rate(points)), -3, 0.3);
-  EXPECT_EQ(suggested_rate({}), 0);
-  EXPECT_EQ(suggested_rate({{1e-7, 1}}), 1e-7);
+  EXPECT_NEAR(std::log10(suggested_rate(points).value()), -3, 0.3);
+  // No slope, no suggestion.
+  EXPECT_FALSE(suggested_rate({}).has_value());
+  EXPECT_FALSE(suggested_rate({{1e-7, 1}}).has_value());
+  for (size_t i = 0; i < points.size(); ++i) points[i].loss = static_cast<double>(i);
+  EXPECT_FALSE(suggested_rate(points).has_value());
 }
 
 }  // namespace

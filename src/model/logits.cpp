@@ -1,0 +1,21 @@
+#include "model/logits.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "graft/error.h"
+
+namespace graft {
+
+void check_logits(std::span<const float> logits) {
+  const auto bad =
+      std::find_if(logits.begin(), logits.end(), [](float v) { return !std::isfinite(v); });
+  if (bad != logits.end())
+    fail(
+        ErrorKind::input,
+        "the model answers with {} for a class, where a finite number belongs: its weights are too "
+        "large or damaged; train it again, with a smaller --lr",
+        *bad);
+}
+
+}  // namespace graft

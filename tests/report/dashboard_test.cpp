@@ -1,0 +1,189 @@
+#include "report/dashboard.h"
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
+
+#include "report/loopback_server.h"
+#include "support.h"
+
+namespace graft {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+sockaddr_in loopback(int port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  return address;
+}
+
+int free_port() {
+  const int socket = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address = loopback(0);
+  socklen_t size = sizeof address;
+  EXPECT_EQ(::bind(socket, reinterpret_cast<sockaddr*>(&address), size), 0);
+  EXPECT_EQ(::getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  ::close(socket);
+  return ntohs(address.sin_port);
+}
+
+/// A client that writes what it wants, when it wants.
+class Client {
+ public:
+  explicit Client(int port) : socket_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    const sockaddr_in address = loopback(port);
+    EXPECT_EQ(::connect(socket_, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  }
+  ~Client() { ::close(socket_); }
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  /// False once the server has closed the connection.
+  bool send(std::string_view text) const {
+    return ::send(socket_, text.data(), text.size(), MSG_NOSIGNAL) ==
+           static_cast<ssize_t>(text.size());
+  }
+
+  /// What comes until the server closes, at most `seconds` long.
+  [[nodiscard]] std::string receive(double seconds) const {
+    std::string all;
+    const auto start = Clock::now();
+    while (seconds_since(start) < seconds) {
+      pollfd poll{socket_, POLLIN, 0};
+      if (::poll(&poll, 1, 50) <= 0) continue;
+      char buffer[4096];
+      const ssize_t got = ::recv(socket_, buffer, sizeof buffer, 0);
+      if (got <= 0) break;
+      all.append(buffer, static_cast<size_t>(got));
+    }
+    return all;
+  }
+
+ private:
+  int socket_;
+};
+
+std::string get(int port, const std::string& path, const std::string& headers) {
+  const Client client(port);
+  EXPECT_TRUE(client.send("GET " + path + " HTTP/1.1\r\n" + headers + "\r\n"));
+  return client.receive(5);
+}
+
+std::string host(int port) { return "Host: 127.0.0.1:" + std::to_string(port) + "\r\n"; }
+
+TEST(Dashboard, NamesOfTheLoopbackAddress) {
+  for (const char* own : {"127.0.0.1:8080", "localhost:8080", "LocalHost:8080"})
+    EXPECT_TRUE(names_loopback(own, 8080)) << own;
+  for (const char* other : {"", "127.0.0.1", "localhost", "localhost:80", "elsewhere.example:8080",
+                            "localhost:8080.example", "127.0.0.1:08080"})
+    EXPECT_FALSE(names_loopback(other, 8080)) << other;
+  for (const char* own : {"127.0.0.1", "localhost", "127.0.0.1:80"})
+    EXPECT_TRUE(names_loopback(own, 80)) << own << ": browsers leave the default port out";
+}
+
+TEST(Dashboard, ATitleMayBeThePlaceHolder) {
+  const int port = free_port();
+  const Dashboard dashboard(port, "x on @TITLE@ <b>");
+  const std::string page = get(port, "/", host(port));
+  EXPECT_NE(page.find("<title>x on @TITLE@ &lt;b&gt;</title>"), std::string::npos);
+  EXPECT_NE(page.find("<h1>x on @TITLE@ &lt;b&gt;</h1>"), std::string::npos);
+}
+
+TEST(Dashboard, TheBestEpochIsTheOneItWasTold) {
+  const int port = free_port();
+  Dashboard dashboard(port, "t");
+  EpochRecord record;
+  record.val_accuracy = 0.5;
+  record.val_loss = 2;
+  record.epoch = 1;
+  dashboard.past_epoch(record, false);
+  record.epoch = 2;
+  record.val_loss = 1;
+  dashboard.past_epoch(record, true);
+  record.epoch = 3;
+  dashboard.epoch(record, false);
+  const std::string reply = get(port, "/run.json", host(port));
+  const nlohmann::json run = nlohmann::json::parse(reply.substr(reply.find("\r\n\r\n") + 4));
+  EXPECT_EQ(run["best"]["epoch"], 2);
+  EXPECT_EQ(run["history"].size(), 3U);
+}
+
+TEST(Dashboard, OnlyItsOwnNameAndOnlyReading) {
+  const int port = free_port();
+  const Dashboard dashboard(port, "t");
+  EXPECT_TRUE(get(port, "/run.json", "Host: elsewhere.example\r\n").starts_with("HTTP/1.1 403"));
+  EXPECT_TRUE(get(port, "/run.json", "").starts_with("HTTP/1.1 403"));
+  EXPECT_TRUE(get(port, "/run.json", host(port) + host(port)).starts_with("HTTP/1.1 403"));
+  const Client post(port);
+  EXPECT_TRUE(post.send("POST / HTTP/1.1\r\n" + host(port) + "Content-Length: 0\r\n\r\n"));
+  EXPECT_TRUE(post.receive(5).starts_with("HTTP/1.1 405"));
+}
+
+TEST(Dashboard, HeadersWithoutEndAreCut) {
+  const int port = free_port();
+  const Dashboard dashboard(port, "t");
+  const Client client(port);
+  const auto start = Clock::now();
+  bool taken = client.send("GET / HTTP/1.1\r\n" + host(port));
+  constexpr int kMillion = 1'000'000;
+  int sent = 0;
+  while (taken && sent < kMillion && seconds_since(start) < 5) {
+    taken = client.send("x-a: b\r\n");
+    ++sent;
+  }
+  EXPECT_FALSE(taken) << sent << " headers";
+  EXPECT_LT(sent, kMillion);
+  EXPECT_TRUE(get(port, "/", host(port)).starts_with("HTTP/1.1 200"));
+}
+
+TEST(Dashboard, SlowClientsHoldUpNeitherItNorItsEnd) {
+  const int port = free_port();
+  std::optional<Dashboard> dashboard(std::in_place, port, "t");
+  std::vector<std::unique_ptr<Client>> slow;
+  for (int i = 0; i < 6; ++i) slow.push_back(std::make_unique<Client>(port));
+  // A byte now and then: each is cut a few seconds after it was accepted, and others are answered.
+  const auto start = Clock::now();
+  size_t open = slow.size();
+  while (open > 2 && seconds_since(start) < 8) {
+    open = 0;
+    for (const auto& client : slow) open += client->send("G") ? 1 : 0;
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  EXPECT_LT(seconds_since(start), 6);
+  EXPECT_TRUE(get(port, "/", host(port)).starts_with("HTTP/1.1 200"));
+  for (int i = 0; i < 6; ++i) {
+    slow.push_back(std::make_unique<Client>(port));
+    slow.back()->send("GET / HT");
+  }
+  const auto end = Clock::now();
+  dashboard.reset();
+  EXPECT_LT(seconds_since(end), 1);
+}
+
+TEST(Dashboard, EndsBeforeItHasBegun) {
+  for (int i = 0; i < 20; ++i) const Dashboard dashboard(free_port(), "t");
+}
+
+TEST(Dashboard, APortThatIsTaken) {
+  const int port = free_port();
+  const Dashboard first(port, "t");
+  EXPECT_ERROR(Dashboard(port, "t"), ErrorKind::io, std::to_string(port));
+}
+
+}  // namespace
+}  // namespace graft
