@@ -40,7 +40,7 @@ struct DecodeLimits {
 /// composited on white, ICC profiles and other texts beside the pixels are ignored, and the
 /// orientation that EXIF or XMP states is applied. An image counts as damaged where a pixel may be
 /// lost, not where what stands after the pixels is. Memory stays below 16 bytes a pixel and the
-/// file's size.
+/// file's size, with one exception (docs/formats.md, "Images, as read").
 Image decode_image(std::span<const std::byte> bytes, std::string_view name,
                    const DecodeLimits& limits = {});
 Image load_image(const std::filesystem::path& path, const DecodeLimits& limits = {});

@@ -42,6 +42,8 @@ std::optional<uint64_t> left(std::optional<uint64_t> limit, uint64_t used) {
 
 std::optional<uint64_t> address_space_limit() { return limit_of(RLIMIT_AS); }
 
+std::optional<uint64_t> data_limit() { return limit_of(RLIMIT_DATA); }
+
 std::optional<uint64_t> file_size_limit() { return limit_of(RLIMIT_FSIZE); }
 
 std::optional<uint64_t> open_file_limit() { return limit_of(RLIMIT_NOFILE); }

@@ -10,6 +10,7 @@ namespace graft {
 
 /// Bytes; nothing where there is no limit.
 std::optional<uint64_t> address_space_limit();  ///< ulimit -v
+std::optional<uint64_t> data_limit();           ///< ulimit -d
 std::optional<uint64_t> file_size_limit();      ///< ulimit -f
 /// Descriptors that may be open at once (ulimit -n).
 std::optional<uint64_t> open_file_limit();

@@ -19,9 +19,18 @@ void on_signal(int number) {
   received = number;
 }
 
+/// The soft limit on processor time: the signal comes again every second until the hard one.
+void on_time_limit(int number) {
+  if (received == 0) received = number;
+}
+
 }  // namespace
 
 void install_signal_handlers() {
+  struct sigaction time_limit {};
+  time_limit.sa_handler = on_time_limit;
+  ::sigemptyset(&time_limit.sa_mask);
+  ::sigaction(SIGXCPU, &time_limit, nullptr);
   struct sigaction action {};
   action.sa_handler = on_signal;
   ::sigemptyset(&action.sa_mask);

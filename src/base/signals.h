@@ -1,11 +1,11 @@
-// SIGINT, SIGTERM and SIGHUP as a flag that long loops look at.
+// SIGINT, SIGTERM, SIGHUP and SIGXCPU as a flag that long loops look at.
 #pragma once
 
 namespace graft {
 
 /// From now on the first SIGINT, SIGTERM or SIGHUP (a terminal that hung up; not under nohup) sets
-/// the flag; a second one ends the process at once.
-/// Long loops call check_interrupted() between steps.
+/// the flag; a second one ends the process at once. SIGXCPU (a limit on processor time that
+/// another, hard one follows) sets the flag too. Long loops call check_interrupted() between steps.
 void install_signal_handlers();
 
 /// The signal that asked to stop, or 0. Async-signal-safe.

@@ -30,15 +30,9 @@ void SkippedImages::read(const std::vector<size_t>& samples, const std::vector<s
       all_, dataset.samples.size() + dataset.skipped.size(), options_.max_skipped,
       printable(options_.data),
       fmt::format("mend them ({} has all), leave damaged ones out with --exclude corrupt", list));
-  Dataset used = dataset;
-  used.samples.clear();
-  for (size_t i = 0; i < out.size(); ++i)
-    if (!out[i]) used.samples.push_back(dataset.samples[i]);
+  const Dataset used = what_is_used();
   if (!options_.common.quiet) print_diagnostic("what is used:\n{}\n", class_table(used));
-  const std::vector<std::string> unmeasured = classes_without(used, Split::validation, {});
-  if (unmeasured != classes_without(dataset, Split::validation, {}))
-    print_diagnostic("graft: warning: no validation image of class {} can be read\n",
-                     label_list(unmeasured));
+  warn_of_classes_without(used, Split::validation);
 }
 
 void SkippedImages::add(size_t sample, const std::string& why) {
@@ -56,6 +50,7 @@ bool SkippedImages::finish() {
   std::copy_if(all_.begin(), all_.end(), std::back_inserter(test),
                [](const SkippedImage& image) { return image.split == Split::test; });
   if (test.empty()) return true;
+  warn_of_classes_without(what_is_used(), Split::test);
   const Dataset& dataset = plan_.dataset;
   const auto in_test = [](const auto& image) { return image.split == Split::test; };
   const auto images =
@@ -69,6 +64,22 @@ bool SkippedImages::finish() {
       "is complete, its test metrics are not\n",
       test.size(), images, options_.max_skipped);
   return false;
+}
+
+Dataset SkippedImages::what_is_used() const {
+  Dataset used = plan_.dataset;
+  std::erase_if(used.samples, [&](const Sample& sample) {
+    return known_.contains({sample.path, sample.split});
+  });
+  return used;
+}
+
+void SkippedImages::warn_of_classes_without(const Dataset& used, Split split) const {
+  const std::vector<std::string> without = classes_without(used, split, {});
+  // Those that had none from the beginning have been told.
+  if (without != classes_without(plan_.dataset, split, {}))
+    print_diagnostic("graft: warning: no {} image of class {} can be read\n", to_string(split),
+                     label_list(without));
 }
 
 std::vector<std::string> SkippedImages::lines() const {

@@ -36,6 +36,8 @@ class SkippedImages {
  private:
   void add(SkippedImage image);
   void write_and_tell();
+  [[nodiscard]] Dataset what_is_used() const;
+  void warn_of_classes_without(const Dataset& used, Split split) const;
 
   const TrainPlan& plan_;
   const TrainOptions& options_;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <string_view>
 
 #include "base/limits.h"
 #include "base/memory.h"
@@ -21,10 +22,18 @@ constexpr uint64_t kFirstThread = 200 * kMegabyte;
 // Stacks, an arena of the allocator, and a buffer of OpenBLAS, which waits for ever if it gets
 // none.
 constexpr uint64_t kFurtherThread = 160 * kMegabyte;
+// Data that is written, of which reserved addresses are no part.
+constexpr uint64_t kDataOfLibraries = 110 * kMegabyte;
+constexpr uint64_t kDataOfThread = 64 * kMegabyte;
 constexpr uint64_t kOpenFiles = 16;
 // The pools that train, run the engine and decode images have that many threads each; one prepares
 // batches.
 constexpr int kPools = 7;
+constexpr int kDashboardThreads = 6;
+
+constexpr std::string_view kAddressSpace = "the limit on address space (ulimit -v)";
+constexpr std::string_view kData = "the limit on data (ulimit -d)";
+constexpr std::string_view kProcesses = "the limit on processes (ulimit -u, or a control group's)";
 
 uint64_t taken_by(int threads) {
   return kFirstThread + static_cast<uint64_t>(threads - 1) * kFurtherThread;
@@ -37,17 +46,18 @@ void check_limits() {
     fail(ErrorKind::io,
          "the limit on open files (ulimit -n) is {}, and training needs {}; raise it", *files,
          kOpenFiles);
-  const std::optional<uint64_t> limit = address_space_limit();
-  if (limit && *limit < kLibraries + kFirstThread)
-    fail(ErrorKind::memory,
-         "the limit on address space (ulimit -v) is {}, and training needs at least {}; raise it",
-         format_bytes(static_cast<double>(*limit)),
-         format_bytes(static_cast<double>(kLibraries + kFirstThread)));
+  const auto need = [](std::optional<uint64_t> limit, uint64_t least, std::string_view name) {
+    if (limit && *limit < least)
+      fail(ErrorKind::memory, "{} is {}, and training needs at least {}; raise it", name,
+           format_bytes(static_cast<double>(*limit)), format_bytes(static_cast<double>(least)));
+  };
+  need(address_space_limit(), kLibraries + kFirstThread, kAddressSpace);
+  need(data_limit(), kDataOfLibraries + kDataOfThread, kData);
 }
 
 ThreadLimit threads_within_limits(int wanted) {
   int threads = wanted;
-  const char* reason = "processes (ulimit -u, or a control group's)";
+  std::string_view reason = kProcesses;
   if (threads > 1) threads = std::clamp(startable_threads(kPools * wanted + 1) / kPools, 1, wanted);
   if (const std::optional<uint64_t> left = address_space_left()) {
     // Fewer arenas: each reserves 64 MB.
@@ -56,20 +66,31 @@ ThreadLimit threads_within_limits(int wanted) {
     const uint64_t further = half > kFirstThread ? (half - kFirstThread) / kFurtherThread : 0;
     if (further + 1 < static_cast<uint64_t>(threads)) {
       threads = static_cast<int>(further) + 1;
-      reason = "address space (ulimit -v)";
+      reason = kAddressSpace;
     }
   }
   if (threads == wanted) return {threads, ""};
-  return {threads, fmt::format("the limit on {} leaves {} of {} threads", reason, threads, wanted)};
+  return {threads, fmt::format("{} leaves {} of {} threads", reason, threads, wanted)};
 }
 
-uint64_t memory_for_training(int threads, bool loaded) {
-  const uint64_t available = available_memory();
-  const std::optional<uint64_t> left = address_space_left();
-  if (!left) return available;
-  const uint64_t others = taken_by(threads) + (loaded ? 0 : kLibraries);
-  const uint64_t bound = *left > others ? *left - others : 1;
-  return available == 0 ? bound : std::min(available, bound);
+MemoryLeft memory_for_training(int threads, bool loaded) {
+  MemoryLeft memory{available_memory(), {}};
+  const auto bound = [&](std::optional<uint64_t> left, uint64_t others, std::string_view limit) {
+    if (!left) return;
+    const uint64_t bytes = *left > others ? *left - others : 1;
+    if (memory.bytes == 0 || bytes < memory.bytes) memory = {bytes, limit};
+  };
+  bound(address_space_left(), taken_by(threads) + (loaded ? 0 : kLibraries), kAddressSpace);
+  bound(data_left(),
+        static_cast<uint64_t>(threads) * kDataOfThread + (loaded ? 0 : kDataOfLibraries), kData);
+  return memory;
+}
+
+void check_dashboard_threads() {
+  if (startable_threads(kDashboardThreads) < kDashboardThreads)
+    fail(ErrorKind::io,
+         "--dashboard: {} leaves no threads for it; raise the limit, or leave --dashboard out",
+         kProcesses);
 }
 
 }  // namespace graft::cli

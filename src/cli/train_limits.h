@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace graft::cli {
 
@@ -19,8 +20,17 @@ struct ThreadLimit {
 /// leave, at least 1.
 ThreadLimit threads_within_limits(int wanted);
 
+struct MemoryLeft {
+  uint64_t bytes = 0;  ///< 0: unknown
+  std::string_view
+      limit{};  ///< the limit that leaves no more, as text; empty: the machine's memory
+};
+
 /// Memory for data, parameters and activations, beside what the libraries and `threads` threads
-/// take. 0 if unknown. `loaded`: the training program's libraries are in this process.
-uint64_t memory_for_training(int threads, bool loaded);
+/// take. `loaded`: the training program's libraries are in this process.
+MemoryLeft memory_for_training(int threads, bool loaded);
+
+/// Throws Error(io) where --dashboard's threads cannot be started.
+void check_dashboard_threads();
 
 }  // namespace graft::cli

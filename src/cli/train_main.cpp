@@ -311,14 +311,16 @@ int run(const TrainOptions& given) {
 
   std::optional<Dashboard> dashboard;  // first, since its port may be taken
   if (o.dashboard > 0) {
+    check_dashboard_threads();
     dashboard.emplace(o.dashboard, fmt::format("{} on {}", o.network.backbone, printable(o.data)));
     config.observers.push_back(&*dashboard);
     if (!o.common.quiet) print_diagnostic("dashboard  http://127.0.0.1:{}/\n\n", o.dashboard);
   }
   const Network base = make_backbone(o.network, /*include_top=*/false);
   Weights weights = load_weights(make_request(o, base), base);
-  if (!weights.note.empty() && !o.common.quiet)
-    print_diagnostic("graft: note: {}\n", weights.note);
+  if (!weights.note.empty() && !o.common.quiet) print_diagnostic("graft: note: {}\n", weights.note);
+  SkippedImages skipped(plan, o);
+  config.on_read = [&](const auto& samples, const auto& why) { skipped.read(samples, why); };
   if (o.find_lr) return find_lr(o, plan, config, weights);
   // A run that is resumed keeps its files until the options have proved to fit it.
   const fs::path config_file = plan.run / "config.toml";
@@ -333,8 +335,6 @@ int run(const TrainOptions& given) {
   LiveView view(o.common.verbosity());
   TensorBoard events(plan.run);
   config.observers.insert(config.observers.end(), {&view, &events});
-  SkippedImages skipped(plan, o);
-  config.on_read = [&](const auto& samples, const auto& why) { skipped.read(samples, why); };
   const TrainResult result = train(job, config);
   if (!o.resume.empty()) write_file_atomic(config_file, config_toml(given));
   for (size_t k = 0; k < result.excluded.size(); ++k)

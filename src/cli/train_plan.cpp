@@ -74,7 +74,9 @@ void check_missing(Dataset& dataset, const TrainOptions& o) {
   leave_out_missing(dataset);
   const size_t images = dataset.samples.size() + dataset.skipped.size();
   require_few_skipped(dataset.skipped, images, o.max_skipped, printable(o.data),
-                      "paths of a manifest are relative to its folder; mend or remove them");
+                      fs::is_directory(o.data)
+                          ? "mend or remove them"
+                          : "paths of a manifest are relative to its folder; mend or remove them");
 }
 
 Dataset prepare_dataset(const TrainOptions& o) {
@@ -190,7 +192,9 @@ MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase,
     for (const TensorSpec& spec : tensor_specs(plan.network, 0, phase.prefix_end))
       m.prefix += 3 * 4 * static_cast<uint64_t>(spec.elements());
   }
-  m.available = memory_for_training(o.common.thread_count(), !o.dry_run);
+  const MemoryLeft left = memory_for_training(o.common.thread_count(), !o.dry_run);
+  m.available = left.bytes;
+  m.limit = left.limit;
   return m;
 }
 
@@ -211,8 +215,8 @@ std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>
        "training needs about {} of memory and {} are available{} (parameters and "
        "optimiser {}, features {}, activations {}); {}",
        bytes_text(m.total()), bytes_text(m.available),
-       address_space_limit() ? " under the limit on address space (ulimit -v)" : "",
-       bytes_text(m.parameters), bytes_text(m.features), bytes_text(m.activations), advice);
+       m.limit.empty() ? "" : fmt::format(" under {}", m.limit), bytes_text(m.parameters),
+       bytes_text(m.features), bytes_text(m.activations), advice);
 }
 
 /// Seconds for `count` images through the prefix, from a short measurement.

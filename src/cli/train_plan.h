@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/train_options.h"
@@ -19,6 +20,7 @@ struct MemoryEstimate {
   uint64_t activations = 0;  ///< of one training step
   uint64_t prefix = 0;       ///< the engine's weights and buffers
   uint64_t available = 0;    ///< 0: unknown
+  std::string_view limit{};  ///< the limit that leaves no more; empty: the machine's memory
   [[nodiscard]] uint64_t total() const { return features + parameters + activations + prefix; }
 };
 

@@ -192,6 +192,12 @@ bool Folder::has_own_content() const {
 }
 
 FolderTree::FolderTree(const fs::path& root) {
+  std::error_code error;
+  Identity identity;
+  for (fs::path above = fs::canonical(root, error); above.has_relative_path();) {
+    above = above.parent_path();
+    if (identify(above, identity)) above_.insert(identity);
+  }
   root_ = read(root, nullptr);
   // Real folders first: a link to one of them is then known as such, wherever it lies.
   for (size_t i = 0; i < links_.size(); ++i) follow(Link(links_[i]));
@@ -238,13 +244,14 @@ void FolderTree::follow(const Link& link) {
   Identity identity;
   if (!identify(link.path, identity)) return;
   const auto at = known_.find(identity);
-  if (at == known_.end()) {
-    link.parent->folders.push_back(read(link.path, link.parent));
-    link.parent->folders.back()->linked = true;
-  } else if (is_above(at->second, link.parent)) {
+  if (above_.contains(identity) || (at != known_.end() && is_above(at->second, link.parent))) {
     notes_.push_back(
         fmt::format("{}: a link back to a folder above it; not followed", printable(link.path)));
     return;
+  }
+  if (at == known_.end()) {
+    link.parent->folders.push_back(read(link.path, link.parent));
+    link.parent->folders.back()->linked = true;
   } else {
     auto folder = std::make_unique<Folder>();
     folder->path = link.path;

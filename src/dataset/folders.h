@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -75,6 +76,7 @@ class FolderTree {
 
   std::unique_ptr<Folder> root_;
   std::map<Identity, Folder*> known_;
+  std::set<Identity> above_;  // the folders that hold the root
   std::map<const Folder*, Folder*> parents_;
   std::vector<Link> links_;  // to be followed once all real folders are known
   std::vector<std::filesystem::path> image_links_;

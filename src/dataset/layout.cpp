@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "dataset/folders.h"
 #include "dataset/labels.h"
+#include "dataset/split_names.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -25,28 +26,6 @@ std::string fold(std::string_view name) { return folded_label(name); }
 
 bool is_plain(const std::string& name) {
   return std::find(kPlainNames.begin(), kPlainNames.end(), fold(name)) != kPlainNames.end();
-}
-
-std::vector<std::string> tokens(std::string_view name) {
-  std::vector<std::string> out(1);
-  for (const char c : fold(name)) {
-    if (c == '_' || c == '-' || c == ' ' || c == '.')
-      out.emplace_back();
-    else
-      out.back() += c;
-  }
-  std::erase_if(out, [](const std::string& token) { return token.empty(); });
-  return out;
-}
-
-/// Images to be classified, without labels.
-bool is_for_prediction(std::string_view name) {
-  constexpr std::array<std::string_view, 8> kWords = {
-      "pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "unsup", "infer"};
-  const std::vector<std::string> words = tokens(name);
-  return std::any_of(words.begin(), words.end(), [&](const std::string& word) {
-    return std::find(kWords.begin(), kWords.end(), word) != kWords.end();
-  });
 }
 
 using Folders = std::vector<const Folder*>;
@@ -83,6 +62,10 @@ std::string names(const Folders& folders, size_t most = 6) {
   }
   if (folders.size() > most) out += fmt::format(" … ({} in all)", folders.size());
   return out;
+}
+
+std::string images_text(size_t count) {
+  return fmt::format("{} {}", count, count == 1 ? "image" : "images");
 }
 
 std::string suffixes(const std::map<std::string, size_t>& counts) {
@@ -236,6 +219,8 @@ class Reader {
       fail(ErrorKind::input, "{}: {} hold one folder of images ({}/) in place of one per class; {}",
            printable(at_->path), names(folders),
            printable(content_of(*splits[0].classes)[0]->name()), kExpectedLayout);
+    std::sort(splits.begin(), splits.end(),
+              [](const SplitFolder& a, const SplitFolder& b) { return a.split < b.split; });
     Folders named;
     for (const SplitFolder& split : splits) {
       named.push_back(split.folder);
@@ -269,9 +254,9 @@ class Reader {
                          !class_keys(*train->classes).contains(fold(kids[0]->name()));
     if (!flat && !one_odd) return true;
     if (split.split == Split::test && all.size() > 1) {
-      layout_.notes.push_back(
-          fmt::format("{}: {} images in no class folders: they have no labels and are left out",
-                      printable(split.folder->path), split.classes->images_below()));
+      layout_.notes.push_back(fmt::format("{}: {} in no class folders, so without labels; left out",
+                                          printable(split.folder->path),
+                                          images_text(split.classes->images_below())));
       return false;
     }
     if (flat) refuse_flat(*split.classes, split.classes->path);
@@ -314,6 +299,12 @@ class Reader {
       common = shared(common, class_keys(*kid));
     }
     if (common.size() < 2) return;
+    if (std::all_of(common.begin(), common.end(),
+                    [](const std::string& name) { return split_of_name(name).has_value(); }))
+      fail(ErrorKind::input,
+           "{}: there are splits inside the classes ({}/{}/); turn them round ({}/{}/); {}",
+           printable(at_->path), printable(kids[0]->name()), *common.begin(), *common.rbegin(),
+           printable(kids[0]->name()), kExpectedLayout);
     fail(ErrorKind::input,
          "{}: {} all hold the folders {}: it is not clear which are the classes; name one of them "
          "as DATA, call them train/, val/ and test/, or write a CSV manifest; {}",
@@ -402,8 +393,8 @@ class Reader {
         refuse_link(link, target->path, *mine->second, *labels->second.begin());
     }
     if (outside > 0)
-      layout_.notes.push_back(
-          fmt::format("{}: {} images are links out of this folder", printable(at_->path), outside));
+      layout_.notes.push_back(fmt::format("{}: {}: {} out of this folder", printable(at_->path),
+                                          images_text(outside), outside == 1 ? "a link" : "links"));
   }
 
   [[noreturn]] static void refuse_link(const fs::path& link, const fs::path& target,
@@ -418,8 +409,9 @@ class Reader {
     for (const Folder* folder : seen_through_) {
       if (folder->images.empty() || folder->link_to != nullptr) continue;
       if (folder->images.size() > layout_.images.size()) refuse_flat(*folder, folder->path);
-      layout_.notes.push_back(fmt::format("{}: {} images lie outside the class folders; left out",
-                                          printable(folder->path), folder->images.size()));
+      layout_.notes.push_back(fmt::format("{}: {} outside the class folders; left out",
+                                          printable(folder->path),
+                                          images_text(folder->images.size())));
     }
   }
 
@@ -457,35 +449,6 @@ class Reader {
 };
 
 }  // namespace
-
-std::optional<Split> split_of_name(std::string_view name) {
-  constexpr std::array<std::string_view, 2> kTrain = {"train", "training"};
-  constexpr std::array<std::string_view, 7> kValidation = {"val", "valid", "validation", "validate",
-                                                           "dev", "eval",  "evaluation"};
-  constexpr std::array<std::string_view, 2> kTest = {"test", "testing"};
-  constexpr std::array<std::string_view, 11> kAdditions = {
-      "seg", "set", "split", "data", "dataset", "images", "image", "imgs", "img", "photos", "jpg"};
-  const auto in = [](const auto& list, std::string_view word) {
-    return std::find(list.begin(), list.end(), word) != list.end();
-  };
-  std::optional<Split> split;
-  for (std::string word : tokens(name)) {
-    // "test1", "trainset", "testdata"
-    word.resize(word.find_last_not_of("0123456789") + 1);
-    for (const std::string_view end : {"set", "data"})
-      if (word.size() > end.size() && word.ends_with(end) && !in(kAdditions, word))
-        word.resize(word.size() - end.size());
-    if (word.empty()) continue;
-    std::optional<Split> here;
-    if (in(kTrain, word)) here = Split::train;
-    if (in(kValidation, word)) here = Split::validation;
-    if (in(kTest, word)) here = Split::test;
-    if (!here && in(kAdditions, word)) continue;
-    if (!here || split) return std::nullopt;
-    split = here;
-  }
-  return split;
-}
 
 Layout read_layout(const fs::path& data) { return Reader(data).read(); }
 

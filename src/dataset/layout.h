@@ -2,7 +2,6 @@
 #pragma once
 
 #include <filesystem>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,10 +28,6 @@ struct Layout {
 inline constexpr std::string_view kExpectedLayout =
     "expected a folder of class folders (DATA/cat/*.jpg, DATA/dog/*.jpg), or one that holds train/ "
     "(and val/, test/) with a folder per class in each, or a CSV manifest of path,label";
-
-/// The split that a folder's name or a manifest's word stands for, in any case and with the usual
-/// additions: "Training", "val", "dev", "seg_test", "test_images".
-std::optional<Split> split_of_name(std::string_view name);
 
 /// Reads the folder and decides by the whole picture: it is one of splits only where everything
 /// beside them is a split too and they share class folders. Throws Error(input) that says what was

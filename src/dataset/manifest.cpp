@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "dataset/csv.h"
 #include "dataset/labels.h"
+#include "dataset/split_names.h"
 #include "graft/error.h"
 
 namespace graft {

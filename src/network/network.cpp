@@ -201,15 +201,15 @@ void check_layer(const Layer& layer) {
       std::any_of(layer.name.begin(), layer.name.end(), is_control))
     fail(ErrorKind::input,
          "a layer's name is empty, has over {} bytes, or holds control characters", kMostNameBytes);
-  const bool has_outputs = layer.kind == LayerKind::conv || layer.kind == LayerKind::dense;
-  if (has_outputs ? layer.outputs < 1 || layer.outputs > kMostOutputs : layer.outputs != 0)
-    refuse(fmt::format("has {} outputs", layer.outputs));
   const bool drops = layer.kind == LayerKind::dropout;
   if (drops ? !(layer.rate >= 0 && layer.rate < 1) : layer.rate != 0)
     refuse(fmt::format("drops a fraction of {}", layer.rate));
   const bool normalises = layer.kind == LayerKind::batchnorm;
   if (normalises ? !(layer.epsilon > 0 && layer.epsilon < 1) : layer.epsilon != 0)
     refuse(fmt::format("has an epsilon of {}", layer.epsilon));
+  const bool has_outputs = layer.kind == LayerKind::conv || layer.kind == LayerKind::dense;
+  if (has_outputs ? layer.outputs < 1 || layer.outputs > kMostOutputs : layer.outputs != 0)
+    refuse(fmt::format("has {} outputs", layer.outputs));
   if (layer.relu && !has_parameters(layer.kind)) refuse("cannot have a ReLU");
 }
 
@@ -230,9 +230,9 @@ void check_list(const Network& network) {
   bool in_head = false;
   for (size_t i = 0; i < network.layers.size(); ++i) {
     const Layer& layer = network.layers[i];
-    check_layer(layer);
-    if (!names.insert(layer.name).second) refuse("two layers are named " + layer.name);
     if (i > 0 && layer.kind == LayerKind::input) refuse("a second input layer");
+    check_layer(layer);
+    if (!names.insert(layer.name).second) refuse("layer name '" + layer.name + "' is used twice");
     if (in_head && !layer.in_head) refuse("backbone layer " + layer.name + " behind the head");
     in_head = layer.in_head;
   }

@@ -17,7 +17,9 @@ namespace {
 
 constexpr double kMostFigure = 1e300;  // losses, rates, seconds
 
-fs::path normal(const fs::path& path) { return fs::absolute(path).lexically_normal(); }
+fs::path normal(const fs::path& path) {
+  return path.empty() ? path : fs::absolute(path).lexically_normal();
+}
 
 /// How a sample's path enters the hash of the data.
 using PathText = std::function<std::string(const Sample&)>;

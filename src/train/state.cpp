@@ -93,10 +93,11 @@ std::optional<TrainingState::Loaded> TrainingState::load() const {
       if (problem) {
         print_diagnostic("graft: {}; going on from the state before it\n", problem->what());
         // Else the next save would put the damaged file in the place of the good one.
-        fs::path aside = file_;
-        aside.replace_filename("state-damaged.safetensors");
-        fs::rename(file_, aside, error);
-        if (error) fs::remove(file_, error);
+        if (problem->kind() == ErrorKind::input) {
+          fs::path aside = file_;
+          aside.replace_filename("state-damaged.safetensors");
+          fs::rename(file_, aside, error);
+        }
       }
       return loaded;
     } catch (const Error& caught) {

@@ -400,9 +400,9 @@ class Trainer {
         tally.add(torch::nn::functional::cross_entropy(logits, labels), logits, labels);
         // An infinite logit of a wrong class leaves the loss finite.
         if (!std::isfinite(tally.loss) || !logits.isfinite().all().item<bool>())
-          fail(ErrorKind::input,
-               "the validation after epoch {} gave numbers that are not finite; try a smaller --lr "
-               "than {:g}{}",
+          fail(ErrorKind::input, "the validation {} after epoch {}; try a smaller --lr than {:g}{}",
+               std::isfinite(tally.loss) ? "logits became infinite"
+                                         : fmt::format("loss became {}", tally.loss),
                epoch, phase_->learning_rate, best_so_far());
         if (interrupting_signal() != 0) break;
       }

@@ -185,10 +185,11 @@ H5Message H5File::receive() {
       pollfd poll{socket_.get(), POLLIN, 0};
       if (::poll(&poll, 1, static_cast<int>(kLookForSignals.count())) > 0) return;
       if (std::chrono::steady_clock::now() > deadline_)
-        fail(ErrorKind::input,
-             "{}: damaged, or on a disk that does not answer: reading it takes longer than its size "
-             "explains; download or save it again",
-             name_);
+        fail(
+            ErrorKind::input,
+            "{}: damaged, or on a disk that does not answer: reading it takes longer than its size "
+            "explains; download or save it again",
+            name_);
     }
   };
   H5Message message;

@@ -34,6 +34,14 @@ constexpr std::string_view kMetadata = "__metadata__";
 constexpr std::string_view kHashKey = "file_xxh3";
 constexpr std::string_view kHashBlank = "00000000000000000000000000000000";
 
+/// In how many characters a key differs from the hash's; npos: in length.
+size_t key_distance(std::string_view key) {
+  if (key.size() != kHashKey.size()) return std::string_view::npos;
+  size_t wrong = 0;
+  for (size_t i = 0; i < key.size(); ++i) wrong += key[i] != kHashKey[i] ? 1 : 0;
+  return wrong;
+}
+
 /// Where the hash's digits stand in a header; npos: it has none there in the form that is written.
 size_t find_hash(std::string_view header, std::string_view digits) {
   const std::string entry = fmt::format("\"{}\":\"{}\"", kHashKey, digits);
@@ -96,10 +104,13 @@ class Reader {
       out.tensors.emplace(entry.name, view(entry, buffer));
     }
     if (expected != buffer.size()) refuse("surplus bytes follow the last tensor");
-    if (const auto hash = out.metadata.find(std::string(kHashKey)); hash != out.metadata.end()) {
-      verify(text, hash->second);
-      out.metadata.erase(hash);
+    for (const auto& [key, value] : out.metadata) {
+      const size_t wrong = key_distance(key);
+      if (wrong == 0) verify(text, value);
+      // A flipped bit in the key itself must not make this a file without hash.
+      if (wrong > 0 && wrong <= 2) refuse_damaged();
     }
+    out.metadata.erase(std::string(kHashKey));
     return out;
   }
 
@@ -120,6 +131,10 @@ class Reader {
       hash.update(bytes_.subspan(begin + digits.size()));
       if (hash.finish() == digits) return;
     }
+    refuse_damaged();
+  }
+
+  [[noreturn]] void refuse_damaged() const {
     fail(ErrorKind::input,
          "{}: damaged: its bytes are not those that were written (they do not fit {} in its "
          "header); copy it again, or, if another program changed it on purpose, take {} out",
@@ -189,7 +204,7 @@ class Reader {
     if (reinterpret_cast<uintptr_t>(data) % alignof(float) == 0)
       return {entry.shape, std::span(reinterpret_cast<const float*>(data), count), owner_};
     values.resize(count);
-    std::memcpy(values.data(), data, count * sizeof(float));
+    if (count > 0) std::memcpy(values.data(), data, count * sizeof(float));
     return {entry.shape, std::move(values)};
   }
 

@@ -40,6 +40,7 @@ class Preview(t.TestCase):
     def test_mistakes(self):
         self.fail_with(2, "rotat", "preview", self.data, "--augment", "rotat:3")
         self.fail_with(2, ".png", "preview", self.data, "-o", self.folder / "sheet.jpg")
+        self.fail_with(2, "200 are the limit", "preview", self.data, "--input-size", "16384")
         self.fail_with(1, "nowhere", "preview", self.folder / "nowhere")
         (self.folder / "bad").mkdir()
         for name in ("a", "b"):

@@ -1,7 +1,9 @@
 """How folders and manifests are understood: splits, classes, wrappers, labels, and what is refused."""
 import csv
+import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import unicodedata
@@ -91,7 +93,7 @@ class Layouts(t.TestCase):
 
     def test_no_training_split(self):
         self.fill("val/a", "val/b", "test/a", "test/b")
-        self.refuse("no training images", "test/ and val/")
+        self.refuse("no training images", "val/ and test/ splits")
         self.assertEqual(self.check()["splits"], {"val": 4, "test": 4})
 
     def test_two_names_for_one_split(self):
@@ -148,7 +150,7 @@ class Layouts(t.TestCase):
         self.assertEqual(document["splits"], {"unassigned": 4, "test": 4})
         self.assertIn("the test split alone is taken", self.notes(document))
         self.assertEqual(document["train_test_leaks"], [])
-        self.refuse("--val: ", "has splits of its own (test/ and train/ splits, 2 classes), but no val",
+        self.refuse("--val: ", "has splits of its own (train/ and test/ splits, 2 classes), but no val",
                     data=other, arguments=("--val", self.data))
 
     def test_a_split_that_is_a_link(self):
@@ -198,6 +200,9 @@ class Layouts(t.TestCase):
             for name in names:
                 self.fill(f"{name}/cat", f"{name}/dog")
             self.refuse("all hold the folders cat, dog", names[0] + "/")
+        shutil.rmtree(self.data)
+        self.fill("cat/train", "cat/test", "dog/train", "dog/test")
+        self.refuse("splits inside the classes", "train/cat")
 
     def test_subfolders_of_a_class(self):
         self.fill("cat/indoor", "cat", "dog/indoor", "dog/outdoor")
@@ -234,6 +239,7 @@ class Layouts(t.TestCase):
         self.fill("a", "b", "a/deep")
         (self.data / "a" / "again").symlink_to("deep")
         (self.data / "a" / "up").symlink_to("..")
+        (self.data / "a" / "top").symlink_to("/")
         (self.data / "b" / "self").symlink_to("self")
         outside = self.folder / "outside"
         picture(str(outside / "x.jpg"), 99)
@@ -243,8 +249,9 @@ class Layouts(t.TestCase):
         document = self.check()
         self.assertEqual(document["classes"], {"a": 4, "b": 4})
         self.assertIn("up: a link back to a folder above it", self.notes(document))
+        self.assertIn("top: a link back to a folder above it", self.notes(document))
         self.assertIn("more: a link out of the class folder; followed", self.notes(document))
-        self.assertIn("1 images are links out of this folder", self.notes(document))
+        self.assertIn("1 image: a link out of this folder", self.notes(document))
 
     def test_folders_that_cannot_be_read(self):
         loop = self.folder / "loop"
@@ -413,6 +420,22 @@ class Training(t.TestCase):
         self.assertTrue(all(row["why"] and row["label"] and row["split"] for row in rows))
         self.assertIn("max-skipped = 0.3", (self.out / "config.toml").read_text())
 
+    def test_validation_and_test_classes_that_cannot_be_read(self):
+        for split, count, first in (("train", 4, 0), ("val", 1, 10), ("test", 1, 20)):
+            t.draw_scenes(self.folder / "three" / split, count, first, size=32)
+        for split, kind in (("val", "sea"), ("test", "forest")):
+            next((self.folder / "three" / split / kind).iterdir()).write_text(split)
+        done = t.run("train", self.folder / "three", *self.FAST, "-o", self.out, "--epochs", "1",
+                     "--max-skipped", "0.05")
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("warning: no val image of class sea can be read", done.stderr)
+        self.assertIn("warning: no test image of class forest can be read", done.stderr)
+        self.assertIn("1 of 6 test images could not be read", done.stderr)
+        self.assertEqual(len(t.read_csv(self.out / "skipped.csv")), 2)
+        self.assertTrue((self.out / "metrics.json").exists())
+        self.succeed("train", self.folder / "three", *self.FAST, "-o", self.out, "--epochs", "1",
+                     "--max-skipped", "0.2", "--force")
+
     def test_paths_that_are_not_utf8(self):
         odd = os.path.join(os.fsencode(self.folder), b"d\xe9\x1bpot")
         os.rename(self.data, odd)
@@ -441,7 +464,7 @@ class Training(t.TestCase):
     def test_images_removed_while_training(self):
         """With views that are cut out of the images these are read in every epoch."""
         train = (t.GRAFT, "train", self.data, *self.FAST, "--augment", "crop:0.5-1 hflip", "--views", "0",
-                 "--epochs", "80", "--patience", "0", "-o", self.out)
+                 "--epochs", "25", "--patience", "0", "-o", self.out)
         for remove, code in ((lambda paths: paths[:1], 0), (lambda paths: paths, 1)):
             process = subprocess.Popen([str(a) for a in train] + ["--force"], stderr=subprocess.PIPE,
                                        stdout=subprocess.PIPE, text=True)
@@ -460,12 +483,33 @@ class Training(t.TestCase):
                 t.draw_scenes(self.data, 4, size=32)
                 shutil.rmtree(self.out)
 
+    def test_labels_of_a_crafted_model_reach_no_terminal(self):
+        self.succeed("train", self.data, *self.FAST, "-o", self.out, "--epochs", "1")
+        tensors, metadata = t.read_safetensors(self.out / "model.safetensors")
+        names = json.loads(metadata["classes"])
+        metadata["classes"] = json.dumps([f"{name}\x1b[2J\n\u009bforged: line" for name in names])
+        data = (self.out / "model.safetensors").read_bytes()
+        (size,) = struct.unpack("<Q", data[:8])
+        header = json.loads(data[8:8 + size])
+        del metadata["file_xxh3"]
+        header["__metadata__"] = metadata
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        model = self.folder / "crafted.safetensors"
+        model.write_bytes(struct.pack("<Q", len(text)) + text + data[8 + size:])
+        done = self.succeed("predict", model, self.data / "sea")
+        self.assertEqual(len(done.stdout.splitlines()), 4)
+        wrong = self.fail_with(1, "is not among the model's classes", "evaluate", model, self.data)
+        for output in (done.stdout, wrong.stderr):
+            for control in ("\x1b", "\u009b", "\nforged"):
+                self.assertNotIn(control, output)
+
     def test_evaluation(self):
         t.draw_scenes(self.folder / "root" / "test", 2, 50, size=32)
         t.draw_scenes(self.folder / "root" / "train", 2, 60, size=32)
         self.succeed("train", self.data, *self.FAST, "-o", self.out, "--epochs", "1")
         done = self.succeed("evaluate", self.out, self.folder / "root", "--json")
-        self.assertIn("understood as test/ and train/ splits, 6 classes; evaluating the test split "
+        self.assertIn("understood as train/ and test/ splits, 6 classes; evaluating the test split "
                       "(12 images)", done.stderr)
         # The class folders of another machine.
         (self.folder / "root" / "test" / "sea").rename(self.folder / "root" / "test" / "sea ")

@@ -1,6 +1,8 @@
 """Limits that shells and batch systems set: a run fits them, or says in one line which is too low."""
 import os
 import resource
+import signal
+import socket
 import subprocess
 import sys
 
@@ -31,7 +33,7 @@ class Limits(t.TestCase):
 
     def run_limited(self, limit, value, *arguments, user=None):
         def enter():
-            resource.setrlimit(limit, (value, value))
+            resource.setrlimit(limit, value if isinstance(value, tuple) else (value, value))
             if user is not None:
                 os.setgroups([])
                 os.setgid(user)
@@ -60,6 +62,23 @@ class Limits(t.TestCase):
         self.assertTrue(succeeded[-1])
         self.assertEqual(succeeded, sorted(succeeded), "more is never worse")
 
+    def test_data(self):
+        for size in (50, 110, 150):
+            done = self.run_limited(resource.RLIMIT_DATA, size * MEGABYTE, *self.arguments())
+            self.refused(done, "ulimit -d", "raise it")
+        for size in (200, 1000):
+            done = self.run_limited(resource.RLIMIT_DATA, size * MEGABYTE, *self.arguments())
+            if done.returncode != 0:
+                self.refused(done, "ulimit -d")
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_processor_time(self):
+        done = self.run_limited(resource.RLIMIT_CPU, (3, 60), *self.arguments(
+            "--epochs", "100000", "--patience", "0"))
+        self.assertEqual(done.returncode, 128 + signal.SIGXCPU, done.stderr)
+        self.assertIn("--resume", done.stderr)
+        self.assertTrue((self.folder / "run" / "checkpoints" / "last.safetensors").exists())
+
     def test_the_cache_takes_no_address_space(self):
         done = self.run_limited(resource.RLIMIT_AS, 2000 * MEGABYTE, *self.arguments())
         self.assertEqual(done.returncode, 0, done.stderr)
@@ -86,6 +105,19 @@ class Limits(t.TestCase):
                 model = (self.folder / "run" / "model.safetensors").read_bytes()
                 want = want or model
                 self.assertEqual(model, want)
+
+    def test_processes_of_the_dashboard(self):
+        if os.getuid() != 0:
+            self.skipTest("only root can become another user")
+        self.folder.chmod(0o777)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        for count in (1, 3, 5):
+            done = self.run_limited(resource.RLIMIT_NPROC, count,
+                                    *self.arguments("--dashboard", port, "--threads", "1"),
+                                    user=NOBODY)
+            self.refused(done, "--dashboard", "ulimit -u")
 
     def test_processes_of_other_commands(self):
         if os.getuid() != 0:

@@ -85,7 +85,7 @@ class CommandLine(t.TestCase):
         with open("/dev/full", "w") as full:
             done = subprocess.run([t.GRAFT, "summary"], stdout=full, stderr=subprocess.PIPE, text=True)
         self.assertEqual(done.returncode, 1)
-        self.assertIn("stdout", done.stderr)
+        self.assertIn("standard output", done.stderr)
 
     def test_reader_that_leaves(self):
         import subprocess

@@ -1,6 +1,6 @@
 #include "dataset/labels.h"
 
-#include "dataset/layout.h"
+#include "dataset/split_names.h"
 #include "support.h"
 
 namespace graft {

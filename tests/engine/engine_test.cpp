@@ -149,7 +149,7 @@ TEST(Engine, TakesMemoryForTheImagesAtHand) {
   const size_t end = net.layers.size();
   Engine few(net, 0, end, tensors);
   const uint64_t small = few.prepare(2);
-  EXPECT_LT(small, few.prepare(16) / 2);
+  EXPECT_LT(small, few.prepare(16));
   // More images after fewer, and fewer after more, are as they are in an engine of their own.
   const auto in = static_cast<size_t>(few.input_elements());
   const std::vector<float> input = make_input(few.input_elements() * 9, 1);

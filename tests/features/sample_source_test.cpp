@@ -63,6 +63,22 @@ class SampleSourceTest : public ::testing::Test {
   std::vector<std::pair<size_t, std::string>> errors_;
 };
 
+TEST_F(SampleSourceTest, ImagesThatVanishAreLeftOut) {
+  const auto fresh = make("crop:0.5-1 hflip", 0, true, nullptr);
+  const std::vector<float> whole = rows(*fresh, {0, 2, 4}, 1);
+  fs::remove(paths_[2]);
+  const std::vector<int64_t> which = {0, 2, 4};
+  std::vector<float> out(whole.size());
+  EXPECT_EQ(fresh->fill(which, 1, out.data()), (std::vector<size_t>{1}));
+  const size_t elements = whole.size() / 3;
+  for (size_t k = 0; k < elements; ++k) {
+    EXPECT_NEAR(out[k], whole[k], 1e-3F);
+    EXPECT_NEAR(out[elements + k], whole[2 * elements + k], 1e-3F);
+  }
+  for (const size_t i : {0, 4}) fs::remove(paths_[i]);
+  EXPECT_EQ(fresh->fill(which, 1, out.data()), (std::vector<size_t>{0, 1, 2}));
+}
+
 TEST_F(SampleSourceTest, MemoryCacheAndPrefixAgree) {
   const std::string words = "rotate:30 hflip crop:0.5-1 jitter:0.2";
   FeatureCache cache(folder_.path() / "cache", 1U << 30U);

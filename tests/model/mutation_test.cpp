@@ -66,7 +66,7 @@ class MutatedModel {
       }
       case 3:  // a number near by
         if (at->is_number_integer()) {
-          *at = at->get<int64_t>() + static_cast<int64_t>(random() % 5) - 2;
+          *at = static_cast<int64_t>(at->get<uint64_t>() + random() % 5 - 2);  // may wrap
           break;
         }
         [[fallthrough]];
@@ -245,10 +245,8 @@ TEST_F(ModelMutations, Bytes) {
 /// With the hash that every written file has, no changed bit goes unnoticed.
 TEST_F(ModelMutations, EveryFlippedBitIsFound) {
   std::string bytes = good_;
-  const size_t key = good_.find("file_xxh3");
   for (uint64_t i = 0; i < count_ / 5 && !HasFailure(); ++i) {
     const size_t at = random_() % bytes.size();
-    if (at >= key && at < key + 9) continue;  // a file without hash, and nothing else changed
     const char before = bytes[at];
     bytes[at] = static_cast<char>(before ^ (1 << random_() % 8));
     EXPECT_FALSE(loads(bytes)) << "byte " << at;

@@ -84,11 +84,8 @@ TEST(Safetensors, TheHashCoversEveryByte) {
   const fs::path path = folder.path() / "x.safetensors";
   write_safetensors(path, {{"a", Tensor({3}, {1, 2, 3})}}, {{"shift", "[103.939]"}});
   const std::string good = read_text_file(path);
-  const size_t key = good.find("file_xxh3");
-  ASSERT_NE(key, std::string::npos);
   for (size_t at = 0; at < good.size(); ++at) {
-    if (at >= key && at < key + 9) continue;
-    for (const int bit : {0, 6}) {
+    for (int bit = 0; bit < 8; ++bit) {
       std::string bad = good;
       bad[at] = static_cast<char>(bad[at] ^ (1 << bit));
       EXPECT_ERROR(read_safetensors(std::as_bytes(std::span(bad)), "x"), ErrorKind::input, "x: ");

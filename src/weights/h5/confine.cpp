@@ -56,6 +56,8 @@ void allow_only_what_reading_needs() {
 
 void confine(uint64_t file_bytes) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  // A terminal's Ctrl-C reaches both programs; Graft decides, and ends this one.
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) std::signal(signal, SIG_IGN);
   ::prctl(PR_SET_DUMPABLE, 0);
   limit(RLIMIT_CORE, 0);
   limit(RLIMIT_CPU, kSeconds + static_cast<rlim_t>(file_bytes / kBytesPerSecond));

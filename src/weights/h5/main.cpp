@@ -34,8 +34,8 @@ void* map(int descriptor, uint64_t bytes, int protection, int flags) {
 void serve() {
   const uint64_t own_bytes = address_space();
   const uint64_t file_bytes = size_of(kH5File);
-  H5PLset_loading_state(
-      0);  // a filter that a file names must not load code; starts the library too
+  // A filter that a file names must not load code. This also starts the library.
+  H5PLset_loading_state(0);
   confine(file_bytes);
   uint64_t memory = own_bytes + file_bytes + kWorkingBytes;
   limit_memory(memory);
