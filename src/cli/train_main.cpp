@@ -77,7 +77,8 @@ void clear_run(const fs::path& run) {
        {"model.safetensors", "history.csv", "metrics.json", "config.toml", "split.csv",
         "predictions.csv", "skipped.csv", "report.html", "find-lr.csv", "find-lr.svg",
         "checkpoints/best.safetensors", "checkpoints/last.safetensors",
-        "checkpoints/state.safetensors", "checkpoints/state-previous.safetensors"})
+        "checkpoints/state.safetensors", "checkpoints/state-previous.safetensors",
+        "checkpoints/state-damaged.safetensors"})
     fs::remove(run / name, error);
   if (!fs::is_directory(run, error)) return;
   for (const fs::path& entry : list_folder(run))

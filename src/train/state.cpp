@@ -54,13 +54,10 @@ void TrainingState::save(const Suffix& suffix, const Optimizer& optimizer,
   append(kSecond, optimizer.second_moments(), tensors);
   append(kAverage, average, tensors);
   std::error_code error;
-  if (fs::exists(file_, error)) {
-    // Both names exist throughout: a link under a third name takes the previous one's place.
-    fs::path link = previous_;
-    link += ".tmp";
-    fs::remove(link, error);
-    fs::create_hard_link(file_, link, error);
-    if (!error) fs::rename(link, previous_, error);
+  try {
+    if (fs::exists(file_, error)) link_atomic(file_, previous_);
+  } catch (const Error&) {
+    // Without a state before it the newest is worth writing all the same.
   }
   write_safetensors(file_, tensors, {{kRecord, record.dump()}});
 }

@@ -22,16 +22,6 @@ inline constexpr uint64_t kH5MaxTensorBytes = uint64_t{4} << 30U;
 inline constexpr size_t kH5MaxDimensions = 8;
 inline constexpr size_t kH5MaxMessageBytes = size_t{16} << 20U;
 
-/// Programs with a sanitizer in them need more of everything.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kSanitized = true;
-#elif defined(__has_feature)
-inline constexpr bool kSanitized =
-    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-inline constexpr bool kSanitized = false;
-#endif
-
 /// One weight of a Keras file: what is known of it before its values are read.
 struct H5Weight {
   std::string layer;           ///< an entry of layer_names

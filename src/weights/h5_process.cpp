@@ -32,7 +32,7 @@ using std::chrono::seconds;
 constexpr const char* kProgram = "graft-read-h5";
 // A program that computes without end is stopped by its limit on processor time (h5/confine.cpp).
 // This one is for whatever else could keep it, on a machine that is busy or reads from a slow disk.
-constexpr seconds kLeastPatience{kSanitized ? 60 : 9};
+constexpr seconds kLeastPatience{9};
 constexpr uint64_t kBytesPerSecond = uint64_t{1} << 20U;
 constexpr milliseconds kLookForSignals{100};
 

@@ -17,8 +17,16 @@
 namespace graft {
 namespace {
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr bool kSanitized = true;
+#elif defined(__has_feature)
+constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
+#else
+constexpr bool kSanitized = false;
+#endif
+
 // The slowest honest files, shuffled and deflated, inflate at some 100 MB/s.
-constexpr rlim_t kSeconds = kSanitized ? 20 : 2;
+constexpr rlim_t kSeconds = 2;
 constexpr uint64_t kBytesPerSecond = uint64_t{16} << 20U;
 
 /// Lowers a limit; what the caller's own limit forbids stays forbidden.
