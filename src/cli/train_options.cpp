@@ -363,7 +363,8 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
                                        {"--test", "--test-split="},
                                        {"--test-split", "--test="}})
       if (first->count(given) > 0)
-        std::erase_if(arguments, [&, other = other](const auto& a) { return a.starts_with(other); });
+        std::erase_if(arguments,
+                      [&, other = other](const auto& a) { return a.starts_with(other); });
     return 0;
   });
   if (code != 0) return code;

@@ -196,8 +196,7 @@ class Pictures : public SampleSource {
     if (tail_) waiting_.resize(rows.size() * each);
     float* features = tail_ ? waiting_.data() : out;
     engine_->run(inputs_.data(), static_cast<int>(count), features);
-    for (size_t k = 0; k < count; ++k)
-      FeatureCache::round({features + k * each, each}, dtype_);
+    for (size_t k = 0; k < count; ++k) FeatureCache::round({features + k * each, each}, dtype_);
     if (tail_) tail_->run(waiting_.data(), static_cast<int>(count), out);
     return lost;
   }

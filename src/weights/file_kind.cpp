@@ -18,14 +18,13 @@
 namespace graft {
 namespace {
 
-using std::string_view_literals::operator""sv;
+using namespace std::string_view_literals;
 
 constexpr const char* kAgain = "download or copy it again";
 constexpr const char* kUnpack = "unpack it and name the weights file in it";
 constexpr const char* kToKerasH5 =
     "open it in Keras and write it with model.save('model.h5'), or where the backbone is a layer "
-    "of "
-    "the model with model.get_layer('vgg16').save('vgg16.h5')";
+    "of the model with model.get_layer('vgg16').save('vgg16.h5')";
 // Other frameworks' weights expect other pixels, so there is no line that converts them rightly.
 constexpr const char* kUseKeras =
     "use a Keras .h5 file or a Graft model; Keras' own ImageNet weights of vgg16 and vgg19 are "

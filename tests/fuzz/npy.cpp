@@ -21,7 +21,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       row *= static_cast<size_t>(shape.back());
     }
     std::vector<float> values((size - 4) / sizeof(float) / row * row);
-    std::memcpy(values.data(), data + 4, values.size() * sizeof(float));
+    if (!values.empty()) std::memcpy(values.data(), data + 4, values.size() * sizeof(float));
     NpyWriter writer(file, shape);
     for (size_t at = 0; at < values.size(); at += row)
       writer.add(std::span(values).subspan(at, row));
