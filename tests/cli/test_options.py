@@ -66,11 +66,11 @@ class Numbers(t.TestCase):
 class RoundTrip(t.TestCase):
     def setUp(self):
         super().setUp()
-        self.work = self.folder / "work"
+        self.work = self.folder / "here"
         for name, count, seed in (("data", 8, 0), ("more", 3, 100), ("last", 3, 200)):
             t.draw_scenes(self.work / name, count, seed, 32)
 
-    def again(self, data, *options, at="work", resumed_at="work", resumed_data=None, run="run"):
+    def again(self, data, *options, at="here", resumed_at="here", resumed_data=None, run="run"):
         """One epoch, then another by --resume; the options must come out of config.toml as they went
         in, and the model as in a run of two epochs."""
         shutil.rmtree(os.path.join(os.fsencode(self.work), os.fsencode(run)), ignore_errors=True)
@@ -91,7 +91,7 @@ class RoundTrip(t.TestCase):
 
     def test_folders_elsewhere(self):
         self.again("data", "--val", "more", "--test", "last")
-        self.again(self.work / "data", "--val", "./more/", "--test", "../work/last")
+        self.again(self.work / "data", "--val", "./more/", "--test", "../here/last")
         self.again("data", "--val", self.work / "more", resumed_data="./data/")
         self.again("data", "--test", "last", resumed_at=".", resumed_data=self.work / "data")
 
@@ -108,7 +108,7 @@ class RoundTrip(t.TestCase):
         rows = [f"{self.work}/{row}" for row in rows]
         (self.work / "n.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
         for name in ("m.csv", "n.csv"):
-            self.again(name, "--val", "more", resumed_data=f"../work/./{name}")
+            self.again(name, "--val", "more", resumed_data=f"../here/./{name}")
 
     def test_paths_of_any_bytes(self):
         # Bytes that are not UTF-8, and whatever else TOML and terminals care for.
