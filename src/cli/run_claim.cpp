@@ -35,11 +35,22 @@ constexpr const char* kLock = ".lock";
        printable(folder));
 }
 
-/// Whether there is anything in a folder but the lock.
+/// What a run writes before its first epoch: nothing is lost where a run that never came so far is
+/// begun again.
+bool is_beginning(const fs::path& path) {
+  constexpr std::array kNames = {kLock, "config.toml", "split.csv", "skipped.csv"};
+  const std::string name = path.filename().string();
+  std::error_code error;
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end() ||
+         name.starts_with("events.out.tfevents.") ||
+         (name == "checkpoints" && fs::is_empty(path, error) && !error);
+}
+
+/// Whether there is anything in a folder that another run would destroy.
 bool holds_something(const fs::path& folder) {
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error))
-    if (it->path().filename() != kLock) return true;
+    if (!is_beginning(it->path())) return true;
   return static_cast<bool>(error);
 }
 

@@ -69,14 +69,38 @@ void note_classes_without(Dataset& dataset, Split split) {
                                         label_list(without)));
 }
 
-/// Leaves out files that are not there: better now, in one line, than one by one later.
+/// Leaves out files that are not there or of formats that are not read: better now, in one line,
+/// than one by one later.
 void check_missing(Dataset& dataset, const TrainOptions& o) {
+  const std::vector<std::string> words = split_words(o.exclude);
+  if (std::find(words.begin(), words.end(), "corrupt") != words.end())
+    dataset.skipped.clear();  // of other formats: asked to be left out, and noted
   leave_out_missing(dataset);
   const size_t images = dataset.samples.size() + dataset.skipped.size();
-  require_few_skipped(dataset.skipped, images, o.max_skipped, printable(o.data),
-                      fs::is_directory(o.data)
-                          ? "mend or remove them"
-                          : "paths of a manifest are relative to its folder; mend or remove them");
+  require_few_skipped(
+      dataset.skipped, images, o.max_skipped, printable(o.data),
+      fs::is_directory(o.data)
+          ? "mend or remove them ('graft check' lists them, and damaged ones beside)"
+          : "paths of a manifest are relative to its folder; mend or remove them");
+}
+
+/// Every class must be trained on; one that stands in another split alone is most often misspelt.
+void require_training_images(const Dataset& dataset, const TrainOptions& o) {
+  const std::vector<std::string> without = classes_without(dataset, Split::train, {});
+  if (without.empty()) return;
+  std::string why = o.exclude.empty() ? "" : "; --exclude may have left them all out";
+  for (const Sample& sample : dataset.samples) {
+    if (dataset.classes[static_cast<size_t>(sample.label)] != without[0]) continue;
+    std::vector<std::string> trained;
+    for (const std::string& label : dataset.classes)
+      if (std::find(without.begin(), without.end(), label) == without.end())
+        trained.push_back(label);
+    why = fmt::format("; its {} images are the only ones, such as {} (the training classes are {})",
+                      to_string(sample.split), printable(sample.path), label_list(trained));
+    break;
+  }
+  fail(ErrorKind::input, "{}: class '{}' has no training image{}{}", printable(o.data), without[0],
+       without.size() > 1 ? fmt::format(", nor have {} others", without.size() - 1) : "", why);
 }
 
 Dataset prepare_dataset(const TrainOptions& o) {
@@ -112,16 +136,14 @@ Dataset prepare_dataset(const TrainOptions& o) {
     // Another stream of the seed than the validation split's.
     split_off(dataset, o.test_split, ~o.seed, Split::test);
   }
-  if (!dataset.has(Split::validation)) {
+  const double default_share = TrainOptions{}.val_split;
+  if (!dataset.has(Split::validation))
     split_off(dataset, o.val_split, o.seed, Split::validation);
-  }
+  else if (o.val.empty() && o.val_split != default_share)
+    dataset.notes.push_back("--val-split: not used, the data has a validation split");
   for (Sample& sample : dataset.samples)
     if (sample.split == Split::unassigned) sample.split = Split::train;
-  const std::vector<std::string> without = classes_without(dataset, Split::train, {});
-  if (!without.empty())
-    fail(ErrorKind::input, "{}: class '{}' has no training picture{}", printable(o.data),
-         without[0],
-         without.size() > 1 ? fmt::format(", nor have {} others", without.size() - 1) : "");
+  require_training_images(dataset, o);
   note_classes_without(dataset, Split::validation);
   note_classes_without(dataset, Split::test);
   return dataset;

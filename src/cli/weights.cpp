@@ -40,7 +40,9 @@ int list(const WeightsOptions& o) {
     print_result("{:<9} {:<4} {:>9}  {:<32}  {}\n", "backbone", "top", "size", "MD5", "here");
   for (const PublishedFile& file : published_files()) {
     std::error_code error;
-    const bool here = fs::exists(cached_path(file, cache), error);
+    const fs::path path = cached_path(file, cache);
+    const bool exists = fs::exists(path, error);
+    const bool here = exists && fs::file_size(path, error) == file.bytes;
     if (o.json)
       rows.push_back({{"backbone", file.backbone},
                       {"include_top", file.include_top},
@@ -49,11 +51,14 @@ int list(const WeightsOptions& o) {
                       {"bytes", file.bytes},
                       {"licence", file.licence},
                       {"path", cached_path(file, cache).string()},
-                      {"present", here}});
+                      {"present", exists}});
     else
       print_result("{:<9} {:<4} {:>9}  {:<32}  {}\n", file.backbone,
                    file.include_top ? "yes" : "no", format_bytes(static_cast<double>(file.bytes)),
-                   file.md5, here ? "yes" : "no");
+                   file.md5,
+                   here     ? "yes"
+                   : exists ? "wrong size"
+                            : "no");
   }
   if (o.json)
     print_json({{"folder", (cache / "weights").string()}, {"files", rows}});

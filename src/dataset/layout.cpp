@@ -337,8 +337,10 @@ class Reader {
       if (layout_.images.size() == before)
         fail(ErrorKind::input,
              "{}: none of this class's files can be read ({}): Graft reads .jpg, .jpeg, .png and "
-             ".webp; convert them, or move the folder away",
-             where, suffixes(contents->unread_below()));
+             ".webp; {}, or move the folder away",
+             where, suffixes(contents->unread_below()),
+             contents->unread_below().contains("") ? "give them the suffix of their format"
+                                                   : "convert them");
       if (const auto unread = contents->unread_below(); !unread.empty())
         layout_.notes.push_back(fmt::format(
             "{}: {} files of formats that Graft does not read; left out", where, suffixes(unread)));

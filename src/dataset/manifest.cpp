@@ -142,7 +142,8 @@ Layout read_manifest(const fs::path& file) {
   layout.root = file;
   std::vector<std::string> ignored;
   for (size_t i = 0; i < header.size(); ++i)
-    if (i != columns.path && i != columns.label && i != columns.split) ignored.push_back(header[i]);
+    if (i != columns.path && i != columns.label && i != columns.split && !header[i].empty())
+      ignored.push_back(header[i]);
   if (!ignored.empty())
     layout.notes.push_back(
         fmt::format("{}: columns that are not read: {}", name, label_list(ignored)));

@@ -74,7 +74,7 @@ void split_off(Dataset& dataset, double fraction, uint64_t seed, Split to) {
       fail(ErrorKind::input,
            "class '{}' has {}: it cannot be split into training and validation; "
            "add pictures, remove the class, or give --val DIR",
-           dataset.classes[label], images == 1 ? "only one picture" : "only copies of one picture");
+           dataset.classes[label], images == 1 ? "only one image" : "only copies of one file");
     Random random(seed, label + 1);
     random.shuffle(mine);
     const auto wanted = static_cast<size_t>(std::clamp(

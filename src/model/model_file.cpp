@@ -17,12 +17,16 @@ fs::path resolve_model(const fs::path& path) {
          printable(path));
   if (!fs::is_directory(path, error)) return path;
   fs::path file = path / "model.safetensors";
-  if (!fs::exists(file, error))
+  if (fs::exists(file, error)) return file;
+  if (!fs::exists(path / "config.toml", error))
     fail(ErrorKind::input,
-         "{}: this folder has no model.safetensors; was its training "
-         "interrupted? checkpoints/ may hold one",
+         "{}: this folder is no run (it has no model.safetensors and no config.toml); give the run "
+         "folder that 'graft train' made",
          printable(path));
-  return file;
+  fail(ErrorKind::input,
+       "{}: this run has no model.safetensors yet: its training goes on or was interrupted; "
+       "'graft train DATA --resume' ends it, and checkpoints/ may hold a model",
+       printable(path));
 }
 
 ModelFile read_model(const fs::path& path) {

@@ -483,6 +483,22 @@ class Training(t.TestCase):
                 t.draw_scenes(self.data, 4, size=32)
                 shutil.rmtree(self.out)
 
+    def test_advice_of_a_refusal_can_be_followed(self):
+        """What was refused before its first epoch leaves nothing that stands in the way."""
+        (self.data / "sea" / "bad.jpg").write_bytes(b"no image")
+        (self.data / "sea" / "moving.gif").write_bytes(b"GIF89a")
+        command = ["train", self.data, *self.FAST, "-o", self.out, "--epochs", "1"]
+        self.fail_with(1, "--max-skipped", *command, "--max-skipped", "0.05")
+        self.succeed(*command, "--exclude", "corrupt")
+        self.fail_with(2, "exists already", *command, "--exclude", "corrupt")
+
+    def test_a_misspelt_class_is_named_with_its_split(self):
+        t.draw_scenes(self.folder / "root" / "train", 2, 50, size=32)
+        t.draw_scenes(self.folder / "root" / "test", 2, 60, size=32)
+        (self.folder / "root" / "test" / "forest").rename(self.folder / "root" / "test" / "forrest")
+        self.fail_with(1, "class 'forrest' has no training image; its test images", "train",
+                       self.folder / "root", *self.FAST, "-o", self.out)
+
     def test_labels_of_a_crafted_model_reach_no_terminal(self):
         self.succeed("train", self.data, *self.FAST, "-o", self.out, "--epochs", "1")
         tensors, metadata = t.read_safetensors(self.out / "model.safetensors")

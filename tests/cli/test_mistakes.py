@@ -38,7 +38,7 @@ class Mistakes(t.TestCase):
         t.draw_scenes(self.data, 4)
         for path in sorted((self.data / "sea").iterdir())[1:]:
             path.unlink()
-        self.refuse(1, "class 'sea' has only one picture", self.data)
+        self.refuse(1, "class 'sea' has only one image", self.data)
 
     def test_all_pictures_corrupt(self):
         for kind in ("a", "b"):
@@ -54,7 +54,7 @@ class Mistakes(t.TestCase):
         t.draw_scenes(self.data / "train", 2)
         t.draw_scenes(self.data / "val", 2)
         (self.data / "val" / "sea").rename(self.data / "val" / "ocean")
-        self.refuse(1, "class 'ocean' has no training picture", self.data)
+        self.refuse(1, "class 'ocean' has no training image; its val images", self.data)
 
     def test_read_only_output(self):
         t.draw_scenes(self.data, 2)

@@ -146,7 +146,7 @@ TEST(Split, RefusesAClassOfOne) {
   fill(t.path() / "b", 1);
   Dataset d = open_dataset(t.path());
   EXPECT_ERROR(split_off(d, 0.15, 0, Split::validation), ErrorKind::input,
-               "'b' has only one picture");
+               "'b' has only one image");
   write(t.path() / "b" / "copy.jpg", read_text_file(t.path() / "b" / "0.jpg"));
   d = open_dataset(t.path());
   EXPECT_ERROR(split_off(d, 0.15, 0, Split::validation), ErrorKind::input, "only copies");
