@@ -23,7 +23,7 @@ demo: build
 test: deps-test
 	cmake --preset release -DGRAFT_BUILD_TESTS=ON
 	cmake --build $(BUILD)
-	ctest --test-dir $(BUILD) --output-on-failure
+	ctest --test-dir $(BUILD) --output-on-failure --parallel 2
 
 format: deps-lint
 	@clang-format -i $(SOURCES)
