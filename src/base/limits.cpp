@@ -73,7 +73,7 @@ int startable_threads(int wanted) {
 }
 
 std::string system_error_text(int error) {
-  const std::string text = std::strerror(error);
+  std::string text = std::strerror(error);
   if (const auto bytes = file_size_limit(); error == EFBIG && bytes)
     return fmt::format("{}: the limit on file sizes (ulimit -f) is {}; raise it", text,
                        format_bytes(static_cast<double>(*bytes)));
