@@ -140,6 +140,7 @@ int run_check(int argc, char** argv) {
   app.add_option("--test", o.test, "A folder with test pictures, as for train")->type_name("DIR");
   app.add_option("--val", o.val, "A folder with validation pictures")->type_name("DIR");
   app.add_option("--html", o.html, "Write a page with thumbnails to this file")
+      ->check(ends_in(".html"))
       ->type_name("FILE.html");
   app.add_option("--most", o.most, "Lines of each list in the text")
       ->check(whole_number(1, 1 << 30))

@@ -169,6 +169,16 @@ void vprint_result(fmt::string_view format, fmt::format_args args) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) fail_output();
 }
 
+CLI::Validator ends_in(const std::string& suffix) {
+  return CLI::Validator(
+      [suffix](std::string& value) {
+        return value.ends_with(suffix)
+                   ? std::string()
+                   : printable(value) + ": the name of the file to write must end in " + suffix;
+      },
+      "");
+}
+
 void print_json(const nlohmann::json& document) {
   print_result("{}\n", document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }

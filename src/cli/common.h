@@ -64,6 +64,10 @@ void print_result(fmt::format_string<Args...> format, Args&&... args) {
   vprint_result(format, fmt::make_format_args(args...));
 }
 
+/// A check of options that name a file to write: without its suffix it is most often a file of
+/// another kind, which would be lost.
+CLI::Validator ends_in(const std::string& suffix);
+
 /// Prints a JSON document on stdout; bytes that are not UTF-8 are replaced.
 void print_json(const nlohmann::json& document);
 

@@ -40,7 +40,9 @@ int run_compare(int argc, char** argv) {
   CompareOptions o;
   CLI::App app("Training runs side by side, with a test of whether they differ.", "graft compare");
   app.add_option("RUN", o.runs, "Run folders")->required();
-  app.add_option("--html", o.html, "Write a page to this file")->type_name("FILE.html");
+  app.add_option("--html", o.html, "Write a page to this file")
+      ->check(ends_in(".html"))
+      ->type_name("FILE.html");
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
   app.footer("Examples:\n  graft compare runs/a runs/b runs/c --html compare.html");

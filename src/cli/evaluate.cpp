@@ -119,9 +119,11 @@ int run_evaluate(int argc, char** argv) {
       ->type_name("SPLIT");
   app.add_option("--predictions", o.predictions,
                  "Write each picture's prediction and probabilities to this CSV file")
-      ->type_name("FILE");
+      ->check(ends_in(".csv"))
+      ->type_name("FILE.csv");
   app.add_option("--report", o.report,
                  "Write a page about the result to this file: metrics, mistakes, Grad-CAM")
+      ->check(ends_in(".html"))
       ->type_name("FILE.html");
   app.add_option("--max-skipped", o.max_skipped,
                  "Share of the images that may be unreadable; more is an error (exit code 1), with "

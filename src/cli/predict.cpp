@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iostream>
 #include <optional>
+#include <set>
 
 #include "base/diagnostics.h"
 #include "base/file.h"
@@ -132,6 +133,7 @@ class Explainer {
         names_(unique_file_names(paths, ".png")),
         model_(read_model(resolve_model(o.model))),
         cam_(model_, o.explain_layer, o.common.thread_count()) {
+    refuse_inputs_as_targets();
     make_folder(folder_);
   }
 
@@ -155,6 +157,18 @@ class Explainer {
 
  private:
   static constexpr double kMostPixels = 1024;
+
+  void refuse_inputs_as_targets() const {
+    std::set<fs::path> inputs;
+    std::error_code error;
+    for (const fs::path& path : paths_) inputs.insert(fs::weakly_canonical(path, error));
+    for (const std::string& name : names_)
+      if (inputs.contains(fs::weakly_canonical(folder_ / name, error)))
+        fail(ErrorKind::usage,
+             "--explain: {} is one of the images and would be replaced; choose another folder",
+             printable(folder_ / name));
+  }
+
   fs::path folder_;
   std::span<const fs::path> paths_;
   std::vector<std::string> names_;

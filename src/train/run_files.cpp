@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/file.h"
+#include "graft/error.h"
 
 namespace graft {
 
@@ -24,6 +25,19 @@ std::filesystem::path RunFiles::write_checkpoint(const std::string& name,
   const fs::path path = run_ / "checkpoints" / (name + ".safetensors");
   write_model(path, model);
   return path;
+}
+
+void RunFiles::require_checkpoint(const std::string& name) const {
+  const fs::path path = run_ / "checkpoints" / (name + ".safetensors");
+  try {
+    static_cast<void>(read_model(path));
+  } catch (const Error& error) {
+    fail(
+        error.kind(),
+        "{}; without it this run cannot go on: a copy of that file would mend it, "
+        "checkpoints/last.safetensors holds the last epoch, and what else the run has is as it was",
+        error.what());
+  }
 }
 
 void RunFiles::link_checkpoint(const std::string& name, const std::string& as) const {

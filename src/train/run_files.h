@@ -19,6 +19,8 @@ class RunFiles {
   void write_history(const std::vector<EpochRecord>& history) const;
   /// Writes checkpoints/NAME.safetensors and returns its path.
   std::filesystem::path write_checkpoint(const std::string& name, const ModelFile& model) const;
+  /// Throws Error(input) that says how to go on unless the checkpoint is there and whole.
+  void require_checkpoint(const std::string& name) const;
   /// Gives a checkpoint another name in the run folder: a hard link where the file system has them
   /// (checkpoints are never changed), else a copy.
   void link_checkpoint(const std::string& name, const std::string& as) const;

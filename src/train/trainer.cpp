@@ -78,6 +78,7 @@ class Trainer {
     TensorMap tensors = first_tensors();
     if (loaded) {
       progress_ = record_.read(loaded->record);
+      if (progress_.best_epoch > 0) files_.require_checkpoint("best");
       if (config_.verbosity != Verbosity::quiet)
         print_diagnostic("going on after epoch {}\n", progress_.history.size());
       tell([&](TrainObserver& o) {
@@ -435,8 +436,8 @@ class Trainer {
     record.learning_rate = rate_;
     const fs::path saved = save("last", record);
     fail(ErrorKind::interrupted,
-         "interrupted in epoch {}; state saved in {}{}; --resume {} goes on", epoch,
-         printable(saved), best_so_far(), printable(job_.run));
+         "interrupted in epoch {}; state saved in {}{}; 'graft train DATA --resume {}' goes on",
+         epoch, printable(saved), best_so_far(), printable(job_.run));
   }
 
   /// What a run that ends early leaves, as the end of its message.

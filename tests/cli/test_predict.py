@@ -157,6 +157,23 @@ class Predict(t.TestCase):
         for path in out.iterdir():
             self.assertEqual(path.read_bytes(), (again / path.name).read_bytes())
 
+    def test_overlays_never_replace_the_images(self):
+        folder = self.folder / "photos"
+        folder.mkdir()
+        for name in ("a.png", "b.png"):
+            Image.new("RGB", (40, 40), (9, 99, 200)).save(folder / name)
+        before = {path: path.read_bytes() for path in folder.iterdir()}
+        self.fail_with(2, "is one of the images", "predict", self.model, folder, "--explain", folder)
+        self.assertEqual({path: path.read_bytes() for path in folder.iterdir()}, before)
+
+    def test_results_never_replace_files_of_another_kind(self):
+        model = self.folder / "model.safetensors"
+        shutil.copy(self.model if self.model.is_file() else self.model / "model.safetensors", model)
+        before = model.read_bytes()
+        for option in ("--predictions", "--report"):
+            self.fail_with(2, "must end in", "evaluate", model, BASE / "data", option, model)
+        self.assertEqual(model.read_bytes(), before)
+
     def test_an_overlay_that_cannot_be_written(self):
         out = self.folder / "why"
         some = self.pictures[:3]

@@ -98,6 +98,23 @@ class Resume(t.TestCase):
             path.write_bytes(b"nothing")
         self.fail_with(1, "state.safetensors", "train", self.data, "--resume", run)
 
+    def test_damaged_best_checkpoint_leaves_the_model_alone(self):
+        run = self.folder / "best"
+        shutil.copytree(self.folder / "whole", run)
+        model = (run / "model.safetensors").read_bytes()
+        best = run / "checkpoints" / "best.safetensors"
+        data = bytearray(best.read_bytes())
+        data[-5] ^= 1
+        best.unlink()  # it may be a link of another name
+        for content in (bytes(data), None):
+            if content is not None:
+                best.write_bytes(content)
+            else:
+                best.unlink()
+            self.fail_with(1, "best.safetensors", "train", self.data, "--resume", run, "--epochs", "14",
+                           "--patience", "0")
+            self.assertEqual((run / "model.safetensors").read_bytes(), model)
+
     def test_more_epochs(self):
         self.succeed("train", self.data, "--resume", self.folder / "whole", "--epochs", "14",
                      "--patience", "0")
