@@ -183,8 +183,8 @@ Layout read_manifest(const fs::path& file) {
         image.split = *split;
       }
     }
-    const auto [at, fresh] =
-        seen.emplace(image.path.lexically_normal(), Seen{row.line, image.label, image.split});
+    const auto [at, fresh] = seen.emplace(fs::absolute(image.path).lexically_normal(),
+                                          Seen{row.line, image.label, image.split});
     if (!fresh && at->second.label != image.label)
       fail(ErrorKind::input, "{}: '{}' has the label '{}' here and '{}' in line {}", where,
            shown(path), image.label, at->second.label, at->second.line);

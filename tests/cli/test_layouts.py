@@ -346,6 +346,7 @@ class Layouts(t.TestCase):
                             ("path,label,path\n", "two columns"),
                             ("path,label\n,a\n", ":2: the path is empty"),
                             ("path,label\nx.jpg,a\n./x.jpg,b\n", ":3: './x.jpg' has the label 'b' here"),
+                            (f"path,label\nx.jpg,a\n{self.folder}/x.jpg,b\n", "has the label 'b' here"),
                             ("path,label,split\nx.jpg,a,fold1\n", "split 'fold1' is none of"),
                             ("path,label\nx.jpg,cat\ny.jpg,Cat\n", "differ only in letter case"),
                             (b"\x89HDF\r\n\x1a\n\0\0", "NUL byte")):
