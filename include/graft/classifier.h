@@ -1,10 +1,11 @@
-// A trained classifier: load one file, classify pictures. No training library is involved.
+// A trained classifier: load one file, classify images. No training library is involved.
 //
 //   const graft::Classifier classifier = graft::Classifier::load("runs/scenes");
 //   const graft::Prediction p = classifier.classify(graft::load_image("beach.jpg"));
 //   fmt::print("{} {:.2f}\n", classifier.classes()[p.ranking[0]], p.probabilities[p.ranking[0]]);
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -17,18 +18,41 @@
 namespace graft {
 
 struct ClassifierOptions {
-  int threads = 0;  ///< 0: all processors that the process may use
+  int threads = 0;     ///< in all; 0: all processors that the process may use
+  int max_batch = 16;  ///< images computed at once, at most; more are cut into such batches
+  /// Batches that may run beside each other, each on its share of the threads; 0: one for each 8
+  /// threads. Weights are shared; each takes buffers of its own (see Classifier::memory).
+  int sessions = 0;
+  /// An image that is classified alone takes a plan of its own: up to a tenth faster on small maps,
+  /// but with other rounding, so that its logits may differ in the sixth digit from those that it
+  /// gets among others. False: an image's result depends neither on other images nor on their
+  /// number, to the bit.
+  bool low_latency = false;
 };
 
-/// One picture's result.
+/// One image's result.
 struct Prediction {
   std::vector<float> logits;
   std::vector<float> probabilities;  ///< softmax of the logits; sums to 1
   std::vector<int> ranking;          ///< classes, most probable first; ties by index
 };
 
-class Engine;
-struct ModelMetadata;
+/// What a model file says of itself.
+struct ModelInfo {
+  Network network;
+  std::vector<std::string> classes;
+  Preprocessing preprocessing;
+  std::string weights_source;  ///< what the backbone began as: "Keras VGG19 ImageNet (no top)", …
+  std::string weights_md5;     ///< of that file; empty for random weights
+  std::string weights_licence;  ///< licence family of those weights
+  std::string training;         ///< the training run's summary, a JSON object
+};
+
+/// Bytes that a classifier takes.
+struct ClassifierMemory {
+  uint64_t weights = 0;  ///< packed; the same for one session and for many
+  uint64_t buffers = 0;  ///< activations and scratch of all sessions
+};
 
 class Classifier {
  public:
@@ -39,16 +63,28 @@ class Classifier {
   Classifier(Classifier&&) noexcept;
   Classifier& operator=(Classifier&&) noexcept;
 
-  [[nodiscard]] const std::vector<std::string>& classes() const;
-  [[nodiscard]] const Network& network() const;
-  [[nodiscard]] const Preprocessing& preprocessing() const;
-  [[nodiscard]] const ModelMetadata& metadata() const;
-  /// The executor, for pipelines that feed it themselves.
-  [[nodiscard]] Engine& engine() const;
+  [[nodiscard]] const ModelInfo& info() const;
+  [[nodiscard]] const std::vector<std::string>& classes() const { return info().classes; }
 
-  /// Thread-safe; concurrent calls queue up. Throws Error(input) where the network's answer is not
-  /// finite.
+  /// Thread-safe: calls from several threads run beside each other or are computed together as one
+  /// batch; none starts a thread. Throws Error(input) where the network's answer is not finite.
   [[nodiscard]] Prediction classify(const Image& image) const;
+  /// One prediction for each image, in their order.
+  [[nodiscard]] std::vector<Prediction> classify(std::span<const Image> images) const;
+
+  /// Floats of one image as the network reads it: (3, H, W), in the ranges of its preprocessing.
+  [[nodiscard]] size_t input_elements() const;
+  /// Images that are computed at once at most.
+  [[nodiscard]] int max_batch() const;
+  /// For callers that fit and convert images themselves (fit_image, to_input). `inputs`: count ×
+  /// (3, H, W); `logits`: count × classes. Thread-safe. Logits are not checked.
+  void run(std::span<const float> inputs, int count, std::span<float> logits) const;
+
+  /// About what batches of `images` will take, weights included; builds nothing.
+  [[nodiscard]] uint64_t estimate(int images) const;
+  /// What batches of `images` take. Builds what is not built yet, so that the first classify() does
+  /// not have to.
+  ClassifierMemory prepare(int images) const;
 
  private:
   struct State;

@@ -42,9 +42,13 @@ double median(std::vector<double> values) {
 /// One network, size and batch: medians over the repeats, layer by layer.
 json bench_network(const BenchOptions& o, int size, int batch, const MachineLimits& machine) {
   const Network net = backbone(o.backbone, size, size);
-  Engine engine(net, 0, net.layers.size(), random_tensors(net, 0, net.layers.size(), 1),
-                {o.common.thread_count(), std::max(batch, 2)});
-  const uint64_t memory = engine.prepare(batch);
+  EngineOptions options;
+  options.threads = o.common.thread_count();
+  options.max_batch = std::max(batch, 2);
+  options.single_plan = true;  // of one image, the least time that it can take
+  Engine engine(net, 0, net.layers.size(), random_tensors(net, 0, net.layers.size(), 1), options);
+  const EngineMemory parts = engine.prepare(batch);
+  const uint64_t memory = parts.weights + parts.buffers;
   if (!o.json)
     print_result("\n{} at {}x{}, batch {}: {} of memory\n", o.backbone, size, size, batch,
                  format_bytes(static_cast<double>(memory)));

@@ -49,7 +49,7 @@ std::pair<std::vector<size_t>, std::string> choose(const Dataset& dataset,
 }
 
 int run(const EvaluateOptions& o) {
-  const Classifier classifier = Classifier::load(o.model, {o.common.thread_count()});
+  const Classifier classifier = Classifier::load(o.model, {.threads = o.common.thread_count(), .sessions = 1});
   const Dataset dataset = open_dataset(o.data);
   const auto [indices, split] = choose(dataset, o.split);
   EvaluateJob job{join_labels(dataset, indices, classifier.classes()), o.common.thread_count(),

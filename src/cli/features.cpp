@@ -7,7 +7,7 @@
 #include "cli/numbers.h"
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
-#include "features/extract.h"
+#include "features/image_stream.h"
 #include "features/npy.h"
 #include "graft/error.h"
 #include "weights/load.h"
@@ -82,19 +82,18 @@ int run(const FeaturesOptions& o) {
   std::string list = "row,path\n";
   size_t rows = 0;
   nlohmann::json skipped = nlohmann::json::array();
-  const ExtractJob job{paths,
-                       network.input_height,
-                       network.input_width,
-                       weights.preprocessing,
-                       o.common.thread_count(),
-                       o.batch_size,
-                       "computing features",
-                       o.common.verbosity()};
-  extract(
-      job, engine,
-      [&](size_t i, std::span<const float> values) {
+  const ImageJob job{.paths = paths,
+                     .height = network.input_height,
+                     .width = network.input_width,
+                     .preprocessing = weights.preprocessing,
+                     .threads = o.common.thread_count(),
+                     .batch = o.batch_size,
+                     .verbosity = o.common.verbosity()};
+  stream_features(
+      job, forward_of(engine),
+      [&](const StreamedImage& image, std::span<const float> values) {
         npy.add(values);
-        list += fmt::format("{},{}\n", rows++, csv_field(paths[i].string()));
+        list += fmt::format("{},{}\n", rows++, csv_field(paths[image.index].string()));
       },
       [&](size_t i, const std::string& message) {
         print_diagnostic("graft: skipped: {}\n", message);

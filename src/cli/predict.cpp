@@ -13,7 +13,7 @@
 #include "cli/numbers.h"
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
-#include "features/extract.h"
+#include "features/image_stream.h"
 #include "graft/classifier.h"
 #include "graft/error.h"
 #include "image/encode.h"
@@ -137,22 +137,29 @@ class Explainer {
     make_folder(folder_);
   }
 
-  void add(size_t index, int predicted) {
+  /// The network's answer for an image, and its overlay, which shows `image.source`.
+  Prediction add(const StreamedImage& image, std::string& why_not) {
     const Network& net = model_.metadata.network;
-    const Image image = load_image(paths_[index]);
-    // Of a huge image a smaller one tells as much.
-    const double scale = std::min(1.0, kMostPixels / std::max(image.width, image.height));
-    const Image shown =
-        scale < 1
-            ? resize(image, std::max(1, static_cast<int>(image.width * scale)),
-                     std::max(1, static_cast<int>(image.height * scale)), Resampling::bilinear)
-            : image;
-    const Image explained =
-        overlay(shown, cam_.explain(image, static_cast<size_t>(predicted)),
-                model_.metadata.preprocessing, net.input_width, net.input_height);
-    const std::vector<std::byte> png = encode_png(explained);
-    write_file_atomic(folder_ / names_[index],
-                      {reinterpret_cast<const char*>(png.data()), png.size()});
+    const ActivationMap map = cam_.explain_fitted(image.image);
+    Prediction prediction = to_prediction(map.logits);
+    try {
+      // Of a huge image a smaller one tells as much.
+      const Image& source = image.source;
+      const double scale = std::min(1.0, kMostPixels / std::max(source.width, source.height));
+      const Image shown =
+          scale < 1
+              ? resize(source, std::max(1, static_cast<int>(source.width * scale)),
+                       std::max(1, static_cast<int>(source.height * scale)), Resampling::bilinear)
+              : source;
+      const std::vector<std::byte> png = encode_png(
+          overlay(shown, map, model_.metadata.preprocessing, net.input_width, net.input_height));
+      write_file_atomic(folder_ / names_[image.index],
+                        {reinterpret_cast<const char*>(png.data()), png.size()});
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::io && error.kind() != ErrorKind::input) throw;
+      why_not = fmt::format("--explain: {}", error.what());
+    }
+    return prediction;
   }
 
  private:
@@ -176,50 +183,56 @@ class Explainer {
   GradCam cam_;
 };
 
-/// An overlay that cannot be made or written is reported; the others are made all the same.
-void explain(Explainer& explainer, size_t index, const fs::path& path, int predicted,
-             Output& output) {
-  try {
-    explainer.add(index, predicted);
-  } catch (const Error& error) {
-    if (error.kind() != ErrorKind::io && error.kind() != ErrorKind::input) throw;
-    output.add_error(path.string(), fmt::format("--explain: {}", error.what()));
-  }
-}
-
 int run(const PredictOptions& o) {
   if (o.explain.empty() && !o.explain_layer.empty())
     fail(ErrorKind::usage, "--explain-layer needs --explain DIR");
-  const Classifier classifier = Classifier::load(o.model, {o.common.thread_count()});
+  const Classifier classifier =
+      Classifier::load(o.model, {.threads = o.common.thread_count(), .sessions = 1});
   Output output(o, classifier.classes());
   const std::vector<fs::path> paths = collect(
       o.paths, [&](const auto& path, const auto& message) { output.add_error(path, message); });
-  const Network& net = classifier.network();
-  const ExtractJob job{paths,
-                       net.input_height,
-                       net.input_width,
-                       classifier.preprocessing(),
-                       o.common.thread_count(),
-                       classifier.engine().max_batch(),
-                       "classifying",
-                       output.shows_progress() ? o.common.verbosity() : Verbosity::quiet};
-  std::optional<Explainer> explainer;
-  if (!o.explain.empty()) explainer.emplace(o, paths);
-  extract(
-      job, classifier.engine(),
-      [&](size_t i, std::span<const float> logits) {
-        Prediction p;
-        try {
-          p = to_prediction(logits);
-        } catch (const Error& error) {
-          output.add_error(paths[i].string(),
-                           fmt::format("{}: {}", printable(paths[i]), error.what()));
-          return;
-        }
-        output.add(paths[i], p);
-        if (explainer) explain(*explainer, i, paths[i], p.ranking[0], output);
+  const Network& net = classifier.info().network;
+  ImageJob job{.paths = paths,
+               .height = net.input_height,
+               .width = net.input_width,
+               .preprocessing = classifier.info().preprocessing,
+               .threads = o.common.thread_count(),
+               .batch = classifier.max_batch(),
+               .label = "classifying",
+               .verbosity = output.shows_progress() ? o.common.verbosity() : Verbosity::quiet};
+  const auto on_error = [&](size_t i, const std::string& message) {
+    output.add_error(paths[i].string(), message);
+  };
+  const auto predict = [&](const StreamedImage& image, const auto& predicted) {
+    const fs::path& path = paths[image.index];
+    try {
+      output.add(path, predicted());
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::input) throw;
+      output.add_error(path.string(), fmt::format("{}: {}", printable(path), error.what()));
+    }
+  };
+  if (o.explain.empty()) {
+    stream_features(
+        job, forward_of(classifier),
+        [&](const StreamedImage& image, std::span<const float> logits) {
+          predict(image, [&] { return to_prediction(logits); });
+        },
+        on_error);
+    return output.finish();
+  }
+  // The way to the map computes the answer too.
+  Explainer explainer(o, paths);
+  job.keeps_source = true;
+  job.batch = o.common.thread_count();  // decoded at once; sources may be large
+  stream_images(
+      job,
+      [&](const StreamedImage& image) {
+        std::string why_not;
+        predict(image, [&] { return explainer.add(image, why_not); });
+        if (!why_not.empty()) output.add_error(paths[image.index].string(), why_not);
       },
-      [&](size_t i, const std::string& message) { output.add_error(paths[i].string(), message); });
+      on_error);
   return output.finish();
 }
 

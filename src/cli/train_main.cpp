@@ -124,36 +124,24 @@ Predictions predict_split(const TrainPlan& plan, const TrainOptions& o, FeatureC
   const size_t classes = model.metadata.classes.size();
   std::vector<float> logits(samples.size() * classes);
   std::vector<bool> good(samples.size());
-  const auto in = static_cast<size_t>(suffix.input_elements());
-  const auto step = static_cast<size_t>(suffix.max_batch());
-  std::vector<float> inputs(in * step);
-  std::vector<float> outputs(classes * step);
-  std::vector<size_t> batch;
-  const auto flush = [&] {
-    if (batch.empty()) return;
-    suffix.run(inputs.data(), static_cast<int>(batch.size()), outputs.data());
-    for (size_t k = 0; k < batch.size(); ++k)
-      std::copy_n(&outputs[k * classes], classes, &logits[batch[k] * classes]);
-    batch.clear();
-  };
-  ExtractJob pictures{paths,
-                      net.input_height,
-                      net.input_width,
-                      model.metadata.preprocessing,
-                      o.common.thread_count(),
-                      suffix.max_batch(),
-                      fmt::format("evaluating, {}", to_string(split)),
-                      o.common.verbosity()};
+  Batcher batcher(forward_of(suffix), suffix.max_batch(),
+                  [&](size_t i, std::span<const float> values) {
+                    std::copy(values.begin(), values.end(), &logits[i * classes]);
+                    good[i] = true;
+                  });
+  const ImageJob pictures{.paths = paths,
+                          .height = net.input_height,
+                          .width = net.input_width,
+                          .preprocessing = model.metadata.preprocessing,
+                          .threads = o.common.thread_count(),
+                          .batch = suffix.max_batch(),
+                          .label = fmt::format("evaluating, {}", to_string(split)),
+                          .verbosity = o.common.verbosity()};
   prefix_features(
       {net, prefix_end, model.tensors, cache, cache_dtype(o)}, pictures,
-      [&](size_t i, std::span<const float> values) {
-        std::copy(values.begin(), values.end(), &inputs[batch.size() * in]);
-        batch.push_back(i);
-        good[i] = true;
-        if (batch.size() == step) flush();
-      },
+      [&](size_t i, std::span<const float> values) { batcher.add(i, values); },
       [&](size_t i, const std::string& message) { skipped.add(indices[i], message); });
-  flush();
+  batcher.flush();
   Predictions out{model.metadata.classes, {}, {}};
   for (size_t i = 0; i < samples.size(); ++i)
     if (good[i]) out.add(samples[i], {&logits[i * classes], classes});

@@ -102,6 +102,14 @@ ConvolutionPlan plan_convolution(int64_t channels, int64_t outputs, int64_t heig
   return plan;
 }
 
+int weights_per_kernel(const ConvolutionPlan& plan) {
+  int floats = 0;
+  for (const int rows : {plan.rows.count > 0 ? plan.rows.main : 0, plan.rows.last})
+    for (const int columns : {plan.columns.count > 0 ? plan.columns.main : 0, plan.columns.last})
+      if (rows > 0 && columns > 0) floats += TileSize{rows, columns}.frequencies();
+  return floats;
+}
+
 std::string tile_name(const ConvolutionPlan& plan) {
   const std::string rows = axis_name(plan.rows);
   const std::string columns = axis_name(plan.columns);

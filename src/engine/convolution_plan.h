@@ -34,6 +34,10 @@ struct ConvolutionPlan {
 ConvolutionPlan plan_convolution(int64_t channels, int64_t outputs, int64_t height, int64_t width,
                                  bool single, int forced);
 
+/// Floats of transformed weights that stand for the nine of one kernel: for tiles of every size
+/// that the plan has.
+int weights_per_kernel(const ConvolutionPlan& plan);
+
 /// "F(6x6)", or with tiles of two sizes "F(6+2 x 6+4)".
 std::string tile_name(const ConvolutionPlan& plan);
 

@@ -4,9 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
-#include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -15,10 +13,8 @@
 
 #include "base/threads.h"
 #include "engine/buffer.h"
-#include "engine/convolution.h"
-#include "engine/dense.h"
-#include "engine/fold.h"
 #include "engine/maps.h"
+#include "engine/packed_network.h"
 #include "engine/pooling.h"
 #include "engine/team.h"
 
@@ -31,6 +27,7 @@ using engine::Dense;
 using engine::FirstConvolution;
 using engine::Maps;
 using engine::normalise;
+using engine::PackedNetwork;
 using engine::pool;
 using engine::Team;
 using engine::to_maps;
@@ -69,55 +66,41 @@ struct Engine::State {
     std::vector<Buffer> buffers;
   };
 
-  Network network;
-  size_t begin;
-  size_t end;
+  std::shared_ptr<PackedNetwork> packed;
   EngineOptions options;
-  std::vector<Shape> shapes;
   Shape in_shape;
   Shape out_shape;
-  TensorMap tensors;
-  Team team;
-  /// The packed weights of layer `index`, made for one plan; batches of one image and larger ones
-  /// may want different plans.
-  struct PackedConvolution {
-    size_t index;
-    engine::ConvolutionPlan plan;
-    Convolution convolution;
-  };
-  std::deque<PackedConvolution> convolutions;
-  std::map<size_t, FirstConvolution> firsts;
-  std::map<size_t, Dense> denses;
-  std::map<size_t, Affine> affines;
+  std::shared_ptr<Team> team;
   std::unique_ptr<Plan> plans[2];  // [0]: one image, [1]: more
   std::vector<Buffer> private_scratch;
   Buffer shared_scratch;
   std::mutex mutex;
 
-  State(const Network& net, size_t first, size_t last, const TensorMap& all,
-        const EngineOptions& opts)
-      : network(net),
-        begin(std::max<size_t>(first, 1)),
-        end(std::max(last, begin)),
+  State(std::shared_ptr<PackedNetwork> network, const EngineOptions& opts)
+      : packed(std::move(network)),
         options(opts),
-        shapes(output_shapes(net)),
-        in_shape(shapes[begin - 1]),
-        out_shape(shapes[end - 1]),
-        team(opts.threads > 0 ? opts.threads : available_processors()),
-        private_scratch(static_cast<size_t>(team.size())) {
-    for (const TensorSpec& spec : tensor_specs(network, begin, end))
-      tensors.emplace(spec.name, need_tensor(all, spec));  // shares the values
+        in_shape(packed->shapes()[packed->begin() - 1]),
+        out_shape(packed->shapes()[packed->end() - 1]),
+        team(opts.team ? opts.team
+                       : std::make_shared<Team>(opts.threads > 0 ? opts.threads
+                                                                 : available_processors())),
+        private_scratch(static_cast<size_t>(team->size())) {}
+
+  [[nodiscard]] bool image_by_image(size_t i) const {
+    return packed->shapes()[i].elements() > kImageByImageFloats;
+  }
+  /// Of convolution i, for batches of `count` images.
+  [[nodiscard]] engine::ConvolutionPlan numeric_plan(size_t i, int count) const {
+    const Shape& in = packed->shapes()[i - 1];
+    const bool single = (count == 1 && options.single_plan) || image_by_image(i);
+    return engine::plan_convolution(in.channels, packed->shapes()[i].channels, in.height, in.width,
+                                    single, options.winograd_tile);
   }
 
   class Builder;
   /// Built for as many images as were ever at hand, up to max_batch.
   Plan& plan_for(int count);
   void run(const float* in, int count, float* out);
-  const Convolution* find_convolution(size_t index, const engine::ConvolutionPlan& plan) const {
-    for (const PackedConvolution& packed : convolutions)
-      if (packed.index == index && packed.plan == plan) return &packed.convolution;
-    return nullptr;
-  }
   void need_scratch(size_t for_each, size_t for_all) {
     for (Buffer& buffer : private_scratch)
       if (buffer.size() < for_each) buffer = Buffer(for_each);
@@ -130,22 +113,26 @@ class Engine::State::Builder {
  public:
   Builder(State& state, Plan& plan, bool single, int capacity)
       : s_(state),
+        packed_(*state.packed),
+        network_(packed_.network()),
+        shapes_(packed_.shapes()),
+        end_(packed_.end()),
         plan_(plan),
         single_(single),
         n_(capacity),
-        layer_flops_(layer_flops(state.network)) {
+        layer_flops_(layer_flops(network_)) {
     plan_.capacity = n_;
   }
 
   void build() {
-    for (size_t i = s_.begin; i < s_.end; ++i) i = add(i);
+    for (size_t i = packed_.begin(); i < end_; ++i) i = add(i);
     finish();
   }
 
  private:
   /// Adds layer i, with what is fused into it; returns the last layer done.
   size_t add(size_t i) {
-    const Layer& layer = s_.network.layers[i];
+    const Layer& layer = network_.layers[i];
     switch (layer.kind) {
       case LayerKind::conv:
         return add_convolution(i);
@@ -175,21 +162,19 @@ class Engine::State::Builder {
   }
 
   engine::ConvolutionPlan numeric_plan(size_t i) const {
-    const Shape& in = s_.shapes[i - 1];
-    return engine::plan_convolution(in.channels, s_.shapes[i].channels, in.height, in.width,
-                                    single_ || image_by_image(i), s_.options.winograd_tile);
+    return s_.numeric_plan(i, single_ ? 1 : 2);
   }
 
-  bool image_by_image(size_t i) const { return s_.shapes[i].elements() > kImageByImageFloats; }
+  bool image_by_image(size_t i) const { return s_.image_by_image(i); }
 
   /// Room for the output of layer i, with the border that the convolution behind it reads.
   Maps make_maps(size_t i) {
-    Maps maps(s_.shapes[i], 0, 0);
-    for (size_t k = i + 1; k < s_.end; ++k) {
-      const LayerKind kind = s_.network.layers[k].kind;
+    Maps maps(shapes_[i], 0, 0);
+    for (size_t k = i + 1; k < end_; ++k) {
+      const LayerKind kind = network_.layers[k].kind;
       if (kind == LayerKind::conv) {
         const engine::ConvolutionPlan plan = numeric_plan(k);
-        maps = Maps(s_.shapes[i], plan.rows.reach(), plan.columns.reach());
+        maps = Maps(shapes_[i], plan.rows.reach(), plan.columns.reach());
       }
       if (kind != LayerKind::dropout) break;
     }
@@ -209,7 +194,7 @@ class Engine::State::Builder {
 
   /// Describes the step added last.
   void describe(size_t i, std::string how) {
-    plan_.steps.back().about = {s_.network.layers[i].name, std::move(how), layer_flops_[i], 0};
+    plan_.steps.back().about = {network_.layers[i].name, std::move(how), layer_flops_[i], 0};
   }
 
   /// Activations as maps for layer i to read.
@@ -236,25 +221,20 @@ class Engine::State::Builder {
   }
 
   size_t add_convolution(size_t i) {
-    if (s_.shapes[i - 1].channels > kDirectChannels) {
+    if (shapes_[i - 1].channels > kDirectChannels) {
       const Maps in = need_maps(i);
       return add_winograd(i, in, nullptr, nullptr);
     }
     need_plain();
-    auto at = s_.firsts.find(i);
-    if (at == s_.firsts.end())
-      at = s_.firsts.try_emplace(i, s_.shapes[i - 1], fold_layer(s_.network, i, s_.end, s_.tensors))
-               .first;
-    const FirstConvolution* first = &at->second;
-    const size_t last = takes_batchnorm(s_.network, i, s_.end) ? i + 1 : i;
+    const FirstConvolution* first = &packed_.first_convolution(i);
+    const size_t last = takes_batchnorm(network_, i, end_) ? i + 1 : i;
     float* padded = make_plain(first->padded_image());
     step(false, [first, padded, plain = plain_](Team::Member& m, const Run& r) {
       first->pad(m, plain == nullptr ? r.in : plain, padded, r.count);
     });
     const size_t next = last + 1;
-    if (next < s_.end && s_.network.layers[next].kind == LayerKind::conv &&
-        !numeric_plan(next).shared)
-      return add_winograd(next, Maps(s_.shapes[last], 0, 0), first, padded);
+    if (next < end_ && network_.layers[next].kind == LayerKind::conv && !numeric_plan(next).shared)
+      return add_winograd(next, Maps(shapes_[last], 0, 0), first, padded);
     const Maps out = make_maps(last);
     step(image_by_image(i), [first, padded, out](Team::Member& m, const Run& r) {
       first->run(m, padded, out, r.first, r.count);
@@ -268,18 +248,11 @@ class Engine::State::Builder {
   /// `padded`, else reading `in`.
   size_t add_winograd(size_t i, const Maps& in, const FirstConvolution* first,
                       const float* padded) {
-    size_t last = takes_batchnorm(s_.network, i, s_.end) ? i + 1 : i;
-    const bool pool = last + 1 < s_.end && s_.network.layers[last + 1].kind == LayerKind::maxpool;
+    size_t last = takes_batchnorm(network_, i, end_) ? i + 1 : i;
+    const bool pool = last + 1 < end_ && network_.layers[last + 1].kind == LayerKind::maxpool;
     if (pool) ++last;
     const engine::ConvolutionPlan plan = numeric_plan(i);
-    const Convolution* convolution = s_.find_convolution(i, plan);
-    if (convolution == nullptr) {
-      s_.convolutions.push_back(
-          {i, plan,
-           Convolution(s_.shapes[i - 1], s_.shapes[i], plan,
-                       fold_layer(s_.network, i, s_.end, s_.tensors), pool, first, s_.team)});
-      convolution = &s_.convolutions.back().convolution;
-    }
+    const Convolution* convolution = &packed_.convolution(i, plan, pool, first, *s_.team);
     s_.need_scratch(convolution->private_scratch(), convolution->shared_scratch());
     const Maps out = make_maps(last);
     step(image_by_image(i), [convolution, in, padded, out, s = &s_](Team::Member& m, const Run& r) {
@@ -294,31 +267,24 @@ class Engine::State::Builder {
 
   /// Of the convolution before convolution i, whatever lies between.
   double first_flops(size_t i) const {
-    while (s_.network.layers[--i].kind != LayerKind::conv) {
+    while (network_.layers[--i].kind != LayerKind::conv) {
     }
     return layer_flops_[i];
   }
 
   bool add_dense(size_t i) {
     need_plain();
-    // Folded weights are a copy of the layer's (411 MB for fc1): made only to be packed, once.
-    auto at = s_.denses.find(i);
-    if (at == s_.denses.end())
-      at = s_.denses
-               .try_emplace(i, s_.shapes[i - 1].channels,
-                            fold_layer(s_.network, i, s_.end, s_.tensors), s_.team)
-               .first;
-    const Dense* dense = &at->second;
+    const Dense* dense = &packed_.dense(i, *s_.team);
     s_.need_scratch(Dense::private_scratch(n_), 0);
     float* packed = make_plain((dense->packed_inputs(n_) + n_ - 1) / n_);
-    float* out = make_plain(static_cast<size_t>(s_.shapes[i].channels));
+    float* out = make_plain(static_cast<size_t>(shapes_[i].channels));
     step(false, [dense, packed, out, plain = plain_, s = &s_](Team::Member& m, const Run& r) {
       dense->run(m, plain == nullptr ? r.in : plain, out, r.count, packed,
                  s->private_scratch[m.index()].data());
     });
     describe(i, "dense");
     plain_ = out;
-    return takes_batchnorm(s_.network, i, s_.end);
+    return takes_batchnorm(network_, i, end_);
   }
 
   void add_pooling(size_t i) {
@@ -330,10 +296,9 @@ class Engine::State::Builder {
   }
 
   void add_batchnorm(size_t i) {
-    const Affine* affine =
-        &s_.affines.try_emplace(i, batchnorm_affine(s_.network, i, s_.tensors)).first->second;
-    const bool relu = s_.network.layers[i].relu;
-    const Shape& shape = s_.shapes[i];
+    const Affine* affine = &packed_.affine(i);
+    const bool relu = network_.layers[i].relu;
+    const Shape& shape = shapes_[i];
     if (!shape.flat) {
       const Maps in = need_maps(i);
       const Maps out = make_maps(i);
@@ -358,11 +323,11 @@ class Engine::State::Builder {
 
   void add_global_pooling(size_t i) {
     need_plain();
-    const Shape in = s_.shapes[i - 1];
-    const int64_t size = s_.shapes[i].channels;
+    const Shape in = shapes_[i - 1];
+    const int64_t size = shapes_[i].channels;
     float* out = make_plain(static_cast<size_t>(size));
-    step(false, [kind = s_.network.layers[i].kind, in, size, out, plain = plain_](Team::Member& m,
-                                                                                  const Run& r) {
+    step(false, [kind = network_.layers[i].kind, in, size, out, plain = plain_](Team::Member& m,
+                                                                                const Run& r) {
       const float* from = plain == nullptr ? r.in : plain;
       for (int n = m.take(); n < r.count; n = m.take())
         global_pool(kind, from + n * in.elements(), in.channels, in.height * in.width,
@@ -387,6 +352,10 @@ class Engine::State::Builder {
   }
 
   State& s_;
+  PackedNetwork& packed_;
+  const Network& network_;
+  const std::vector<Shape>& shapes_;
+  size_t end_;
   Plan& plan_;
   bool single_;
   int n_;
@@ -417,7 +386,7 @@ void Engine::State::run(const float* in, int count, float* out) {
     const float* from = in + done * in_shape.elements();
     float* to = out + done * out_shape.elements();
     for (Step& step : p.steps) step.about.seconds = 0;
-    team.run([&](Team::Member& member) {
+    team->run([&](Team::Member& member) {
       // Member 0 keeps the time; a step ends when all members have ended it.
       auto before = Clock::now();
       const auto end_step = [&](Step& step) {
@@ -451,21 +420,29 @@ void Engine::State::run(const float* in, int count, float* out) {
 
 Engine::Engine(const Network& network, size_t begin, size_t end, const TensorMap& tensors,
                const EngineOptions& options)
-    : state_(std::make_unique<State>(network, begin, end, tensors, options)) {}
+    : state_(std::make_unique<State>(std::make_shared<PackedNetwork>(network, begin, end, tensors),
+                                     options)) {}
+Engine::Engine(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Engine::~Engine() = default;
 Engine::Engine(Engine&&) noexcept = default;
 Engine& Engine::operator=(Engine&&) noexcept = default;
 
+Engine Engine::with_same_weights(const EngineOptions& options) const {
+  return Engine(std::make_unique<State>(state_->packed, options));
+}
+
 int64_t Engine::input_elements() const { return state_->in_shape.elements(); }
 int64_t Engine::output_elements() const { return state_->out_shape.elements(); }
 int Engine::max_batch() const { return state_->options.max_batch; }
-int Engine::threads() const { return state_->team.size(); }
+int Engine::threads() const { return state_->team->size(); }
 std::string Engine::instruction_set() { return engine::kernels().target; }
 
 uint64_t Engine::estimate(int count) const {
   const State& s = *state_;
+  const PackedNetwork& packed = *s.packed;
+  const std::vector<Shape>& shapes = packed.shapes();
   const auto kind = [&](size_t i) {
-    return i < s.end ? s.network.layers[i].kind : LayerKind::input;
+    return i < packed.end() ? packed.network().layers[i].kind : LayerKind::input;
   };
   // What Builder fuses leaves no output of its own.
   const auto fused = [&](size_t i) {
@@ -474,39 +451,40 @@ uint64_t Engine::estimate(int count) const {
     if (kind(i) == LayerKind::batchnorm) return next == LayerKind::maxpool;
     if (kind(i) != LayerKind::conv) return false;
     return next == LayerKind::batchnorm || next == LayerKind::maxpool ||
-           (next == LayerKind::conv && s.shapes[i - 1].channels <= kDirectChannels);
+           (next == LayerKind::conv && shapes[i - 1].channels <= kDirectChannels);
   };
   // Maps are kept in whole blocks of channels; what reads them one by one gets a copy.
   constexpr int64_t kBlock = 8;
   const auto stored = [&](size_t i) {
-    const Shape& shape = s.shapes[i];
+    const Shape& shape = shapes[i];
     const int64_t channels =
         shape.flat ? shape.channels : (shape.channels + kBlock - 1) / kBlock * kBlock;
     return static_cast<uint64_t>(shape.elements() / shape.channels * channels);
   };
   uint64_t each = static_cast<uint64_t>(s.in_shape.elements());  // with its border
-  for (size_t i = s.begin; i < s.end; ++i) {
+  for (size_t i = packed.begin(); i < packed.end(); ++i) {
     if (!fused(i)) each += stored(i);
     const LayerKind k = kind(i);
     if (k == LayerKind::gap || k == LayerKind::gmp || k == LayerKind::stats)
-      each += static_cast<uint64_t>(s.shapes[i - 1].elements());
+      each += static_cast<uint64_t>(shapes[i - 1].elements());
   }
   uint64_t floats = each * static_cast<uint64_t>(std::clamp(count, 1, s.options.max_batch));
-  constexpr uint64_t kPacked = 5;  // Winograd keeps 36 or 64 numbers for the 9 of a kernel
-  for (const auto& [name, tensor] : s.tensors)
-    floats += tensor.values().size() * (tensor.shape().size() == 4 ? kPacked : 1);
+  for (const TensorSpec& spec : tensor_specs(packed.network(), packed.begin(), packed.end())) {
+    auto each_weight = static_cast<double>(spec.elements());
+    if (spec.shape.size() == 4 && shapes[spec.layer - 1].channels > kDirectChannels)
+      each_weight *= weights_per_kernel(s.numeric_plan(spec.layer, count)) / 9.0;
+    floats += static_cast<uint64_t>(each_weight);
+  }
   return floats * sizeof(float);
 }
 
-uint64_t Engine::prepare(int count) {
+EngineMemory Engine::prepare(int count) {
   const std::lock_guard lock(state_->mutex);
   const State::Plan& plan = state_->plan_for(count);
   uint64_t floats = state_->shared_scratch.size();
   for (const Buffer& buffer : plan.buffers) floats += buffer.size();
   for (const Buffer& buffer : state_->private_scratch) floats += buffer.size();
-  for (const auto& packed : state_->convolutions) floats += packed.convolution.packed();
-  for (const auto& [key, layer] : state_->denses) floats += layer.packed();
-  return floats * sizeof(float);
+  return {state_->packed->packed() * sizeof(float), floats * sizeof(float)};
 }
 
 std::vector<EngineStep> Engine::steps(int count) {

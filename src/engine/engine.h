@@ -11,6 +11,10 @@
 
 namespace graft {
 
+namespace engine {
+class Team;
+}
+
 struct EngineOptions {
   int threads = 0;     ///< 0: all that the process may use
   int max_batch = 16;  ///< images per step; larger batches are cut into such steps
@@ -18,7 +22,15 @@ struct EngineOptions {
       0;  ///< forces a tile, for tests: see plan_convolution; 0 lets the plan choose
   /// A batch of one image has a plan of its own, faster but with other rounding. False: an image's
   /// result does not depend on the images beside it, nor on their number.
-  bool single_plan = true;
+  bool single_plan = false;
+  /// Threads to use in place of `threads` of its own; runs of engines with one team queue up.
+  std::shared_ptr<engine::Team> team = nullptr;
+};
+
+/// Bytes.
+struct EngineMemory {
+  uint64_t weights = 0;  ///< packed, shared by all engines made by with_same_weights()
+  uint64_t buffers = 0;  ///< activations and scratch, this engine's own
 };
 
 /// One step of a forward pass, for `graft bench`.
@@ -38,6 +50,9 @@ class Engine {
   /// Keeps what it needs of `tensors`. Throws Error(input) where a tensor is missing or misshapen.
   Engine(const Network& network, size_t begin, size_t end, const TensorMap& tensors,
          const EngineOptions& options = {});
+  /// Another executor of the same layers, to run beside this one: weights are packed once for both,
+  /// whichever is there longer, and only buffers (and threads) are its own.
+  [[nodiscard]] Engine with_same_weights(const EngineOptions& options) const;
   ~Engine();
   Engine(Engine&&) noexcept;
   Engine& operator=(Engine&&) noexcept;
@@ -50,9 +65,9 @@ class Engine {
 
   /// About the memory that batches of `count` images will take, with the weights; builds nothing.
   [[nodiscard]] uint64_t estimate(int count) const;
-  /// Memory that batches of `count` images take: packed weights, activations, scratch. Builds what
-  /// is not built yet, so that the first run() does not have to.
-  uint64_t prepare(int count);
+  /// Memory that batches of `count` images take. Builds what is not built yet, so that the first
+  /// run() does not have to.
+  EngineMemory prepare(int count);
   /// The steps of the plan for batches of `count` images, with the times of the last run on it.
   [[nodiscard]] std::vector<EngineStep> steps(int count);
   /// "AVX2", "AVX3", "NEON", …
@@ -63,6 +78,7 @@ class Engine {
 
  private:
   struct State;
+  explicit Engine(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };
 

@@ -160,13 +160,13 @@ struct InputGradient::State {
 };
 
 InputGradient::InputGradient(const Network& network, size_t target, const TensorMap& tensors,
-                             int threads)
+                             const EngineOptions& options)
     : state_(std::make_unique<State>()) {
   State& s = *state_;
   s.network = network;
   s.shapes = output_shapes(network);
   s.target = target;
-  s.options.threads = threads;
+  s.options = options;
   s.options.max_batch = 1;
   for (const TensorSpec& spec : tensor_specs(network, target + 1, network.layers.size()))
     s.tensors.emplace(spec.name, need_tensor(tensors, spec));

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "engine/engine.h"
 #include "graft/network.h"
 #include "weights/tensor.h"
 
@@ -15,8 +16,10 @@ namespace graft {
 /// thread-safe.
 class InputGradient {
  public:
-  /// Keeps what it needs of `tensors`. Throws Error(input) where a tensor is missing.
-  InputGradient(const Network& network, size_t target, const TensorMap& tensors, int threads);
+  /// Keeps what it needs of `tensors`. `options`: of its engines, one for each layer, which had
+  /// better share a team. Throws Error(input) where a tensor is missing.
+  InputGradient(const Network& network, size_t target, const TensorMap& tensors,
+                const EngineOptions& options);
   ~InputGradient();
   InputGradient(InputGradient&&) noexcept;
   InputGradient& operator=(InputGradient&&) noexcept;

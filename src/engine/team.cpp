@@ -54,6 +54,7 @@ void Team::serve(int index) {
 }
 
 void Team::run(const std::function<void(Member&)>& body) {
+  const std::lock_guard one_at_a_time(run_mutex_);
   for (Counter& counter : counters_) counter.next.store(0);
   {
     const std::lock_guard lock(mutex_);

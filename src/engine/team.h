@@ -12,7 +12,7 @@
 
 namespace graft::engine {
 
-/// Threads sleep between runs. One run at a time: the engine's own lock sees to that.
+/// Threads sleep between runs. One run at a time: those that come meanwhile queue up.
 class Team {
  public:
   /// `size` counts the caller's thread. Where the system does not let that many start, the team is
@@ -42,7 +42,7 @@ class Team {
   };
 
   /// Calls body once on each member, the caller being member 0, and returns when all are done. The
-  /// body must not throw, and all members must pass the same number of regions.
+  /// body must not throw or call run(), and all members must pass the same number of regions.
   void run(const std::function<void(Member&)>& body);
 
  private:
@@ -55,6 +55,7 @@ class Team {
   int size_ = 1;
   Counter counters_[2];  // this region's, and the next one's, which member 0 resets meanwhile
   std::optional<std::barrier<>> barrier_;  // made for the members that there are
+  std::mutex run_mutex_;                   // held by a run, for others to wait at
   std::mutex mutex_;                       // guards what follows
   std::condition_variable wake_;
   std::condition_variable done_;

@@ -29,7 +29,7 @@ class PrefixFeatures {
   using Sink = std::function<void(size_t, std::span<const float>)>;
   using OnError = std::function<void(size_t, const std::string&)>;
 
-  PrefixFeatures(const PrefixJob& job, const ExtractJob& pictures, const Sink& sink,
+  PrefixFeatures(const PrefixJob& job, const ImageJob& pictures, const Sink& sink,
                  const OnError& on_error)
       : job_(job), pictures_(pictures), sink_(sink), on_error_(on_error), cache_(job.cache) {
     // Layers of the head without parameters are in the prefix, but what is stored is of use to
@@ -37,10 +37,7 @@ class PrefixFeatures {
     stored_end_ = stored_end(job);
     if (stored_end_ < job.end) {
       tail_.emplace(job.network, stored_end_, job.end, job.tensors, engine_options());
-      tail_inputs_.resize(static_cast<size_t>(tail_->input_elements()) *
-                          static_cast<size_t>(pictures.batch));
-      tail_outputs_.resize(static_cast<size_t>(tail_->output_elements()) *
-                           static_cast<size_t>(pictures.batch));
+      rest_of_prefix_.emplace(forward_of(*tail_), pictures.batch, sink);
     }
   }
 
@@ -69,7 +66,7 @@ class PrefixFeatures {
     }
     compute(rest);
     flush();
-    send_waiting();
+    if (rest_of_prefix_) rest_of_prefix_->flush();
   }
 
   /// A cache that fails costs time, never the run.
@@ -148,34 +145,25 @@ class PrefixFeatures {
     }
     if (found.empty()) return missing;
     Engine engine(job_.network, end, stored_end_, job_.tensors, engine_options());
-    const auto in = static_cast<size_t>(engine.input_elements());
-    const auto out = static_cast<size_t>(engine.output_elements());
-    const auto step = static_cast<size_t>(pictures_.batch);
-    std::vector<float> inputs(in * step);
-    std::vector<float> outputs(out * step);
+    Batcher batcher(forward_of(engine), pictures_.batch,
+                    [&](size_t i, std::span<const float> values) {
+                      store_and_send(i, keys_[i], values);
+                      ++continued_;
+                    });
     Progress progress(
         fmt::format("{}, from {}", pictures_.label, job_.network.layers[end - 1].name),
         found.size(), "images", pictures_.verbosity);
-    for (size_t at = 0; at < found.size(); at += step) {
-      std::vector<size_t> batch;
-      for (size_t k = at; k < std::min(at + step, found.size()); ++k) {
-        bool read = false;  // another process may have evicted it meanwhile
-        with_cache([&] {
-          read = cache_->read(set, keys_[found[k]], {&inputs[batch.size() * in], in});
-        });
-        if (read)
-          batch.push_back(found[k]);
-        else
-          missing.push_back(found[k]);
-      }
-      if (!batch.empty()) engine.run(inputs.data(), static_cast<int>(batch.size()), outputs.data());
-      for (size_t k = 0; k < batch.size(); ++k) {
-        store_and_send(batch[k], keys_[batch[k]], {&outputs[k * out], out});
-        ++continued_;
-      }
-      progress.update(std::min(at + step, found.size()));
+    for (size_t k = 0; k < found.size(); ++k) {
+      bool read = false;  // another process may have evicted it meanwhile
+      with_cache([&] { read = cache_->read(set, keys_[found[k]], batcher.row()); });
+      if (read)
+        batcher.add(found[k]);
+      else
+        missing.push_back(found[k]);
+      progress.update(k + 1);
       check_interrupted();
     }
+    batcher.flush();
     progress.finish();
     return missing;
   }
@@ -186,15 +174,13 @@ class PrefixFeatures {
     std::vector<std::filesystem::path> paths;
     paths.reserve(indices.size());
     for (const size_t i : indices) paths.push_back(pictures_.paths[i]);
-    // Hashed again from the bytes that are decoded: the file may have changed since.
-    std::vector<std::string> keys(indices.size());
-    ExtractJob extract_job = pictures_;
-    extract_job.paths = paths;
-    extract_job.keys = &keys;
-    extract(
-        extract_job, engine,
-        [&](size_t k, std::span<const float> values) {
-          store_and_send(indices[k], keys[k], values);
+    ImageJob job = pictures_;
+    job.paths = paths;
+    job.needs_keys = true;  // from the bytes that are decoded: the file may have changed since
+    stream_features(
+        job, forward_of(engine),
+        [&](const StreamedImage& image, std::span<const float> values) {
+          store_and_send(indices[image.index], image.key, values);
           ++computed_;
         },
         [&](size_t k, const std::string& message) { on_error_(indices[k], message); });
@@ -212,22 +198,10 @@ class PrefixFeatures {
 
   /// Through the rest of the prefix, in batches, and to the caller.
   void send(size_t index, std::span<const float> values) {
-    if (!tail_) {
+    if (rest_of_prefix_)
+      rest_of_prefix_->add(index, values);
+    else
       sink_(index, values);
-      return;
-    }
-    std::copy(values.begin(), values.end(), &tail_inputs_[tail_waiting_.size() * values.size()]);
-    tail_waiting_.push_back(index);
-    if (tail_waiting_.size() == static_cast<size_t>(pictures_.batch)) send_waiting();
-  }
-
-  void send_waiting() {
-    if (tail_waiting_.empty()) return;
-    tail_->run(tail_inputs_.data(), static_cast<int>(tail_waiting_.size()), tail_outputs_.data());
-    const auto out = static_cast<size_t>(tail_->output_elements());
-    for (size_t k = 0; k < tail_waiting_.size(); ++k)
-      sink_(tail_waiting_[k], {&tail_outputs_[k * out], out});
-    tail_waiting_.clear();
   }
 
   void flush() {
@@ -251,15 +225,13 @@ class PrefixFeatures {
   }
 
   const PrefixJob& job_;
-  const ExtractJob& pictures_;
+  const ImageJob& pictures_;
   const Sink& sink_;
   const OnError& on_error_;
   FeatureCache* cache_;
   size_t stored_end_ = 0;
-  std::optional<Engine> tail_;  // layers [stored_end_, job_.end)
-  std::vector<float> tail_inputs_;
-  std::vector<float> tail_outputs_;
-  std::vector<size_t> tail_waiting_;
+  std::optional<Engine> tail_;             // layers [stored_end_, job_.end)
+  std::optional<Batcher> rest_of_prefix_;  // through the tail
   std::string set_;
   std::vector<std::string> keys_;
   std::vector<FeatureCache::Entry> waiting_;
@@ -298,7 +270,7 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
   return content_hash(std::as_bytes(std::span(text)));
 }
 
-void prefix_features(const PrefixJob& job, const ExtractJob& pictures,
+void prefix_features(const PrefixJob& job, const ImageJob& pictures,
                      const std::function<void(size_t, std::span<const float>)>& sink,
                      const std::function<void(size_t, const std::string&)>& on_error) {
   PrefixFeatures(job, pictures, sink, on_error).run();

@@ -6,8 +6,8 @@
 #include <span>
 #include <string>
 
-#include "features/extract.h"
 #include "features/feature_cache.h"
+#include "features/image_stream.h"
 #include "graft/network.h"
 #include "weights/tensor.h"
 
@@ -37,7 +37,7 @@ size_t stored_end(const PrefixJob& job);
 /// a cache or not. A cache that fails (full disk) is left aside with a note on stderr. Throws
 /// Error(interrupted) after a signal; what was computed until then is in the cache. Verbose: says
 /// how many came from where.
-void prefix_features(const PrefixJob& job, const ExtractJob& pictures,
+void prefix_features(const PrefixJob& job, const ImageJob& pictures,
                      const std::function<void(size_t, std::span<const float>)>& sink,
                      const std::function<void(size_t, const std::string&)>& on_error);
 

@@ -16,15 +16,15 @@ namespace {
 
 using OnError = std::function<void(size_t, const std::string&)>;
 
-ExtractJob extract_job(const SourceJob& job, int batch) {
-  return {job.paths,
-          job.network.input_height,
-          job.network.input_width,
-          job.preprocessing,
-          job.threads,
-          batch,
-          job.label,
-          job.verbosity};
+ImageJob image_job(const SourceJob& job, int batch) {
+  return {.paths = job.paths,
+          .height = job.network.input_height,
+          .width = job.network.input_width,
+          .preprocessing = job.preprocessing,
+          .threads = job.threads,
+          .batch = batch,
+          .label = job.label,
+          .verbosity = job.verbosity};
 }
 
 /// The view that an epoch shows of the picture at that place in the list.
@@ -58,7 +58,7 @@ void all_views(const SourceJob& job, const PrefixJob& prefix, std::span<const st
                const std::function<void(size_t, int, std::span<const float>)>& sink) {
   std::vector<bool> reported(job.paths.size());
   for (int view = 0; view < job.views; ++view) {
-    ExtractJob pictures = extract_job(job, 16);
+    ImageJob pictures = image_job(job, 16);
     pictures.hashes = hashes;
     if (!job.augmentation.leaves_pictures()) {
       pictures.view = views_of(job, static_cast<uint64_t>(view));
@@ -174,14 +174,16 @@ class Pictures : public SampleSource {
         tail_.emplace(prefix.network, stored, prefix.end, prefix.tensors, engine_options(job));
     }
     if (keeps_pixels_) kept_ = std::make_unique_for_overwrite<uint8_t[]>(paths_.size() * pixels_);
-    ExtractJob pictures = extract_job(job, 64);
-    pictures.keys = &hashes_;
-    load_inputs(
+    ImageJob pictures = image_job(job, 64);
+    pictures.needs_keys = true;
+    stream_images(
         pictures,
-        [&](size_t i, const Image& image) {
+        [&](const StreamedImage& picture) {
+          const std::vector<uint8_t>& pixels = picture.image.pixels;
           if (keeps_pixels_)
-            std::copy(image.pixels.begin(), image.pixels.end(), &kept_[i * pixels_]);
-          usable_.push_back(i);
+            std::copy(pixels.begin(), pixels.end(), &kept_[picture.index * pixels_]);
+          hashes_[picture.index] = picture.key;
+          usable_.push_back(picture.index);
         },
         on_error);
   }

@@ -2,8 +2,7 @@
 
 #include "base/file.h"
 #include "dataset/labels.h"
-#include "engine/engine.h"
-#include "features/extract.h"
+#include "features/image_stream.h"
 #include "graft/error.h"
 #include "model/logits.h"
 
@@ -15,20 +14,25 @@ void evaluate(const EvaluateJob& job, const Classifier& classifier,
   std::vector<fs::path> paths;
   paths.reserve(job.samples.size());
   for (const Sample& sample : job.samples) paths.push_back(sample.path);
-  const Network& net = classifier.network();
-  const ExtractJob work{paths,           net.input_height,
-                        net.input_width, classifier.preprocessing(),
-                        job.threads,     classifier.engine().max_batch(),
-                        job.label,       job.verbosity};
-  extract(
-      work, classifier.engine(),
-      [&](size_t i, std::span<const float> logits) {
+  const Network& net = classifier.info().network;
+  const ImageJob work{.paths = paths,
+                      .height = net.input_height,
+                      .width = net.input_width,
+                      .preprocessing = classifier.info().preprocessing,
+                      .threads = job.threads,
+                      .batch = classifier.max_batch(),
+                      .label = job.label,
+                      .verbosity = job.verbosity};
+  stream_features(
+      work, forward_of(classifier),
+      [&](const StreamedImage& image, std::span<const float> logits) {
+        const Sample& sample = job.samples[image.index];
         try {
           check_logits(logits);
         } catch (const Error& error) {
-          fail(error.kind(), "{}: {}", printable(job.samples[i].path), error.what());
+          fail(error.kind(), "{}: {}", printable(sample.path), error.what());
         }
-        sink(job.samples[i], logits);
+        sink(sample, logits);
       },
       [&](size_t i, const std::string& message) { on_error(job.samples[i], message); });
 }

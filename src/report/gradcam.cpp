@@ -5,8 +5,10 @@
 #include <cmath>
 #include <utility>
 
+#include "base/threads.h"
 #include "engine/engine.h"
 #include "engine/gradient.h"
+#include "engine/team.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -80,12 +82,12 @@ GradCam::GradCam(const ModelFile& model, const std::string& layer, int threads) 
   const Network& network = model.metadata.network;
   const size_t target = find_target(network, layer);
   EngineOptions options;
-  options.threads = threads;
   options.max_batch = 1;
+  options.team = std::make_shared<engine::Team>(threads > 0 ? threads : available_processors());
   state_ =
       std::unique_ptr<State>(new State{model.metadata, target, output_shapes(network)[target],
                                        Engine(network, 0, target + 1, model.tensors, options),
-                                       InputGradient(network, target, model.tensors, threads)});
+                                       InputGradient(network, target, model.tensors, options)});
 }
 
 GradCam::~GradCam() = default;
@@ -97,11 +99,16 @@ const std::string& GradCam::layer() const {
 }
 
 ActivationMap GradCam::explain(const Image& image, std::optional<size_t> output) {
+  const ModelMetadata& model = state_->metadata;
+  return explain_fitted(
+      fit_image(image, model.network.input_width, model.network.input_height, model.preprocessing),
+      output);
+}
+
+ActivationMap GradCam::explain_fitted(const Image& image, std::optional<size_t> output) {
   State& s = *state_;
-  const Network& network = s.metadata.network;
   std::vector<float> input(static_cast<size_t>(s.below.input_elements()));
-  to_input(fit_image(image, network.input_width, network.input_height, s.metadata.preprocessing),
-           s.metadata.preprocessing, input.data());
+  to_input(image, s.metadata.preprocessing, input.data());
   std::vector<float> activations(static_cast<size_t>(s.shape.elements()));
   s.below.run(input.data(), 1, activations.data());
   ActivationMap map;

@@ -35,6 +35,8 @@ class GradCam {
   [[nodiscard]] const std::string& layer() const;
   /// `output`: the class; none: the most probable one. Not thread-safe.
   [[nodiscard]] ActivationMap explain(const Image& image, std::optional<size_t> output = {});
+  /// The same of an image that has the input's size already.
+  [[nodiscard]] ActivationMap explain_fitted(const Image& image, std::optional<size_t> output = {});
 
  private:
   struct State;

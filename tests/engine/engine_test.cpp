@@ -6,6 +6,7 @@
 
 #include "base/random.h"
 #include "engine/reference.h"
+#include "engine/team.h"
 #include "graft/network.h"
 #include "support.h"
 #include "weights/load.h"
@@ -148,8 +149,9 @@ TEST(Engine, TakesMemoryForTheImagesAtHand) {
   const TensorMap tensors = make_tensors(net, 5);
   const size_t end = net.layers.size();
   Engine few(net, 0, end, tensors);
-  const uint64_t small = few.prepare(2);
-  EXPECT_LT(small, few.prepare(16));
+  const EngineMemory small = few.prepare(2);
+  EXPECT_LT(small.buffers, few.prepare(16).buffers);
+  EXPECT_EQ(small.weights, few.prepare(16).weights);
   // More images after fewer, and fewer after more, are as they are in an engine of their own.
   const auto in = static_cast<size_t>(few.input_elements());
   const std::vector<float> input = make_input(few.input_elements() * 9, 1);
@@ -173,7 +175,8 @@ TEST(Engine, EstimatesItsMemory) {
     const Network net = with_head(backbone(c.backbone, c.size, c.size), "gap", 10);
     Engine engine(net, 0, net.layers.size(), make_tensors(net, 5));
     const auto estimate = static_cast<double>(engine.estimate(c.count));
-    const auto taken = static_cast<double>(engine.prepare(c.count));
+    const EngineMemory memory = engine.prepare(c.count);
+    const auto taken = static_cast<double>(memory.weights + memory.buffers);
     EXPECT_GT(estimate, 0.5 * taken) << c.backbone << ' ' << c.size;
     EXPECT_LT(estimate, 2 * taken) << c.backbone << ' ' << c.size;
   }
@@ -210,6 +213,69 @@ TEST(Engine, ServesSeveralCallers) {
       }
     });
   for (auto& caller : callers) caller.join();
+}
+
+TEST(Engine, SharesItsWeights) {
+  const Network net = with_head(backbone("vgg-mini", 48, 48), "stats dense:9", 4);
+  auto first =
+      std::make_unique<Engine>(net, 0, net.layers.size(), make_tensors(net, 1), EngineOptions{2});
+  const EngineMemory memory = first->prepare(4);
+  const std::vector<float> in = make_input(first->input_elements() * 4, 2);
+  std::vector<float> want(16);
+  first->run(in.data(), 4, want.data());
+  Engine second = first->with_same_weights({3});
+  EXPECT_EQ(second.prepare(4).weights, memory.weights) << "nothing is packed again";
+  EXPECT_LT(second.prepare(4).buffers, 2 * memory.buffers);
+  // Beside each other, and after the first has gone.
+  std::vector<float> got(16);
+  std::thread other([&] {
+    for (int i = 0; i < 10; ++i) first->run(in.data(), 4, want.data());
+  });
+  for (int i = 0; i < 10; ++i) second.run(in.data(), 4, got.data());
+  other.join();
+  EXPECT_EQ(got, want);
+  first.reset();
+  second.run(in.data(), 4, got.data());
+  EXPECT_EQ(got, want);
+}
+
+TEST(Engine, OneTeamServesSeveralEngines) {
+  const Network net = cut_after(backbone("vgg-mini", 32, 32), "block3_pool");
+  const TensorMap tensors = make_tensors(net, 1);
+  EngineOptions options;
+  options.team = std::make_shared<engine::Team>(2);
+  Engine a(net, 0, 5, tensors, options);
+  Engine b(net, 5, net.layers.size(), tensors, options);
+  Engine whole(net, 0, net.layers.size(), tensors);
+  const std::vector<float> in = make_input(whole.input_elements(), 2);
+  std::vector<float> want(static_cast<size_t>(whole.output_elements()));
+  whole.run(in.data(), 1, want.data());
+  std::vector<std::thread> callers;
+  for (int c = 0; c < 3; ++c)
+    callers.emplace_back([&] {
+      std::vector<float> between(static_cast<size_t>(a.output_elements()));
+      std::vector<float> got(want.size());
+      for (int k = 0; k < 5; ++k) {
+        a.run(in.data(), 1, between.data());
+        b.run(between.data(), 1, got.data());
+      }
+      EXPECT_EQ(got, want);
+    });
+  for (auto& caller : callers) caller.join();
+}
+
+TEST(Engine, ResultsDoNotDependOnTheNumberOfImages) {
+  const Network net = with_head(backbone("vgg-mini", 61, 75), "conv:24 batchnorm stats dense:9", 4);
+  Engine engine(net, 0, net.layers.size(), make_tensors(net, 3), {2, 5});
+  const auto in = static_cast<size_t>(engine.input_elements());
+  const std::vector<float> input = make_input(engine.input_elements() * 11, 1);
+  std::vector<float> together(44);
+  engine.run(input.data(), 11, together.data());
+  for (size_t n = 0; n < 11; ++n) {
+    std::vector<float> alone(4);
+    engine.run(&input[n * in], 1, alone.data());
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), &together[n * 4])) << n;
+  }
 }
 
 TEST(Engine, NamesTheTensorThatIsMissing) {

@@ -272,7 +272,7 @@ TEST_F(Prefix, AnInterruptLosesNothingThatWasComputed) {
     const auto jpeg = encode_jpeg(draw_scene(0, i, 32), 90);
     testing::write(paths.back(), {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
   }
-  ExtractJob pictures{paths, 32, 32, preprocessing_};
+  ImageJob pictures{paths, 32, 32, preprocessing_};
   pictures.verbosity = Verbosity::quiet;
   FeatureCache cache(folder.path() / "cache", 10'000'000);
   const PrefixJob job{net_, net_.layers.size(), tensors_, &cache};
@@ -297,7 +297,7 @@ TEST_F(Prefix, ValuesAreTheSameWithoutACache) {
   const std::vector<std::filesystem::path> paths = {folder.path() / "0.jpg"};
   const auto jpeg = encode_jpeg(draw_scene(0, 0, 32), 90);
   testing::write(paths[0], {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
-  ExtractJob pictures{paths, 32, 32, preprocessing_};
+  ImageJob pictures{paths, 32, 32, preprocessing_};
   pictures.verbosity = Verbosity::quiet;
   FeatureCache cache(folder.path() / "cache", 10'000'000);
   std::vector<std::vector<float>> seen;

@@ -1,0 +1,63 @@
+#include "engine/packed_network.h"
+
+#include <algorithm>
+
+namespace graft::engine {
+
+PackedNetwork::PackedNetwork(const Network& network, size_t begin, size_t end,
+                             const TensorMap& tensors)
+    : network_(network),
+      begin_(std::max<size_t>(begin, 1)),
+      end_(std::max(end, begin_)),
+      shapes_(output_shapes(network)) {
+  for (const TensorSpec& spec : tensor_specs(network_, begin_, end_))
+    tensors_.emplace(spec.name, need_tensor(tensors, spec));  // shares the values
+}
+
+const Convolution& PackedNetwork::convolution(size_t layer, const ConvolutionPlan& plan, bool pool,
+                                              const FirstConvolution* first, Team& team) {
+  const std::lock_guard lock(mutex_);
+  for (const PackedConvolution& packed : convolutions_)
+    if (packed.layer == layer && packed.plan == plan) return packed.convolution;
+  convolutions_.push_back(
+      {layer, plan,
+       Convolution(shapes_[layer - 1], shapes_[layer], plan,
+                   fold_layer(network_, layer, end_, tensors_), pool, first, team)});
+  return convolutions_.back().convolution;
+}
+
+const FirstConvolution& PackedNetwork::first_convolution(size_t layer) {
+  const std::lock_guard lock(mutex_);
+  const auto at = firsts_.find(layer);
+  if (at != firsts_.end()) return at->second;
+  return firsts_.try_emplace(layer, shapes_[layer - 1], fold_layer(network_, layer, end_, tensors_))
+      .first->second;
+}
+
+const Dense& PackedNetwork::dense(size_t layer, Team& team) {
+  const std::lock_guard lock(mutex_);
+  const auto at = denses_.find(layer);
+  if (at != denses_.end()) return at->second;
+  // Folded weights are a copy of the layer's (411 MB for fc1): made only to be packed.
+  return denses_
+      .try_emplace(layer, shapes_[layer - 1].channels, fold_layer(network_, layer, end_, tensors_),
+                   team)
+      .first->second;
+}
+
+const Affine& PackedNetwork::affine(size_t layer) {
+  const std::lock_guard lock(mutex_);
+  const auto at = affines_.find(layer);
+  if (at != affines_.end()) return at->second;
+  return affines_.try_emplace(layer, batchnorm_affine(network_, layer, tensors_)).first->second;
+}
+
+size_t PackedNetwork::packed() const {
+  const std::lock_guard lock(mutex_);
+  size_t floats = 0;
+  for (const PackedConvolution& packed : convolutions_) floats += packed.convolution.packed();
+  for (const auto& [layer, dense] : denses_) floats += dense.packed();
+  return floats;
+}
+
+}  // namespace graft::engine

@@ -1,0 +1,162 @@
+#include "features/image_stream.h"
+
+#include <algorithm>
+#include <deque>
+#include <utility>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "base/prefetch.h"
+#include "base/signals.h"
+#include "base/threads.h"
+#include "graft/error.h"
+
+namespace graft {
+namespace {
+
+using Images = std::vector<StreamedImage>;
+
+/// Images at once: as many as there are, as asked for and as memory allows.
+int fitting_batch(const ImageJob& job, const Forward& forward) {
+  constexpr double kUsableShare = 0.9;  // the rest is for the system and what an estimate misses
+  constexpr uint64_t kBatches = 4;      // used, two ready, one being decoded
+  const uint64_t pixels = uint64_t{3} * job.height * job.width;
+  const uint64_t floats = forward.inputs + forward.outputs;
+  const auto needed = [&](int batch) {
+    return forward.estimate(batch) + (floats * sizeof(float) + kBatches * pixels) * batch;
+  };
+  const uint64_t available = available_memory();
+  const auto fits = [&](int batch) {
+    return available == 0 ||
+           static_cast<double>(needed(batch)) <= kUsableShare * static_cast<double>(available);
+  };
+  int batch = static_cast<int>(std::min(static_cast<size_t>(job.batch), job.paths.size()));
+  while (batch > 1 && !fits(batch)) batch = (batch + 1) / 2;
+  if (!fits(batch))
+    fail(ErrorKind::memory,
+         "{} needs about {} of memory for an image of {}x{}, and {} are available; use a smaller "
+         "input size or free memory",
+         job.label, format_bytes(static_cast<double>(needed(batch))), job.width, job.height,
+         format_bytes(static_cast<double>(available)));
+  return batch;
+}
+
+}  // namespace
+
+std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths, int threads) {
+  std::vector<std::string> hashes(paths.size());
+  ThreadPool pool(threads);
+  pool.parallel_for(paths.size(), [&](size_t i) {
+    try {
+      hashes[i] = content_hash_of_file(paths[i]);
+    } catch (const Error&) {
+      hashes[i].clear();
+    }
+  });
+  return hashes;
+}
+
+std::string view_key(const ImageJob& job, const std::string& hash) {
+  return job.view ? hash + job.view(hash).id() : hash;
+}
+
+struct ImageStream::State {
+  explicit State(const ImageJob& the_job) : job(the_job), pool(job.threads) {}
+
+  std::optional<Images> decode() {
+    if (at >= job.paths.size()) return std::nullopt;
+    Images images(std::min(static_cast<size_t>(job.batch), job.paths.size() - at));
+    pool.parallel_for(images.size(), [&](size_t i) { images[i] = load(at + i); });
+    at += images.size();
+    return images;
+  }
+
+  [[nodiscard]] StreamedImage load(size_t index) const {
+    StreamedImage out;
+    out.index = index;
+    try {
+      const std::vector<std::byte> bytes = read_file(job.paths[index]);
+      std::string hash;
+      if (job.needs_keys || job.view) hash = content_hash(bytes);
+      if (job.needs_keys) out.key = view_key(job, hash);
+      Image source = decode_image(bytes, printable(job.paths[index]));
+      out.image = make_view(source, job.width, job.height, job.preprocessing,
+                            job.view ? job.view(hash) : View());
+      if (job.keeps_source) out.source = std::move(source);
+    } catch (const Error& error) {
+      out.error = error.what();
+    }
+    return out;
+  }
+
+  const ImageJob& job;
+  ThreadPool pool;
+  size_t at = 0;
+  Prefetch<Images> ahead{[this] { return decode(); }};  // last: it uses the rest
+};
+
+ImageStream::ImageStream(const ImageJob& job) : state_(std::make_unique<State>(job)) {}
+ImageStream::~ImageStream() = default;
+
+std::optional<Images> ImageStream::next() { return state_->ahead.next(); }
+
+void stream_images(const ImageJob& job, const std::function<void(const StreamedImage&)>& sink,
+                   const std::function<void(size_t, const std::string&)>& on_error) {
+  Progress progress(job.label, job.paths.size(), "images", job.verbosity);
+  ImageStream stream(job);
+  size_t done = 0;
+  while (const auto images = stream.next()) {
+    for (const StreamedImage& image : *images) {
+      if (image.error.empty())
+        sink(image);
+      else
+        on_error(image.index, image.error);
+    }
+    done += images->size();
+    progress.update(done);
+    check_interrupted();
+  }
+  progress.finish();
+}
+
+void stream_features(const ImageJob& job, const Forward& forward,
+                     const std::function<void(const StreamedImage&, std::span<const float>)>& sink,
+                     const std::function<void(size_t, const std::string&)>& on_error) {
+  if (job.paths.empty()) return;
+  ImageJob fitting = job;
+  fitting.batch = fitting_batch(job, forward);
+  ImageStream stream(fitting);
+  // Weights are packed while the first images are decoded, and before the clock starts.
+  forward.prepare(fitting.batch);
+  Progress progress(job.label, job.paths.size(), "images", job.verbosity);
+  size_t done = 0;
+  std::optional<Images> images;
+  std::deque<const StreamedImage*> errors;  // of this batch, told in the order of the paths
+  const auto tell_errors = [&](size_t before) {
+    for (; !errors.empty() && errors.front()->index < before; errors.pop_front())
+      on_error(errors.front()->index, errors.front()->error);
+  };
+  Batcher batcher(forward, fitting.batch, [&](size_t number, std::span<const float> values) {
+    const StreamedImage& image = (*images)[number];
+    tell_errors(image.index);
+    sink(image, values);
+  });
+  while ((images = stream.next())) {
+    for (const StreamedImage& image : *images)
+      if (!image.error.empty()) errors.push_back(&image);
+    for (size_t k = 0; k < images->size(); ++k) {
+      if (!(*images)[k].error.empty()) continue;
+      to_input((*images)[k].image, job.preprocessing, batcher.row().data());
+      batcher.add(k);
+    }
+    batcher.flush();
+    tell_errors(job.paths.size());
+    done += images->size();
+    progress.update(done);
+    check_interrupted();
+  }
+  progress.finish();
+}
+
+}  // namespace graft

@@ -1,0 +1,76 @@
+// Images from files to networks: decoded ahead of their use, in order, damaged ones reported.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/progress.h"
+#include "features/batcher.h"
+#include "graft/image.h"
+#include "image/augment.h"
+
+namespace graft {
+
+struct ImageJob {
+  std::span<const std::filesystem::path> paths;
+  int height = 0;  ///< of the network's input
+  int width = 0;
+  Preprocessing preprocessing;
+  int threads = 1;  ///< for decoding
+  int batch = 16;   ///< images computed at once, at most
+  std::string label = "computing features";
+  Verbosity verbosity = Verbosity::normal;
+  /// The view of an image with that content_hash(); null: images as they are.
+  std::function<View(const std::string& hash)> view = nullptr;
+  /// content_hashes() of the paths where the caller has them; empty: computed where needed.
+  std::span<const std::string> hashes{};
+  bool needs_keys = false;    ///< StreamedImage::key is wanted
+  bool keeps_source = false;  ///< StreamedImage::source is wanted
+};
+
+/// One file's image on its way to a network.
+struct StreamedImage {
+  size_t index = 0;   ///< in ImageJob::paths
+  Image image;        ///< at input size
+  Image source;       ///< as decoded, where the job keeps it
+  std::string key;    ///< view_key(), where the job needs it
+  std::string error;  ///< why there is no image; empty: there is one
+};
+
+/// content_hash_of_file() of each; empty for a file that cannot be read.
+std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths, int threads);
+
+/// Identifies the image that the network gets to see: content_hash() of its file, and the view.
+std::string view_key(const ImageJob& job, const std::string& hash);
+
+/// Decodes while the batch before is used. The job must outlive the stream.
+class ImageStream {
+ public:
+  explicit ImageStream(const ImageJob& job);
+  ~ImageStream();
+  /// The next images in the order of the paths, at most `batch` of them; nothing at the end.
+  std::optional<std::vector<StreamedImage>> next();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Calls `sink(image, values)` with what `forward` makes of each image, in the order of the paths,
+/// from the calling thread; `on_error(i, message)` instead for one that cannot be decoded. Batches
+/// are made smaller where memory is short. Throws Error(memory), before anything is computed, where
+/// one image does not fit; Error(interrupted) after a signal.
+void stream_features(const ImageJob& job, const Forward& forward,
+                     const std::function<void(const StreamedImage&, std::span<const float>)>& sink,
+                     const std::function<void(size_t, const std::string&)>& on_error);
+
+/// As above, up to the network's input alone.
+void stream_images(const ImageJob& job, const std::function<void(const StreamedImage&)>& sink,
+                   const std::function<void(size_t, const std::string&)>& on_error);
+
+}  // namespace graft

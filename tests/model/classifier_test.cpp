@@ -1,0 +1,127 @@
+// Classifying through the public interface: from many threads, alone and together.
+#include "graft/classifier.h"
+
+#include <thread>
+
+#include "base/random.h"
+#include "model/model_file.h"
+#include "model/request_queue.h"
+#include "report/gradcam.h"
+#include "support.h"
+
+namespace graft {
+namespace {
+
+ModelFile write_small_model(const std::filesystem::path& path) {
+  const Network net = with_head(cut_after(backbone("vgg-mini", 48, 40), "block3_pool"),
+                                "conv:20 stats dense:12", 5);
+  ModelFile model{{net, {"a", "b", "c", "d", "e"}, scratch_preprocessing(), {}, {{"epoch", 1}}},
+                  testing::make_tensors(net, 4)};
+  write_model(path, model);
+  return model;
+}
+
+std::vector<Image> make_images(int count) {
+  std::vector<Image> images;
+  for (int n = 0; n < count; ++n) {
+    Random random(7, static_cast<uint64_t>(n));
+    Image image{30 + 5 * n, 60 - n, {}};
+    image.pixels.resize(static_cast<size_t>(image.width) * image.height * 3);
+    for (uint8_t& pixel : image.pixels) pixel = static_cast<uint8_t>(random.uniform(0, 256));
+    images.push_back(std::move(image));
+  }
+  return images;
+}
+
+std::vector<std::vector<float>> logits_of(const std::vector<Prediction>& predictions) {
+  std::vector<std::vector<float>> out;
+  for (const Prediction& p : predictions) out.push_back(p.logits);
+  return out;
+}
+
+TEST(Classifier, AnImageIsWhatItIsWhoeverStandsBesideIt) {
+  const testing::TemporaryFolder folder;
+  write_small_model(folder.path() / "model.safetensors");
+  const std::vector<Image> images = make_images(21);
+  std::vector<std::vector<float>> want;
+  for (const int sessions : {1, 3}) {
+    const Classifier classifier =
+        Classifier::load(folder.path(), {.threads = 3, .max_batch = 6, .sessions = sessions});
+    const auto together = logits_of(classifier.classify(images));
+    if (want.empty()) want = together;
+    EXPECT_EQ(together, want) << sessions;
+    // Eight threads, with one image and with several at once.
+    std::vector<std::thread> callers;
+    for (size_t c = 0; c < 8; ++c)
+      callers.emplace_back([&, c] {
+        for (size_t i = 0; i < images.size(); ++i) {
+          const size_t at = (i + c) % images.size();
+          EXPECT_EQ(classifier.classify(images[at]).logits, want[at]);
+        }
+        const auto some = std::span(images).subspan(c, 9);
+        EXPECT_EQ(logits_of(classifier.classify(some)),
+                  std::vector(want.begin() + static_cast<long>(c),
+                              want.begin() + static_cast<long>(c) + 9));
+      });
+    for (std::thread& caller : callers) caller.join();
+  }
+}
+
+TEST(Classifier, ASecondSessionTakesBuffersOnly) {
+  const testing::TemporaryFolder folder;
+  write_small_model(folder.path() / "model.safetensors");
+  const auto memory = [&](int sessions) {
+    return Classifier::load(folder.path(), {.threads = 4, .sessions = sessions}).prepare(8);
+  };
+  EXPECT_EQ(memory(2).weights, memory(1).weights);
+  EXPECT_GT(memory(2).buffers, memory(1).buffers);
+  EXPECT_LT(memory(2).buffers, 3 * memory(1).buffers);
+}
+
+TEST(Classifier, TellsWhatItIs) {
+  const testing::TemporaryFolder folder;
+  const ModelFile model = write_small_model(folder.path() / "model.safetensors");
+  const Classifier classifier = Classifier::load(folder.path() / "model.safetensors");
+  EXPECT_EQ(classifier.info().network.layers.size(), model.metadata.network.layers.size());
+  EXPECT_EQ(classifier.info().training, R"({"epoch":1})");
+  EXPECT_EQ(classifier.classes(), model.metadata.classes);
+  EXPECT_EQ(classifier.classify(std::span<const Image>()).size(), 0U);
+}
+
+TEST(Classifier, LowLatencyIsTheSameButForRounding) {
+  const testing::TemporaryFolder folder;
+  write_small_model(folder.path() / "model.safetensors");
+  const Classifier usual = Classifier::load(folder.path());
+  const Classifier quick = Classifier::load(folder.path(), {.low_latency = true});
+  for (const Image& image : make_images(3)) {
+    const Prediction a = usual.classify(image);
+    const Prediction b = quick.classify(image);
+    for (size_t i = 0; i < a.logits.size(); ++i) EXPECT_NEAR(a.logits[i], b.logits[i], 1e-3);
+  }
+}
+
+TEST(Classifier, AnExplanationComesWithTheSameAnswer) {
+  const testing::TemporaryFolder folder;
+  const ModelFile model = write_small_model(folder.path() / "model.safetensors");
+  const Classifier classifier = Classifier::load(folder.path());
+  for (const char* layer : {"", "block2_conv1", "block3_pool"}) {
+    GradCam cam(model, layer, 2);
+    for (const Image& image : make_images(2))
+      EXPECT_EQ(cam.explain(image).logits, classifier.classify(image).logits) << layer;
+  }
+}
+
+TEST(RequestQueue, CutsWhatIsLargerThanABatch) {
+  const Network net = with_head(cut_after(backbone("vgg-mini", 32, 32), "block1_pool"), "gap", 2);
+  std::vector<Engine> engines;
+  engines.emplace_back(net, 0, net.layers.size(), testing::make_tensors(net, 1),
+                       EngineOptions{1, 4});
+  RequestQueue queue(std::move(engines));
+  const std::vector<float> inputs(size_t{3} * 32 * 32 * 9, 0.5F);
+  std::vector<float> outputs(18);
+  queue.run(inputs, 9, outputs);  // more than a batch
+  for (size_t i = 2; i < 18; ++i) EXPECT_EQ(outputs[i], outputs[i % 2]);
+}
+
+}  // namespace
+}  // namespace graft
