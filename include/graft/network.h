@@ -1,9 +1,9 @@
 // A network as a straight list of layers, and everything that derives from that list.
 //
 // Names are Keras': block1_conv1 … block5_pool, flatten, fc1, fc2, predictions. Activations are
-// (N, C, H, W), convolution weights (out, in, 3, 3), dense weights (out, in) with their input in
-// C, H, W order. A ReLU is not a layer of its own: it is a flag of the layer that it follows.
-// All functions are pure and thread-safe; bad arguments throw graft::Error.
+// (N, C, H, W), convolution weights (out, in / groups, kernel, kernel), dense weights (out, in)
+// with their input in C, H, W order. A ReLU is not a layer of its own: it is a flag of the layer
+// that it follows. All functions are pure and thread-safe; bad arguments throw graft::Error.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +16,9 @@ namespace graft {
 
 enum class LayerKind {
   input,
-  conv,       ///< 3×3, stride 1, zero padding 1
+  conv,
   batchnorm,  ///< over channels
-  maxpool,    ///< 2×2, stride 2, the odd last row and column dropped (Keras "valid")
+  maxpool,    ///< rows and columns that fill no window are dropped (Keras "valid")
   gap,        ///< global average pooling → (C)
   gmp,        ///< global max pooling → (C)
   stats,      ///< mean, maximum and population standard deviation of each map → (3C)
@@ -31,6 +31,20 @@ std::string_view to_string(LayerKind kind);
 /// The kind with that name, or nothing.
 std::optional<LayerKind> layer_kind(std::string_view name);
 
+/// The square window that a convolution or a pooling moves over maps.
+struct Window {
+  int kernel = 0;   ///< rows and columns; 0: the layer has no window
+  int stride = 1;   ///< from one window to the next, in rows and in columns
+  int padding = 0;  ///< rows and columns of zeros around the maps, on each side
+  int groups = 1;   ///< conv: channels are divided among so many, each convolved by itself
+
+  bool operator==(const Window&) const = default;
+};
+
+/// The window that layers of a kind have unless they state another: VGG's 3×3 of a convolution
+/// (stride 1, padding 1) and 2×2 of a pooling (stride 2).
+Window usual_window(LayerKind kind);
+
 struct Layer {
   LayerKind kind = LayerKind::input;
   std::string name;
@@ -39,6 +53,13 @@ struct Layer {
   double epsilon = 0;    ///< batchnorm: added to the variance
   bool relu = false;     ///< a ReLU follows (conv, batchnorm, dense)
   bool in_head = false;  ///< belongs to the new head rather than to the backbone
+  Window window{};       ///< conv and maxpool
+  /// The layers whose outputs it reads, as indices into Network::layers, all before it; none for
+  /// the input layer.
+  std::vector<size_t> inputs{};
+
+  /// The layer that it reads, where it is one.
+  [[nodiscard]] size_t source() const { return inputs.at(0); }
 };
 
 /// Extent of one image's activations. Flat vectors have height = width = 1 and flat = true.
@@ -82,6 +103,10 @@ int default_input_size(std::string_view backbone);
 /// logits), else in block5_pool. Throws Error(usage) for an unknown name or an input below 32.
 Network backbone(std::string_view name, int height, int width, bool include_top = false);
 
+/// Appends a layer. What it leaves open is filled in: the window that is usual for its kind, and as
+/// its input the layer before it.
+void append(Network& network, Layer layer);
+
 /// The same network without the layers behind `layer`. Throws Error(usage) that lists the names.
 Network cut_after(Network network, std::string_view layer);
 
@@ -116,7 +141,8 @@ std::optional<size_t> find_layer(const Network& network, std::string_view name);
 
 /// Throws Error(input) unless the list is a network that this program can run: kinds in a possible
 /// order, unique names, sizes within limits, nothing said of a layer that does not belong to its
-/// kind. For lists that come from files.
+/// kind, windows that there are kernels for (the usual ones), each layer reading the one before it.
+/// For lists that come from files.
 void validate(const Network& network);
 
 /// Which layers train: those from `first_trainable` on. Everything before is frozen.

@@ -45,7 +45,7 @@ Network with_pooling(Network network, const std::string& pool) {
   if (output_shapes(network).back().flat)
     fail(ErrorKind::usage, "--pool gap needs maps, but {} gives a flat vector; leave --pool out",
          network.layers.back().name);
-  network.layers.push_back({.kind = LayerKind::gap, .name = "gap", .in_head = true});
+  append(network, {.kind = LayerKind::gap, .name = "gap", .in_head = true});
   return network;
 }
 

@@ -91,7 +91,7 @@ struct Engine::State {
   }
   /// Of convolution i, for batches of `count` images.
   [[nodiscard]] engine::ConvolutionPlan numeric_plan(size_t i, int count) const {
-    const Shape& in = packed->shapes()[i - 1];
+    const Shape& in = packed->shapes()[packed->network().layers[i].source()];
     const bool single = (count == 1 && options.single_plan) || image_by_image(i);
     return engine::plan_convolution(in.channels, packed->shapes()[i].channels, in.height, in.width,
                                     single, options.winograd_tile);
@@ -167,6 +167,10 @@ class Engine::State::Builder {
 
   bool image_by_image(size_t i) const { return s_.image_by_image(i); }
 
+  [[nodiscard]] const Shape& in_shape(size_t i) const {
+    return shapes_[network_.layers[i].source()];
+  }
+
   /// Room for the output of layer i, with the border that the convolution behind it reads.
   Maps make_maps(size_t i) {
     Maps maps(shapes_[i], 0, 0);
@@ -200,7 +204,7 @@ class Engine::State::Builder {
   /// Activations as maps for layer i to read.
   const Maps& need_maps(size_t i) {
     if (!maps_) {
-      const Maps maps = make_maps(i - 1);
+      const Maps maps = make_maps(network_.layers[i].source());
       step(false, [maps, plain = plain_](Team::Member& m, const Run& r) {
         to_maps(m, plain == nullptr ? r.in : plain, maps, r.first, r.count);
       });
@@ -221,7 +225,7 @@ class Engine::State::Builder {
   }
 
   size_t add_convolution(size_t i) {
-    if (shapes_[i - 1].channels > kDirectChannels) {
+    if (in_shape(i).channels > kDirectChannels) {
       const Maps in = need_maps(i);
       return add_winograd(i, in, nullptr, nullptr);
     }
@@ -290,7 +294,7 @@ class Engine::State::Builder {
   void add_pooling(size_t i) {
     const Maps in = need_maps(i);
     const Maps out = make_maps(i);
-    step(image_by_image(i - 1),
+    step(image_by_image(network_.layers[i].source()),
          [in, out](Team::Member& m, const Run& r) { pool(m, in, out, r.first, r.count); });
     maps_ = out;
   }
@@ -323,7 +327,7 @@ class Engine::State::Builder {
 
   void add_global_pooling(size_t i) {
     need_plain();
-    const Shape in = shapes_[i - 1];
+    const Shape in = in_shape(i);
     const int64_t size = shapes_[i].channels;
     float* out = make_plain(static_cast<size_t>(size));
     step(false, [kind = network_.layers[i].kind, in, size, out, plain = plain_](Team::Member& m,
@@ -444,6 +448,9 @@ uint64_t Engine::estimate(int count) const {
   const auto kind = [&](size_t i) {
     return i < packed.end() ? packed.network().layers[i].kind : LayerKind::input;
   };
+  const auto input = [&](size_t i) -> const Shape& {
+    return shapes[packed.network().layers[i].source()];
+  };
   // What Builder fuses leaves no output of its own.
   const auto fused = [&](size_t i) {
     const LayerKind next = kind(i + 1);
@@ -451,7 +458,7 @@ uint64_t Engine::estimate(int count) const {
     if (kind(i) == LayerKind::batchnorm) return next == LayerKind::maxpool;
     if (kind(i) != LayerKind::conv) return false;
     return next == LayerKind::batchnorm || next == LayerKind::maxpool ||
-           (next == LayerKind::conv && shapes[i - 1].channels <= kDirectChannels);
+           (next == LayerKind::conv && input(i).channels <= kDirectChannels);
   };
   // Maps are kept in whole blocks of channels; what reads them one by one gets a copy.
   constexpr int64_t kBlock = 8;
@@ -466,12 +473,12 @@ uint64_t Engine::estimate(int count) const {
     if (!fused(i)) each += stored(i);
     const LayerKind k = kind(i);
     if (k == LayerKind::gap || k == LayerKind::gmp || k == LayerKind::stats)
-      each += static_cast<uint64_t>(shapes[i - 1].elements());
+      each += static_cast<uint64_t>(input(i).elements());
   }
   uint64_t floats = each * static_cast<uint64_t>(std::clamp(count, 1, s.options.max_batch));
   for (const TensorSpec& spec : tensor_specs(packed.network(), packed.begin(), packed.end())) {
     auto each_weight = static_cast<double>(spec.elements());
-    if (spec.shape.size() == 4 && shapes[spec.layer - 1].channels > kDirectChannels)
+    if (spec.shape.size() == 4 && input(spec.layer).channels > kDirectChannels)
       each_weight *= weights_per_kernel(s.numeric_plan(spec.layer, count)) / 9.0;
     floats += static_cast<uint64_t>(each_weight);
   }

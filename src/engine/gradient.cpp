@@ -14,7 +14,8 @@ namespace {
 
 using Values = std::vector<float>;
 
-/// A convolution's way back is a convolution: out and in change places, kernels are turned.
+/// A convolution's way back is a convolution: out and in change places, kernels are turned. (Of
+/// usual windows: the only ones that validate() lets through.)
 Tensor turned(const Tensor& weight) {
   const int64_t outputs = weight.shape()[0];
   const int64_t inputs = weight.shape()[1];
@@ -34,9 +35,9 @@ Engine backward_engine(const Tensor& weight, const Shape& shape, const EngineOpt
   network.backbone = "gradient";
   network.input_height = static_cast<int>(shape.height);
   network.input_width = static_cast<int>(shape.width);
-  network.layers = {{.kind = LayerKind::input, .name = "input"},
-                    {.kind = LayerKind::conv, .name = "from", .outputs = outputs},
-                    {.kind = LayerKind::conv, .name = "back", .outputs = inputs}};
+  append(network, {.kind = LayerKind::input, .name = "input"});
+  append(network, {.kind = LayerKind::conv, .name = "from", .outputs = outputs});
+  append(network, {.kind = LayerKind::conv, .name = "back", .outputs = inputs});
   TensorMap tensors;
   tensors.emplace("back.weight", turned(weight));
   tensors.emplace("back.bias", Tensor({inputs}, Values(static_cast<size_t>(inputs), 0)));
@@ -125,7 +126,7 @@ struct InputGradient::State {
 
   [[nodiscard]] Values back(size_t i, Values gradient) {
     const Layer& layer = network.layers[i];
-    const Values& in = outputs[i - 1 - target];
+    const Values& in = outputs[layer.source() - target];
     const Values& out = outputs[i - target];
     if (layer.relu)
       for (size_t k = 0; k < gradient.size(); ++k)
@@ -145,11 +146,11 @@ struct InputGradient::State {
         return gradient;
       }
       case LayerKind::maxpool:
-        return unpool(shapes[i - 1], in, gradient);
+        return unpool(shapes[layer.source()], in, gradient);
       case LayerKind::gap:
       case LayerKind::gmp:
       case LayerKind::stats:
-        return unpool_globally(layer.kind, shapes[i - 1], in, gradient);
+        return unpool_globally(layer.kind, shapes[layer.source()], in, gradient);
       case LayerKind::flatten:
       case LayerKind::dropout:
       case LayerKind::input:

@@ -21,7 +21,7 @@ const Convolution& PackedNetwork::convolution(size_t layer, const ConvolutionPla
     if (packed.layer == layer && packed.plan == plan) return packed.convolution;
   convolutions_.push_back(
       {layer, plan,
-       Convolution(shapes_[layer - 1], shapes_[layer], plan,
+       Convolution(shapes_[source(layer)], shapes_[layer], plan,
                    fold_layer(network_, layer, end_, tensors_), pool, first, team)});
   return convolutions_.back().convolution;
 }
@@ -30,7 +30,8 @@ const FirstConvolution& PackedNetwork::first_convolution(size_t layer) {
   const std::lock_guard lock(mutex_);
   const auto at = firsts_.find(layer);
   if (at != firsts_.end()) return at->second;
-  return firsts_.try_emplace(layer, shapes_[layer - 1], fold_layer(network_, layer, end_, tensors_))
+  return firsts_
+      .try_emplace(layer, shapes_[source(layer)], fold_layer(network_, layer, end_, tensors_))
       .first->second;
 }
 
@@ -40,8 +41,8 @@ const Dense& PackedNetwork::dense(size_t layer, Team& team) {
   if (at != denses_.end()) return at->second;
   // Folded weights are a copy of the layer's (411 MB for fc1): made only to be packed.
   return denses_
-      .try_emplace(layer, shapes_[layer - 1].channels, fold_layer(network_, layer, end_, tensors_),
-                   team)
+      .try_emplace(layer, shapes_[source(layer)].channels,
+                   fold_layer(network_, layer, end_, tensors_), team)
       .first->second;
 }
 

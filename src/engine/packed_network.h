@@ -43,6 +43,8 @@ class PackedNetwork {
   [[nodiscard]] size_t packed() const;
 
  private:
+  [[nodiscard]] size_t source(size_t layer) const { return network_.layers[layer].source(); }
+
   struct PackedConvolution {
     size_t layer;
     ConvolutionPlan plan;

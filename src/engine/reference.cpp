@@ -8,25 +8,28 @@ namespace {
 
 using Values = std::vector<double>;
 
-Values convolve(const Shape& in_shape, const Values& in, const Tensor& weight, const Tensor& bias) {
-  const int64_t C = in_shape.channels;
+Values convolve(const Window& window, const Shape& in_shape, const Values& in,
+                const Shape& out_shape, const Tensor& weight, const Tensor& bias) {
   const int64_t H = in_shape.height;
   const int64_t W = in_shape.width;
-  const int64_t K = weight.shape()[0];
-  Values out(static_cast<size_t>(K * H * W));
-  for (int64_t k = 0; k < K; ++k)
-    for (int64_t y = 0; y < H; ++y)
-      for (int64_t x = 0; x < W; ++x) {
+  const int64_t S = window.kernel;
+  const int64_t in_group = in_shape.channels / window.groups;
+  const int64_t out_group = out_shape.channels / window.groups;
+  Values out;
+  for (int64_t k = 0; k < out_shape.channels; ++k)
+    for (int64_t y = 0; y < out_shape.height; ++y)
+      for (int64_t x = 0; x < out_shape.width; ++x) {
         double sum = bias.data()[k];
-        for (int64_t c = 0; c < C; ++c)
-          for (int64_t dy = 0; dy < 3; ++dy)
-            for (int64_t dx = 0; dx < 3; ++dx) {
-              const int64_t sy = y + dy - 1;
-              const int64_t sx = x + dx - 1;
+        for (int64_t c = 0; c < in_group; ++c)
+          for (int64_t dy = 0; dy < S; ++dy)
+            for (int64_t dx = 0; dx < S; ++dx) {
+              const int64_t sy = y * window.stride + dy - window.padding;
+              const int64_t sx = x * window.stride + dx - window.padding;
               if (sy < 0 || sy >= H || sx < 0 || sx >= W) continue;
-              sum += in[(c * H + sy) * W + sx] * weight.data()[((k * C + c) * 3 + dy) * 3 + dx];
+              sum += in[((k / out_group * in_group + c) * H + sy) * W + sx] *
+                     weight.data()[((k * in_group + c) * S + dy) * S + dx];
             }
-        out[(k * H + y) * W + x] = sum;
+        out.push_back(sum);
       }
   return out;
 }
@@ -41,13 +44,16 @@ Values multiply(const Values& in, const Tensor& weight, const Tensor& bias) {
   return out;
 }
 
-Values pool(const Shape& s, const Values& in) {
+Values pool(const Window& window, const Shape& in_shape, const Values& in, const Shape& out_shape) {
   Values out;
-  for (int64_t c = 0; c < s.channels; ++c)
-    for (int64_t y = 0; y + 1 < s.height; y += 2)
-      for (int64_t x = 0; x + 1 < s.width; x += 2) {
-        const double* at = &in[(c * s.height + y) * s.width + x];
-        out.push_back(std::max(std::max(at[0], at[1]), std::max(at[s.width], at[s.width + 1])));
+  for (int64_t c = 0; c < out_shape.channels; ++c)
+    for (int64_t y = 0; y < out_shape.height; ++y)
+      for (int64_t x = 0; x < out_shape.width; ++x) {
+        double most = -INFINITY;
+        for (int64_t sy = y * window.stride; sy < y * window.stride + window.kernel; ++sy)
+          for (int64_t sx = x * window.stride; sx < x * window.stride + window.kernel; ++sx)
+            most = std::max(most, in[(c * in_shape.height + sy) * in_shape.width + sx]);
+        out.push_back(most);
       }
   return out;
 }
@@ -96,11 +102,11 @@ std::vector<double> reference_forward(const Network& network, size_t begin, size
   Values values = in;
   for (size_t i = std::max<size_t>(begin, 1); i < end; ++i) {
     const Layer& layer = network.layers[i];
-    const Shape& shape = shapes[i - 1];
+    const Shape& shape = shapes[layer.source()];
     switch (layer.kind) {
       case LayerKind::conv:
-        values = convolve(shape, values, tensors.at(layer.name + ".weight"),
-                          tensors.at(layer.name + ".bias"));
+        values = convolve(layer.window, shape, values, shapes[i],
+                          tensors.at(layer.name + ".weight"), tensors.at(layer.name + ".bias"));
         break;
       case LayerKind::dense:
         values =
@@ -110,7 +116,7 @@ std::vector<double> reference_forward(const Network& network, size_t begin, size
         values = normalise(shape, layer.epsilon, std::move(values), layer.name, tensors);
         break;
       case LayerKind::maxpool:
-        values = pool(shape, values);
+        values = pool(layer.window, shape, values, shapes[i]);
         break;
       case LayerKind::gap:
       case LayerKind::gmp:

@@ -264,6 +264,8 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
     const Layer& layer = net.layers[i];
     text += fmt::format("{} {} {} {}\n", to_string(layer.kind), layer.outputs, layer.epsilon,
                         layer.relu);
+    if (const Window& w = layer.window; w != usual_window(layer.kind))
+      text += fmt::format("window {} {} {} {}\n", w.kernel, w.stride, w.padding, w.groups);
   }
   for (const TensorSpec& spec : tensor_specs(net, 0, end))
     text += content_hash(std::as_bytes(job.tensors.at(spec.name).values())) + "\n";

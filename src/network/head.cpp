@@ -160,7 +160,7 @@ class HeadBuilder {
   void push(Layer layer) {
     layer.in_head = true;
     while (!names_.insert(layer.name).second) layer.name = "head_" + layer.name;
-    network_.layers.push_back(std::move(layer));
+    append(network_, std::move(layer));
   }
 
   Network& network_;

@@ -25,7 +25,6 @@ constexpr std::array<std::pair<LayerKind, std::string_view>, 10> kKindNames = {{
 }};
 
 constexpr int kImageChannels = 3;
-constexpr int kKernel = 3;
 constexpr int kMostOutputs = 1 << 20;
 
 std::string layer_list(const Network& network) {
@@ -33,6 +32,12 @@ std::string layer_list(const Network& network) {
   for (size_t i = 1; i < network.layers.size(); ++i)
     names += (i > 1 ? ", " : "") + network.layers[i].name;
   return names;
+}
+
+/// Windows along an extent of maps.
+int64_t windows(const Window& window, int64_t extent) {
+  const int64_t room = extent + 2 * int64_t{window.padding} - window.kernel;
+  return room < 0 ? 0 : room / window.stride + 1;
 }
 
 Shape output_shape(const Layer& layer, const Shape& in) {
@@ -43,16 +48,17 @@ Shape output_shape(const Layer& layer, const Shape& in) {
   };
   switch (layer.kind) {
     case LayerKind::conv:
+    case LayerKind::maxpool: {
       require(false);
-      return {layer.outputs, in.height, in.width, false};
-    case LayerKind::maxpool:
-      require(false);
-      if (in.height < 2 || in.width < 2)
+      const int64_t height = windows(layer.window, in.height);
+      const int64_t width = windows(layer.window, in.width);
+      if (height < 1 || width < 1)
         fail(ErrorKind::usage,
-             "layer {} would pool a map of {}x{} to nothing; use a larger "
-             "--input-size or an earlier cut (--until)",
-             layer.name, in.height, in.width);
-      return {in.channels, in.height / 2, in.width / 2, false};
+             "layer {} would {} a map of {}x{} to nothing; use a larger --input-size or an earlier "
+             "cut (--until)",
+             layer.name, layer.kind == LayerKind::conv ? "bring" : "pool", in.height, in.width);
+      return {layer.kind == LayerKind::conv ? layer.outputs : in.channels, height, width, false};
+    }
     case LayerKind::gap:
     case LayerKind::gmp:
       require(false);
@@ -103,6 +109,19 @@ int64_t TensorSpec::elements() const {
   return count;
 }
 
+Window usual_window(LayerKind kind) {
+  if (kind == LayerKind::conv) return {.kernel = 3, .stride = 1, .padding = 1};
+  if (kind == LayerKind::maxpool) return {.kernel = 2, .stride = 2};
+  return {};
+}
+
+void append(Network& network, Layer layer) {
+  if (layer.window == Window()) layer.window = usual_window(layer.kind);
+  if (layer.inputs.empty() && layer.kind != LayerKind::input)
+    layer.inputs = {network.layers.size() - 1};
+  network.layers.push_back(std::move(layer));
+}
+
 Network cut_after(Network network, std::string_view layer) {
   const std::optional<size_t> at = find_layer(network, layer);
   if (!at || *at == 0)
@@ -115,11 +134,10 @@ Network cut_after(Network network, std::string_view layer) {
 std::vector<Shape> output_shapes(const Network& network) {
   std::vector<Shape> shapes;
   shapes.reserve(network.layers.size());
-  Shape shape{kImageChannels, network.input_height, network.input_width, false};
-  for (const Layer& layer : network.layers) {
-    shape = output_shape(layer, shape);
-    shapes.push_back(shape);
-  }
+  const Shape image{kImageChannels, network.input_height, network.input_width, false};
+  for (const Layer& layer : network.layers)
+    shapes.push_back(
+        output_shape(layer, layer.kind == LayerKind::input ? image : shapes.at(layer.source())));
   return shapes;
 }
 
@@ -128,11 +146,13 @@ std::vector<TensorSpec> tensor_specs(const Network& network, size_t begin, size_
   std::vector<TensorSpec> specs;
   for (size_t i = std::max<size_t>(begin, 1); i < end; ++i) {
     const Layer& layer = network.layers[i];
-    const int64_t in = shapes[i - 1].channels;
+    const int64_t in = shapes[layer.source()].channels;
     const int64_t out = shapes[i].channels;
     switch (layer.kind) {
       case LayerKind::conv:
-        specs.push_back({layer.name + ".weight", {out, in, kKernel, kKernel}, i});
+        specs.push_back({layer.name + ".weight",
+                         {out, in / layer.window.groups, layer.window.kernel, layer.window.kernel},
+                         i});
         specs.push_back({layer.name + ".bias", {out}, i});
         break;
       case LayerKind::dense:
@@ -211,6 +231,12 @@ void check_layer(const Layer& layer) {
   if (has_outputs ? layer.outputs < 1 || layer.outputs > kMostOutputs : layer.outputs != 0)
     refuse(fmt::format("has {} outputs", layer.outputs));
   if (layer.relu && !has_parameters(layer.kind)) refuse("cannot have a ReLU");
+  const Window& w = layer.window;
+  if (w != usual_window(layer.kind))
+    refuse(
+        fmt::format("has a window of {0}x{0}, stride {1}, padding {2}, groups {3}, which there "
+                    "is no kernel for",
+                    w.kernel, w.stride, w.padding, w.groups));
 }
 
 void check_list(const Network& network) {
@@ -232,6 +258,9 @@ void check_list(const Network& network) {
     const Layer& layer = network.layers[i];
     if (i > 0 && layer.kind == LayerKind::input) refuse("a second input layer");
     check_layer(layer);
+    const bool reads_the_one_before = layer.inputs.size() == 1 && layer.inputs[0] + 1 == i;
+    if (i == 0 ? !layer.inputs.empty() : !reads_the_one_before)
+      refuse("layer " + layer.name + " does not read the layer before it and no other");
     if (!names.insert(layer.name).second) refuse("layer name '" + layer.name + "' is used twice");
     if (in_head && !layer.in_head) refuse("backbone layer " + layer.name + " behind the head");
     in_head = layer.in_head;

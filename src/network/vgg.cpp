@@ -67,31 +67,27 @@ Network backbone(std::string_view name, int height, int width, bool include_top)
     fail(ErrorKind::usage, "input size {}x{} is too small for {}; the least is {}x{}", height,
          width, name, kMinimumInput, kMinimumInput);
   Network net{std::string(name), height, width, {}};
-  net.layers.push_back({.kind = LayerKind::input, .name = "input"});
+  append(net, {.kind = LayerKind::input, .name = "input"});
   for (size_t block = 0; block < family.channels.size(); ++block) {
     for (int i = 1; i <= family.convolutions.at(block); ++i) {
       const std::string conv = fmt::format("block{}_conv{}", block + 1, i);
-      net.layers.push_back({.kind = LayerKind::conv,
-                            .name = conv,
-                            .outputs = family.channels.at(block),
-                            .relu = !batchnorm});
+      append(net, {.kind = LayerKind::conv,
+                   .name = conv,
+                   .outputs = family.channels.at(block),
+                   .relu = !batchnorm});
       if (batchnorm)
-        net.layers.push_back({.kind = LayerKind::batchnorm,
-                              .name = conv + "_bn",
-                              .epsilon = kTorchEpsilon,
-                              .relu = true});
+        append(net, {.kind = LayerKind::batchnorm,
+                     .name = conv + "_bn",
+                     .epsilon = kTorchEpsilon,
+                     .relu = true});
     }
-    net.layers.push_back(
-        {.kind = LayerKind::maxpool, .name = fmt::format("block{}_pool", block + 1)});
+    append(net, {.kind = LayerKind::maxpool, .name = fmt::format("block{}_pool", block + 1)});
   }
   if (include_top) {
-    net.layers.push_back({.kind = LayerKind::flatten, .name = "flatten"});
-    net.layers.push_back(
-        {.kind = LayerKind::dense, .name = "fc1", .outputs = kTopUnits, .relu = true});
-    net.layers.push_back(
-        {.kind = LayerKind::dense, .name = "fc2", .outputs = kTopUnits, .relu = true});
-    net.layers.push_back(
-        {.kind = LayerKind::dense, .name = "predictions", .outputs = kImageNetClasses});
+    append(net, {.kind = LayerKind::flatten, .name = "flatten"});
+    append(net, {.kind = LayerKind::dense, .name = "fc1", .outputs = kTopUnits, .relu = true});
+    append(net, {.kind = LayerKind::dense, .name = "fc2", .outputs = kTopUnits, .relu = true});
+    append(net, {.kind = LayerKind::dense, .name = "predictions", .outputs = kImageNetClasses});
   }
   return net;
 }

@@ -12,14 +12,26 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kFormatVersion = 1;
+// 2 states the window and the inputs of each layer; in 1 they are the usual ones of its kind.
+constexpr int kFormatVersion = 2;
+constexpr int kOldestFormatVersion = 1;
 // 1000 layers, or a million labels, and room to spare.
 constexpr JsonLimits kLimits = {.bytes = size_t{64} << 20, .values = 2'000'000, .depth = 16};
 constexpr int64_t kMostInt = std::numeric_limits<int>::max();
+constexpr int64_t kMostWindow = 1 << 14;
 constexpr double kMostScale = 1e6;  // pixels are at most 255
 
-json layer_to_json(const Layer& layer) {
+json layer_to_json(const Layer& layer, const Network& network) {
   json out = {{"kind", to_string(layer.kind)}, {"name", layer.name}};
+  json inputs = json::array();
+  for (const size_t i : layer.inputs) inputs.push_back(network.layers[i].name);
+  if (!inputs.empty()) out["inputs"] = inputs;
+  if (const Window& w = layer.window; w.kernel > 0) {
+    out["kernel"] = w.kernel;
+    out["stride"] = w.stride;
+    out["padding"] = w.padding;
+    if (layer.kind == LayerKind::conv) out["groups"] = w.groups;
+  }
   if (layer.outputs != 0) out["outputs"] = layer.outputs;
   if (layer.kind == LayerKind::dropout) out["rate"] = layer.rate;
   if (layer.kind == LayerKind::batchnorm) out["epsilon"] = layer.epsilon;
@@ -28,7 +40,7 @@ json layer_to_json(const Layer& layer) {
   return out;
 }
 
-Layer layer_from_json(const JsonField& value) {
+Layer layer_from_json(const JsonField& value, int version, const Network& before) {
   Layer layer;
   const JsonField kind_field = value.at("kind");
   const auto kind = layer_kind(kind_field.text());
@@ -41,6 +53,21 @@ Layer layer_from_json(const JsonField& value) {
   if (const auto epsilon = value.find("epsilon")) layer.epsilon = epsilon->number(0, 1);
   if (const auto relu = value.find("relu")) layer.relu = relu->boolean();
   if (const auto head = value.find("head")) layer.in_head = head->boolean();
+  if (version == 1) return layer;
+  if (const auto kernel = value.find("kernel")) {
+    layer.window = {.kernel = static_cast<int>(kernel->integer(1, kMostWindow)),
+                    .stride = static_cast<int>(value.at("stride").integer(1, kMostWindow)),
+                    .padding = static_cast<int>(value.at("padding").integer(0, kMostWindow))};
+    if (layer.kind == LayerKind::conv)
+      layer.window.groups = static_cast<int>(value.at("groups").integer(1, kMostInt));
+  }
+  if (layer.kind == LayerKind::input) return layer;
+  const JsonField inputs = value.at("inputs");
+  for (const std::string& name : inputs.texts()) {
+    const std::optional<size_t> at = find_layer(before, name);
+    if (!at) inputs.refuse("'" + clipped(name) + "' is no layer before this one");
+    layer.inputs.push_back(*at);
+  }
   return layer;
 }
 
@@ -77,14 +104,23 @@ Preprocessing preprocessing_from_json(const JsonField& value) {
   return p;
 }
 
-Network network_from_json(const JsonField& value) {
+Network network_from_json(const JsonField& value, int version) {
   Network network;
   network.backbone = value.at("backbone").text();
   const std::vector<JsonField> size = value.at("input_size").items(2);
   network.input_height = static_cast<int>(size[0].integer(1, kMostInt));
   network.input_width = static_cast<int>(size[1].integer(1, kMostInt));
-  for (const JsonField& layer : value.at("layers").items())
-    network.layers.push_back(layer_from_json(layer));
+  constexpr size_t kMostLayers = 1000;  // each looks its inputs up among those before it
+  const std::vector<JsonField> layers = value.at("layers").items();
+  if (layers.size() > kMostLayers)
+    value.refuse(fmt::format("{} layers; at most {}", layers.size(), kMostLayers));
+  for (const JsonField& layer : layers) {
+    Layer read = layer_from_json(layer, version, network);
+    if (version == 1)
+      append(network, std::move(read));
+    else
+      network.layers.push_back(std::move(read));
+  }
   try {
     validate(network);
   } catch (const Error& error) {
@@ -135,7 +171,8 @@ std::string_view to_string(Resampling resampling) {
 
 std::map<std::string, std::string> format_metadata(const ModelMetadata& metadata) {
   json layers = json::array();
-  for (const Layer& layer : metadata.network.layers) layers.push_back(layer_to_json(layer));
+  for (const Layer& layer : metadata.network.layers)
+    layers.push_back(layer_to_json(layer, metadata.network));
   const json network = {
       {"backbone", metadata.network.backbone},
       {"input_size", {metadata.network.input_height, metadata.network.input_width}},
@@ -159,11 +196,14 @@ ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
          "{}: a safetensors file, but not a model written by graft (no "
          "graft_format in its metadata)",
          file);
-  if (version->second != std::to_string(kFormatVersion))
+  int format = 0;
+  for (int known = kOldestFormatVersion; known <= kFormatVersion; ++known)
+    if (version->second == std::to_string(known)) format = known;
+  if (format == 0)
     fail(ErrorKind::input,
-         "{}: model format {} is not known to this version of graft, which reads "
-         "format {}; update graft",
-         file, version->second, kFormatVersion);
+         "{}: model format {} is not known to this version of graft, which reads formats {} to {}; "
+         "update graft",
+         file, clipped(version->second), kOldestFormatVersion, kFormatVersion);
   // Outlives the fields, which point into it.
   json document;
   const auto field = [&](const char* key) {
@@ -174,7 +214,7 @@ ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
     return JsonField(document, name, key);
   };
   ModelMetadata out;
-  out.network = network_from_json(field("network"));
+  out.network = network_from_json(field("network"), format);
   out.classes = classes_from_json(field("classes"), out.network);
   out.preprocessing = preprocessing_from_json(field("preprocessing"));
   const JsonField provenance = field("provenance");

@@ -124,7 +124,7 @@ class Train(t.TestCase):
     def test_metadata(self):
         self.train("--epochs", "1", "--head", "gap")
         _, metadata = t.read_safetensors(self.out / "model.safetensors")
-        self.assertEqual(metadata["graft_format"], "1")
+        self.assertEqual(metadata["graft_format"], "2")
         self.assertEqual(len(json.loads(metadata["classes"])), 6)
         self.assertEqual(json.loads(metadata["preprocessing"])["channel_order"], "rgb")
         self.assertIn("vgg-mini", json.loads(metadata["provenance"])["source"])

@@ -79,12 +79,12 @@ TEST(Engine, BothTilesOverASweepOfShapes) {
     for (const int outputs : {1, 7, 16, 23})
       for (const auto& [height, width] : std::vector<std::pair<int, int>>{
                {1, 1}, {1, 9}, {2, 3}, {5, 4}, {6, 6}, {7, 13}, {12, 8}, {17, 19}}) {
-        Network net{"test", height, width, {{.kind = LayerKind::input, .name = "input"}}};
-        net.layers.push_back(
-            {.kind = LayerKind::conv, .name = "widen", .outputs = channels, .relu = true});
-        net.layers.push_back({.kind = LayerKind::conv, .name = "conv", .outputs = outputs});
+        Network net{"test", height, width, {}};
+        append(net, {.kind = LayerKind::input, .name = "input"});
+        append(net, {.kind = LayerKind::conv, .name = "widen", .outputs = channels, .relu = true});
+        append(net, {.kind = LayerKind::conv, .name = "conv", .outputs = outputs});
         if (height >= 2 && width >= 2 && outputs % 2 == 1)
-          net.layers.push_back({.kind = LayerKind::maxpool, .name = "pool"});
+          append(net, {.kind = LayerKind::maxpool, .name = "pool"});
         for (const int tile : {4, 6, 42, 62, 64})
           for (const int images : {1, 3})
             ASSERT_LT(engine_error(net, 1, images, {2, 4, tile}), 4e-5)
@@ -94,10 +94,11 @@ TEST(Engine, BothTilesOverASweepOfShapes) {
 }
 
 TEST(Engine, WideLayersShareTheirBlocks) {
-  Network net{"test", 9, 10, {{.kind = LayerKind::input, .name = "input"}}};
-  net.layers.push_back({.kind = LayerKind::conv, .name = "a", .outputs = 520, .relu = true});
-  net.layers.push_back({.kind = LayerKind::conv, .name = "b", .outputs = 36, .relu = true});
-  net.layers.push_back({.kind = LayerKind::maxpool, .name = "pool"});
+  Network net{"test", 9, 10, {}};
+  append(net, {.kind = LayerKind::input, .name = "input"});
+  append(net, {.kind = LayerKind::conv, .name = "a", .outputs = 520, .relu = true});
+  append(net, {.kind = LayerKind::conv, .name = "b", .outputs = 36, .relu = true});
+  append(net, {.kind = LayerKind::maxpool, .name = "pool"});
   for (const int tile : {0, 4, 6, 42, 64})
     for (const int threads : {1, 2, 5})
       // Winograd magnifies rounding: its transforms multiply by up to 32 and add up numbers that

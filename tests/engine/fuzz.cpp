@@ -28,7 +28,8 @@ Case draw_case(uint64_t seed) {
     return static_cast<int>(std::floor(random.uniform(least, most + 1)));
   };
   Case c;
-  c.net = {"fuzz", pick(1, 40), pick(1, 40), {{.kind = LayerKind::input, .name = "input"}}};
+  c.net = {"fuzz", pick(1, 40), pick(1, 40), {}};
+  append(c.net, {.kind = LayerKind::input, .name = "input"});
   c.text = fmt::format("{}x{}", c.net.input_height, c.net.input_width);
   int height = c.net.input_height;
   int width = c.net.input_width;
@@ -62,7 +63,7 @@ Case draw_case(uint64_t seed) {
     c.text += fmt::format(" {}{}{}", to_string(layer.kind), layer.outputs > 0 ? ":" : "",
                           layer.outputs > 0 ? std::to_string(layer.outputs) : "");
     if (layer.relu) c.text += "+relu";
-    c.net.layers.push_back(layer);
+    append(c.net, layer);
   }
   constexpr int kTilesForced[] = {0, 0, 0, 4, 6, 42, 62, 64};
   c.images = pick(1, 9);

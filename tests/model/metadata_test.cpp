@@ -39,7 +39,7 @@ TEST(Model, LoadsWhatWasSaved) {
     const Layer& b = saved.metadata.network.layers[i];
     EXPECT_TRUE(a.kind == b.kind && a.name == b.name && a.outputs == b.outputs &&
                 a.rate == b.rate && a.epsilon == b.epsilon && a.relu == b.relu &&
-                a.in_head == b.in_head)
+                a.in_head == b.in_head && a.window == b.window && a.inputs == b.inputs)
         << a.name;
   }
   for (const auto& [name, tensor] : saved.tensors)
@@ -62,6 +62,23 @@ TEST(Model, PredictsTheSameAfterLoading) {
   EXPECT_NEAR(sum, 1, 1e-6);
 }
 
+TEST(Model, FormatOneHasTheUsualWindowsAndInputs) {
+  // Files of before windows and inputs were stated.
+  const ModelMetadata saved = make_model().metadata;
+  auto texts = format_metadata(saved);
+  auto network = nlohmann::json::parse(texts["network"]);
+  for (auto& layer : network["layers"])
+    for (const char* key : {"kernel", "stride", "padding", "groups", "inputs"}) layer.erase(key);
+  texts["network"] = network.dump();
+  EXPECT_ERROR(parse_metadata(texts, "file"), ErrorKind::input, "inputs");
+  texts["graft_format"] = "1";
+  const Network read = parse_metadata(texts, "file").network;
+  for (size_t i = 0; i < read.layers.size(); ++i) {
+    EXPECT_EQ(read.layers[i].window, saved.network.layers[i].window) << i;
+    EXPECT_EQ(read.layers[i].inputs, saved.network.layers[i].inputs) << i;
+  }
+}
+
 TEST(Model, EveryFieldIsValidated) {
   const auto good = format_metadata(make_model().metadata);
   parse_metadata(good, "file");
@@ -79,6 +96,14 @@ TEST(Model, EveryFieldIsValidated) {
   refuses("network", R"({"backbone":"x","input_size":[1,1],"layers":[]})", "input layer");
   refuses("network", R"({"backbone":"x","input_size":[9,9],"layers":[{"kind":"?","name":"a"}]})",
           "unknown layer kind");
+  auto network = nlohmann::json::parse(good.at("network"));
+  network["layers"][1]["kernel"] = 1;
+  refuses("network", network.dump(), "no kernel for");
+  network["layers"][1]["kernel"] = 0;
+  refuses("network", network.dump(), "kernel");
+  network["layers"][1]["kernel"] = 3;
+  network["layers"][1]["inputs"] = {"block1_conv2"};
+  refuses("network", network.dump(), "no layer before this one");
   refuses("preprocessing", R"({"channel_order":"brg"})", "channel_order");
   refuses("provenance", "{}", "provenance");
   refuses("training", "[]", "training");
@@ -98,6 +123,7 @@ TEST(Model, NetworksThatCannotRun) {
     auto bad = good;
     bad["network"] =
         fmt::format(R"({{"backbone":"x","input_size":{},"layers":[{}]}})", size, layers);
+    bad["graft_format"] = "1";
     bad["classes"] = classes;
     bad["training"] = "{}";
     EXPECT_ERROR(parse_metadata(bad, "model.safetensors"), ErrorKind::input, text);

@@ -1,5 +1,7 @@
 #include "graft/network.h"
 
+#include "engine/reference.h"
+
 #include "support.h"
 
 namespace graft {
@@ -166,11 +168,60 @@ TEST(Validate, RefusesListsThatCannotRun) {
   refuses(
       [](Network& n) {
         n.layers[3].kind = LayerKind::dense;
+        n.layers[3].window = {};
         n.layers[3].outputs = 2;
       },
       "follow");
   refuses([](Network& n) { n.layers[1].in_head = true; }, "behind the head");
   refuses([](Network& n) { n.layers[1].kind = LayerKind::batchnorm; }, "epsilon");
+  refuses([](Network& n) { n.layers[1].window.kernel = 5; }, "5x5, stride 1");
+  refuses([](Network& n) { n.layers[2].window = {}; }, "no kernel for");
+  refuses([](Network& n) { n.layers[4].inputs = {1}; }, "does not read the layer before it");
+  refuses([](Network& n) { n.layers[4].inputs = {3, 1}; }, "and no other");
+  refuses([](Network& n) { n.layers[4].inputs.clear(); }, "does not read");
+}
+
+TEST(Network, FollowsWindowsAndInputs) {
+  // What the kernels do not run yet, the list can say.
+  Network net{"test", 17, 12, {}};
+  append(net, {.kind = LayerKind::input, .name = "input"});
+  append(net, {.kind = LayerKind::conv,
+               .name = "wide",
+               .outputs = 8,
+               .window = {.kernel = 5, .stride = 2, .padding = 2}});
+  append(net, {.kind = LayerKind::conv,
+               .name = "point",
+               .outputs = 6,
+               .window = {.kernel = 1, .groups = 2}});
+  append(net, {.kind = LayerKind::maxpool, .name = "pool", .window = {.kernel = 3, .stride = 2}});
+  append(net, {.kind = LayerKind::gap, .name = "side", .inputs = {1}});
+  const std::vector<Shape> shapes = output_shapes(net);
+  EXPECT_EQ(shapes[1], (Shape{8, 9, 6}));
+  EXPECT_EQ(shapes[2], (Shape{6, 9, 6}));
+  EXPECT_EQ(shapes[3], (Shape{6, 4, 2}));
+  EXPECT_EQ(shapes[4], (Shape{8, 1, 1, true}));
+  const std::vector<TensorSpec> specs = tensor_specs(net);
+  EXPECT_EQ(specs[0].shape, (std::vector<int64_t>{8, 3, 5, 5}));
+  EXPECT_EQ(specs[2].shape, (std::vector<int64_t>{6, 4, 1, 1}));
+  EXPECT_EQ(layer_flops(net)[2], 2.0 * 6 * 4 * 9 * 6);
+  // The scalar reference computes them: a convolution of groups is one with zeros between them.
+  const TensorMap tensors = testing::make_tensors(net, 3);
+  Network whole = net;
+  whole.layers.resize(3);
+  Network dense = whole;
+  dense.layers[2].window.groups = 1;
+  TensorMap spread = tensors;
+  std::vector<float> weight(6 * 8, 0);
+  for (size_t k = 0; k < 6; ++k)
+    for (size_t c = 0; c < 4; ++c)
+      weight[k * 8 + k / 3 * 4 + c] = tensors.at("point.weight").data()[k * 4 + c];
+  spread.insert_or_assign("point.weight", Tensor({6, 8, 1, 1}, std::move(weight)));
+  std::vector<double> in(3 * 17 * 12);
+  for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<double>(i % 7) - 3;
+  const auto a = reference_forward(whole, 0, 3, tensors, in);
+  const auto b = reference_forward(dense, 0, 3, spread, in);
+  ASSERT_EQ(a.size(), 6U * 9 * 6);
+  for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-9);
 }
 
 }  // namespace

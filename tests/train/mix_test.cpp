@@ -65,12 +65,12 @@ TEST(Mix, CutmixPastesARectangleOfItsShare) {
 
 Network two_blocks() {
   Network net{"test", 8, 8, {}};
-  net.layers = {{.kind = LayerKind::input, .name = "input"},
-                {.kind = LayerKind::conv, .name = "block1_conv1", .outputs = 4, .relu = true},
-                {.kind = LayerKind::maxpool, .name = "block1_pool"},
-                {.kind = LayerKind::conv, .name = "block2_conv1", .outputs = 4, .relu = true},
-                {.kind = LayerKind::conv, .name = "block2_conv2", .outputs = 4, .relu = true},
-                {.kind = LayerKind::maxpool, .name = "block2_pool"}};
+  append(net, {.kind = LayerKind::input, .name = "input"});
+  append(net, {.kind = LayerKind::conv, .name = "block1_conv1", .outputs = 4, .relu = true});
+  append(net, {.kind = LayerKind::maxpool, .name = "block1_pool"});
+  append(net, {.kind = LayerKind::conv, .name = "block2_conv1", .outputs = 4, .relu = true});
+  append(net, {.kind = LayerKind::conv, .name = "block2_conv2", .outputs = 4, .relu = true});
+  append(net, {.kind = LayerKind::maxpool, .name = "block2_pool"});
   return with_head(std::move(net), "gap", 3);
 }
 

@@ -15,9 +15,9 @@ namespace {
 
 Network golden_network() {
   Network net{"test", 8, 8, {}};
-  net.layers = {{.kind = LayerKind::input, .name = "input"},
-                {.kind = LayerKind::conv, .name = "block1_conv1", .outputs = 5, .relu = true},
-                {.kind = LayerKind::maxpool, .name = "block1_pool"}};
+  append(net, {.kind = LayerKind::input, .name = "input"});
+  append(net, {.kind = LayerKind::conv, .name = "block1_conv1", .outputs = 5, .relu = true});
+  append(net, {.kind = LayerKind::maxpool, .name = "block1_pool"});
   return with_head(std::move(net), "conv:6 batchnorm stats dense:7", 3);
 }
 
