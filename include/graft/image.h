@@ -31,7 +31,7 @@ ImageFormat sniff_format(std::span<const std::byte> bytes, std::string_view name
 struct DecodeLimits {
   /// Width × height allowed, checked from the header before memory is taken.
   int64_t max_pixels = 100'000'000;
-  /// Width and height allowed: as much as a JPEG can state.
+  /// Width and height allowed: as much as a JPEG can state (libjpeg reads 65,500).
   int64_t max_side = 65'535;
 };
 

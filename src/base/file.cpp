@@ -76,8 +76,9 @@ constexpr std::string_view kTemporaryEnd = ".tmp";
 constexpr size_t kTemporaryDigits = 16;
 // A lock that is only tried is held for microseconds.
 constexpr std::chrono::seconds kPatience{2};
-// Reading that many names takes less time than the fsync that follows.
-constexpr size_t kMostNames = 1000;
+// Reading that many names takes milliseconds, like the fsync that follows. In a folder with more,
+// what a kill left behind may stay until a run claims the folder or a person clears it.
+constexpr size_t kMostNames = 20'000;
 
 /// Short whatever the name, which may be as long as names can be.
 fs::path temporary_beside(const fs::path& path, std::string_view more = "") {

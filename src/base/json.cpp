@@ -95,14 +95,6 @@ std::string found(const json& value) {
 
 }  // namespace
 
-std::string clipped(std::string_view text) {
-  constexpr size_t kMostBytes = 80;
-  if (text.size() <= kMostBytes) return std::string(text);
-  size_t end = kMostBytes;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80) --end;
-  return std::string(text.substr(0, end)) + "…";
-}
-
 json parse_json(std::string_view text, const std::string& name, const JsonLimits& limits) {
   if (text.size() > limits.bytes)
     fail(ErrorKind::input, "{}: {} bytes of JSON; at most {} are read", name, text.size(),

@@ -12,6 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/words.h"
+
 namespace graft {
 
 struct JsonLimits {
@@ -62,8 +64,5 @@ class JsonField {
   std::string document_;
   std::string path_;
 };
-
-/// The first characters of a text that may be long, for messages.
-std::string clipped(std::string_view text);
 
 }  // namespace graft

@@ -3,6 +3,7 @@
 
 #include "base/diagnostics.h"
 #include "base/file.h"
+#include "cli/arguments.h"
 #include "cli/common.h"
 #include "features/feature_cache.h"
 #include "graft/error.h"
@@ -22,7 +23,10 @@ int list(const CacheOptions& o, const fs::path& folder) {
   std::vector<FeatureCache::Set> sets;
   // Looking must not make a cache. The limit only matters for writing.
   std::error_code error;
-  if (fs::is_directory(folder, error)) sets = FeatureCache(folder, 0).sets();
+  if (fs::is_directory(folder, error))
+    sets = FeatureCache(folder, 0).sets([](const std::string& problem) {
+      print_diagnostic("graft: {}; 'graft cache clear' removes it\n", problem);
+    });
   if (FeatureCache::has_earlier_format(folder))
     print_diagnostic(
         "graft: {}: features in an earlier version's format, which are of no use any more; 'graft "
@@ -72,7 +76,7 @@ int run_cache(int argc, char** argv) {
   CLI::App app("Features of frozen prefixes on disk, which training runs share.", "graft cache");
   app.add_option("ACTION", action, "list or clear")
       ->required()
-      ->check(CLI::IsMember({"list", "clear"}))
+      ->check(one_of({"list", "clear"}))
       ->type_name("ACTION");
   app.add_option("--cache-dir", o.cache_dir,
                  "Graft's cache folder (default: $XDG_CACHE_HOME/graft or ~/.cache/graft)")

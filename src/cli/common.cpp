@@ -2,17 +2,21 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <new>
 
 #include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/signals.h"
 #include "base/threads.h"
+#include "base/words.h"
+#include "cli/arguments.h"
 #include "cli/numbers.h"
 #include "graft/error.h"
 #include "weights/load.h"
@@ -36,6 +40,13 @@ class OutputClosed : public std::exception {};
   if (reason == EPIPE) throw OutputClosed();
   fail(ErrorKind::io, "standard output: writing failed: {}; the results are incomplete",
        std::strerror(reason));
+}
+
+/// Says what is wrong with a command line; returns the exit code.
+int refuse(const CLI::App& app, std::string why) {
+  std::replace(why.begin(), why.end(), '\n', ' ');
+  print_diagnostic("graft: {}; see '{} --help'\n", bounded(std::move(why)), app.get_name());
+  return 2;
 }
 
 /// Letters and digits alone, in lower case.
@@ -78,7 +89,8 @@ CLI::Validator within(double least, double most) {
             double value = 0;
             if (CLI::detail::lexical_cast(text, value) && value >= least && value <= most)
               return std::string();
-            return fmt::format("{} is not a number from {:g} to {:g}", text, least, most);
+            return fmt::format("'{}' is not a number from {:g} to {:g}", clipped(text), least,
+                               most);
           },
           ""};
 }
@@ -95,7 +107,7 @@ std::pair<int, int> NetworkOptions::size() const {
                         : parse_extent(std::string_view(input_size).substr(cross + 1));
   if (height == 0 || width == 0)
     fail(ErrorKind::usage, "--input-size: '{}' is not a size; write 224 or, height first, 150x200",
-         input_size);
+         clipped(input_size));
   return {height, width};
 }
 
@@ -149,6 +161,20 @@ Network make_backbone(const NetworkOptions& options, bool include_top) {
   return network;
 }
 
+std::string fine_tune_note(const Network& network, const std::string& fine_tune) {
+  if (fine_tune.empty() || fine_tune.find_first_not_of("0123456789") != std::string::npos)
+    return {};
+  const auto layers =
+      static_cast<size_t>(std::count_if(network.layers.begin(), network.layers.end(),
+                                        [](const Layer& layer) { return !layer.in_head; }));
+  size_t count = 0;
+  const auto [at, error] =
+      std::from_chars(fine_tune.data(), fine_tune.data() + fine_tune.size(), count);
+  if (error == std::errc() && count <= layers) return {};
+  return fmt::format("--fine-tune {}: the backbone has {} layers, and all of them are unfrozen",
+                     clipped(fine_tune), layers);
+}
+
 fs::path cache_folder(const std::string& option) {
   return option.empty() ? default_cache_folder() : fs::path(option);
 }
@@ -189,33 +215,40 @@ int guarded(const std::function<int()>& body) {
     code = body();
     if (std::fflush(stdout) != 0) fail_output();
   } catch (const Error& error) {
-    print_diagnostic("graft: {}\n", error.what());
+    print_diagnostic("graft: {}\n", bounded(error.what()));
     code = exit_code(error.kind());
   } catch (const OutputClosed&) {
     code = 1;  // no error worth a message
+  } catch (const fs::filesystem_error& error) {
+    // A path that the system does not take: too long, too many links, a folder that is closed.
+    const std::string path = error.path1().empty() ? "." : printable(error.path1());
+    print_diagnostic("graft: {}: {}\n", bounded(path), error.code().message());
   } catch (const std::bad_alloc&) {
     print_diagnostic("graft: out of memory; use a smaller --batch-size, --input-size or --head\n");
   } catch (const std::exception& error) {
-    print_diagnostic("graft: unexpected: {}\n", error.what());
+    print_diagnostic("graft: unexpected: {}\n", bounded(error.what()));
   }
   return code;
 }
 
 int run_app(CLI::App& app, int argc, char** argv, const std::function<int()>& run) {
   app.option_defaults()->always_capture_default(false);
+  app.formatter(std::make_shared<HelpFormatter>());
+  refuse_empty_values(app);
   try {
+    check_options(app, argc, argv);
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
     return guarded([&] {
       print_result("{}", app.help());
       return 0;
     });
+  } catch (const CLI::ExtrasError&) {
+    return refuse(app, unexpected_words(app, app.remaining()));
   } catch (const CLI::ParseError& error) {
-    std::string text = error.what();
-    for (char& c : text)
-      if (c == '\n') c = ' ';
-    print_diagnostic("graft: {}; see '{} --help'\n", text, app.get_name());
-    return 2;
+    return refuse(app, error.what());
+  } catch (const Error& error) {
+    return refuse(app, error.what());
   }
   return guarded(run);
 }

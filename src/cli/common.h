@@ -49,6 +49,10 @@ std::string backbone_name(const std::string& typed);
 /// The backbone that the options describe, cut where they say.
 Network make_backbone(const NetworkOptions& options, bool include_top);
 
+/// Says so where --fine-tune is a number above that of the backbone's layers, which means all of
+/// them; else empty.
+std::string fine_tune_note(const Network& network, const std::string& fine_tune);
+
 /// The cache folder: --cache-dir or the default.
 std::filesystem::path cache_folder(const std::string& option);
 

@@ -3,9 +3,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <set>
+#include <string_view>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -31,17 +34,40 @@ struct DemoOptions {
   bool force = false;
 };
 
+std::string picture_name(int i) { return fmt::format("{:03}.jpg", i); }
+
 void draw_split(const fs::path& folder, uint64_t first_seed, int count) {
   for (size_t kind = 0; kind < kSceneNames.size(); ++kind) {
     const fs::path class_folder = folder / std::string(kSceneNames.at(kind));
     make_folder(class_folder);
     for (int i = 0; i < count; ++i) {
       const Image image = draw_scene(kind, first_seed + static_cast<uint64_t>(i), kPictureSize);
-      AtomicFile file(class_folder / fmt::format("{:03}.jpg", i));
+      AtomicFile file(class_folder / picture_name(i));
       file.write(encode_jpeg(image, kJpegQuality));
       file.commit();
     }
   }
+}
+
+/// Throws where what --force would remove is no earlier demo's: a folder of pictures of somebody's
+/// own may well be called data.
+void require_demo_data(const fs::path& data) {
+  std::set<std::string> known = {"train", "test"};
+  for (const char* split : {"train", "test"})
+    for (const std::string_view kind : kSceneNames) {
+      const std::string folder = fmt::format("{}/{}", split, kind);
+      known.insert(folder);
+      for (int i = 0; i < std::max(kTrainPerClass, kTestPerClass); ++i)
+        known.insert(folder + "/" + picture_name(i));
+    }
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(data, error), end; !error && it != end;
+       it.increment(error))
+    if (!known.contains(it->path().lexically_relative(data).string()))
+      fail(ErrorKind::usage,
+           "{}: is not of an earlier demo, and --force would remove it with {}; choose another "
+           "--output",
+           printable(it->path()), printable(data));
 }
 
 /// Runs this program with other arguments, showing the command; returns when it succeeded.
@@ -76,6 +102,7 @@ int run(const DemoOptions& o) {
          printable(folder));
   const fs::path data = folder / "data";
   const fs::path run_folder = folder / "run";
+  require_demo_data(data);
   print_result("Drawing {} pictures of {} kinds of scene into {}\n",
                (kTrainPerClass + kTestPerClass) * static_cast<int>(kSceneNames.size()),
                kSceneNames.size(), printable(data));

@@ -5,7 +5,9 @@
 
 #include "base/diagnostics.h"
 #include "base/file.h"
+#include "cli/arguments.h"
 #include "cli/common.h"
+#include "dataset/labels.h"
 #include "dataset/skipped.h"
 #include "graft/error.h"
 #include "model/evaluate.h"
@@ -49,7 +51,8 @@ std::pair<std::vector<size_t>, std::string> choose(const Dataset& dataset,
 }
 
 int run(const EvaluateOptions& o) {
-  const Classifier classifier = Classifier::load(o.model, {.threads = o.common.thread_count(), .sessions = 1});
+  const Classifier classifier =
+      Classifier::load(o.model, {.threads = o.common.thread_count(), .sessions = 1});
   const Dataset dataset = open_dataset(o.data);
   const auto [indices, split] = choose(dataset, o.split);
   EvaluateJob job{join_labels(dataset, indices, classifier.classes()), o.common.thread_count(),
@@ -75,6 +78,19 @@ int run(const EvaluateOptions& o) {
       skipped.push_back(image);
   const size_t images = predictions.samples.size() + skipped.size();
   if (!skipped.empty()) print_diagnostic("{}", skipped_summary(skipped, images, {}));
+  std::vector<bool> measured(classifier.classes().size());
+  for (const Sample& sample : predictions.samples)
+    measured[static_cast<size_t>(sample.label)] = true;
+  std::vector<std::string> lost;
+  for (const Sample& sample : job.samples) {
+    const auto label = static_cast<size_t>(sample.label);
+    if (measured[label]) continue;
+    measured[label] = true;  // named once
+    lost.push_back(classifier.classes()[label]);
+  }
+  if (!lost.empty())
+    print_diagnostic("graft: no image of {} {} could be read; the metrics are of the others\n",
+                     lost.size() == 1 ? "class" : "the classes", label_list(lost));
   const Metrics metrics = predictions.measure();
   if (metrics.images == 0)
     fail(ErrorKind::input, "{}: none of the {} images could be read", printable(dataset.root),
@@ -114,7 +130,7 @@ int run_evaluate(int argc, char** argv) {
       ->required();
   app.add_option("--split", o.split,
                  "Which pictures: test, val, train, all; auto takes test, else val, else all")
-      ->check(CLI::IsMember({"auto", "test", "val", "train", "all"}))
+      ->check(one_of({"auto", "test", "val", "train", "all"}))
       ->capture_default_str()
       ->type_name("SPLIT");
   app.add_option("--predictions", o.predictions,

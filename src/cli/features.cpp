@@ -3,8 +3,11 @@
 
 #include "base/diagnostics.h"
 #include "base/file.h"
+#include "base/words.h"
+#include "cli/arguments.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
+#include "cli/outputs.h"
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
 #include "features/image_stream.h"
@@ -26,8 +29,11 @@ struct FeaturesOptions {
   int batch_size = 16;
   uint64_t seed = 0;
   bool include_top = false;
+  bool force = false;
   bool json = false;
 };
+
+constexpr const char* kListHeader = "row,path\n";
 
 Network make_network(const FeaturesOptions& o) {
   // Naming a layer of the top asks for it.
@@ -53,7 +59,14 @@ int run(const FeaturesOptions& o) {
   const fs::path output = o.output;
   if (output.extension() != ".npy")
     fail(ErrorKind::usage,
-         "-o: '{}' must end in .npy (the list of pictures goes to .csv beside it)", o.output);
+         "-o: '{}' must end in .npy (the list of pictures goes to .csv beside it)",
+         clipped(o.output));
+  fs::path list_path = output;
+  list_path.replace_extension(".csv");
+  refuse_folder(list_path, "-o", "another name for the .npy file");
+  refuse_foreign({list_path}, "-o", "the list of rows that 'graft features' writes beside FILE.npy",
+                 "another name for the .npy file", o.force,
+                 [](const fs::path& file) { return begins_with(file, kListHeader); });
   const Network base = make_network(o);
   const Network network = with_pooling(base, o.pool);
   std::vector<fs::path> paths;
@@ -79,7 +92,7 @@ int run(const FeaturesOptions& o) {
   std::vector<int64_t> row = {shape.elements()};
   if (!shape.flat && o.pool == "none") row = {shape.channels, shape.height, shape.width};
   NpyWriter npy(output, row);
-  std::string list = "row,path\n";
+  std::string list = kListHeader;
   size_t rows = 0;
   nlohmann::json skipped = nlohmann::json::array();
   const ImageJob job{.paths = paths,
@@ -100,8 +113,6 @@ int run(const FeaturesOptions& o) {
         skipped.push_back({{"path", paths[i].string()}, {"why", message}});
       });
   if (rows == 0) fail(ErrorKind::input, "none of the {} pictures could be read", paths.size());
-  fs::path list_path = output;
-  list_path.replace_extension(".csv");
   write_file_atomic(list_path, list);
   npy.commit();
   row.insert(row.begin(), static_cast<int64_t>(rows));
@@ -132,7 +143,7 @@ int run_features(int argc, char** argv) {
       "--include-top", o.include_top,
       "Up to the logits of the file's own classes ('predictions') where --until says nothing");
   app.add_option("--pool", o.pool, "none (N, C, H, W), gap (N, C) or flatten (N, C·H·W)")
-      ->check(CLI::IsMember({"none", "gap", "flatten"}))
+      ->check(one_of({"none", "gap", "flatten"}))
       ->capture_default_str()
       ->type_name("POOL");
   app.add_option("--batch-size", o.batch_size, "Pictures computed at once")
@@ -146,13 +157,15 @@ int run_features(int argc, char** argv) {
   app.add_flag("--no-cache", o.no_cache, "Compute everything; at present this command always does");
   app.add_option("--cache-dir", o.cache_dir, "Graft's cache folder, where weights are kept")
       ->type_name("DIR");
+  app.add_flag("--force", o.force,
+               "Replace FILE.csv whatever it is (without: only such a list of rows)");
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
       "  graft features photos/ --backbone vgg16 --pool gap -o photos.npy\n"
-      "  graft features a.jpg b.jpg --backbone vgg19 --weights blocks1-3.h5 --until block3_pool "
-      "--input-size 150 -o maps.npy\n"
+      "  graft features a.jpg b.jpg --backbone vgg19 --weights blocks1-3.h5 \\\n"
+      "      --until block3_pool --input-size 150 -o maps.npy\n"
       "Rows follow the sorted paths. Activations are after ReLU; 'predictions' are logits.");
   return run_app(app, argc, argv, [&] { return run(o); });
 }

@@ -2,10 +2,13 @@
 #include <fmt/format.h>
 
 #include <array>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/diagnostics.h"
 #include "base/signals.h"
+#include "base/words.h"
 #include "cli/common.h"
 
 namespace {
@@ -63,9 +66,13 @@ int main(int argc, char** argv) {
     graft::install_signal_handlers();
     return command.run(argc - 1, argv + 1);
   }
-  if (name.empty())
+  if (name.empty()) {
     graft::print_diagnostic("graft: no command given; see 'graft --help'\n");
-  else
-    graft::print_diagnostic("graft: unknown command '{}'; see 'graft --help'\n", name);
+    return 2;
+  }
+  std::vector<std::string> names;
+  for (const Command& command : kCommands) names.emplace_back(command.name);
+  graft::print_diagnostic("graft: unknown command '{}'{}; see 'graft --help'\n",
+                          graft::clipped(name), graft::did_you_mean(name, names));
   return 2;
 }

@@ -6,6 +6,8 @@
 #include <limits>
 #include <string>
 
+#include "base/words.h"
+
 namespace graft::cli {
 namespace {
 
@@ -25,8 +27,8 @@ CLI::Validator whole_number(uint64_t least, uint64_t most) {
             const bool octal = text.size() > 1 && text[0] == '0';
             if (!octal && parse(text, value) && value >= least && value <= most)
               return std::string();
-            return fmt::format("'{}' is not a whole number from {} to {}, in decimal digits", text,
-                               least, most);
+            return fmt::format("'{}' is not a whole number from {} to {}, in decimal digits",
+                               clipped(text), least, most);
           },
           ""};
 }
@@ -38,7 +40,8 @@ CLI::Validator number(double least, double most) {
             double value = 0;
             // Written so that "nan" is refused.
             if (parse(text, value) && value >= least && value <= most) return std::string();
-            return fmt::format("'{}' is not a number from {:g} to {:g}", text, least, most);
+            return fmt::format("'{}' is not a number from {:g} to {:g}", clipped(text), least,
+                               most);
           },
           ""};
 }

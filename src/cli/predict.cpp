@@ -9,8 +9,10 @@
 #include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/file_names.h"
+#include "cli/arguments.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
+#include "cli/outputs.h"
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
 #include "features/image_stream.h"
@@ -30,6 +32,7 @@ struct PredictOptions {
   std::string format = "text";
   std::string explain;
   std::string explain_layer;
+  bool force = false;
   bool json = false;
 };
 
@@ -134,6 +137,11 @@ class Explainer {
         model_(read_model(resolve_model(o.model))),
         cam_(model_, o.explain_layer, o.common.thread_count()) {
     refuse_inputs_as_targets();
+    std::vector<fs::path> targets;
+    for (const std::string& name : names_) targets.push_back(folder_ / name);
+    refuse_foreign(targets, "--explain", "a map that 'graft predict --explain' drew",
+                   "another folder", o.force,
+                   [](const fs::path& file) { return is_png_of(file, kSoftware); });
     make_folder(folder_);
   }
 
@@ -152,7 +160,8 @@ class Explainer {
                        std::max(1, static_cast<int>(source.height * scale)), Resampling::bilinear)
               : source;
       const std::vector<std::byte> png = encode_png(
-          overlay(shown, map, model_.metadata.preprocessing, net.input_width, net.input_height));
+          overlay(shown, map, model_.metadata.preprocessing, net.input_width, net.input_height),
+          kSoftware);
       write_file_atomic(folder_ / names_[image.index],
                         {reinterpret_cast<const char*>(png.data()), png.size()});
     } catch (const Error& error) {
@@ -164,6 +173,7 @@ class Explainer {
 
  private:
   static constexpr double kMostPixels = 1024;
+  static constexpr const char* kSoftware = "graft predict --explain";
 
   void refuse_inputs_as_targets() const {
     std::set<fs::path> inputs;
@@ -249,17 +259,21 @@ int run_predict(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("K");
   auto* format = app.add_option("--format", o.format, "text, json or csv")
-                     ->check(CLI::IsMember({"text", "json", "csv"}))
+                     ->check(one_of({"text", "json", "csv"}))
                      ->capture_default_str()
                      ->type_name("FORMAT");
-  app.add_option(
-         "--explain", o.explain,
-         "Write each picture with a map of where the evidence for its label lies (Grad-CAM) "
-         "to this folder, as <name>.png, numbered where names repeat")
-      ->type_name("DIR");
+  auto* explain =
+      app.add_option(
+             "--explain", o.explain,
+             "Write each picture with a map of where the evidence for its label lies (Grad-CAM) "
+             "to this folder, as <name>.png, numbered where names repeat")
+          ->type_name("DIR");
   app.add_option("--explain-layer", o.explain_layer,
                  "The convolution to explain at (default: the last; earlier ones are finer)")
       ->type_name("LAYER");
+  app.add_flag("--force", o.force,
+               "Replace files of those names in DIR whatever they are (without: only such maps)")
+      ->needs(explain);
   app.add_flag("--json", o.json, "The same as --format json")->excludes(format);
   add_common_options(app, o.common);
   app.footer(

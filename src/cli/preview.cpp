@@ -6,8 +6,11 @@
 #include "base/hash.h"
 #include "base/random.h"
 #include "base/signals.h"
+#include "base/words.h"
+#include "cli/arguments.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
+#include "cli/outputs.h"
 #include "dataset/dataset.h"
 #include "graft/error.h"
 #include "image/augment.h"
@@ -30,7 +33,11 @@ struct PreviewOptions {
   int images = 6;
   int views = 8;
   uint64_t seed = 0;
+  bool named = false;  // the user named the output
+  bool force = false;
 };
+
+constexpr const char* kSoftware = "graft preview";
 
 /// Training pictures in random order, one class after the other in turn.
 std::vector<fs::path> pick(const Dataset& dataset, uint64_t seed) {
@@ -76,7 +83,11 @@ class Sheet {
 int run(const PreviewOptions& o) {
   const Augmentation augmentation = parse_augmentation(o.augment);
   if (fs::path(o.output).extension() != ".png")
-    fail(ErrorKind::usage, "-o: '{}' must end in .png", o.output);
+    fail(ErrorKind::usage, "-o: '{}' must end in .png", clipped(o.output));
+  if (!o.named)
+    refuse_foreign({o.output}, "preview", "a contact sheet that 'graft preview' drew",
+                   "another name with -o", o.force,
+                   [](const fs::path& file) { return is_png_of(file, kSoftware); });
   const auto [height, width] = o.network.size();
   const Dataset dataset = open_dataset(o.data);
   if (!o.common.quiet)
@@ -115,7 +126,7 @@ int run(const PreviewOptions& o) {
     }
   }
   if (row == 0) fail(ErrorKind::input, "{}: none of the pictures could be read", printable(o.data));
-  const std::vector<std::byte> png = encode_png(sheet.image());
+  const std::vector<std::byte> png = encode_png(sheet.image(), kSoftware);
   write_file_atomic(o.output, {reinterpret_cast<const char*>(png.data()), png.size()});
   if (augmentation.mixup > 0 || augmentation.cutmix > 0)
     print_diagnostic(
@@ -135,6 +146,7 @@ int run_preview(int argc, char** argv) {
   app.add_option("DATA", o.data, "A folder of class folders, or anything that train takes")
       ->required();
   app.add_option("--augment", o.augment, "As for train: none, light, or words")
+      ->check(parsed_by([](const std::string& text) { parse_augmentation(text); }))
       ->capture_default_str()
       ->type_name("WORDS");
   app.add_option("--input-size", o.network.input_size, "Size of each picture, as in 224 or 150x200")
@@ -154,11 +166,17 @@ int run_preview(int argc, char** argv) {
   app.add_option("-o,--output", o.output, "The contact sheet")
       ->capture_default_str()
       ->type_name("FILE.png");
+  app.add_flag("--force", o.force,
+               "Without -o: replace preview.png whatever it is (otherwise: only such a sheet)");
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
-      "  graft preview photos/ --augment 'rotate:90 shift:0.5 brightness:0.1-0.7 hflip vflip'");
-  return run_app(app, argc, argv, [&] { return run(o); });
+      "  graft preview photos/ \\\n"
+      "      --augment 'rotate:90 shift:0.5 brightness:0.1-0.7 hflip vflip'");
+  return run_app(app, argc, argv, [&] {
+    o.named = app.count("--output") > 0;
+    return run(o);
+  });
 }
 
 }  // namespace graft::cli

@@ -13,6 +13,7 @@
 #include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "cli/outputs.h"
 #include "graft/error.h"
 
 namespace graft::cli {
@@ -30,20 +31,29 @@ constexpr const char* kLock = ".lock";
 
 [[noreturn]] void refuse_existing(const fs::path& folder) {
   fail(ErrorKind::usage,
-       "{}: this run exists already; choose another --output, or --force to "
-       "replace it",
+       "{}: this run exists already, or the folder holds other files; choose another --output, or "
+       "--force to replace a run there",
        printable(folder));
+}
+
+/// Whether a file of a run's folder is there, and not the run's.
+bool is_foreign(const fs::path& file, std::string_view start) {
+  std::error_code error;
+  return fs::exists(fs::symlink_status(file, error)) && !begins_with(file, start);
 }
 
 /// What a run writes before its first epoch: nothing is lost where a run that never came so far is
 /// begun again.
 bool is_beginning(const fs::path& path) {
-  constexpr std::array kNames = {kLock, "config.toml", "split.csv", "skipped.csv"};
   const std::string name = path.filename().string();
   std::error_code error;
-  return std::find(kNames.begin(), kNames.end(), name) != kNames.end() ||
-         name.starts_with("events.out.tfevents.") ||
-         (name == "checkpoints" && fs::is_empty(path, error) && !error);
+  if (name == "config.toml") return !is_foreign(path, kConfigStart);
+  if (name == "split.csv") return !is_foreign(path, "path,label,split\n");
+  if (name == "skipped.csv") return !is_foreign(path, "path,label,split,why\n");
+  // Event files are those of any program, but a run has written its options before.
+  if (name.starts_with("events.out.tfevents."))
+    return begins_with(path.parent_path() / "config.toml", kConfigStart);
+  return name == kLock || (name == "checkpoints" && fs::is_empty(path, error) && !error);
 }
 
 /// Whether there is anything in a folder that another run would destroy.

@@ -1,6 +1,7 @@
 // graft summary: the network as a table.
 #include <optional>
 
+#include "base/diagnostics.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
 #include "graft/error.h"
@@ -73,6 +74,9 @@ int run(const CLI::App& app, const SummaryOptions& o) {
       fail(ErrorKind::usage, "--head needs --classes N, for the last Dense to the classes");
     if (o.classes > 0) network = with_head(std::move(network), o.network.head, o.classes);
   }
+  if (const std::string note = fine_tune_note(network, fine_tune);
+      !note.empty() && app.count("--fine-tune") > 0 && !o.common.quiet)
+    print_diagnostic("note: {}\n", note);
   const Summary summary = summarize(network, freeze_plan(network, fine_tune));
   if (o.json)
     print_json(summary_json(summary));
@@ -98,8 +102,8 @@ int run_summary(int argc, char** argv) {
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
-      "  graft summary --backbone vgg16 --classes 6 --head \"flatten dense:4096 dense:1072 "
-      "dropout:0.2\"\n"
+      "  graft summary --backbone vgg16 --classes 6 \\\n"
+      "      --head \"flatten dense:4096 dense:1072 dropout:0.2\"\n"
       "  graft summary --backbone vgg19 --until block3_pool --input-size 150 --json\n"
       "  graft summary runs/scenes");
   return run_app(app, argc, argv, [&] { return run(app, o); });

@@ -29,7 +29,7 @@ constexpr uint64_t kOpenFiles = 16;
 // The pools that train, run the engine and decode images have that many threads each; one prepares
 // batches.
 constexpr int kPools = 7;
-constexpr int kDashboardThreads = 6;
+constexpr int kDashboardThreads = 3;
 
 constexpr std::string_view kAddressSpace = "the limit on address space (ulimit -v)";
 constexpr std::string_view kData = "the limit on data (ulimit -d)";

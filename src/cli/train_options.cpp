@@ -7,9 +7,11 @@
 #include <utility>
 
 #include "base/file.h"
-#include "base/json.h"
+#include "base/words.h"
+#include "cli/arguments.h"
 #include "cli/numbers.h"
 #include "cli/recipes.h"
+#include "cli/resume_options.h"
 #include "cli/toml_text.h"
 #include "dataset/inspect.h"
 #include "graft/error.h"
@@ -45,7 +47,9 @@ void add_options(CLI::App& app, TrainOptions& o) {
         for (const std::string& word : split_words(text))
           if (std::find(std::begin(kExclusions), std::end(kExclusions), word) ==
               std::end(kExclusions))
-            return fmt::format("'{}' is none of {}", word, fmt::join(kExclusions, ", "));
+            return fmt::format(
+                "'{}' is none of {}{}", clipped(word), fmt::join(kExclusions, ", "),
+                did_you_mean(word, {std::begin(kExclusions), std::end(kExclusions)}));
         return std::string();
       })
       ->type_name("WORDS");
@@ -65,7 +69,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--optimizer", o.optimizer, "adam, adamw or sgd")
-      ->check(CLI::IsMember({"adam", "adamw", "sgd"}))
+      ->check(one_of({"adam", "adamw", "sgd"}))
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--lr", o.lr,
@@ -76,14 +80,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
                  "Random variants of the training pictures: none, light, or words such as "
                  "'rotate:90 shift:0.5 brightness:0.1-0.7 hflip vflip' (docs/augmentation.md)")
       ->capture_default_str()
-      ->check([](const std::string& text) {
-        try {
-          parse_augmentation(text);
-          return std::string();
-        } catch (const Error& error) {
-          return std::string(error.what());
-        }
-      })
+      ->check(parsed_by([](const std::string& text) { parse_augmentation(text); }))
       ->type_name("WORDS");
   app.add_option(
          "--views", o.views,
@@ -124,7 +121,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("F");
   app.add_option("--schedule", o.schedule,
                  "The learning rate over the run: constant, cosine (down to 0) or one-cycle")
-      ->check(CLI::IsMember({"constant", "cosine", "one-cycle"}))
+      ->check(one_of({"constant", "cosine", "one-cycle"}))
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--warmup-epochs", o.warmup_epochs,
@@ -144,7 +141,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("F");
   app.add_option("--class-weights", o.class_weights,
                  "balanced: rare classes count as much as frequent ones")
-      ->check(CLI::IsMember({"none", "balanced"}))
+      ->check(one_of({"none", "balanced"}))
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--patience", o.patience,
@@ -153,7 +150,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->check(whole_number(0, 100000))
       ->type_name("N");
   app.add_option("--init", o.init, "How the head's weights start: he-normal or glorot-uniform")
-      ->check(CLI::IsMember({"he-normal", "glorot-uniform"}))
+      ->check(one_of({"he-normal", "glorot-uniform"}))
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--seed", o.seed, "For the split, new weights, order and dropout")
@@ -161,7 +158,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->capture_default_str()
       ->type_name("N");
   app.add_option("--device", o.device, "auto, cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->check(one_of({"auto", "cpu", "cuda"}))
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--cache-dir", o.cache_dir,
@@ -169,7 +166,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->type_name("DIR");
   app.add_option("--cache-dtype", o.cache_dtype,
                  "How features of the frozen prefix are stored in the cache: fp16 or fp32")
-      ->check(CLI::IsMember({"fp16", "fp32"}))
+      ->check(one_of({"fp16", "fp32"}))
       ->capture_default_str()
       ->type_name("TYPE");
   app.add_option("--cache-limit", o.cache_limit,
@@ -202,8 +199,8 @@ void add_options(CLI::App& app, TrainOptions& o) {
       "  graft train photos/                          feature extraction with VGG16\n"
       "  graft train photos/ --fine-tune 2 -o runs/b  the last two layers train too\n"
       "  graft train photos/ --recipe notebook --backbone vgg19\n"
-      "  graft train photos/ --backbone vgg19 --weights blocks1-3.h5 --until block3_pool "
-      "--input-size 150\n"
+      "  graft train photos/ --backbone vgg19 --weights blocks1-3.h5 \\\n"
+      "      --until block3_pool --input-size 150\n"
       "Ctrl-C saves the state in the run folder and exits with 130.");
 }
 
@@ -244,6 +241,13 @@ bool is_path(const std::string& key) {
   return key == "weights" || key == "val" || key == "test" || key == "cache-dir" || key == "output";
 }
 
+std::vector<std::string> keys_of(const CLI::App& app) {
+  std::vector<std::string> keys;
+  for (const std::string& name : option_names(app))
+    if (name.starts_with("--") && is_configurable(name.substr(2))) keys.push_back(name.substr(2));
+  return keys;
+}
+
 /// A TOML table as command-line arguments. Unknown keys are errors.
 std::vector<std::string> toml_arguments(const std::string& text, const std::string& name,
                                         CLI::App& app) {
@@ -258,16 +262,19 @@ std::vector<std::string> toml_arguments(const std::string& text, const std::stri
       const CLI::Option* option = app.get_option_no_throw("--" + key);
       if (option == nullptr || !is_configurable(key))
         fail(ErrorKind::usage,
-             "{}:{}: unknown key '{}'; keys are train's long options without the "
+             "{}:{}: unknown key '{}'{}; keys are train's long options without the "
              "dashes",
-             name, node.source().begin.line, clipped(key));
+             name, node.source().begin.line, clipped(key), did_you_mean(key, keys_of(app)));
       std::string value = value_text(node, name, key);
       if (is_path(key)) value = path_of_value(value);
+      if (value.empty())
+        fail(ErrorKind::usage, "{}:{}: '{}' is empty; give a value, or leave the line out", name,
+             node.source().begin.line, key);
       arguments.push_back("--" + key + "=" + value);
     }
   } catch (const toml::parse_error& error) {
     fail(ErrorKind::usage, "{}:{}: not TOML: {}", name, error.source().begin.line,
-         std::string(error.description()));
+         clipped(error.description()));
   }
   return arguments;
 }
@@ -283,6 +290,23 @@ std::unique_ptr<CLI::App> make_app(TrainOptions& options) {
       "Trains a classifier on a folder of labelled pictures by transfer learning.", "graft train");
   add_options(*app, options);
   return app;
+}
+
+int parse(CLI::App& app, std::vector<std::string> arguments, const std::function<int()>& run) {
+  arguments.insert(arguments.begin(), "train");
+  std::vector<char*> pointers;
+  pointers.reserve(arguments.size());
+  for (std::string& argument : arguments) pointers.push_back(argument.data());
+  return run_app(app, static_cast<int>(pointers.size()), pointers.data(), run);
+}
+
+/// The options that stood on a command line, without dashes.
+std::vector<std::string> typed_keys(const CLI::App& app) {
+  std::vector<std::string> keys;
+  for (const CLI::Option* option : app.get_options())
+    if (option->count() > 0 && !option->get_lnames().empty())
+      keys.push_back(option->get_lnames().front());
+  return keys;
 }
 
 }  // namespace
@@ -325,7 +349,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
   int code = run_app(*first, argc, argv, [] { return 0; });
   if (code != 0 || first->count("--help") > 0) return code;
   if (!typed.resume.empty()) {
-    for (const char* other : {"--config", "--recipe", "--output", "--force"})
+    for (const char* other : {"--config", "--recipe", "--output", "--force", "--find-lr"})
       if (first->count(other) > 0)
         return guarded([&]() -> int {
           fail(ErrorKind::usage,
@@ -349,6 +373,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
   const std::unique_ptr<CLI::App> second = make_app(merged);
   let_last_win(*second);
   std::vector<std::string> arguments;
+  std::vector<std::string> own;
   code = guarded([&] {
     if (typed.recipe != "default")
       arguments = toml_arguments(recipe_text(typed.recipe), "recipe " + typed.recipe, *second);
@@ -356,6 +381,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
       const auto more = toml_arguments(read_config(typed.config), printable(typed.config), *second);
       arguments.insert(arguments.end(), more.begin(), more.end());
     }
+    own = arguments;
     // Of two options that exclude each other, the one on the command line puts a configured other
     // out of force.
     for (const auto& [given, other] : {std::pair("--val", "--val-split="),
@@ -368,19 +394,26 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
     return 0;
   });
   if (code != 0) return code;
-  arguments.insert(arguments.begin(), "train");
   arguments.insert(arguments.end(), argv + 1, argv + argc);
-  std::vector<char*> pointers;
-  pointers.reserve(arguments.size());
-  for (std::string& argument : arguments) pointers.push_back(argument.data());
-  return run_app(*second, static_cast<int>(pointers.size()), pointers.data(),
-                 [&] { return run(merged); });
+  if (typed.resume.empty()) return parse(*second, arguments, [&] { return run(merged); });
+
+  // A run goes on with its own options: those typed are compared with them.
+  TrainOptions configured;
+  const std::unique_ptr<CLI::App> third = make_app(configured);
+  own.push_back("--");
+  own.push_back(typed.data);
+  code = parse(*third, own, [] { return 0; });
+  if (code != 0) return code;
+  return parse(*second, arguments, [&] {
+    refuse_changed_options(typed_keys(*first), configured, merged);
+    return run(merged);
+  });
 }
 
-std::string config_toml(const TrainOptions& o) {
-  std::string text = "# Options of this run. Repeat it with: graft train DATA --config THIS_FILE\n";
+std::vector<std::pair<std::string, std::string>> config_entries(const TrainOptions& o) {
+  std::vector<std::pair<std::string, std::string>> entries;
   const auto raw = [&](const char* key, const auto& value) {
-    text += fmt::format("{} = {}\n", key, value);
+    entries.emplace_back(key, fmt::format("{}", value));
   };
   const auto quoted = [&](const char* key, const std::string& value) {
     if (value.empty()) return;
@@ -436,6 +469,13 @@ std::string config_toml(const TrainOptions& o) {
   if (o.no_report) raw("no-report", true);
   if (o.no_cache) raw("no-cache", true);
   if (o.common.threads > 0) raw("threads", o.common.threads);
+  return entries;
+}
+
+std::string config_toml(const TrainOptions& o) {
+  std::string text =
+      fmt::format("{} Repeat it with: graft train DATA --config THIS_FILE\n", kConfigStart);
+  for (const auto& [key, value] : config_entries(o)) text += fmt::format("{} = {}\n", key, value);
   return text;
 }
 

@@ -74,7 +74,13 @@ std::vector<std::string> split_words(const std::string& text);
 /// command line, and calls `run`. Returns the exit code.
 int run_train_app(int argc, char** argv, const std::function<int(const TrainOptions&)>& run);
 
-/// The run's config.toml: every option in effect, so that `--config` repeats the run.
+/// Every option in effect, so that `--config` repeats the run: keys and values as TOML has them.
+std::vector<std::pair<std::string, std::string>> config_entries(const TrainOptions& options);
+
+/// How the config.toml of a run begins.
+inline constexpr const char* kConfigStart = "# Options of this run.";
+
+/// The run's config.toml.
 std::string config_toml(const TrainOptions& options);
 
 }  // namespace graft::cli

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/words.h"
 #include "cli/run_claim.h"
 #include "cli/train_limits.h"
 #include "dataset/inspect.h"
@@ -21,6 +22,25 @@ namespace {
 
 // The rest is for the system, LibTorch itself and what an estimate misses.
 constexpr double kUsableShare = 0.9;
+
+/// A class of which --exclude leaves nothing is an error that says why.
+void require_what_is_left(const Dataset& dataset, const Inspection& found,
+                          const std::vector<size_t>& out, const TrainOptions& o) {
+  std::vector<size_t> left(dataset.classes.size());
+  for (const Sample& sample : dataset.samples) ++left[static_cast<size_t>(sample.label)];
+  for (const size_t i : out) --left[static_cast<size_t>(dataset.samples[i].label)];
+  for (const size_t i : out) {
+    const auto label = static_cast<size_t>(dataset.samples[i].label);
+    if (left[label] > 0) continue;
+    const auto damaged = std::find_if(found.corrupt.begin(), found.corrupt.end(),
+                                      [&](const Finding& finding) { return finding.sample == i; });
+    fail(ErrorKind::input,
+         "{}: class '{}': --exclude {} leaves none of its images, the first: {}{}",
+         printable(o.data), dataset.classes[label], clipped(o.exclude),
+         printable(dataset.samples[i].path),
+         damaged == found.corrupt.end() ? "" : " (" + damaged->why + ")");
+  }
+}
 
 /// Leaves out what --exclude names, and notes what else looks wrong, as `graft check` finds it.
 void inspect_dataset(Dataset& dataset, const TrainOptions& o) {
@@ -46,6 +66,7 @@ void inspect_dataset(Dataset& dataset, const TrainOptions& o) {
       found.train_val_leaks.empty())
     note(found.duplicates, "duplicates", "in one class");
   if (!out.empty()) {
+    require_what_is_left(dataset, found, out, o);
     dataset.notes.push_back(
         fmt::format("--exclude: {} of {} pictures left out", out.size(), dataset.samples.size()));
     std::vector<Sample> kept;
@@ -77,11 +98,21 @@ void check_missing(Dataset& dataset, const TrainOptions& o) {
     dataset.skipped.clear();  // of other formats: asked to be left out, and noted
   leave_out_missing(dataset);
   const size_t images = dataset.samples.size() + dataset.skipped.size();
-  require_few_skipped(
-      dataset.skipped, images, o.max_skipped, printable(o.data),
-      fs::is_directory(o.data)
-          ? "mend or remove them ('graft check' lists them, and damaged ones beside)"
-          : "paths of a manifest are relative to its folder; mend or remove them");
+  std::string advice = "mend or remove them ('graft check' lists them, and damaged ones beside)";
+  if (!fs::is_directory(o.data)) {
+    advice = "paths of a manifest are relative to its folder; mend or remove them";
+    for (const SkippedImage& image : dataset.skipped) {
+      const fs::path typed = image.path.lexically_relative(fs::path(o.data).parent_path());
+      std::error_code error;
+      if (typed.empty() || !fs::exists(typed, error)) continue;
+      advice = fmt::format(
+          "paths of a manifest are relative to its folder, not to the current one, where {} is: "
+          "write them so, or move the manifest here",
+          printable(typed));
+      break;
+    }
+  }
+  require_few_skipped(dataset.skipped, images, o.max_skipped, printable(o.data), advice);
 }
 
 /// Every class must be trained on; one that stands in another split alone is most often misspelt.
@@ -108,10 +139,14 @@ Dataset prepare_dataset(const TrainOptions& o) {
   if (!dataset.has(Split::train) && !dataset.has(Split::unassigned))
     fail(ErrorKind::input, "{}: there are no training images ({}); {}", printable(o.data),
          dataset.understood, kExpectedLayout);
-  if (dataset.classes.size() < 2)
+  if (dataset.classes.size() < 2) {
+    std::string hidden;  // most likely the other one, as in a folder ".net"
+    for (const std::string& note : dataset.notes)
+      if (note.find("hidden folder") != std::string::npos) hidden += "; " + note;
     fail(ErrorKind::input,
-         "{}: only one class ('{}'); a classifier needs at least two class folders; {}",
-         printable(o.data), dataset.classes[0], kExpectedLayout);
+         "{}: only one class ('{}'); a classifier needs at least two class folders{}; {}",
+         printable(o.data), dataset.classes[0], hidden, kExpectedLayout);
+  }
   if (!o.test.empty()) {
     if (dataset.has(Split::test))
       fail(ErrorKind::usage, "--test: {} has a test split already; leave one out",
@@ -284,6 +319,8 @@ TrainPlan make_train_plan(const TrainOptions& o) {
   plan.network =
       with_head(std::move(base), plan.head, static_cast<int>(plan.dataset.classes.size()));
   plan.freeze = freeze_plan(plan.network, o.network.fine_tune);
+  if (std::string note = fine_tune_note(plan.network, o.network.fine_tune); !note.empty())
+    plan.dataset.notes.push_back(std::move(note));
   if (o.network.weight_source() == "none" && plan.freeze.first_trainable > 1 && !o.common.quiet)
     plan.dataset.notes.push_back(
         "--weights none with a frozen backbone: its random features carry little; add "

@@ -3,6 +3,8 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/words.h"
+#include "cli/arguments.h"
 #include "cli/common.h"
 #include "graft/error.h"
 #include "model/backbone_file.h"
@@ -69,9 +71,13 @@ int list(const WeightsOptions& o) {
 
 const PublishedFile& need_published(const std::string& name, bool include_top) {
   const PublishedFile* file = find_published(name, include_top);
-  if (file == nullptr)
+  if (file == nullptr) {
+    std::vector<std::string> names;
+    for (const PublishedFile& known : published_files()) names.emplace_back(known.backbone);
     fail(ErrorKind::usage,
-         "no published weights for '{}'; 'graft weights list' shows what there is", name);
+         "no published weights for '{}'{}; 'graft weights list' shows what there is", clipped(name),
+         did_you_mean(name, names));
+  }
   return *file;
 }
 
@@ -177,14 +183,14 @@ int run_weights(int argc, char** argv) {
       "graft weights");
   app.add_option("ACTION", action, "list, download, verify or convert")
       ->required()
-      ->check(CLI::IsMember({"list", "download", "verify", "convert"}))
+      ->check(one_of({"list", "download", "verify", "convert"}))
       ->type_name("ACTION");
   app.add_option("NAME", o.names,
                  "Backbones (vgg16, vgg19); for verify also files; for "
                  "convert a model");
   app.add_option("-o,--output", o.output, "convert: the file to write")->type_name("FILE");
   app.add_option("--dtype", o.dtype, "convert: how to store the values")
-      ->check(CLI::IsMember({"fp32", "fp16"}))
+      ->check(one_of({"fp32", "fp16"}))
       ->capture_default_str()
       ->type_name("fp32|fp16");
   app.add_flag("--fold-batchnorm", o.fold,
@@ -204,8 +210,8 @@ int run_weights(int argc, char** argv) {
       "  graft weights list\n"
       "  graft weights download vgg19\n"
       "  graft weights verify\n"
-      "  graft weights convert runs/mine -o backbone.safetensors   then: --weights "
-      "backbone.safetensors\n"
+      "  graft weights convert runs/mine -o backbone.safetensors\n"
+      "  graft train photos/ --weights backbone.safetensors\n"
       "$GRAFT_WEIGHTS_MIRROR names another server that has the same files.");
   return run_app(app, argc, argv, [&] {
     if (action == "list") return list(o);

@@ -27,6 +27,8 @@ Dataset build(Layout layout) {
   for (const LabelledImage& image : layout.images) names.insert(image.label);
   dataset.classes.assign(names.begin(), names.end());
   require_distinct(dataset.classes, printable(layout.root));
+  for (std::string& note : look_alike_notes(dataset.classes))
+    dataset.notes.push_back(std::move(note));
   dataset.understood = fmt::format("{}, {} {}", layout.understood, dataset.classes.size(),
                                    dataset.classes.size() == 1 ? "class" : "classes");
   std::map<std::string, int> index;

@@ -45,6 +45,59 @@ std::string_view trimmed(std::string_view text) {
   return first < last ? text.substr(first, last - first) : std::string_view();
 }
 
+/// Latin letters that others are taken for, after letter case is folded: of Unicode's table of
+/// confusable characters (UTS 39) the Cyrillic and Greek ones that keyboards have.
+int32_t latin_look(int32_t c) {
+  struct Look {
+    int32_t letter;
+    char as;
+  };
+  constexpr Look kLooks[] = {{0x430, 'a'}, {0x432, 'b'}, {0x435, 'e'}, {0x43A, 'k'}, {0x43C, 'm'},
+                             {0x43D, 'h'}, {0x43E, 'o'}, {0x440, 'p'}, {0x441, 'c'}, {0x442, 't'},
+                             {0x443, 'y'}, {0x445, 'x'}, {0x455, 's'}, {0x456, 'i'}, {0x458, 'j'},
+                             {0x3B1, 'a'}, {0x3B2, 'b'}, {0x3B5, 'e'}, {0x3B6, 'z'}, {0x3B7, 'h'},
+                             {0x3B9, 'i'}, {0x3BA, 'k'}, {0x3BC, 'm'}, {0x3BD, 'n'}, {0x3BF, 'o'},
+                             {0x3C1, 'p'}, {0x3C4, 't'}, {0x3C5, 'y'}, {0x3C7, 'x'}, {0x131, 'i'}};
+  for (const auto& [letter, as] : kLooks)
+    if (letter == c) return as;
+  return c;
+}
+
+bool is_digit(int32_t c) { return utf8proc_category(c) == UTF8PROC_CATEGORY_ND; }
+
+/// What is left of a label to the eye: letters and digits, without accents, and the signs that tell
+/// names apart ("c" and "c++"). Spaces, dots, dashes and the like count between digits alone.
+std::string skeleton(std::string_view label) {
+  const std::string folded =
+      map(label, UTF8PROC_STABLE | UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE | UTF8PROC_CASEFOLD |
+                     UTF8PROC_IGNORE | UTF8PROC_STRIPMARK);
+  std::string out;
+  int32_t before = 0;
+  std::string between;  // signs since the last that counted
+  std::string_view rest = folded;
+  while (!rest.empty()) {
+    const std::string_view at = rest;
+    const int32_t c = take_code_point(rest);
+    if (c < 0) return folded;
+    const std::string_view text = at.substr(0, at.size() - rest.size());
+    const auto category = utf8proc_category(c);
+    if (is_space(c) || c == '.' || c == ',' || c == '\'' || category == UTF8PROC_CATEGORY_PD ||
+        category == UTF8PROC_CATEGORY_PC) {
+      between += text;
+      continue;
+    }
+    if (is_digit(before) && is_digit(c)) out += between;
+    between.clear();
+    before = c;
+    const int32_t look = latin_look(c);
+    if (look == c)
+      out += text;
+    else
+      out += static_cast<char>(look);
+  }
+  return out;
+}
+
 bool single_letter(std::string_view label) { return take_code_point(label) >= 0 && label.empty(); }
 
 }  // namespace
@@ -107,6 +160,22 @@ void require_distinct(const std::vector<std::string>& labels, std::string_view w
          "characters; if they are one class, give both the same name, else name them apart",
          where, printable(*at->second), printable(label));
   }
+}
+
+std::vector<std::string> look_alike_notes(const std::vector<std::string>& labels) {
+  std::map<std::string, const std::string*> seen;
+  std::vector<std::string> notes;
+  for (const std::string& label : labels) {
+    const std::string look = skeleton(label);
+    if (look.empty()) continue;
+    const auto [at, fresh] = seen.emplace(look, &label);
+    if (!fresh && !(single_letter(label) && single_letter(*at->second)))
+      notes.push_back(
+          fmt::format("the classes '{}' and '{}' look alike; if they are one, give both "
+                      "the same name",
+                      printable(*at->second), printable(label)));
+  }
+  return notes;
 }
 
 int find_label(const std::vector<std::string>& classes, std::string_view label) {

@@ -27,6 +27,11 @@ std::string folded_label(std::string_view label);
 /// differ in case: data of handwriting has a class "a" and a class "A".
 void require_distinct(const std::vector<std::string>& labels, std::string_view where);
 
+/// A line for each pair of labels that look alike although they are written with different letters
+/// or other signs between them: `cat` in Latin and Cyrillic letters, "ice cream" and "ice_cream",
+/// "cat." and "cat", "café" and "cafe". They may well be two classes.
+std::vector<std::string> look_alike_notes(const std::vector<std::string>& labels);
+
 /// Index of the label in `classes`: the very same, else the one with the same canonical form; −1
 /// where there is none.
 int find_label(const std::vector<std::string>& classes, std::string_view label);

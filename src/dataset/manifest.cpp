@@ -27,15 +27,20 @@ std::string shown(std::string_view text) {
 
 /// Encodings that put a NUL into every letter, by their byte order mark or by those NULs.
 void require_utf8_text(std::string_view text, const std::string& name) {
+  using namespace std::string_view_literals;
   const char* encoding = nullptr;
-  if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF")) encoding = "UTF-16";
+  if (text.starts_with("\xFF\xFE\0\0"sv) || text.starts_with("\0\0\xFE\xFF"sv))
+    encoding = "UTF-32";
+  else if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF"))
+    encoding = "UTF-16";
   constexpr size_t kHead = 64;
   const std::string_view head = text.substr(0, kHead);
   const auto nuls = static_cast<size_t>(std::count(head.begin(), head.end(), '\0'));
   const bool letters = std::all_of(head.begin(), head.end(), [](char c) {
     return c == '\0' || c == '\r' || c == '\n' || c == '\t' || (c >= ' ' && c <= '~');
   });
-  if (encoding == nullptr && letters && nuls * 3 > head.size()) encoding = "UTF-16";
+  if (encoding == nullptr && letters && nuls * 3 > head.size())
+    encoding = nuls * 3 > 2 * head.size() ? "UTF-32" : "UTF-16";
   if (encoding != nullptr)
     fail(ErrorKind::input, "{}: the file is {} (as some spreadsheets save text); save it as UTF-8",
          name, encoding);
@@ -68,8 +73,35 @@ std::string first_of(const std::vector<std::string>& header,
   return "";
 }
 
+/// Spreadsheets write "sep=,", people lines of remarks with '#', before the header: blanked, so
+/// that lines keep their numbers.
+void blank_preamble(std::string& text) {
+  size_t at = 0;
+  while (at < text.size()) {
+    const size_t end = std::min(text.find_first_of("\r\n", at), text.size());
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    const bool separator = line.starts_with("sep=") && line.size() <= 6;
+    if (!line.empty() && line[0] != '#' && !separator) return;
+    text.erase(at, end - at);
+    if (at < text.size()) ++at;  // past the end of the line, which stays
+  }
+}
+
+/// Columns of 0 and 1, one for each class.
+bool is_one_hot(const std::vector<CsvRow>& rows) {
+  if (rows.size() < 2 || rows[0].fields.size() < 3 || rows[1].fields.size() < 3) return false;
+  const std::vector<std::string>& values = rows[1].fields;
+  return std::all_of(values.begin() + 1, values.end(), [](const std::string& value) {
+    return value == "0" || value == "1" || value == "0.0" || value == "1.0";
+  });
+}
+
 /// What is likely wrong with a header that does not name path and label.
-std::string likely_cause(const std::string& line, const std::vector<std::string>& header) {
+std::string likely_cause(const std::string& line, const std::vector<CsvRow>& rows) {
+  const std::vector<std::string>& header = rows[0].fields;
+  if (is_one_hot(rows))
+    return "its columns of 0 and 1 seem to stand for the classes; write each image's class into "
+           "one column label";
   for (const auto& [separator, said] :
        {std::pair(';', "';'"), std::pair('\t', "tabs"), std::pair('|', "'|'")}) {
     if (header.size() == 1 && line.find(separator) != std::string::npos)
@@ -101,8 +133,9 @@ std::string likely_cause(const std::string& line, const std::vector<std::string>
   return "";
 }
 
-Columns find_columns(const std::vector<std::string>& header, const std::string& line,
+Columns find_columns(const std::vector<CsvRow>& rows, const std::string& line,
                      const std::string& name) {
+  const std::vector<std::string>& header = rows[0].fields;
   Columns columns{header.size(), header.size(), header.size(), false};
   for (size_t i = 0; i < header.size(); ++i) {
     columns.spaced |= trimmed(header[i]) != header[i];
@@ -116,7 +149,7 @@ Columns find_columns(const std::vector<std::string>& header, const std::string& 
     }
   }
   if (columns.path == header.size() || columns.label == header.size()) {
-    const std::string cause = likely_cause(line, header);
+    const std::string cause = likely_cause(line, rows);
     fail(ErrorKind::input, "{}: not a manifest: its first line is '{}'{}{}; {}", name, shown(line),
          cause.empty() ? "" : ": ", cause, kExpected);
   }
@@ -132,12 +165,13 @@ Layout read_manifest(const fs::path& file) {
   require_utf8_text(text, name);
   if (text.find('\n') == std::string::npos)  // the ends of lines of old Macs
     std::replace(text.begin(), text.end(), '\r', '\n');
+  blank_preamble(text);
   const size_t begin = text.find_first_not_of("\r\n");
   if (begin == std::string::npos) fail(ErrorKind::input, "{}: empty manifest; {}", name, kExpected);
   const std::string first_line = text.substr(begin, text.find_first_of("\r\n", begin) - begin);
   const std::vector<CsvRow> rows = parse_csv(text, name);
   const std::vector<std::string>& header = rows[0].fields;
-  const Columns columns = find_columns(header, first_line, name);
+  const Columns columns = find_columns(rows, first_line, name);
   Layout layout;
   layout.root = file;
   std::vector<std::string> ignored;
@@ -202,7 +236,15 @@ Layout read_manifest(const fs::path& file) {
     layout.notes.push_back(
         fmt::format("{}: {} lines name an image again; left out", name, repeated));
   if (layout.images.empty()) fail(ErrorKind::input, "{}: the manifest lists no picture", name);
+  std::map<Split, size_t> counts;
+  for (const LabelledImage& image : layout.images) ++counts[image.split];
+  std::vector<std::string> parts;
+  for (const auto& [split, count] : counts)
+    parts.push_back(fmt::format("{} {}", count,
+                                split == Split::unassigned ? "without a split" : to_string(split)));
   layout.understood = fmt::format("a manifest of {} images", layout.images.size());
+  if (counts.size() > 1 || !counts.contains(Split::unassigned))
+    layout.understood += fmt::format(" ({})", fmt::join(parts, ", "));
   return layout;
 }
 

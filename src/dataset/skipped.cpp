@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/progress.h"
+#include "base/words.h"
 #include "dataset/csv.h"
 #include "graft/error.h"
 
@@ -18,12 +19,21 @@ namespace {
 std::string missing_because(const fs::path& path) {
   std::error_code error;
   if (fs::is_symlink(path, error)) return "a link to a file that is not there";
+  if (error == std::errc::filename_too_long) return "longer than paths can be";
   std::string name = path.string();
   if (name.find('\\') != std::string::npos) {
     std::replace(name.begin(), name.end(), '\\', '/');
     if (fs::exists(name, error)) return "no such file; write / in place of \\";
   }
   return "no such file";
+}
+
+std::string clipped_path(const fs::path& path) {
+  constexpr size_t kMost = 400;
+  std::string text = printable(path);
+  if (text.size() <= kMost) return text;
+  text.resize(kMost);
+  return printable(text) + "…";
 }
 
 std::string share_text(size_t skipped, size_t images) {
@@ -39,7 +49,8 @@ void leave_out_missing(Dataset& dataset) {
   for (Sample& sample : dataset.samples) {
     std::error_code error;
     const fs::file_status status = fs::status(sample.path, error);
-    if (status.type() != fs::file_type::not_found) {
+    const bool too_long = error == std::errc::filename_too_long;
+    if (status.type() != fs::file_type::not_found && !too_long) {
       there.push_back(std::move(sample));
       continue;
     }
@@ -64,7 +75,9 @@ std::string skipped_summary(std::span<const SkippedImage> skipped, size_t images
       fmt::format("graft: {} of {} images skipped ({})\n", format_count(skipped.size()),
                   format_count(images), share_text(skipped.size(), images));
   for (size_t i = 0; i < std::min(skipped.size(), kShown); ++i)
-    text += fmt::format("graft: skipped: {}: {}\n", printable(skipped[i].path), skipped[i].why);
+    text +=
+        bounded(fmt::format("graft: skipped: {}: {}", printable(skipped[i].path), skipped[i].why)) +
+        "\n";
   if (skipped.size() > kShown)
     text +=
         fmt::format("graft: skipped: … and {} more{}{}\n", format_count(skipped.size() - kShown),
@@ -85,11 +98,14 @@ void require_few_skipped(std::span<const SkippedImage> skipped, size_t images, d
   if (skipped.empty() ||
       static_cast<double>(skipped.size()) <= max_share * static_cast<double>(images))
     return;
+  if (skipped.size() == images)
+    fail(ErrorKind::input, "{}: none of its {} images can be used, the first: {}: {}; {}", what,
+         format_count(images), clipped_path(skipped[0].path), skipped[0].why, advice);
   fail(ErrorKind::input,
        "{}: {} of {} images cannot be used ({}, at most {:g} % may be), the first: {}: {}; {}, or "
        "allow more with --max-skipped {:.2g}",
        what, format_count(skipped.size()), format_count(images), share_text(skipped.size(), images),
-       100 * max_share, printable(skipped[0].path), skipped[0].why, advice,
+       100 * max_share, clipped_path(skipped[0].path), skipped[0].why, advice,
        std::min(1.0, 0.005 + static_cast<double>(skipped.size()) / static_cast<double>(images)));
 }
 

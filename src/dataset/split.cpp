@@ -10,6 +10,7 @@
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
 #include "graft/error.h"
+#include "graft/image.h"
 
 namespace graft {
 namespace {
@@ -52,6 +53,20 @@ std::vector<Group> group_identical(const Dataset& dataset, const std::vector<siz
   return groups;
 }
 
+/// Throws Error(input) where a class of one file, or of copies of one, is of none that can be read:
+/// an error page saved under many names is no matter of splitting.
+void require_readable(const Dataset& dataset, const Group& group, size_t images) {
+  try {
+    static_cast<void>(load_image(dataset.samples[group.members[0]].path));
+  } catch (const Error& error) {
+    fail(ErrorKind::input, "class '{}': {}: {}", dataset.classes[static_cast<size_t>(group.label)],
+         images == 1
+             ? "its only image cannot be read"
+             : fmt::format("none of its {} images, copies of one file, can be read", images),
+         error.what());
+  }
+}
+
 }  // namespace
 
 void split_off(Dataset& dataset, double fraction, uint64_t seed, Split to) {
@@ -70,11 +85,23 @@ void split_off(Dataset& dataset, double fraction, uint64_t seed, Split to) {
       images += groups[g].members.size();
     }
     if (mine.empty()) continue;
-    if (mine.size() < 2)
+    if (mine.size() < 2) {
+      require_readable(dataset, groups[mine[0]], images);
+      const auto set_aside =
+          std::count_if(dataset.samples.begin(), dataset.samples.end(), [&](const Sample& sample) {
+            return sample.label == static_cast<int>(label) && sample.split == Split::test;
+          });
+      if (set_aside > 0)
+        fail(ErrorKind::input,
+             "class '{}' has {} beside its {} test images: it cannot be split into training and "
+             "validation; add images, or set fewer test images aside (--test-split)",
+             dataset.classes[label], images == 1 ? "only one image" : "only copies of one file",
+             set_aside);
       fail(ErrorKind::input,
            "class '{}' has {}: it cannot be split into training and validation; "
-           "add pictures, remove the class, or give --val DIR",
+           "add images, remove the class, or give --val DIR",
            dataset.classes[label], images == 1 ? "only one image" : "only copies of one file");
+    }
     Random random(seed, label + 1);
     random.shuffle(mine);
     const auto wanted = static_cast<size_t>(std::clamp(

@@ -96,7 +96,7 @@ double measure_flops(int threads, int lanes) {
     keep = engine::multiply_adds(kRounds, factor, factor);
     (void)keep;
   });
-  return 2 * kSums * lanes * static_cast<double>(kRounds) * threads / seconds;
+  return 2 * kSums * lanes * static_cast<double>(kRounds) * team.size() / seconds;
 }
 
 double measure_bandwidth(int threads) {
@@ -105,7 +105,7 @@ double measure_bandwidth(int threads) {
   std::fill_n(memory.data(), kFloats, 1.0F);  // pages that were never written to share one page
   engine::Team team(threads);
   const double seconds = best_of(team, 4, [&](engine::Team::Member& member) {
-    const size_t share = kFloats / static_cast<size_t>(threads) / 64 * 64;
+    const size_t share = kFloats / static_cast<size_t>(member.team_size()) / 64 * 64;
     const float* from = memory.data() + share * static_cast<size_t>(member.index());
     float sums[64] = {};
     for (size_t i = 0; i < share; i += 64)

@@ -60,7 +60,22 @@ struct File {
   std::string set;  // empty: put aside, of no set any more
   uint64_t bytes = 0;
   timespec used{};
+  bool odd = false;  // no plain file
 };
+
+/// Of a folder, what is in it; of anything else what it takes itself.
+uint64_t size_of_all(const fs::path& path, const struct stat& info) {
+  if (!S_ISDIR(info.st_mode)) return static_cast<uint64_t>(info.st_size);
+  uint64_t bytes = 0;
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(path, error), end; !error && it != end;
+       it.increment(error)) {
+    struct stat inner {};
+    if (::lstat(it->path().c_str(), &inner) == 0 && S_ISREG(inner.st_mode))
+      bytes += static_cast<uint64_t>(inner.st_size);
+  }
+  return bytes;
+}
 
 bool earlier(const timespec& a, const timespec& b) {
   return std::pair(a.tv_sec, a.tv_nsec) < std::pair(b.tv_sec, b.tv_nsec);
@@ -77,8 +92,9 @@ std::vector<File> files_in(const fs::path& folder) {
     else if (name.find(kAside) == std::string::npos)
       continue;
     struct stat info {};
-    if (::lstat(file.path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
-    file.bytes = static_cast<uint64_t>(info.st_size);
+    if (::lstat(file.path.c_str(), &info) != 0) continue;
+    file.odd = !S_ISREG(info.st_mode);
+    file.bytes = size_of_all(file.path, info);
     file.used = info.st_mtim;
     out.push_back(std::move(file));
   }
@@ -95,7 +111,7 @@ struct SetFiles {
 std::vector<SetFiles> sets_of(const std::vector<File>& files) {
   std::map<std::string, SetFiles> sets;
   for (const File& file : files) {
-    if (file.set.empty()) continue;
+    if (file.set.empty() || file.odd) continue;
     SetFiles& set = sets[file.set];
     set.id = file.set;
     set.bytes += file.bytes;
@@ -108,9 +124,13 @@ std::vector<SetFiles> sets_of(const std::vector<File>& files) {
   return out;
 }
 
+/// Of a link the link, of a folder what is in it too.
 uint64_t remove_file(const fs::path& path, uint64_t bytes) {
-  if (::unlink(path.c_str()) != 0 && errno != ENOENT)
-    fail(ErrorKind::io, "{}: cannot be removed: {}", printable(path), system_error_text(errno));
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error)
+    fail(ErrorKind::io, "{}: cannot be removed: {}", printable(path),
+         system_error_text(error.value()));
   return bytes;
 }
 
@@ -146,13 +166,33 @@ FeatureSet* FeatureCache::find(const std::string& id) {
   return nullptr;
 }
 
-std::vector<FeatureCache::Set> FeatureCache::sets() {
+std::vector<FeatureCache::Set> FeatureCache::sets(
+    const std::function<void(const std::string&)>& on_problem) {
   const std::lock_guard lock(mutex_);
+  const auto tell = [&](const std::string& problem) {
+    if (on_problem) on_problem(problem);
+  };
   std::vector<Set> found;
-  for (const SetFiles& files : sets_of(files_in(folder_)))
-    if (const FeatureSet* set = find(files.id))
-      found.push_back({files.id, set->about(), set->images(), files.bytes, files.used.tv_sec});
+  const std::vector<File> all = files_in(folder_);
+  for (const File& file : all)
+    if (file.odd && !file.set.empty())
+      tell(fmt::format("{}: in the place of a set's file, but not a plain file",
+                       printable(file.path)));
+  for (const SetFiles& files : sets_of(all)) {
+    try {
+      if (const FeatureSet* set = find(files.id))
+        found.push_back({files.id, set->about(), set->images(), files.bytes, files.used.tv_sec});
+    } catch (const Error& error) {
+      open_.erase(files.id);
+      tell(error.what());
+    }
+  }
   return found;
+}
+
+bool FeatureCache::is_news(const std::string& text) {
+  const std::lock_guard lock(mutex_);
+  return told_.insert(text).second;
 }
 
 bool FeatureCache::has_set(const std::string& id) {

@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -35,8 +37,10 @@ class FeatureCache {
     uint64_t bytes = 0;
     int64_t used = 0;  ///< seconds since 1970
   };
-  /// Most recently used first.
-  [[nodiscard]] std::vector<Set> sets();
+  /// Most recently used first. Of those that cannot be read, and what has the name of a set's file
+  /// without being one, `on_problem` gets a line each.
+  [[nodiscard]] std::vector<Set> sets(
+      const std::function<void(const std::string&)>& on_problem = nullptr);
   [[nodiscard]] bool has_set(const std::string& id);
   /// Makes the set if there is none, and marks it as used now. `id`: letters and digits.
   void use_set(const std::string& id, const nlohmann::json& about);
@@ -55,8 +59,11 @@ class FeatureCache {
   /// What `values` become by being stored and read back.
   static void round(std::span<float> values, CacheDtype dtype);
 
-  /// Removes all sets in a folder, whatever state they are in, and returns the bytes that this
-  /// frees. Throws Error(io) if something cannot be removed.
+  /// Whether this is to be told: true once for each text.
+  bool is_news(const std::string& text);
+
+  /// Removes all sets in a folder, whatever state they are in and whatever else bears their names,
+  /// and returns the bytes that this frees. Throws Error(io) if something cannot be removed.
   static uint64_t clear(const std::filesystem::path& folder);
   /// Removes the files of an earlier format, and returns the bytes that this frees.
   static uint64_t remove_earlier_format(const std::filesystem::path& folder);
@@ -74,6 +81,7 @@ class FeatureCache {
   std::map<std::string, FeatureSet> open_;
   FeatureSet::Values buffer_;
   bool reported_ = false;
+  std::set<std::string> told_;
 };
 
 }  // namespace graft

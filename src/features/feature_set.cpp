@@ -131,8 +131,18 @@ void FeatureSet::forget() {
   end_ = 0;
 }
 
+/// Whether something other than a plain file bears the name: a folder, a link, a pipe.
+bool FeatureSet::is_odd(const std::filesystem::path& path) {
+  struct stat info {};
+  return ::lstat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode);
+}
+
 bool FeatureSet::open_files(bool create) {
   forget();
+  if (is_odd(index_path_) || is_odd(values_path_)) {
+    if (!create) return false;
+    put_aside();
+  }
   // A cache that may only be read is of use too.
   const auto open_one = [&](const std::filesystem::path& path) {
     const int flags = O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
@@ -249,6 +259,7 @@ FeatureSet::WriteLock FeatureSet::lock_for_writing() {
 }
 
 void FeatureSet::put_aside() {
+  forget();
   const auto now = std::chrono::duration_cast<std::chrono::seconds>(
                        std::chrono::system_clock::now().time_since_epoch())
                        .count();

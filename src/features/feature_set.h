@@ -26,8 +26,8 @@ class FeatureSet {
 
   /// Opens the set if it is there; false if not. Throws Error(io).
   bool open();
-  /// Opens or makes the set, and marks it as used now. An index that is none any more is put aside,
-  /// see `quarantined`. Throws Error(io).
+  /// Opens or makes the set, and marks it as used now. An index that is none any more, and what is
+  /// no plain file, is put aside, see `quarantined`. Throws Error(io).
   void use(const nlohmann::json& about);
 
   [[nodiscard]] const std::string& id() const { return id_; }
@@ -83,6 +83,7 @@ class FeatureSet {
   [[nodiscard]] static Key key_of(const std::string& image);
   [[nodiscard]] Record make_record(const Key& key, const Place& place) const;
   [[nodiscard]] bool open_files(bool create);
+  [[nodiscard]] static bool is_odd(const std::filesystem::path& path);
   [[nodiscard]] bool is_current() const;
   [[nodiscard]] bool read_head();
   void write_head();

@@ -76,7 +76,8 @@ class PrefixFeatures {
       body();
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::io) throw;
-      print_diagnostic("graft: going on without the cache: {}\n", error.what());
+      if (cache_->is_news(error.what()))
+        print_diagnostic("graft: going on without the cache: {}\n", error.what());
       cache_ = nullptr;
     }
   }

@@ -3,8 +3,11 @@
 #include <array>
 #include <charconv>
 #include <optional>
+#include <string>
 #include <utility>
+#include <vector>
 
+#include "base/words.h"
 #include "graft/error.h"
 #include "image/augment.h"
 
@@ -24,7 +27,8 @@ struct Word {
   bool has_value = false;
 
   [[noreturn]] void refuse(std::string_view expected) const {
-    fail(ErrorKind::usage, "--augment: '{}{}{}' {}", name, has_value ? ":" : "", value, expected);
+    fail(ErrorKind::usage, "--augment: '{}{}{}' {}", name, has_value ? ":" : "", clipped(value),
+         expected);
   }
 };
 
@@ -60,7 +64,8 @@ FillMode fill_mode(const Word& word) {
   if (word.value == "constant") return FillMode::constant;
   if (word.value == "reflect") return FillMode::reflect;
   if (word.value == "wrap") return FillMode::wrap;
-  word.refuse("must be one of fill:nearest, fill:constant, fill:reflect, fill:wrap");
+  word.refuse("must be one of fill:nearest, fill:constant, fill:reflect, fill:wrap" +
+              did_you_mean(word.value, {"nearest", "constant", "reflect", "wrap"}));
 }
 
 void add_words(std::string_view text, Augmentation& a);
@@ -81,6 +86,13 @@ constexpr std::array<Amount, 10> kAmounts = {{{"rotate", &Augmentation::rotate, 
                                               {"erase", &Augmentation::erase, 1},
                                               {"mixup", &Augmentation::mixup, 100},
                                               {"cutmix", &Augmentation::cutmix, 100}}};
+
+std::vector<std::string> word_names() {
+  std::vector<std::string> names = {"shift", "zoom", "brightness", "hflip", "vflip",
+                                    "fill",  "crop", "none",       "light"};
+  for (const Amount& known : kAmounts) names.emplace_back(known.name);
+  return names;
+}
 
 void add_word(const Word& word, Augmentation& a) {
   for (const Amount& known : kAmounts) {
@@ -109,7 +121,8 @@ void add_word(const Word& word, Augmentation& a) {
   } else if (is("fill")) {
     a.fill = fill_mode(word);
   } else {
-    fail(ErrorKind::usage, "--augment: unknown word '{}'; words are: {}", word.name, kWords);
+    fail(ErrorKind::usage, "--augment: unknown word '{}'{}; words are: {}", clipped(word.name),
+         did_you_mean(word.name, word_names()), kWords);
   }
 }
 

@@ -128,6 +128,8 @@ std::optional<std::string> unsupported(const jpeg_error_mgr& error) {
       return std::nullopt;
     case JERR_ARITH_NOTIMPL:
       return "arithmetic-coded JPEG";
+    case JERR_IMAGE_TOO_BIG:
+      return fmt::format("JPEG of over {} pixels a side", parameter);
     case JERR_EMPTY_IMAGE:
       return "JPEG whose height stands after its pixels (DNL)";
     case JERR_CONVERSION_NOTIMPL:

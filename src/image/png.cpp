@@ -1,11 +1,14 @@
 // PNG by libpng.
 #include <png.h>
+#include <zlib.h>
 
 #include <algorithm>
 #include <array>
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
+#include <string>
 
 #include "graft/error.h"
 #include "image/codecs.h"
@@ -178,7 +181,29 @@ int largest_png_sample(const EncodedImage& encoded) {
   return most;
 }
 
-std::vector<std::byte> encode_png(const Image& image) {
+namespace {
+
+// The signature and the first chunk, IHDR, which has a fixed size.
+constexpr std::ptrdiff_t kHeaderBytes = 8 + 12 + 13;
+
+/// A tEXt chunk (PNG specification, 11.3.3.2).
+std::string software_chunk(std::string_view software) {
+  const auto number = [](uint32_t value) {
+    std::string out;
+    for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(value >> shift & 0xFFU);
+    return out;
+  };
+  std::string data = "tEXtSoftware";
+  data += '\0';
+  data += software;
+  const uLong crc =
+      ::crc32(0, reinterpret_cast<const Bytef*>(data.data()), static_cast<uInt>(data.size()));
+  return number(static_cast<uint32_t>(data.size() - 4)) + data + number(static_cast<uint32_t>(crc));
+}
+
+}  // namespace
+
+std::vector<std::byte> encode_png(const Image& image, std::string_view software) {
   png_image png{};
   png.version = PNG_IMAGE_VERSION;
   png.width = static_cast<png_uint_32>(image.width);
@@ -190,7 +215,21 @@ std::vector<std::byte> encode_png(const Image& image) {
     fail(ErrorKind::io, "an image of {}x{} cannot be written as PNG: {}", image.width, image.height,
          png.message);
   out.resize(size);
+  if (software.empty()) return out;
+  const std::string text = software_chunk(software);
+  const auto* bytes = reinterpret_cast<const std::byte*>(text.data());
+  out.insert(out.begin() + kHeaderBytes, bytes, bytes + text.size());
   return out;
+}
+
+bool is_png_of(const std::filesystem::path& file, std::string_view software) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(file, error)) return false;
+  const std::string text = software_chunk(software);
+  std::string start(kHeaderBytes + text.size(), '\0');
+  std::ifstream stream(file, std::ios::binary);
+  return stream.read(start.data(), static_cast<std::streamsize>(start.size())) &&
+         start.starts_with("\x89PNG\r\n\x1a\n") && start.ends_with(text);
 }
 
 }  // namespace graft

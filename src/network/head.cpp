@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/words.h"
 #include "graft/error.h"
 #include "graft/network.h"
 
@@ -19,6 +20,9 @@ constexpr size_t kMostWords = 500;  // with a backbone's layers within what a mo
 constexpr const char* kWords =
     "conv:N, maxpool, gap, gmp, stats, batchnorm, flatten, dense:N, dropout:P, or the preset "
     "default";
+
+const std::vector<std::string> kNames = {"conv",      "maxpool", "gap",   "gmp",     "stats",
+                                         "batchnorm", "flatten", "dense", "dropout", "default"};
 
 std::vector<std::string> split_words(std::string_view text) {
   std::vector<std::string> words;
@@ -40,8 +44,8 @@ int parse_units(std::string_view word, std::string_view argument) {
   const char* end = argument.data() + argument.size();
   const auto [at, error] = std::from_chars(argument.data(), end, value);
   if (error != std::errc() || at != end || value < 1 || value > kMostUnits)
-    fail(ErrorKind::usage, "--head: '{}' needs a whole number from 1 to {}, as in '{}:256'", word,
-         kMostUnits, word.substr(0, word.find(':')));
+    fail(ErrorKind::usage, "--head: '{}' needs a whole number from 1 to {}, as in '{}:256'",
+         clipped(word), kMostUnits, word.substr(0, word.find(':')));
   return value;
 }
 
@@ -53,7 +57,7 @@ double parse_rate(std::string_view word, std::string_view argument) {
     fail(ErrorKind::usage,
          "--head: '{}' needs a fraction from 0 up to, not including, 1, as in "
          "'dropout:0.2'",
-         word);
+         clipped(word));
   return value;
 }
 
@@ -73,14 +77,15 @@ class HeadBuilder {
         has_argument ? std::string_view(word).substr(colon + 1) : std::string_view();
     const std::optional<LayerKind> kind = layer_kind(name);
     if (!kind || *kind == LayerKind::input)
-      fail(ErrorKind::usage, "--head: unknown word '{}'; words are: {}", word, kWords);
+      fail(ErrorKind::usage, "--head: unknown word '{}'{}; words are: {}", clipped(word),
+           did_you_mean(name, kNames), kWords);
     const bool wants =
         *kind == LayerKind::conv || *kind == LayerKind::dense || *kind == LayerKind::dropout;
     if (wants && !has_argument)
-      fail(ErrorKind::usage, "--head: '{}' needs a value, as in '{}:{}'", word, name,
+      fail(ErrorKind::usage, "--head: '{}' needs a value, as in '{}:{}'", clipped(word), name,
            *kind == LayerKind::dropout ? "0.2" : "256");
     if (!wants && has_argument)
-      fail(ErrorKind::usage, "--head: '{}' takes no value; write '{}'", word, name);
+      fail(ErrorKind::usage, "--head: '{}' takes no value; write '{}'", clipped(word), name);
     add(*kind, word, argument);
   }
 
@@ -115,7 +120,7 @@ class HeadBuilder {
         add_batchnorm();
         break;
       case LayerKind::dense:
-        require_flat("'" + word + "'");
+        require_flat("'" + clipped(word) + "'");
         push({.kind = kind,
               .name = fmt::format("fc{}", ++denses_),
               .outputs = parse_units(word, argument),
@@ -146,7 +151,7 @@ class HeadBuilder {
       fail(ErrorKind::usage,
            "--head: '{}' works on maps, but what comes before it is a flat "
            "vector; move it before gap, gmp, stats or flatten",
-           word);
+           clipped(word));
   }
 
   void require_flat(const std::string& what) const {

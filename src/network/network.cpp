@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "base/words.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -27,10 +28,10 @@ constexpr std::array<std::pair<LayerKind, std::string_view>, 10> kKindNames = {{
 constexpr int kImageChannels = 3;
 constexpr int kMostOutputs = 1 << 20;
 
-std::string layer_list(const Network& network) {
-  std::string names;
-  for (size_t i = 1; i < network.layers.size(); ++i)
-    names += (i > 1 ? ", " : "") + network.layers[i].name;
+/// What can be named of the layers before `end`.
+std::vector<std::string> layer_names(const Network& network, size_t end) {
+  std::vector<std::string> names;
+  for (size_t i = 1; i < end; ++i) names.push_back(network.layers[i].name);
   return names;
 }
 
@@ -124,9 +125,11 @@ void append(Network& network, Layer layer) {
 
 Network cut_after(Network network, std::string_view layer) {
   const std::optional<size_t> at = find_layer(network, layer);
-  if (!at || *at == 0)
-    fail(ErrorKind::usage, "--until: {} has no layer '{}'; its layers are: {}", network.backbone,
-         layer, layer_list(network));
+  if (!at || *at == 0) {
+    const std::vector<std::string> names = layer_names(network, network.layers.size());
+    fail(ErrorKind::usage, "--until: {} has no layer '{}'{}; its layers are: {}", network.backbone,
+         clipped(layer), did_you_mean(layer, names), fmt::join(names, ", "));
+  }
   network.layers.resize(*at + 1);
   return network;
 }
@@ -289,11 +292,13 @@ FreezePlan freeze_plan(const Network& network, std::string_view fine_tune) {
     return {base - std::min(count, base)};
   if (!fine_tune.empty() && at == end && error == std::errc::result_out_of_range) return {0};
   const std::optional<size_t> layer = find_layer(network, fine_tune);
-  if (!layer || *layer >= base)
+  if (!layer || *layer >= base) {
+    const std::vector<std::string> names = layer_names(network, base);
     fail(ErrorKind::usage,
          "--fine-tune: '{}' is neither 0, a number of layers, 'all', nor a layer "
-         "of the backbone; its layers are: {}",
-         fine_tune, layer_list(network));
+         "of the backbone{}; its layers are: {}",
+         clipped(fine_tune), did_you_mean(fine_tune, names), fmt::join(names, ", "));
+  }
   return {*layer};
 }
 

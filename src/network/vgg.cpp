@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/words.h"
 #include "graft/error.h"
 #include "graft/network.h"
 
@@ -40,8 +41,8 @@ const Family& find_family(std::string_view name, bool& batchnorm) {
     batchnorm = name == std::string(family.name) + "_bn";
     if (batchnorm || name == family.name) return family;
   }
-  fail(ErrorKind::usage, "unknown backbone '{}'; choose one of: {}", name,
-       fmt::join(backbone_names(), ", "));
+  fail(ErrorKind::usage, "unknown backbone '{}'{}; choose one of: {}", clipped(name),
+       did_you_mean(name, backbone_names()), fmt::join(backbone_names(), ", "));
 }
 
 }  // namespace

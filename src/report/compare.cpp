@@ -87,7 +87,8 @@ size_t width_of(const std::string& text) {
   }));
 }
 
-std::string text_table(const std::vector<std::vector<std::string>>& rows) {
+/// The first `names` columns to the left, numbers to the right.
+std::string text_table(const std::vector<std::vector<std::string>>& rows, size_t names) {
   std::vector<size_t> widths(rows[0].size(), 0);
   for (const auto& cells : rows)
     for (size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], width_of(cells[c]));
@@ -97,7 +98,7 @@ std::string text_table(const std::vector<std::vector<std::string>>& rows) {
     for (size_t c = 0; c < cells.size(); ++c) {
       const std::string pad(widths[c] - width_of(cells[c]), ' ');
       if (c > 0) line += "  ";
-      line += c == 0 ? cells[c] + pad : pad + cells[c];
+      line += c < names ? cells[c] + pad : pad + cells[c];
     }
     out += line + '\n';
   }
@@ -194,10 +195,10 @@ std::string compare_text(const std::vector<ComparedRun>& runs,
                          const std::vector<PairComparison>& pairs) {
   std::vector<std::vector<std::string>> rows = {header()};
   for (const ComparedRun& run : runs) rows.push_back(row(run));
-  std::string out = text_table(rows) + "\nthe same pictures, McNemar's exact test\n";
+  std::string out = text_table(rows, 1) + "\nthe same images, McNemar's exact test\n";
   rows = {pair_header()};
   for (const PairComparison& pair : pairs) rows.push_back(pair_row(runs, pair));
-  return out + text_table(rows);
+  return out + text_table(rows, 2);
 }
 
 std::string compare_page(const std::vector<ComparedRun>& runs,

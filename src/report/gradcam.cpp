@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/threads.h"
+#include "base/words.h"
 #include "engine/engine.h"
 #include "engine/gradient.h"
 #include "engine/team.h"
@@ -37,8 +38,8 @@ size_t find_target(const Network& network, const std::string& name) {
   std::vector<std::string> names;
   for (size_t i = 0; i < network.layers.size(); ++i)
     if (network.layers[i].kind == LayerKind::conv) names.push_back(network.layers[i].name);
-  fail(ErrorKind::usage, "--explain-layer: '{}' is no layer with maps; the convolutions are {}",
-       name, fmt::join(names, ", "));
+  fail(ErrorKind::usage, "--explain-layer: '{}' is no layer with maps{}; the convolutions are {}",
+       clipped(name), did_you_mean(name, names), fmt::join(names, ", "));
 }
 
 /// Blue, cyan, green, yellow, red: the order of the spectrum, as such maps are usually read.

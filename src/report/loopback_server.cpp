@@ -2,23 +2,21 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
-#include <condition_variable>
 #include <cstring>
-#include <deque>
 #include <exception>
 #include <functional>
 #include <string>
 #include <system_error>
 #include <utility>
-#include <vector>
 
+#include "base/limits.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -26,41 +24,28 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr size_t kThreads = 4;
 constexpr auto kRequestTime = std::chrono::seconds(3);  // from accepting to the answer's last byte
 constexpr size_t kRequestBytes = 16 << 10U;
+// More at once are no browser's; the oldest go.
+constexpr size_t kMostConnections = 256;
 
-/// A connected socket that gives up at a moment, however many bytes still come one by one, and
-/// after a number of bytes read. httplib's own timeouts begin anew with each byte.
-class BoundedStream : public httplib::Stream {
+/// A request that has come whole, and the answer to it.
+class MemoryStream : public httplib::Stream {
  public:
-  explicit BoundedStream(socket_t socket)
-      : socket_(socket), deadline_(Clock::now() + kRequestTime) {}
+  explicit MemoryStream(std::string_view request) : request_(request) {}
 
-  bool is_readable() const override { return next_ < filled_ || wait(POLLIN); }
-  bool is_writable() const override { return wait(POLLOUT); }
-
+  bool is_readable() const override { return read_ < request_.size(); }
+  bool is_writable() const override { return true; }
   ssize_t read(char* to, size_t size) override {
-    if (next_ == filled_) {
-      const size_t room = std::min(buffer_.size(), kRequestBytes - total_);
-      if (room == 0 || !wait(POLLIN)) return -1;
-      const ssize_t got = ::recv(socket_, buffer_.data(), room, MSG_DONTWAIT);
-      if (got <= 0) return got;
-      next_ = 0;
-      filled_ = static_cast<size_t>(got);
-      total_ += filled_;
-    }
-    const size_t count = std::min(size, filled_ - next_);
-    std::memcpy(to, &buffer_[next_], count);
-    next_ += count;
+    const size_t count = std::min(size, request_.size() - read_);
+    std::memcpy(to, request_.data() + read_, count);
+    read_ += count;
     return static_cast<ssize_t>(count);
   }
-
   ssize_t write(const char* from, size_t size) override {
-    if (!wait(POLLOUT)) return -1;
-    return ::send(socket_, from, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    answer_.append(from, size);
+    return static_cast<ssize_t>(size);
   }
-
   void get_remote_ip_and_port(std::string& ip, int& port) const override {
     ip = "127.0.0.1";
     port = 0;
@@ -69,28 +54,21 @@ class BoundedStream : public httplib::Stream {
     ip = "127.0.0.1";
     port = 0;
   }
-  socket_t socket() const override { return socket_; }
+  socket_t socket() const override { return -1; }
+
+  [[nodiscard]] std::string& answer() { return answer_; }
 
  private:
-  /// False where the time is over.
-  [[nodiscard]] bool wait(short events) const {
-    for (;;) {
-      const auto left =
-          std::chrono::duration_cast<std::chrono::milliseconds>(deadline_ - Clock::now()).count();
-      if (left <= 0) return false;
-      pollfd poll{socket_, events, 0};
-      const int ready = ::poll(&poll, 1, static_cast<int>(left));
-      if (ready > 0) return true;
-      if (ready < 0 && errno != EINTR) return false;
-    }
-  }
+  std::string_view request_;
+  size_t read_ = 0;
+  std::string answer_;
+};
 
-  socket_t socket_;
-  Clock::time_point deadline_;
-  std::array<char, 4096> buffer_{};
-  size_t next_ = 0;
-  size_t filled_ = 0;
-  size_t total_ = 0;
+/// httplib's jobs only hand a socket on.
+class AtOnce : public httplib::TaskQueue {
+ public:
+  void enqueue(std::function<void()> job) override { job(); }
+  void shutdown() override {}
 };
 
 }  // namespace
@@ -107,59 +85,33 @@ bool names_loopback(std::string_view host, int port) {
   return false;
 }
 
-/// Threads that answer. Where the system gives fewer than wanted, as many as there are.
-class LoopbackServer::Workers : public httplib::TaskQueue {
- public:
-  explicit Workers(size_t count) {
-    try {
-      while (threads_.size() < count) threads_.emplace_back([this] { work(); });
-    } catch (const std::system_error& error) {
-      if (threads_.empty())
-        fail(ErrorKind::io, "--dashboard: no thread can be started: {}", error.code().message());
-    }
+struct LoopbackServer::Connection {
+  explicit Connection(socket_t of) : socket(of), deadline(Clock::now() + kRequestTime) {}
+  ~Connection() {
+    if (socket < 0) return;
+    ::shutdown(socket, SHUT_RDWR);
+    ::close(socket);
   }
-  ~Workers() override { shutdown(); }
-  Workers(const Workers&) = delete;
-  Workers& operator=(const Workers&) = delete;
-
-  void enqueue(std::function<void()> job) override {
-    {
-      const std::lock_guard lock(mutex_);
-      jobs_.push_back(std::move(job));
-    }
-    wake_.notify_one();
-  }
-
-  /// Waits for what is queued: each job owns a socket that it must close.
-  void shutdown() override {
-    {
-      const std::lock_guard lock(mutex_);
-      over_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
-    threads_.clear();
+  Connection(Connection&& other) noexcept
+      : socket(std::exchange(other.socket, -1)),
+        deadline(other.deadline),
+        request(std::move(other.request)),
+        answer(std::move(other.answer)),
+        sent(other.sent) {}
+  Connection& operator=(Connection&& other) noexcept {
+    std::swap(socket, other.socket);
+    std::swap(deadline, other.deadline);
+    std::swap(request, other.request);
+    std::swap(answer, other.answer);
+    std::swap(sent, other.sent);
+    return *this;
   }
 
- private:
-  void work() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      wake_.wait(lock, [&] { return over_ || !jobs_.empty(); });
-      if (jobs_.empty()) return;
-      const std::function<void()> job = std::move(jobs_.front());
-      jobs_.pop_front();
-      lock.unlock();
-      job();
-      lock.lock();
-    }
-  }
-
-  std::mutex mutex_;  // guards what follows, but for the threads
-  std::condition_variable wake_;
-  std::deque<std::function<void()>> jobs_;
-  bool over_ = false;
-  std::vector<std::thread> threads_;  // last: they use the rest
+  socket_t socket;
+  Clock::time_point deadline;
+  std::string request;
+  std::string answer;  // empty: the request is not whole yet
+  size_t sent = 0;
 };
 
 LoopbackServer::LoopbackServer() = default;
@@ -178,19 +130,27 @@ bool LoopbackServer::start(int port) {
     return HandlerResponse::Handled;
   });
   // Without SO_REUSEPORT, which httplib sets: a port that is taken must be an error.
-  set_socket_options([](socket_t socket) {
+  socket_t listening = -1;
+  set_socket_options([&listening](socket_t socket) {
     const int yes = 1;
     ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    listening = socket;
   });
   if (!bind_to_port("127.0.0.1", port)) return false;
-  workers_ = std::make_unique<Workers>(kThreads);
-  new_task_queue = [this] { return workers_.release(); };
+  // httplib lets five wait; whoever comes next would try again after a second, and then after more.
+  ::listen(listening, SOMAXCONN);
+  new_task_queue = [] { return new AtOnce; };
+  woken_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!woken_.valid())
+    fail(ErrorKind::io, "--dashboard: cannot be started: {}", system_error_text(errno));
   try {
+    server_ = std::thread([this] { serve(); });
     listener_ = std::thread([this] {
       listen_after_bind();
       ended_ = true;
     });
   } catch (const std::system_error& error) {
+    stop();
     fail(ErrorKind::io, "--dashboard: no thread can be started: {}", error.code().message());
   }
   // httplib's stop() does nothing to a server that has not begun.
@@ -198,11 +158,20 @@ bool LoopbackServer::start(int port) {
   return true;
 }
 
+void LoopbackServer::wake() const {
+  const uint64_t one = 1;
+  // It can only fail where it is woken already.
+  static_cast<void>(::write(woken_.get(), &one, sizeof one) + 0);
+}
+
 void LoopbackServer::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
-    for (const socket_t socket : open_) ::shutdown(socket, SHUT_RDWR);
+  }
+  if (server_.joinable()) {
+    wake();
+    server_.join();
   }
   if (!listener_.joinable()) return;
   httplib::Server::stop();
@@ -210,25 +179,85 @@ void LoopbackServer::stop() {
 }
 
 bool LoopbackServer::process_and_close_socket(socket_t socket) {
-  bool answers = false;
   {
     const std::lock_guard lock(mutex_);
-    answers = !stopping_ && open_.insert(socket).second;
-  }
-  if (answers) {
-    try {
-      BoundedStream stream(socket);
-      bool closed = false;
-      answers = process_request(stream, /*close_connection=*/true, closed, nullptr);
-    } catch (const std::exception&) {  // no request ends training
-      answers = false;
+    if (!stopping_) {
+      arrivals_.push_back(socket);
+      wake();
+      return true;
     }
-    const std::lock_guard lock(mutex_);
-    open_.erase(socket);
   }
-  ::shutdown(socket, SHUT_RDWR);
   ::close(socket);
-  return answers;
+  return false;
+}
+
+/// False where it is over.
+bool LoopbackServer::take_arrivals(std::vector<socket_t>& arrivals) {
+  // First: whoever wakes this thread from here on finds it looking again.
+  uint64_t count = 0;
+  static_cast<void>(::read(woken_.get(), &count, sizeof count) + 0);
+  const std::lock_guard lock(mutex_);
+  arrivals.swap(arrivals_);
+  return !stopping_;
+}
+
+/// Reads or writes what there is to be read or written; false where the connection is at its end.
+bool LoopbackServer::move_bytes(Connection& c) {
+  if (c.answer.empty()) {
+    char buffer[4096];
+    const ssize_t got = ::recv(c.socket, buffer, sizeof buffer, MSG_DONTWAIT);
+    if (got < 0) return errno == EAGAIN || errno == EINTR;
+    if (got == 0) return false;
+    c.request.append(buffer, static_cast<size_t>(got));
+    if (c.request.size() > kRequestBytes) return false;
+    if (c.request.find("\r\n\r\n") == std::string::npos) return true;
+    try {
+      MemoryStream stream(c.request);
+      bool closed = false;
+      static_cast<void>(process_request(stream, /*close_connection=*/true, closed, nullptr));
+      c.answer = std::move(stream.answer());
+    } catch (const std::exception&) {  // no request ends training
+      return false;
+    }
+    if (c.answer.empty()) return false;
+  }
+  const ssize_t put = ::send(c.socket, c.answer.data() + c.sent, c.answer.size() - c.sent,
+                             MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (put < 0) return errno == EAGAIN || errno == EINTR;
+  c.sent += static_cast<size_t>(put);
+  return c.sent < c.answer.size();
+}
+
+void LoopbackServer::serve() {
+  std::vector<Connection> connections;
+  while (true) {
+    std::vector<pollfd> polls = {{woken_.get(), POLLIN, 0}};
+    auto until = Clock::now() + std::chrono::hours(1);
+    for (const Connection& c : connections) {
+      polls.push_back({c.socket, static_cast<short>(c.answer.empty() ? POLLIN : POLLOUT), 0});
+      until = std::min(until, c.deadline);
+    }
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(until - Clock::now()).count();
+    static_cast<void>(
+        ::poll(polls.data(), polls.size(), static_cast<int>(std::max<int64_t>(left, 0) + 1)));
+    std::vector<socket_t> arrivals;
+    const bool goes_on = take_arrivals(arrivals);
+    const auto now = Clock::now();
+    std::vector<Connection> going_on;
+    for (size_t i = 0; i < connections.size(); ++i) {
+      if (now >= connections[i].deadline) continue;
+      if (polls[i + 1].revents != 0 && !move_bytes(connections[i])) continue;
+      going_on.push_back(std::move(connections[i]));
+    }
+    connections = std::move(going_on);
+    for (const socket_t socket : arrivals) connections.emplace_back(socket);
+    if (!goes_on) return;
+    // They stand in the order in which they came.
+    if (connections.size() > kMostConnections)
+      connections.erase(connections.begin(),
+                        connections.end() - static_cast<ptrdiff_t>(kMostConnections));
+  }
 }
 
 }  // namespace graft

@@ -4,22 +4,24 @@
 #include <httplib.h>
 
 #include <atomic>
-#include <memory>
 #include <mutex>
-#include <set>
 #include <string_view>
 #include <thread>
+#include <vector>
+
+#include "base/descriptor.h"
 
 namespace graft {
 
 /// Whether a Host header names 127.0.0.1 or localhost with that port; without one, port 80.
 bool names_loopback(std::string_view host, int port);
 
-/// Listens on 127.0.0.1, on threads of its own. Only GET and HEAD of at most 16 KiB, answered
-/// within seconds from the first to the last byte, one to a connection; only requests that name the
-/// loopback address, so that no other site's script reads anything. stop() and the destructor cut
-/// whatever is connected and return at once. Handlers are added before start(), and run on several
-/// threads.
+/// Listens on 127.0.0.1, on two threads of its own: one accepts, one moves bytes whenever any
+/// connection is ready, so that a client that stands still holds up no other. Only GET and HEAD of
+/// at most 16 KiB, answered within seconds from the first to the last byte, one to a connection;
+/// only requests that name the loopback address, so that no other site's script reads anything.
+/// stop() and the destructor cut whatever is connected and return at once. Handlers are added
+/// before start(), and should be quick: they run one at a time.
 class LoopbackServer : private httplib::Server {
  public:
   LoopbackServer();
@@ -33,14 +35,20 @@ class LoopbackServer : private httplib::Server {
   void stop();
 
  private:
-  class Workers;
+  struct Connection;
+  /// Called by the accepting thread: leaves the socket to the other one.
   bool process_and_close_socket(socket_t socket) override;
+  void serve();
+  [[nodiscard]] bool take_arrivals(std::vector<socket_t>& arrivals);
+  [[nodiscard]] bool move_bytes(Connection& connection);
+  void wake() const;
 
-  std::unique_ptr<Workers> workers_;  // until the listening thread takes them over
   std::thread listener_;
+  std::thread server_;
   std::atomic<bool> ended_ = false;  // the listening thread
+  Descriptor woken_;                 // an eventfd: there are arrivals, or it is over
   std::mutex mutex_;                 // guards what follows
-  std::set<socket_t> open_;
+  std::vector<socket_t> arrivals_;
   bool stopping_ = false;
 };
 

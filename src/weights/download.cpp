@@ -19,6 +19,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/lock.h"
 #include "base/signals.h"
 #include "graft/error.h"
 
@@ -29,12 +30,19 @@ namespace {
 class PartFile {
  public:
   explicit PartFile(fs::path path) : path_(std::move(path)) {
-    fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd_ < 0)
-      fail(ErrorKind::io, "{}: cannot write: {}", printable(path_), std::strerror(errno));
-    while (::flock(fd_, LOCK_EX) != 0 && errno == EINTR) check_interrupted();
+    do {
+      if (fd_ >= 0) ::close(fd_);  // whoever held it has removed it
+      fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+      if (fd_ < 0)
+        fail(ErrorKind::io, "{}: cannot write: {}", printable(path_), std::strerror(errno));
+      while (::flock(fd_, LOCK_EX) != 0 && errno == EINTR) check_interrupted();
+    } while (!names_file(path_, fd_));
   }
-  ~PartFile() { ::close(fd_); }
+  /// Of a transfer that brought nothing of use nothing stays.
+  ~PartFile() {
+    if (size() == 0 && names_file(path_, fd_)) ::unlink(path_.c_str());
+    ::close(fd_);
+  }
   PartFile(const PartFile&) = delete;
   PartFile& operator=(const PartFile&) = delete;
 
@@ -67,7 +75,7 @@ class PartFile {
 
  private:
   fs::path path_;
-  int fd_;
+  int fd_ = -1;
   mutable bool failed_ = false;
   mutable int error_ = 0;
 };
@@ -112,10 +120,10 @@ struct Transfer {
   uint64_t start = 0;     // bytes that were there before
   uint64_t received = 0;  // bytes of this transfer's body
   size_t header_bytes = 0;
-  std::optional<ContentRange> range;  // of the last response
+  std::optional<ContentRange> range{};  // of the last response
   bool checked_response = false;
   bool other_part = false;  // the server sends another part than the one asked for
-  std::string refusal;      // why it was broken off
+  std::string refusal{};    // why it was broken off
   std::chrono::steady_clock::time_point window = std::chrono::steady_clock::now();
   uint64_t received_before_window = 0;
 };

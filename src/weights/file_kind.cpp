@@ -139,7 +139,15 @@ FileKind of_text(std::string_view start) {
   if (text.starts_with("{") || text.starts_with("["))
     return {FileKind::other,
             "a JSON text (a model's description or a server's error?), not weights", kUseKeras};
-  return {};
+  const bool is_text =
+      start.size() >= 4 && std::all_of(start.begin(), start.end(), [](char c) {
+        return static_cast<unsigned char>(c) >= 0x20 || c == '\n' || c == '\r' || c == '\t';
+      });
+  if (!is_text) return {};
+  const std::string_view line = start.substr(0, start.find('\n'));
+  if (line.find(',') != std::string_view::npos)
+    return {FileKind::other, "a text of fields between commas (CSV)", kUseKeras};
+  return {FileKind::other, "a text", kUseKeras};
 }
 
 FileKind sniff(const Glimpse& file) {

@@ -223,13 +223,20 @@ class Matcher {
     return " (for a file that holds only the first blocks, cut there with --until)";
   }
 
-  /// True if the convolutions and their BatchNorms are exactly those of that backbone.
+  /// True if the convolutions and their BatchNorms are exactly those of that backbone, or of its
+  /// first blocks.
   [[nodiscard]] bool has_convolutions_of(const std::string& name, ShapeMap found) const {
     std::erase_if(found, [](const auto& item) {
       return !is_vgg_layer(std::string_view(item.first).substr(0, item.first.rfind('.')));
     });
     const Network other = backbone(name, full_.input_height, full_.input_width);
-    return tensor_differences(other, other.layers.size(), found).empty();
+    // Not where tensors are there that the blocks do not account for.
+    for (size_t end = other.layers.size(); end > 1; --end)
+      if (other.layers[end - 1].kind == LayerKind::maxpool &&
+          tensor_specs(other, 0, end).size() == found.size() &&
+          tensor_differences(other, end, found).empty())
+        return true;
+    return false;
   }
 
   [[nodiscard]] Tensor to_canonical(const std::string& name, const std::vector<int64_t>& shape,

@@ -1,5 +1,6 @@
 """The feature cache through the program: shared by runs, never stale, survives kills."""
 import json
+import os
 import random
 import shutil
 import signal
@@ -153,6 +154,43 @@ class Cache(t.TestCase):
         self.assertTrue(self.files(".damaged-*"), "an index that is none is put aside")
         self.succeed("cache", "clear", "--cache-dir", self.cache)
         self.assertEqual(list((self.cache / "features").iterdir()), [])
+
+    def test_what_is_no_file_in_the_place_of_one(self):
+        want = self.train("a")
+        self.train("other", "--input-size", "64")
+
+        def folder(path):
+            (path / "within").mkdir(parents=True)
+            (path / "within" / "file").write_bytes(b"x" * 1000)
+
+        kinds = {"folder": folder, "pipe": os.mkfifo,
+                 "dangling link": lambda path: path.symlink_to(self.folder / "nowhere"),
+                 "loop": lambda path: path.symlink_to(path),
+                 "link": lambda path: path.symlink_to(self.data)}
+        store = self.cache / "features"
+        mine = [s["id"] for s in self.sets() if s["input"] == [48, 48]][0]
+        for name, make in kinds.items():
+            for suffix in (".index", ".values"):
+                with self.subTest(kind=name, suffix=suffix):
+                    path = store / (mine + suffix)
+                    path.unlink()
+                    make(path)
+                    done = t.run("cache", "list", "--json", "--cache-dir", self.cache)
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertEqual([s["input"] for s in json.loads(done.stdout)["sets"]], [[64, 64]])
+                    self.assertIn("not a plain file", done.stderr)
+                    done = t.run(*self.arguments("b"))
+                    self.assertEqual(done.returncode, 0, done.stderr)
+                    self.assertEqual(done.stderr.count("going on without"), 1, done.stderr)
+                    self.assertEqual((self.folder / "b" / "model.safetensors").read_bytes(), want)
+                    self.assertEqual(len(self.sets()), 2, "put aside and made again")
+        folder(store / "0.index")
+        held = sum(p.stat().st_size for p in store.rglob("*") if p.is_file() and not p.is_symlink())
+        freed = self.succeed_json("cache", "clear", "--json", "--cache-dir", self.cache)["freed"]
+        self.assertGreaterEqual(freed, 1000)
+        self.assertLess(abs(freed - held), 10000)
+        self.assertEqual(list(store.iterdir()), [])
+        self.assertTrue(self.pictures(), "what a link points to stays")
 
     def test_damage_before_a_resume(self):
         long = ("--epochs", "40", "--patience", "40")

@@ -168,10 +168,10 @@ class Download(t.TestCase):
         self.assertEqual(self.target.read_bytes(), BODY)
 
     def test_lies(self):
-        self.refuse("lie", "is not the file")
+        for mode, text in (("lie", "is not the file"), ("page", ""), ("missing", "404")):
+            self.refuse(mode, text)
+            self.assertFalse(self.part.exists(), mode)
         self.refuse("long", "more than")
-        self.refuse("page", "")
-        self.refuse("missing", "404")
 
     def test_stall(self):
         start = time.monotonic()

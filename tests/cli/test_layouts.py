@@ -275,6 +275,20 @@ class Layouts(t.TestCase):
         self.fill("a", "A", "b")  # letters are classes of their own
         self.assertEqual(len(self.check()["classes"]), 3)
 
+    def test_labels_that_look_alike_are_noted(self):
+        for pair in (("cat", "c\u0430t"), ("istanbul", "\u0130stanbul"), ("cat", "cat."), ("caf\u00e9", "cafe"),
+                     ("ice cream", "ice_cream"), ("icecream", "ice-cream"), ("cat", "\uff43\uff41\uff54")):
+            shutil.rmtree(self.data, ignore_errors=True)
+            self.fill(*pair, "dog")
+            notes = self.notes(self.check())
+            self.assertEqual(notes.count("look alike"), 1, (pair, notes))
+            done = self.succeed("train", self.data, "--backbone", "vgg-mini", "--input-size", "32", "--dry-run")
+            self.assertEqual(done.stdout.count("look alike"), 1, pair)
+        for other in (("cat1", "cat2"), ("c", "c++"), ("c#", "c"), ("1.5", "15"), ("1-2", "12"), ("a b", "c d")):
+            shutil.rmtree(self.data)
+            self.fill(*other, "dog")
+            self.assertNotIn("look alike", self.notes(self.check()), other)
+
     def test_near_labels_across_splits(self):
         self.fill("train/cat", "train/dog", "test/Cat", "test/dog")
         self.refuse("'Cat' and 'cat' differ only in letter case")
@@ -349,6 +363,10 @@ class Layouts(t.TestCase):
                             (f"path,label\nx.jpg,a\n{self.folder}/x.jpg,b\n", "has the label 'b' here"),
                             ("path,label,split\nx.jpg,a,fold1\n", "split 'fold1' is none of"),
                             ("path,label\nx.jpg,cat\ny.jpg,Cat\n", "differ only in letter case"),
+                            ("path,label\n".encode("utf-32"), "UTF-32"),
+                            ("path,label\n".encode("utf-32-be"), "UTF-32"),
+                            ("path,cat,dog\nx.jpg,0,1\n", "one column label"),
+                            ("sep=;\npath;label\n", "separated by ';'"),
                             (b"\x89HDF\r\n\x1a\n\0\0", "NUL byte")):
             with self.subTest(text=text):
                 self.refuse(*whys, data=self.manifest(text))
@@ -360,6 +378,8 @@ class Layouts(t.TestCase):
                      "path,label\rdata/a/0.jpg,a\rdata/b/0.jpg,b\r",
                      "path,label,split\ndata/a/0.jpg,a,Training\ndata/b/0.jpg,b,dev\n",
                      f"path,label\ndata/a/0.jpg,a\ndata/b/0.jpg,b \ndata/b/1.jpg,b\n",
+                     "sep=,\r\npath,label\r\ndata/a/0.jpg,a\r\ndata/b/0.jpg,b\r\n",
+                     "# made by hand\n\n# twice\npath,label\ndata/a/0.jpg,a\ndata/b/0.jpg,b\n",
                      "path,label,width\ndata/a/0.jpg,a,40\ndata/b/0.jpg,b,40\n"):
             with self.subTest(text=text):
                 document = self.check(data=self.manifest(text))
@@ -377,6 +397,16 @@ class Layouts(t.TestCase):
         done = self.succeed("train", manifest, "--backbone", "vgg-mini", "--input-size", "32",
                             "--dry-run", "--max-skipped", "1", "--val-split", "0.5")
         self.assertRegex(done.stdout, r"total +2 +2\n")
+        self.refuse("none of its 2 images can be used", "no such file", "relative to its folder",
+                    data=self.manifest("path,label\nx.jpg,a\ny.jpg,b\n"))
+        done = self.refuse("none of its 2 images can be used", "longer than paths can be",
+                           data=self.manifest(f"path,label\n{'x' * 5_000_000}.jpg,a\n{'y' * 6000}.jpg,b\n"))
+        self.assertLess(len(done.stderr), 2000)
+        (self.folder / "sub").mkdir()
+        manifest = self.folder / "sub" / "m.csv"
+        manifest.write_text("path,label\ndata/a/0.jpg,a\ndata/b/0.jpg,b\n")
+        done = self.fail_with(1, "not to the current one, where data/a/0.jpg is", "train", "sub/m.csv",
+                              "--backbone", "vgg-mini", "--dry-run", cwd=self.folder)
         self.refuse("write / in place of \\",
                     data=self.manifest("path,label\ndata\\a\\0.jpg,a\ndata/b/0.jpg,b\n"))
 
@@ -402,6 +432,19 @@ class Training(t.TestCase):
                               *self.FAST, "-o", self.out, "--max-skipped", "1", "--epochs", "1")
         self.assertIn("4 of 24 images skipped", done.stderr)
         self.assertFalse((self.out / "model.safetensors").exists())
+
+    def test_a_class_of_one_page_saved_many_times(self):
+        for path in (self.data / "sea").iterdir():
+            path.write_text("<html>404</html>")
+        for more in ((), ("--max-skipped", "1")):
+            self.fail_with(1, "class 'sea': none of its 4 images, copies of one file, can be read", "train",
+                           self.data, *self.FAST, "-o", self.out, *more)
+        self.fail_with(1, "class 'sea': --exclude corrupt leaves none of its images, the first:", "train",
+                       self.data, *self.FAST, "-o", self.out, "--exclude", "corrupt")
+
+    def test_a_test_split_that_takes_too_much(self):
+        self.fail_with(1, "has only one image beside its 3 test images", "train", self.data, *self.FAST, "-o",
+                       self.out, "--test-split", "0.9")
 
     def test_skipped_images_are_told_and_listed(self):
         paths = [f"{kind}/0.jpg" for kind in ("sea", "forest", "street", "glacier", "mountain",

@@ -104,7 +104,7 @@ class Mistakes(t.TestCase):
         self.refuse(1, "path and label", manifest)
         manifest.write_text("path,label\nmissing.jpg,x\nmissing2.jpg,x\nb.jpg,y\nc.jpg,y\n")
         if t.HAS_TRAINING:
-            self.fail_with(1, "4 of 4 images cannot be used (100 %", "train", manifest, "--weights", "none", "--backbone",
+            self.fail_with(1, "none of its 4 images can be used", "train", manifest, "--weights", "none", "--backbone",
                            "vgg-mini", "-o", self.out)
 
 

@@ -85,6 +85,14 @@ class Predict(t.TestCase):
         self.assertIn("missing.png: no such file", done.stderr)
         self.assertEqual(len(done.stdout.splitlines()), 2)
 
+    def test_explained_or_not_the_answer_is_one(self):
+        plain = self.succeed_json("predict", self.model, *self.pictures[:3], "--json", "--top", 9)
+        why = self.succeed_json("predict", self.model, *self.pictures[:3], "--json", "--top", 9, "--explain",
+                                self.folder / "why")
+        self.assertEqual(why, plain)
+        one = self.succeed_json("predict", self.model, self.pictures[1], "--json", "--top", 9)
+        self.assertEqual(one["predictions"][0], plain["predictions"][1])
+
     def large_input_model(self, size, channels=4):
         """One convolution, averaged, and two classes: a few KB of weights."""
         random = np.random.default_rng(0)
@@ -97,7 +105,7 @@ class Predict(t.TestCase):
         _, metadata = t.read_safetensors(self.model / "model.safetensors")
         metadata.pop("file_xxh3", None)
         network = dict(json.loads(metadata["network"]), input_size=[size, size], layers=layers)
-        metadata.update(network=json.dumps(network), classes=json.dumps(["a", "b"]))
+        metadata.update(graft_format="1", network=json.dumps(network), classes=json.dumps(["a", "b"]))
         header, data = {"__metadata__": metadata}, b""
         for name, value in tensors.items():
             raw = value.astype("<f4").tobytes()

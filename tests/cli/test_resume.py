@@ -127,8 +127,33 @@ class Resume(t.TestCase):
         self.fail_with(1, "cannot change", "train", self.data, "--resume", run, "--seed", "6")
         self.fail_with(1, "cannot change", "train", self.data, "--resume", run, "--freeze-epochs", "1",
                        "--fine-tune", "2")
+        self.fail_with(2, "--find-lr exclude", "train", self.data, "--resume", run, "--find-lr")
         sorted(self.data.rglob("*.jpg"))[0].unlink()
         self.fail_with(1, "not those that this run began with", "train", self.data, "--resume", run)
+
+
+    def test_a_run_keeps_its_options(self):
+        """What would make another run of it is refused by name; what it is already, and what does not
+        change it, is not."""
+        run = self.folder / "whole"
+        config = (run / "config.toml").read_text()
+        resume = ("train", self.data, "--resume", run)
+        for option, value, own in (("--lr", "1", None), ("--schedule", "cosine", "'one-cycle'"),
+                                   ("--augment", "hflip", "'none'"), ("--views", "3", "not given"),
+                                   ("--head", "gap", None), ("--ema", "0.5", "0"),
+                                   ("--weight-decay", "0.5", "0.01"), ("--val-split", "0.3", "0.15"),
+                                   ("--class-weights", "balanced", "'none'"),
+                                   ("--cache-dtype", "fp32", "'fp16'"), ("--fine-tune", "2", "'0'")):
+            done = self.fail_with(1, "cannot change", *resume, option, value)
+            self.assertIn(f"{option} ({own})" if own else f"{option} (", done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1)
+        done = self.fail_with(1, "leave them out", *resume, "--lr", "1", "--ema", "0.5", "--epochs", "13")
+        self.assertIn("--ema (0)", done.stderr)
+        self.fail_with(1, "cannot change", *resume, "--lr", "1", "--dry-run")
+        self.assertEqual((run / "config.toml").read_text(), config)
+        # The whole command again, written otherwise.
+        otherwise = {"0.01": "1e-2", "vgg-mini": "VGG_MINI", "32": "32x32", "2": "1"}
+        self.succeed(*resume, *(otherwise.get(word, word) for word in map(str, self.options)), "--dry-run")
 
 
 if __name__ == "__main__":

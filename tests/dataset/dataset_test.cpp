@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "dataset/csv.h"
+#include "image/encode.h"
 #include "support.h"
 
 namespace graft {
@@ -143,13 +144,19 @@ TEST(Split, KeepsIdenticalFilesOnOneSide) {
 TEST(Split, RefusesAClassOfOne) {
   const TemporaryFolder t;
   fill(t.path() / "a", 5);
-  fill(t.path() / "b", 1);
+  const std::vector<std::byte> png = encode_png({2, 2, std::vector<uint8_t>(12, 9)});
+  write(t.path() / "b" / "0.jpg", {reinterpret_cast<const char*>(png.data()), png.size()});
   Dataset d = open_dataset(t.path());
   EXPECT_ERROR(split_off(d, 0.15, 0, Split::validation), ErrorKind::input,
                "'b' has only one image");
   write(t.path() / "b" / "copy.jpg", read_text_file(t.path() / "b" / "0.jpg"));
   d = open_dataset(t.path());
   EXPECT_ERROR(split_off(d, 0.15, 0, Split::validation), ErrorKind::input, "only copies");
+  write(t.path() / "b" / "0.jpg", "no image");
+  write(t.path() / "b" / "copy.jpg", "no image");
+  d = open_dataset(t.path());
+  EXPECT_ERROR(split_off(d, 0.15, 0, Split::validation), ErrorKind::input,
+               "none of its 2 images, copies of one file, can be read");
 }
 
 TEST(Split, WrittenFileIsAManifest) {

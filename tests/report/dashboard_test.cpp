@@ -175,6 +175,27 @@ TEST(Dashboard, SlowClientsHoldUpNeitherItNorItsEnd) {
   EXPECT_LT(seconds_since(end), 1);
 }
 
+TEST(Dashboard, ACrowdThatStandsStillHoldsUpNobody) {
+  const int port = free_port();
+  std::optional<Dashboard> dashboard(std::in_place, port, "t");
+  std::vector<std::unique_ptr<Client>> idle;
+  for (int i = 0; i < 100; ++i) {
+    idle.push_back(std::make_unique<Client>(port));
+    if (i % 2 == 1) idle.back()->send("GET / HTTP/1.1\r\nx: ");
+  }
+  for (int i = 0; i < 20; ++i) {
+    const auto start = Clock::now();
+    EXPECT_TRUE(get(port, "/", host(port)).starts_with("HTTP/1.1 200"));
+    EXPECT_LT(seconds_since(start), 1);
+  }
+  // Of too many connections the oldest are cut, not the newest.
+  for (int i = 0; i < 200; ++i) idle.push_back(std::make_unique<Client>(port));
+  EXPECT_TRUE(get(port, "/", host(port)).starts_with("HTTP/1.1 200"));
+  const auto end = Clock::now();
+  dashboard.reset();
+  EXPECT_LT(seconds_since(end), 1);
+}
+
 TEST(Dashboard, EndsBeforeItHasBegun) {
   for (int i = 0; i < 20; ++i) const Dashboard dashboard(free_port(), "t");
 }

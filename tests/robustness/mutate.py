@@ -156,20 +156,23 @@ def make_kinds(folder):
              codes=(0, 1, 2)),
     ]
     if t.HAS_TRAINING:
-        store = max((p for p in cache.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+        stores = [max(cache.rglob(pattern), key=lambda p: p.stat().st_size)
+                  for pattern in ("*.index", "*.values")]
         kinds += [
             Kind("model", run / "model.safetensors", mutate_safetensors, lambda f: ["predict", f, image]),
             Kind("summary", run / "model.safetensors", mutate_safetensors, lambda f: ["summary", f]),
             Kind("state", run / "checkpoints" / "state.safetensors", mutate_safetensors,
                  lambda f: ["train", data, "--resume", f.parent.parent, "--epochs", "3"], hold=run),
-            Kind("cache-list", store, mutate_bytes,
-                 lambda f: ["cache", "list", "--cache-dir", f.parents[len(store.relative_to(cache).parts) - 1]],
-                 hold=cache),
-            Kind("cache", store, mutate_bytes,
-                 lambda f: ["train", data, "-o", f.parents[len(store.relative_to(cache).parts)] / "new",
-                            "--force", "--epochs", "1", *options[:-1],
-                            f.parents[len(store.relative_to(cache).parts) - 1]], hold=cache),
         ]
+        for store in stores:
+            depth = len(store.relative_to(cache).parts)
+            kinds += [
+                Kind(f"list-{store.suffix[1:]}", store, mutate_bytes,
+                     lambda f, depth=depth: ["cache", "list", "--cache-dir", f.parents[depth - 1]], hold=cache),
+                Kind(f"cache-{store.suffix[1:]}", store, mutate_bytes,
+                     lambda f, depth=depth: ["train", data, "-o", f.parents[depth] / "new", "--force",
+                                             "--epochs", "1", *options[:-1], f.parents[depth - 1]], hold=cache),
+            ]
     return kinds
 
 
@@ -226,6 +229,8 @@ def main():
             code, memory, errors = spawn(kind.command(place(kind, first, valid)), first, 60)
             if code != 0:
                 sys.exit(f"{kind.name}: the valid file ends with {code}: {errors}")
+            if kind.name == "toml":  # of an empty file the options' own defaults, a larger network
+                memory = max(memory, spawn(kind.command(place(kind, first, b"")), first, 60)[1])
             kind.memory = 0 if sanitized else memory
             local = threading.local()
 

@@ -1,5 +1,6 @@
 // draw_scenes FOLDER COUNT FIRST_SEED SIZE [things]: the demo's pictures (or those of things) as
 // FOLDER/<kind>/<n>.jpg.
+#include <cstdio>
 #include <cstdlib>
 #include <string_view>
 
@@ -9,7 +10,10 @@
 #include "image/encode.h"
 
 int main(int argc, char** argv) {
-  if (argc != 5 && argc != 6) return 2;
+  if (argc != 5 && argc != 6) {
+    std::fputs("usage: draw_scenes FOLDER COUNT FIRST_SEED SIZE [things]\n", stderr);
+    return 2;
+  }
   const bool things = argc == 6 && std::string_view(argv[5]) == "things";
   const std::filesystem::path folder = argv[1];
   const int count = std::atoi(argv[2]);
