@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <utility>
 
 #include "base/file.h"
 #include "base/utf8.h"
@@ -45,57 +47,92 @@ std::string_view trimmed(std::string_view text) {
   return first < last ? text.substr(first, last - first) : std::string_view();
 }
 
-/// Latin letters that others are taken for, after letter case is folded: of Unicode's table of
-/// confusable characters (UTS 39) the Cyrillic and Greek ones that keyboards have.
-int32_t latin_look(int32_t c) {
-  struct Look {
-    int32_t letter;
-    char as;
-  };
-  constexpr Look kLooks[] = {{0x430, 'a'}, {0x432, 'b'}, {0x435, 'e'}, {0x43A, 'k'}, {0x43C, 'm'},
-                             {0x43D, 'h'}, {0x43E, 'o'}, {0x440, 'p'}, {0x441, 'c'}, {0x442, 't'},
-                             {0x443, 'y'}, {0x445, 'x'}, {0x455, 's'}, {0x456, 'i'}, {0x458, 'j'},
-                             {0x3B1, 'a'}, {0x3B2, 'b'}, {0x3B5, 'e'}, {0x3B6, 'z'}, {0x3B7, 'h'},
-                             {0x3B9, 'i'}, {0x3BA, 'k'}, {0x3BC, 'm'}, {0x3BD, 'n'}, {0x3BF, 'o'},
-                             {0x3C1, 'p'}, {0x3C4, 't'}, {0x3C5, 'y'}, {0x3C7, 'x'}, {0x131, 'i'}};
-  for (const auto& [letter, as] : kLooks)
-    if (letter == c) return as;
-  return c;
-}
+/// Cyrillic and Greek letters that look like Latin ones, and the Turkish i without its dot.
+constexpr std::pair<int32_t, char> kLikeLatin[] = {
+    // Cyrillic
+    {0x0410, 'A'},
+    {0x0412, 'B'},
+    {0x0415, 'E'},
+    {0x0405, 'S'},
+    {0x0406, 'I'},
+    {0x0408, 'J'},
+    {0x041A, 'K'},
+    {0x041C, 'M'},
+    {0x041D, 'H'},
+    {0x041E, 'O'},
+    {0x0420, 'P'},
+    {0x0421, 'C'},
+    {0x0422, 'T'},
+    {0x0423, 'Y'},
+    {0x0425, 'X'},
+    {0x0430, 'a'},
+    {0x0435, 'e'},
+    {0x043E, 'o'},
+    {0x0440, 'p'},
+    {0x0441, 'c'},
+    {0x0443, 'y'},
+    {0x0445, 'x'},
+    {0x0455, 's'},
+    {0x0456, 'i'},
+    {0x0458, 'j'},
+    {0x04AE, 'Y'},
+    {0x04BA, 'H'},
+    {0x04BB, 'h'},
+    {0x04C0, 'I'},
+    {0x04CF, 'l'},
+    {0x0500, 'D'},
+    {0x0501, 'd'},
+    {0x051A, 'Q'},
+    {0x051B, 'q'},
+    {0x051C, 'W'},
+    {0x051D, 'w'},
+    // Greek
+    {0x0391, 'A'},
+    {0x0392, 'B'},
+    {0x0395, 'E'},
+    {0x0396, 'Z'},
+    {0x0397, 'H'},
+    {0x0399, 'I'},
+    {0x039A, 'K'},
+    {0x039C, 'M'},
+    {0x039D, 'N'},
+    {0x039F, 'O'},
+    {0x03A1, 'P'},
+    {0x03A4, 'T'},
+    {0x03A5, 'Y'},
+    {0x03A7, 'X'},
+    {0x03B1, 'a'},
+    {0x03B9, 'i'},
+    {0x03BA, 'k'},
+    {0x03BD, 'v'},
+    {0x03BF, 'o'},
+    {0x03C1, 'p'},
+    {0x03C5, 'u'},
+    {0x03C7, 'x'},
+    {0x03F3, 'j'},
+    {0x0131, 'i'}};
+
+/// Accents of Latin, Greek and Cyrillic letters. Marks of other scripts are vowels and more.
+bool is_accent(int32_t c) { return c >= 0x0300 && c <= 0x036F; }
 
 bool is_digit(int32_t c) { return utf8proc_category(c) == UTF8PROC_CATEGORY_ND; }
 
-/// What is left of a label to the eye: letters and digits, without accents, and the signs that tell
-/// names apart ("c" and "c++"). Spaces, dots, dashes and the like count between digits alone.
-std::string skeleton(std::string_view label) {
-  const std::string folded =
-      map(label, UTF8PROC_STABLE | UTF8PROC_COMPAT | UTF8PROC_DECOMPOSE | UTF8PROC_CASEFOLD |
-                     UTF8PROC_IGNORE | UTF8PROC_STRIPMARK);
-  std::string out;
-  int32_t before = 0;
-  std::string between;  // signs since the last that counted
-  std::string_view rest = folded;
-  while (!rest.empty()) {
-    const std::string_view at = rest;
-    const int32_t c = take_code_point(rest);
-    if (c < 0) return folded;
-    const std::string_view text = at.substr(0, at.size() - rest.size());
-    const auto category = utf8proc_category(c);
-    if (is_space(c) || c == '.' || c == ',' || c == '\'' || category == UTF8PROC_CATEGORY_PD ||
-        category == UTF8PROC_CATEGORY_PC) {
-      between += text;
-      continue;
-    }
-    if (is_digit(before) && is_digit(c)) out += between;
-    between.clear();
-    before = c;
-    const int32_t look = latin_look(c);
-    if (look == c)
-      out += text;
-    else
-      out += static_cast<char>(look);
+/// What stands between words, or is easily left out. Not #, %, & and the like: "c#" is not "c".
+bool is_loose(int32_t c) {
+  constexpr std::string_view kLoose = "!\"',./:;?\\";
+  if (is_space(c)) return true;
+  if (c < 0x80 && kLoose.find(static_cast<char>(c)) != std::string_view::npos) return true;
+  switch (utf8proc_category(c)) {
+    case UTF8PROC_CATEGORY_PC:  // underscores
+    case UTF8PROC_CATEGORY_PD:  // hyphens and dashes
+    case UTF8PROC_CATEGORY_PS:  // brackets and quotes
+    case UTF8PROC_CATEGORY_PE:
+    case UTF8PROC_CATEGORY_PI:
+    case UTF8PROC_CATEGORY_PF:
+      return true;
+    default:
+      return false;
   }
-  return out;
 }
 
 bool single_letter(std::string_view label) { return take_code_point(label) >= 0 && label.empty(); }
@@ -150,6 +187,61 @@ std::string folded_label(std::string_view label) {
   return out;
 }
 
+std::string label_skeleton(std::string_view label) {
+  const std::string text =
+      map(label, UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | UTF8PROC_COMPAT | UTF8PROC_IGNORE);
+  std::string out;
+  std::string between;  // loose characters since the last kept one
+  int32_t last = -1;
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    const std::string_view before = rest;
+    const int32_t c = take_code_point(rest);
+    if (c < 0) return "";
+    if (is_accent(c)) continue;
+    const std::string_view bytes = before.substr(0, before.size() - rest.size());
+    if (is_loose(c)) {
+      const auto category = utf8proc_category(c);
+      const bool gap =
+          is_space(c) || category == UTF8PROC_CATEGORY_PC || category == UTF8PROC_CATEGORY_PD;
+      between += gap ? "-" : bytes;
+      continue;
+    }
+    // Between digits, and as a sign, they matter: 1.5 is not 15, nor -5 a 5.
+    if (is_digit(c) && (is_digit(last) || (last < 0 && between.ends_with('-')))) out += between;
+    between.clear();
+    const auto* like = std::find_if(std::begin(kLikeLatin), std::end(kLikeLatin),
+                                    [&](const auto& pair) { return pair.first == c; });
+    if (like != std::end(kLikeLatin))
+      out += like->second;
+    else
+      out += bytes;
+    last = c;
+  }
+  return map(out, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD);
+}
+
+std::vector<std::string> look_alike_notes(const std::vector<std::string>& labels) {
+  constexpr size_t kMostNotes = 10;
+  std::map<std::string, const std::string*> seen;
+  std::vector<std::string> notes;
+  size_t more = 0;
+  for (const std::string& label : labels) {
+    const std::string skeleton = label_skeleton(label);
+    if (skeleton.empty() || single_letter(label)) continue;
+    const auto [at, fresh] = seen.emplace(skeleton, &label);
+    if (fresh) continue;
+    if (notes.size() == kMostNotes)
+      ++more;
+    else
+      notes.push_back(
+          fmt::format("labels '{}' and '{}' look alike; if they are one class, merge them",
+                      printable(*at->second), printable(label)));
+  }
+  if (more > 0) notes.push_back(fmt::format("{} more pairs of labels look alike", more));
+  return notes;
+}
+
 void require_distinct(const std::vector<std::string>& labels, std::string_view where) {
   std::map<std::string, const std::string*> seen;
   for (const std::string& label : labels) {
@@ -160,22 +252,6 @@ void require_distinct(const std::vector<std::string>& labels, std::string_view w
          "characters; if they are one class, give both the same name, else name them apart",
          where, printable(*at->second), printable(label));
   }
-}
-
-std::vector<std::string> look_alike_notes(const std::vector<std::string>& labels) {
-  std::map<std::string, const std::string*> seen;
-  std::vector<std::string> notes;
-  for (const std::string& label : labels) {
-    const std::string look = skeleton(label);
-    if (look.empty()) continue;
-    const auto [at, fresh] = seen.emplace(look, &label);
-    if (!fresh && !(single_letter(label) && single_letter(*at->second)))
-      notes.push_back(
-          fmt::format("the classes '{}' and '{}' look alike; if they are one, give both "
-                      "the same name",
-                      printable(*at->second), printable(label)));
-  }
-  return notes;
 }
 
 int find_label(const std::vector<std::string>& classes, std::string_view label) {
@@ -196,6 +272,11 @@ std::string near_label_hint(const std::vector<std::string>& classes, std::string
           "; '{}' differs from it only in letter case, spaces or invisible characters: rename "
           "the folder or label if they are one",
           printable(name));
+  const std::string skeleton = label_skeleton(label);
+  for (const std::string& name : classes)
+    if (!skeleton.empty() && label_skeleton(name) == skeleton)
+      return fmt::format("; '{}' looks like it: rename the folder or label if they are one",
+                         printable(name));
   return "";
 }
 

@@ -170,8 +170,8 @@ class Reader {
 
   [[noreturn]] void refuse_flat(const Folder& folder, const fs::path& name) const {
     if (folder.images.empty() && folder.unread.empty())
-      fail(ErrorKind::input, "{}: no class folder with images in it; {}", printable(name),
-           kExpectedLayout);
+      fail(ErrorKind::input, "{}: no class folder with images in it{}; {}", printable(name),
+           noted(layout_.notes), kExpectedLayout);
     const std::vector<std::string> labels = labels_in_names(folder.images);
     const size_t count = folder.images.size() + folder.unread.size();
     if (!labels.empty())
@@ -204,7 +204,11 @@ class Reader {
                to_string(split.split), kExpectedLayout);
       splits.push_back(split);
     }
-    std::erase_if(splits, [&](const SplitFolder& split) { return !has_labels(split, splits); });
+    std::erase_if(splits, [&](const SplitFolder& split) {
+      if (has_labels(split, splits)) return false;
+      std::erase(seen_through_, split.classes);  // its images are told of already
+      return true;
+    });
     // Validation and test images may be few: each need share classes with the training ones alone.
     const auto train = std::find_if(splits.begin(), splits.end(), [](const SplitFolder& split) {
       return split.split == Split::train;
@@ -451,6 +455,14 @@ class Reader {
 };
 
 }  // namespace
+
+std::string noted(const std::vector<std::string>& notes) {
+  constexpr size_t kShown = 3;
+  if (notes.empty()) return "";
+  const auto last = notes.begin() + static_cast<long>(std::min(notes.size(), kShown));
+  return fmt::format(" (noted: {}{})", fmt::join(notes.begin(), last, "; "),
+                     notes.size() > kShown ? "; …" : "");
+}
 
 Layout read_layout(const fs::path& data) { return Reader(data).read(); }
 

@@ -25,6 +25,10 @@ struct Layout {
   std::vector<std::string> notes;
 };
 
+/// " (noted: DATA/.net: 2 images in a hidden folder …)" where something was passed over, else
+/// empty: for messages about what is missing.
+std::string noted(const std::vector<std::string>& notes);
+
 inline constexpr std::string_view kExpectedLayout =
     "expected a folder of class folders (DATA/cat/*.jpg, DATA/dog/*.jpg), or one that holds train/ "
     "(and val/, test/) with a folder per class in each, or a CSV manifest of path,label";

@@ -129,6 +129,7 @@ void FeatureSet::forget() {
   about_ = nlohmann::json::object();
   seen_ = 0;
   end_ = 0;
+  why_read_only_ = 0;
 }
 
 /// Whether something other than a plain file bears the name: a folder, a link, a pipe.
@@ -147,8 +148,10 @@ bool FeatureSet::open_files(bool create) {
   const auto open_one = [&](const std::filesystem::path& path) {
     const int flags = O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW;
     Descriptor file(::open(path.c_str(), O_RDWR | flags | (create ? O_CREAT : 0), 0644));
-    if (!file.valid() && !create && (errno == EACCES || errno == EROFS || errno == EPERM))
+    if (!file.valid() && !create && (errno == EACCES || errno == EROFS || errno == EPERM)) {
+      why_read_only_ = errno;
       file = Descriptor(::open(path.c_str(), O_RDONLY | flags));
+    }
     if (!file.valid() && (create || errno != ENOENT)) fail_io(path, errno);
     return file;
   };
@@ -242,6 +245,7 @@ bool FeatureSet::open() {
 FeatureSet::WriteLock FeatureSet::lock_for_writing() {
   while (true) {
     if (!is_current()) static_cast<void>(open_files(/*create=*/true));
+    if (why_read_only_ != 0) fail_io(index_path_, why_read_only_);
     // Where the file system has no locks, hashes sort out what two writers make of it.
     if (lock_exclusively(index_.get(), kPatience) == LockState::busy)
       fail(ErrorKind::io, "{}: feature cache: another process has locked it for more than {} s",

@@ -106,6 +106,7 @@ class FeatureSet {
   uint64_t seen_ = 0;  // bytes of the index that are in records_
   uint64_t end_ = 0;   // of the values that records mention
   uint64_t damaged_ = 0;
+  int why_read_only_ = 0;  // the system's error; 0: it may be written
   std::filesystem::path quarantined_;
 };
 

@@ -87,20 +87,43 @@ size_t width_of(const std::string& text) {
   }));
 }
 
-/// The first `names` columns to the left, numbers to the right.
-std::string text_table(const std::vector<std::vector<std::string>>& rows, size_t names) {
+using Rows = std::vector<std::vector<std::string>>;
+
+/// The first row is the header. `texts`: columns of text, which stand left, like their headers;
+/// figures stand right.
+std::string text_table(const Rows& rows, std::initializer_list<size_t> texts,
+                       std::string_view indent = "") {
   std::vector<size_t> widths(rows[0].size(), 0);
   for (const auto& cells : rows)
     for (size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], width_of(cells[c]));
   std::string out;
   for (const auto& cells : rows) {
-    std::string line;
+    std::string line(indent);
     for (size_t c = 0; c < cells.size(); ++c) {
       const std::string pad(widths[c] - width_of(cells[c]), ' ');
-      if (c > 0) line += "  ";
-      line += c < names ? cells[c] + pad : pad + cells[c];
+      const bool left = std::find(texts.begin(), texts.end(), c) != texts.end();
+      line += (c > 0 ? "  " : "") + (left ? cells[c] + pad : pad + cells[c]);
     }
-    out += line + '\n';
+    out += line.substr(0, line.find_last_not_of(' ') + 1) + '\n';
+  }
+  return out;
+}
+
+/// A row for each pair, or where the runs' names are too long for a line, a block.
+std::string pairs_text(const std::vector<ComparedRun>& runs,
+                       const std::vector<PairComparison>& pairs) {
+  constexpr size_t kMostColumns = 80;
+  Rows rows = {pair_header()};
+  for (const PairComparison& pair : pairs) rows.push_back(pair_row(runs, pair));
+  std::string table = text_table(rows, {0, 1, 2});
+  if (width_of(table.substr(0, table.find('\n'))) <= kMostColumns) return table;
+  std::string out;
+  for (size_t i = 1; i < rows.size(); ++i) {
+    const auto figures = [](const std::vector<std::string>& row) {
+      return std::vector<std::string>(row.begin() + 2, row.end());
+    };
+    out += fmt::format("a  {}\nb  {}\n{}", rows[i][0], rows[i][1],
+                       text_table({figures(rows[0]), figures(rows[i])}, {0}, "   "));
   }
   return out;
 }
@@ -193,12 +216,10 @@ nlohmann::json compare_json(const std::vector<ComparedRun>& runs,
 
 std::string compare_text(const std::vector<ComparedRun>& runs,
                          const std::vector<PairComparison>& pairs) {
-  std::vector<std::vector<std::string>> rows = {header()};
+  Rows rows = {header()};
   for (const ComparedRun& run : runs) rows.push_back(row(run));
-  std::string out = text_table(rows, 1) + "\nthe same images, McNemar's exact test\n";
-  rows = {pair_header()};
-  for (const PairComparison& pair : pairs) rows.push_back(pair_row(runs, pair));
-  return out + text_table(rows, 2);
+  return text_table(rows, {0, 1, 2}) + "\nthe same pictures, McNemar's exact test\n" +
+         pairs_text(runs, pairs);
 }
 
 std::string compare_page(const std::vector<ComparedRun>& runs,

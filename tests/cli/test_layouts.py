@@ -110,10 +110,16 @@ class Layouts(t.TestCase):
             document = self.check()
             self.assertEqual(document["classes"], {"cat": 8, "dog": 8}, where)
             self.assertIn("8 images in no class folders", self.notes(document))
+            self.assertEqual(len(document["notes"]), 1, document["notes"])
             if where == "test":
                 (self.data / "test").rename(self.data / "x")
                 (self.data / "test").mkdir()
                 (self.data / "x").rename(self.data / "test" / "unknown")
+
+    def test_many_unlabelled_test_images_are_noted_too(self):
+        self.fill("train/cat", "train/dog")
+        self.fill("test", count=8)
+        self.assertEqual(self.check()["classes"], {"cat": 2, "dog": 2})
 
     def test_unlabelled_validation_images_are_refused(self):
         self.fill("train/n01", "train/n02", "val/images")
@@ -213,6 +219,11 @@ class Layouts(t.TestCase):
         document = self.check()
         self.assertEqual(document["classes"], {"java": 2, "rust": 2})
         self.assertIn(".net: 2 images in a hidden folder; left out", self.notes(document))
+        # Above all where it is missing.
+        shutil.rmtree(self.data / "rust")
+        self.refuse("only one class ('java')", ".net: 2 images in a hidden folder", "rename it")
+        shutil.rmtree(self.data / "java")
+        self.refuse("no class folder with images", ".net: 2 images in a hidden folder")
 
     def test_leavings_of_tools(self):
         self.fill("a", "b", "a/@eaDir/0.jpg", "b/.thumbnails", "__MACOSX/a", "a/Thumbs")

@@ -44,12 +44,62 @@ TEST(Labels, NearEqualOnesAreRefused) {
                "here: the classes 'Cat'");
 }
 
+TEST(Labels, LookAlikesHaveOneSkeleton) {
+  for (const auto& [a, b] :
+       std::vector<std::pair<std::string, std::string>>{{"c\u0430t", "cat"},  // Cyrillic
+                                                        {"\u0421OCA COLA", "coca-cola"},
+                                                        {"\u0391\u0392C", "abc"},  // Greek
+                                                        {"\u0130stanbul", "istanbul"},
+                                                        {"cat.", "cat"},
+                                                        {"(cat)", "cat"},
+                                                        {"ice cream", "ice_cream"},
+                                                        {"ice-cream", "icecream"},
+                                                        {"\uFF43\uFF41\uFF54", "cat"},  // fullwidth
+                                                        {"caf\u00E9", "cafe"},
+                                                        {"cat 1", "cat_1"},
+                                                        {"don\u2019t", "dont"},
+                                                        {"2020-01", "2020_01"}})
+    EXPECT_EQ(label_skeleton(a), label_skeleton(b)) << a << " and " << b;
+}
+
+TEST(Labels, WhatDiffersToTheEyeHasAnotherSkeleton) {
+  for (const auto& [a, b] : std::vector<std::pair<std::string, std::string>>{
+           {"cat1", "cat2"},
+           {"cat", "cats"},
+           {"c#", "c"},
+           {"c++", "c"},
+           {"1.5", "15"},
+           {"1-2", "12"},
+           {"1-2", "1.2"},
+           {"-5", "5"},
+           {"b1", "61"},
+           {"\u304B\u304D", "\u304C\u304D"},  // kaki and gaki: the mark is another sound
+           {"\u0915\u093F", "\u0915\u0940"},  // Devanagari vowels
+           {"\u043A\u043E\u0442", "\u043A\u0438\u0442"}})  // Russian: tomcat and whale
+    EXPECT_NE(label_skeleton(a), label_skeleton(b)) << a << " and " << b;
+  EXPECT_EQ(label_skeleton("..."), "");
+  EXPECT_EQ(label_skeleton("\xE9"), "");
+}
+
+TEST(Labels, LookAlikesAreNotedOncePerPair) {
+  EXPECT_TRUE(look_alike_notes({"cat1", "cat2", "dog", "a", "\u0430", ".", ","}).empty());
+  const std::vector<std::string> notes =
+      look_alike_notes({"ice cream", "ice-cream", "ice_cream", "soup"});
+  ASSERT_EQ(notes.size(), 2U);
+  EXPECT_EQ(notes[0],
+            "labels 'ice cream' and 'ice-cream' look alike; if they are one class, merge them");
+  std::vector<std::string> many;
+  for (int i = 0; i < 1000; ++i) many.push_back("cat" + std::string(static_cast<size_t>(i), '.'));
+  EXPECT_EQ(look_alike_notes(many).size(), 11U);
+}
+
 TEST(Labels, FoundByTheirCanonicalForm) {
   EXPECT_EQ(find_label({"cat", kComposed}, kDecomposed), 1);
   EXPECT_EQ(find_label({"cat ", "cat"}, "cat"), 1) << "the very same first";
   EXPECT_EQ(find_label({"cat"}, "Cat"), -1);
   EXPECT_NE(near_label_hint({"cat"}, "Cat"), "");
   EXPECT_EQ(near_label_hint({"cat"}, "dog"), "");
+  EXPECT_NE(near_label_hint({"cat"}, "c\u0430t").find("'cat' looks like it"), std::string::npos);
 }
 
 TEST(Layout, NamesOfSplits) {

@@ -43,5 +43,27 @@ TEST(Compare, OnlyPicturesInCommonCount) {
   EXPECT_EQ(pairs[0].only_a, 1);
 }
 
+TEST(Compare, HeadersStandOverTheirColumns) {
+  std::vector<ComparedRun> runs(2);
+  runs[0].name = "runs/one";
+  runs[1].name = "runs/two";
+  for (ComparedRun& run : runs) run.run.metrics = nlohmann::json::object();
+  const std::vector<PairComparison> pairs = {{0, 1, "test", 24, 3, 1, 20, 0.625}};
+  std::string text = compare_text(runs, pairs);
+  EXPECT_NE(text.find("a         b         pictures  both right  only a  only b  p (McNemar)\n"
+                      "runs/one  runs/two  24 test           20       3       1       0.6250\n"),
+            std::string::npos)
+      << text;
+  // In 80 columns whatever the names.
+  runs[1].name = "runs/of/another/name/that/is/long";
+  text = compare_text(runs, pairs);
+  EXPECT_NE(text.find("a  runs/one\n"
+                      "b  runs/of/another/name/that/is/long\n"
+                      "   pictures  both right  only a  only b  p (McNemar)\n"
+                      "   24 test           20       3       1       0.6250\n"),
+            std::string::npos)
+      << text;
+}
+
 }  // namespace
 }  // namespace graft
