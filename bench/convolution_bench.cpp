@@ -10,7 +10,7 @@
 
 #include "base/threads.h"
 #include "train/convolution.h"
-#include "train/optimizer.h"
+#include "train/fused_optimizer.h"
 #include "train/trainer.h"
 
 namespace {

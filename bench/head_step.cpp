@@ -12,7 +12,7 @@
 
 #include "base/threads.h"
 #include "train/dense.h"
-#include "train/optimizer.h"
+#include "train/fused_optimizer.h"
 #include "train/trainer.h"
 
 namespace {
@@ -52,7 +52,7 @@ int main(int argc, char** argv) {
   const torch::Tensor x = torch::rand({64, 25088});
   const torch::Tensor y = torch::randint(6, {64});
   const auto head = make_head();
-  graft::Optimizer own({"adam"}, head);
+  graft::FusedOptimizer own({graft::OptimizerKind::adam}, head);
   graft::PostponedGradients postponed;
   torch::optim::Adam other(head, torch::optim::AdamOptions(1e-4));
   const auto step = [&] {

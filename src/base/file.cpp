@@ -1,5 +1,7 @@
 #include "base/file.h"
 
+#include <fstream>
+
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -44,9 +46,13 @@ int open_for_reading(const fs::path& path) {
 }
 
 template <typename Container>
-Container read_all(const fs::path& path) {
+Container read_all(const fs::path& path, uint64_t most) {
   const Descriptor fd(open_for_reading(path));
-  Container content(regular_file_size(fd.get(), path), typename Container::value_type{});
+  const size_t size = regular_file_size(fd.get(), path);
+  if (size > most)
+    fail(ErrorKind::input, "{}: too large: {} bytes, and at most {} are read", printable(path),
+         size, most);
+  Container content(size, typename Container::value_type{});
   size_t done = 0;
   while (done < content.size()) {
     const ssize_t got = ::read(fd.get(), content.data() + done, content.size() - done);
@@ -131,11 +137,13 @@ Descriptor make_temporary(const fs::path& target, fs::path& path) {
 
 }  // namespace
 
-std::vector<std::byte> read_file(const fs::path& path) {
-  return read_all<std::vector<std::byte>>(path);
+std::vector<std::byte> read_file(const fs::path& path, uint64_t most) {
+  return read_all<std::vector<std::byte>>(path, most);
 }
 
-std::string read_text_file(const fs::path& path) { return read_all<std::string>(path); }
+std::string read_text_file(const fs::path& path, uint64_t most) {
+  return read_all<std::string>(path, most);
+}
 
 MappedFile::MappedFile(const fs::path& path) {
   const Descriptor fd(open_for_reading(path));
@@ -242,6 +250,15 @@ void remove_leftovers(const fs::path& folder, size_t most) {
   for (fs::directory_iterator it(folder, error), end; !error && it != end && seen++ < most;
        it.increment(error))
     if (is_temporary(it->path().filename().string())) remove_unlocked(it->path());
+}
+
+bool file_begins_with(const fs::path& file, std::string_view text) {
+  std::error_code error;
+  if (!fs::is_regular_file(file, error)) return false;  // a pipe would be waited for
+  std::ifstream stream(file, std::ios::binary);
+  std::string start(text.size(), '\0');
+  return static_cast<bool>(stream.read(start.data(), static_cast<std::streamsize>(start.size()))) &&
+         start == text;
 }
 
 void make_folder(const fs::path& path) {

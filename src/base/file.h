@@ -15,8 +15,10 @@ namespace graft {
 namespace fs = std::filesystem;
 
 /// Reads a whole regular file. Throws Error(io) that names the file and the reason.
-std::vector<std::byte> read_file(const fs::path& path);
-std::string read_text_file(const fs::path& path);
+/// Images and texts are smaller than this; what is larger is refused before it is read.
+inline constexpr uint64_t kMostFileBytes = uint64_t{1} << 30U;
+std::vector<std::byte> read_file(const fs::path& path, uint64_t most = kMostFileBytes);
+std::string read_text_file(const fs::path& path, uint64_t most = kMostFileBytes);
 
 /// A read-only private memory map of a regular file. Movable; unmapped on destruction.
 class MappedFile {
@@ -71,6 +73,9 @@ void link_atomic(const fs::path& source, const fs::path& target);
 /// Removes what killed processes left of AtomicFile's and link_atomic's work in a folder, of which
 /// it looks at `most` entries. Files that a living process is writing stay.
 void remove_leftovers(const fs::path& folder, size_t most = SIZE_MAX);
+
+/// Whether it is a regular file that begins so.
+bool file_begins_with(const fs::path& file, std::string_view text);
 
 /// Creates a folder and its parents. Throws Error(io) that says why it cannot.
 void make_folder(const fs::path& path);

@@ -1,48 +1,38 @@
-// A progress display for anything that takes over two seconds, on standard error.
+// What a long piece of work tells of its progress.
 #pragma once
 
-#include <chrono>
 #include <cstddef>
 #include <string>
 #include <string_view>
 
+#include "graft/context.h"
+
 namespace graft {
 
-/// How much a command says.
-enum class Verbosity { quiet, normal, verbose };
-
-/// Draws "label  ███████░░░  512/1024  50 %  32.1 images/s  ETA 0:16  extra". On a terminal the
-/// line is redrawn in place; elsewhere plain lines appear, at most one in five seconds. Nothing is
-/// drawn for work that ends within a second on a pipe, nor in quiet mode. Not thread-safe.
+/// One task's progress, told to the context's reporter. Not thread-safe.
 class Progress {
  public:
-  Progress(std::string label, size_t total, std::string unit, Verbosity verbosity);
+  Progress(const RunContext& context, std::string task, size_t total, std::string unit);
+  /// Tells the end, also where an exception is on its way.
   ~Progress();
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  /// Work done so far out of `total`; `extra` is free text such as the running loss.
+  /// Work done so far out of the total; `extra` is free text such as the running loss.
   void update(size_t done, std::string_view extra = {});
-  /// Ends the display, leaving one summary line with the time taken.
   void finish(std::string_view extra = {});
 
  private:
-  using Clock = std::chrono::steady_clock;
-  [[nodiscard]] std::string line(std::string_view extra, bool bar) const;
+  void tell(std::string_view extra, bool ended) const;
 
-  std::string label_;
+  Reporter* reporter_;
+  std::string task_;
   std::string unit_;
   size_t total_;
   size_t done_ = 0;
-  bool terminal_;
-  bool silent_;
-  bool finished_ = false;
-  Clock::time_point start_;
-  Clock::time_point last_drawn_;
+  bool ended_ = false;
 };
 
-/// "███░░░": that fraction of so many characters.
-std::string progress_bar(double fraction, int cells);
 /// "0:07", "12:34", "1:02:03".
 std::string format_duration(double seconds);
 /// "512 B", "3.2 MB", "1.7 GB" (powers of 1000).

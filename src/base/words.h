@@ -14,6 +14,12 @@ std::string clipped(std::string_view text);
 /// whatever was echoed in it. Others come back as they are.
 std::string bounded(std::string message);
 
+/// Words between commas or spaces.
+std::vector<std::string> split_words(const std::string& text);
+
+/// An argument as a shell would need it typed.
+std::string shell_quoted(const std::string& argument);
+
 /// The known word that a misspelt one most probably means: case, '_' and exchanged letters count
 /// little, and a beginning that only one known word has is that word. Empty where none is near.
 std::string nearest_word(std::string_view typed, const std::vector<std::string>& known);

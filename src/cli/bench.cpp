@@ -4,14 +4,15 @@
 
 #include "base/file.h"
 #include "base/random.h"
-#include "base/signals.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
+#include "cli/signals.h"
 #include "engine/engine.h"
 #include "engine/machine.h"
 #include "graft/classifier.h"
 #include "graft/error.h"
 #include "model/model_file.h"
+#include "recipe/options.h"
 #include "weights/load.h"
 
 namespace graft::cli {
@@ -159,7 +160,7 @@ int run_bench(int argc, char** argv) {
   CLI::App app("This machine's limits, and the engine's speed on it, layer by layer.",
                "graft bench");
   app.add_option("--backbone", o.backbone, "Backbone to time, with random weights")
-      ->transform(backbone_name)
+      ->transform(options::backbone_name)
       ->capture_default_str()
       ->type_name("NAME");
   app.add_option("--model", o.model, "Also time a saved model from file to first logits")

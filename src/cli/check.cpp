@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
+#include "cli/outputs.h"
 #include "dataset/inspect.h"
 #include "graft/error.h"
 #include "report/data_page.h"
@@ -114,11 +115,11 @@ void print_text(const Dataset& dataset, const Inspection& found, int most) {
 }
 
 int run(const CheckOptions& o) {
+  if (!o.html.empty()) refuse_input_as_output(o.html, "--html", {o.data});
   Dataset dataset = open_dataset(o.data);
   if (!o.test.empty()) add_split(dataset, o.test, Split::test, "--test");
   if (!o.val.empty()) add_split(dataset, o.val, Split::validation, "--val");
-  const Inspection found =
-      inspect(dataset, InspectionDepth::pixels, o.common.thread_count(), o.common.verbosity());
+  const Inspection found = inspect(dataset, InspectionDepth::pixels, o.common.context());
   if (!o.html.empty()) write_file_atomic(o.html, data_page(dataset, found));
   if (o.json)
     print_json(document(dataset, found));

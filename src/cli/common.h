@@ -5,12 +5,17 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "base/progress.h"
+#include "base/words.h"
+#include "cli/terminal_reporter.h"
+#include "graft/context.h"
 #include "graft/network.h"
+#include "graft/recipe.h"
 
 namespace graft::cli {
 
@@ -21,43 +26,25 @@ struct CommonOptions {
   int threads = 0;  ///< 0: all that the process may use
   [[nodiscard]] Verbosity verbosity() const;
   [[nodiscard]] int thread_count() const;
+  /// For calls of the library: these threads, messages and progress on standard error, and the
+  /// signals that ask to stop.
+  [[nodiscard]] RunContext context() const;
+
+ private:
+  mutable std::shared_ptr<TerminalReporter> reporter_;
 };
+inline constexpr int kMostThreads = 1024;
 void add_common_options(CLI::App& app, CommonOptions& options);
 
 /// Within [least, most]; unlike CLI::Range it refuses "nan".
 CLI::Validator within(double least, double most);
 
-/// Options that name a network: those of train, summary and features.
-struct NetworkOptions {
-  std::string backbone = "vgg16";
-  std::string weights;     ///< empty: the backbone's own
-  std::string until;       ///< empty: the last pooling
-  std::string input_size;  ///< "224" or "150x200" (height x width); empty: the backbone's own
-  std::string head = "default";
-  std::string fine_tune = "0";
-  [[nodiscard]] std::pair<int, int> size() const;  ///< height, width
-  /// "imagenet", "builtin", "none", or a file.
-  [[nodiscard]] std::string weight_source() const;
-};
-void add_backbone_options(CLI::App& app, NetworkOptions& options);
-void add_head_options(CLI::App& app, NetworkOptions& options);
-
-/// A backbone's name as Graft writes it, for the ways that others write it: "VGG16", "VGG-16",
-/// "vgg16bn" are vgg16 and vgg16_bn. Other texts stay as they are.
-std::string backbone_name(const std::string& typed);
-
-/// The backbone that the options describe, cut where they say.
-Network make_backbone(const NetworkOptions& options, bool include_top);
-
-/// Says so where --fine-tune is a number above that of the backbone's layers, which means all of
-/// them; else empty.
-std::string fine_tune_note(const Network& network, const std::string& fine_tune);
+/// The options that name a network: those of train, summary and features.
+void add_backbone_options(CLI::App& app, Recipe::Model& model);
+void add_head_options(CLI::App& app, Recipe::Model& model);
 
 /// The cache folder: --cache-dir or the default.
 std::filesystem::path cache_folder(const std::string& option);
-
-/// An argument as a shell would need it typed.
-std::string shell_quoted(const std::string& argument);
 
 /// Writes results to standard output. Throws where they cannot be written: guarded() makes of it
 /// exit code 1, with a line unless the reader has only seen enough ('| head'). On a terminal

@@ -12,8 +12,8 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "base/signals.h"
 #include "cli/common.h"
+#include "cli/signals.h"
 #include "demo/scenes.h"
 #include "graft/error.h"
 #include "image/encode.h"

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "cli/arguments.h"
 #include "cli/common.h"
+#include "cli/outputs.h"
 #include "dataset/labels.h"
 #include "dataset/skipped.h"
 #include "graft/error.h"
@@ -51,12 +52,15 @@ std::pair<std::vector<size_t>, std::string> choose(const Dataset& dataset,
 }
 
 int run(const EvaluateOptions& o) {
+  for (const auto& [option, file] :
+       {std::pair("--predictions", &o.predictions), {"--report", &o.report}})
+    if (!file->empty()) refuse_input_as_output(*file, option, {o.data, resolve_model(o.model)});
   const Classifier classifier =
       Classifier::load(o.model, {.threads = o.common.thread_count(), .sessions = 1});
   const Dataset dataset = open_dataset(o.data);
   const auto [indices, split] = choose(dataset, o.split);
-  EvaluateJob job{join_labels(dataset, indices, classifier.classes()), o.common.thread_count(),
-                  "evaluating", o.common.verbosity()};
+  EvaluateJob job{join_labels(dataset, indices, classifier.classes()), "evaluating",
+                  o.common.context()};
   if (!o.common.quiet) {
     print_diagnostic("{}: understood as {}; evaluating {} ({} images)\n", printable(o.data),
                      dataset.understood, split == "all" ? "all of it" : "the " + split + " split",
@@ -77,7 +81,9 @@ int run(const EvaluateOptions& o) {
     if (image.split == Split::unassigned || split == "all" || split == to_string(image.split))
       skipped.push_back(image);
   const size_t images = predictions.samples.size() + skipped.size();
-  if (!skipped.empty()) print_diagnostic("{}", skipped_summary(skipped, images, {}));
+  if (!skipped.empty())
+    for (const std::string& line : skipped_summary(skipped, images, {}))
+      print_diagnostic("graft: {}\n", line);
   std::vector<bool> measured(classifier.classes().size());
   for (const Sample& sample : predictions.samples)
     measured[static_cast<size_t>(sample.label)] = true;
@@ -88,7 +94,7 @@ int run(const EvaluateOptions& o) {
     measured[label] = true;  // named once
     lost.push_back(classifier.classes()[label]);
   }
-  if (!lost.empty())
+  if (!lost.empty() && !predictions.samples.empty())
     print_diagnostic("graft: no image of {} {} could be read; the metrics are of the others\n",
                      lost.size() == 1 ? "class" : "the classes", label_list(lost));
   const Metrics metrics = predictions.measure();
@@ -104,7 +110,7 @@ int run(const EvaluateOptions& o) {
                                    fmt::format("graft evaluate {} {} --split {} --report {}",
                                                shell_quoted(o.model), shell_quoted(o.data), o.split,
                                                shell_quoted(o.report)),
-                                   o.common.thread_count(), o.common.verbosity()}));
+                                   o.common.context()}));
   if (o.json) {
     nlohmann::json document = metrics_json(metrics, classifier.classes());
     document["split"] = split;

@@ -1,5 +1,6 @@
 // graft features: activations of a backbone as a NumPy file.
 #include <algorithm>
+#include <cmath>
 
 #include "base/diagnostics.h"
 #include "base/file.h"
@@ -10,6 +11,7 @@
 #include "cli/outputs.h"
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
+#include "dataset/folders.h"
 #include "features/image_stream.h"
 #include "features/npy.h"
 #include "graft/error.h"
@@ -20,7 +22,7 @@ namespace {
 
 struct FeaturesOptions {
   CommonOptions common;
-  NetworkOptions network;
+  Recipe::Model network;
   std::vector<std::string> paths;
   std::string output;
   std::string pool = "none";
@@ -35,6 +37,10 @@ struct FeaturesOptions {
 
 constexpr const char* kListHeader = "row,path\n";
 
+std::string weight_source(const FeaturesOptions& o) {
+  return o.network.weights.empty() ? default_weights(o.network.backbone) : o.network.weights;
+}
+
 Network make_network(const FeaturesOptions& o) {
   // Naming a layer of the top asks for it.
   const std::string& until = o.network.until;
@@ -42,7 +48,7 @@ Network make_network(const FeaturesOptions& o) {
                    until == "predictions";
   Network network = make_backbone(o.network, top);
   if (network.layers.back().name == "predictions")
-    network.layers.back().outputs = top_classes(o.network.weight_source());
+    network.layers.back().outputs = top_classes(weight_source(o));
   return network;
 }
 
@@ -66,23 +72,26 @@ int run(const FeaturesOptions& o) {
   refuse_folder(list_path, "-o", "another name for the .npy file");
   refuse_foreign({list_path}, "-o", "the list of rows that 'graft features' writes beside FILE.npy",
                  "another name for the .npy file", o.force,
-                 [](const fs::path& file) { return begins_with(file, kListHeader); });
+                 [](const fs::path& file) { return file_begins_with(file, kListHeader); });
   const Network base = make_network(o);
   const Network network = with_pooling(base, o.pool);
   std::vector<fs::path> paths;
-  for (const std::string& argument : o.paths)
+  for (const std::string& argument : o.paths) {
     for (fs::path& path : list_images(argument)) paths.push_back(std::move(path));
+    if (const std::string unread = unread_images(argument); !unread.empty())
+      print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
+  }
   std::sort(paths.begin(), paths.end());
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
 
   WeightsRequest request;
-  request.weights = o.network.weight_source();
+  request.weights = weight_source(o);
   request.backbone = o.network.backbone;
   request.input_height = network.input_height;
   request.input_width = network.input_width;
   request.seed = o.seed;
   request.cache = cache_folder(o.cache_dir);
-  request.verbosity = o.common.verbosity();
+  request.context = o.common.context();
   const Weights weights = load_weights(request, base);
   if (!weights.note.empty() && !o.common.quiet) print_diagnostic("graft: note: {}\n", weights.note);
   Engine engine(network, 0, network.layers.size(), weights.tensors,
@@ -99,12 +108,17 @@ int run(const FeaturesOptions& o) {
                      .height = network.input_height,
                      .width = network.input_width,
                      .preprocessing = weights.preprocessing,
-                     .threads = o.common.thread_count(),
                      .batch = o.batch_size,
-                     .verbosity = o.common.verbosity()};
+                     .context = o.common.context()};
   stream_features(
       job, forward_of(engine),
       [&](const StreamedImage& image, std::span<const float> values) {
+        if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
+          fail(ErrorKind::input,
+               "{}: the features of {} are not finite: the weights are too large or damaged; take "
+               "others",
+               o.network.weights.empty() ? o.network.backbone : o.network.weights,
+               printable(paths[image.index]));
         npy.add(values);
         list += fmt::format("{},{}\n", rows++, csv_field(paths[image.index].string()));
       },

@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "base/diagnostics.h"
-#include "base/signals.h"
 #include "base/words.h"
 #include "cli/common.h"
+#include "cli/signals.h"
 
 namespace {
 
@@ -63,7 +63,7 @@ int main(int argc, char** argv) {
   }
   for (const Command& command : kCommands) {
     if (name != command.name) continue;
-    graft::install_signal_handlers();
+    graft::cli::install_signal_handlers();
     return command.run(argc - 1, argv + 1);
   }
   if (name.empty()) {

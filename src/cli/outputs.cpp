@@ -1,20 +1,9 @@
 #include "cli/outputs.h"
 
-#include <fstream>
-
 #include "base/file.h"
 #include "graft/error.h"
 
 namespace graft::cli {
-
-bool begins_with(const fs::path& file, std::string_view text) {
-  std::error_code error;
-  if (!fs::is_regular_file(file, error)) return false;  // a pipe would be waited for
-  std::ifstream stream(file, std::ios::binary);
-  std::string start(text.size(), '\0');
-  return static_cast<bool>(stream.read(start.data(), static_cast<std::streamsize>(start.size()))) &&
-         start == text;
-}
 
 void refuse_foreign(const std::vector<fs::path>& names, const std::string& what,
                     const std::string& kind, const std::string& otherwise, bool force,
@@ -35,6 +24,17 @@ void refuse_foreign(const std::vector<fs::path>& names, const std::string& what,
          "{}: {}{} exists already and is not {}; choose {}, or --force to replace {}", what,
          printable(*first), count > 1 ? fmt::format(" (one of {})", count) : "", kind, otherwise,
          count > 1 ? "them" : "it");
+}
+
+void refuse_input_as_output(const fs::path& output, const std::string& what,
+                            const std::vector<fs::path>& inputs) {
+  std::error_code error;
+  for (const fs::path& input : inputs)
+    if (fs::exists(output, error) && fs::equivalent(output, input, error))
+      fail(ErrorKind::usage,
+           "{}: {} is what the result is made from, and would be replaced; choose "
+           "another name",
+           what, printable(output));
 }
 
 void refuse_folder(const fs::path& name, const std::string& what, const std::string& otherwise) {

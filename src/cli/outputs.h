@@ -14,9 +14,6 @@
 
 namespace graft::cli {
 
-/// Whether it is a regular file that begins so.
-bool begins_with(const std::filesystem::path& file, std::string_view text);
-
 /// Throws Error(usage) where a file that is not `ours` bears one of the names, without `force`. A
 /// folder is none: it is never replaced, and writing says so.
 /// `what`: "--explain", in front of the message; `kind`: what Graft writes there, "a map of ...";
@@ -24,6 +21,11 @@ bool begins_with(const std::filesystem::path& file, std::string_view text);
 void refuse_foreign(const std::vector<std::filesystem::path>& names, const std::string& what,
                     const std::string& kind, const std::string& otherwise, bool force,
                     const std::function<bool(const std::filesystem::path&)>& ours);
+
+/// Throws Error(usage) where a result would take the place of what it is made from. `inputs`:
+/// files, or folders in whose place or below which it must not be.
+void refuse_input_as_output(const std::filesystem::path& output, const std::string& what,
+                            const std::vector<std::filesystem::path>& inputs);
 
 /// Throws Error(usage) where the only name that there is to write is a folder's.
 void refuse_folder(const std::filesystem::path& name, const std::string& what,

@@ -2,19 +2,23 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <iostream>
+#include <array>
+#include <cerrno>
 #include <optional>
 #include <set>
 
 #include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/file_names.h"
+#include "base/limits.h"
 #include "cli/arguments.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
 #include "cli/outputs.h"
+#include "cli/signals.h"
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
+#include "dataset/folders.h"
 #include "features/image_stream.h"
 #include "graft/classifier.h"
 #include "graft/error.h"
@@ -36,6 +40,33 @@ struct PredictOptions {
   bool json = false;
 };
 
+/// Lines of standard input, which may wait for ever: signals are heeded, unlike by std::getline.
+void each_line_of_input(const std::function<void(std::string)>& take) {
+  constexpr size_t kMostLine = 64 << 10U;
+  std::string line;
+  std::array<char, 4096> buffer{};
+  while (true) {
+    check_interrupted();
+    const ssize_t got = ::read(STDIN_FILENO, buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0)
+      fail(ErrorKind::io, "-: standard input cannot be read: {}", system_error_text(errno));
+    if (got == 0) break;
+    for (const char c : std::string_view(buffer.data(), static_cast<size_t>(got))) {
+      if (c != '\n') {
+        line += c;
+        continue;
+      }
+      check_interrupted();
+      take(std::exchange(line, {}));
+    }
+    if (line.size() > kMostLine)
+      fail(ErrorKind::input, "-: a line of over {} bytes on standard input; expected a path a line",
+           kMostLine);
+  }
+  if (!line.empty()) take(std::move(line));
+}
+
 /// Pictures in the order given; what cannot be found is reported by `on_error`.
 std::vector<fs::path> collect(
     const std::vector<std::string>& arguments,
@@ -44,6 +75,8 @@ std::vector<fs::path> collect(
   const auto add = [&](const std::string& argument) {
     try {
       for (fs::path& path : list_images(argument)) paths.push_back(std::move(path));
+      if (const std::string unread = unread_images(argument); !unread.empty())
+        print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
     } catch (const Error& error) {
       on_error(argument, error.what());
     }
@@ -53,11 +86,10 @@ std::vector<fs::path> collect(
       add(argument);
       continue;
     }
-    std::string line;
-    while (std::getline(std::cin, line)) {
+    each_line_of_input([&](std::string line) {
       if (!line.empty() && line.back() == '\r') line.pop_back();
       if (!line.empty()) add(line);
-    }
+    });
   }
   return paths;
 }
@@ -206,10 +238,10 @@ int run(const PredictOptions& o) {
                .height = net.input_height,
                .width = net.input_width,
                .preprocessing = classifier.info().preprocessing,
-               .threads = o.common.thread_count(),
                .batch = classifier.max_batch(),
                .label = "classifying",
-               .verbosity = output.shows_progress() ? o.common.verbosity() : Verbosity::quiet};
+               .context = o.common.context()};
+  if (!output.shows_progress()) job.context.reporter = nullptr;
   const auto on_error = [&](size_t i, const std::string& message) {
     output.add_error(paths[i].string(), message);
   };
@@ -231,7 +263,8 @@ int run(const PredictOptions& o) {
         on_error);
     return output.finish();
   }
-  // The way to the map computes the answer too.
+  // The way to the map computes the answer too; the maps of all layers behind it are kept.
+  require_memory(job, forward_of(classifier), 2);
   Explainer explainer(o, paths);
   job.keeps_source = true;
   job.batch = o.common.thread_count();  // decoded at once; sources may be large

@@ -5,12 +5,13 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/random.h"
-#include "base/signals.h"
 #include "base/words.h"
 #include "cli/arguments.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
+#include "cli/option_flags.h"
 #include "cli/outputs.h"
+#include "cli/signals.h"
 #include "dataset/dataset.h"
 #include "graft/error.h"
 #include "image/augment.h"
@@ -26,7 +27,7 @@ constexpr int64_t kMaxMegapixels = 200;
 
 struct PreviewOptions {
   CommonOptions common;
-  NetworkOptions network;  // of which: input size
+  Recipe::Model network;  // of which: input size
   std::string data;
   std::string augment = "light";
   std::string output = "preview.png";
@@ -88,7 +89,9 @@ int run(const PreviewOptions& o) {
     refuse_foreign({o.output}, "preview", "a contact sheet that 'graft preview' drew",
                    "another name with -o", o.force,
                    [](const fs::path& file) { return is_png_of(file, kSoftware); });
-  const auto [height, width] = o.network.size();
+  const Network base = make_backbone(o.network);
+  const int height = base.input_height;
+  const int width = base.input_width;
   const Dataset dataset = open_dataset(o.data);
   if (!o.common.quiet)
     print_diagnostic("{}: understood as {}\n", printable(o.data), dataset.understood);
@@ -149,8 +152,8 @@ int run_preview(int argc, char** argv) {
       ->check(parsed_by([](const std::string& text) { parse_augmentation(text); }))
       ->capture_default_str()
       ->type_name("WORDS");
-  app.add_option("--input-size", o.network.input_size, "Size of each picture, as in 224 or 150x200")
-      ->type_name("N");
+  FlagAdder{app}({"input-size", "N", "Size of each image, as in 224 or 150x200 (default: 224)"},
+                 o.network.input, options::Extent{});
   app.add_option("--images", o.images, "Pictures, one row each")
       ->check(whole_number(1, 50))
       ->capture_default_str()

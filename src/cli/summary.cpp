@@ -4,6 +4,7 @@
 #include "base/diagnostics.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
+#include "cli/option_flags.h"
 #include "graft/error.h"
 #include "model/model_file.h"
 
@@ -12,7 +13,7 @@ namespace {
 
 struct SummaryOptions {
   CommonOptions common;
-  NetworkOptions network;
+  Recipe::Model network;
   std::string model;
   int classes = 0;
   bool include_top = false;
@@ -76,7 +77,7 @@ int run(const CLI::App& app, const SummaryOptions& o) {
   }
   if (const std::string note = fine_tune_note(network, fine_tune);
       !note.empty() && app.count("--fine-tune") > 0 && !o.common.quiet)
-    print_diagnostic("note: {}\n", note);
+    print_diagnostic("note: {}\n", with_flags(note));
   const Summary summary = summarize(network, freeze_plan(network, fine_tune));
   if (o.json)
     print_json(summary_json(summary));

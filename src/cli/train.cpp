@@ -9,10 +9,10 @@
 #include <cstring>
 
 #include "base/file.h"
-#include "cli/train_limits.h"
+#include "cli/option_flags.h"
 #include "cli/train_options.h"
-#include "cli/train_plan.h"
 #include "graft/error.h"
+#include "run/training_limits.h"
 
 namespace graft::cli {
 namespace {
@@ -29,9 +29,12 @@ int run_train(int argc, char** argv) {
   return run_train_app(argc, argv, [&](const TrainOptions& options) {
     if (options.dry_run) {
       check_limits();
-      const TrainPlan plan = make_train_plan(options);
-      print_result("{}\n{}", class_table(plan.dataset), plan_text(plan, options));
-      for (const std::string& note : plan.dataset.notes) print_result("note: {}\n", note);
+      const TrainPlan plan = make_plan(options);
+      print_result("{}\n{}", class_table(plan.dataset),
+                   plan_text(plan, /*with_time=*/true, options.common.context()));
+      print_result("run        {}\n", printable(run_folder(options)));
+      for (const std::string& note : plan.dataset.notes)
+        print_result("note: {}\n", with_flags(note));
       return 0;
     }
     check_limits();

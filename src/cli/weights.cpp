@@ -6,8 +6,10 @@
 #include "base/words.h"
 #include "cli/arguments.h"
 #include "cli/common.h"
+#include "cli/outputs.h"
 #include "graft/error.h"
 #include "model/backbone_file.h"
+#include "recipe/options.h"
 #include "weights/download.h"
 #include "weights/registry.h"
 
@@ -86,7 +88,7 @@ int fetch(const WeightsOptions& o) {
     fail(ErrorKind::usage, "name the backbone: 'graft weights download vgg16' or vgg19");
   const fs::path cache = cache_folder(o.cache_dir);
   for (const std::string& typed : o.names) {
-    const PublishedFile& file = need_published(backbone_name(typed), o.include_top);
+    const PublishedFile& file = need_published(options::backbone_name(typed), o.include_top);
     const fs::path path = cached_path(file, cache);
     std::error_code error;
     if (fs::exists(path, error)) {
@@ -97,7 +99,7 @@ int fetch(const WeightsOptions& o) {
       fail(ErrorKind::input, "{}: is there, but is not the published file; delete it first",
            printable(path));
     }
-    download({download_url(file), path, file.md5, file.bytes}, o.common.verbosity());
+    download({download_url(file), path, file.md5, file.bytes}, o.common.context());
     print_result("{}\n", printable(path));
   }
   return 0;
@@ -138,7 +140,7 @@ int verify(const WeightsOptions& o) {
     }
   }
   for (const std::string& name : o.names) {
-    if (const PublishedFile* file = find_published(backbone_name(name), o.include_top)) {
+    if (const PublishedFile* file = find_published(options::backbone_name(name), o.include_top)) {
       const fs::path path = cached_path(*file, cache);
       const FileState state = check(*file, path);
       report(path, state == FileState::absent ? "not downloaded" : problem(state), file->source);
@@ -162,6 +164,7 @@ int convert(const WeightsOptions& o) {
          "'graft weights convert MODEL -o FILE.safetensors': one model, one file");
   if (fs::path(o.output).extension() != ".safetensors")
     fail(ErrorKind::usage, "--output: {}: the name must end in .safetensors", o.output);
+  refuse_input_as_output(o.output, "--output", {resolve_model(o.names.front())});
   ModelFile made = without_head(read_model(resolve_model(o.names.front())));
   if (o.fold) made = fold_batchnorm(made);
   if (!o.source.empty()) made.metadata.provenance.source = o.source;

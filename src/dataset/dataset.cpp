@@ -6,6 +6,7 @@
 #include <array>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "base/file.h"
@@ -81,6 +82,38 @@ Dataset open_dataset(const fs::path& data) {
   if (has_image_extension(data))
     fail(ErrorKind::input, "{}: a single picture; {}", printable(data), kExpectedLayout);
   return build(read_manifest(data));
+}
+
+Dataset open_dataset(const fs::path& data, const fs::path& validation, const fs::path& test) {
+  Dataset dataset = open_dataset(data);
+  for (const auto& [folder, split, name] :
+       {std::tuple(&test, Split::test, "test"), {&validation, Split::validation, "val"}}) {
+    if (folder->empty()) continue;
+    if (dataset.has(split))
+      fail(ErrorKind::usage, "`{}`: {} has a {} split already; leave one out", name,
+           printable(data), split == Split::test ? "test" : "validation");
+    // What has no training images, or one class, is told of first.
+    require_trainable(dataset);
+    add_split(dataset, *folder, split, fmt::format("`{}`", name));
+  }
+  dataset.validation = validation;
+  dataset.test = test;
+  return dataset;
+}
+
+void require_trainable(const Dataset& dataset) {
+  if (!dataset.has(Split::train) && !dataset.has(Split::unassigned))
+    fail(ErrorKind::input, "{}: there are no training images ({}); {}", printable(dataset.root),
+         dataset.understood, kExpectedLayout);
+  if (dataset.classes.size() >= 2) return;
+  std::string hidden;  // most likely the other one, as in a folder ".net"
+  for (const std::string& note : dataset.notes)
+    if (note.find("hidden folder") != std::string::npos ||
+        note.find("no image") != std::string::npos)
+      hidden += "; " + note;
+  fail(ErrorKind::input,
+       "{}: only one class ('{}'); a classifier needs at least two class folders{}; {}",
+       printable(dataset.root), dataset.classes[0], hidden, kExpectedLayout);
 }
 
 void add_split(Dataset& dataset, const fs::path& folder, Split split, std::string_view option) {

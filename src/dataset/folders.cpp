@@ -152,6 +152,25 @@ std::vector<fs::path> walk_images(const fs::path& folder, size_t& others) {
   return images;
 }
 
+std::string unread_images(const fs::path& folder) {
+  std::map<std::string, size_t> counts;
+  size_t all = 0;
+  std::error_code error;
+  for (fs::recursive_directory_iterator it(folder, error), end; !error && it != end;
+       it.increment(error)) {
+    const std::string suffix = lower_suffix(it->path());
+    if (!contains(kUnreadSuffixes, suffix) || it->path().filename().string().front() == '.')
+      continue;
+    ++counts[suffix];
+    ++all;
+  }
+  if (all == 0) return {};
+  std::vector<std::string> parts;
+  for (const auto& [suffix, count] : counts) parts.push_back(fmt::format("{} {}", count, suffix));
+  return fmt::format("{} image{} of formats that are not read ({})", all, all == 1 ? "" : "s",
+                     fmt::join(parts, ", "));
+}
+
 std::vector<fs::path> list_images(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error))
@@ -218,6 +237,11 @@ std::unique_ptr<Folder> FolderTree::read(const fs::path& path, Folder* parent) {
     const std::string name = entry.path().filename().string();
     if (is_tool_name(name)) continue;
     const bool is_folder = entry.is_directory(error);
+    if (entry.is_symlink(error) && !entry.exists(error) && !has_image_extension(entry.path())) {
+      notes_.push_back(
+          fmt::format("{}: a link to what is not there; left out", printable(entry.path())));
+      continue;
+    }
     if (name.front() == '.' || (is_folder && contains(kThumbnailNames, lower(name)))) {
       skip_hidden(entry.path(), is_folder);
     } else if (is_folder && entry.is_symlink(error)) {

@@ -11,7 +11,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/signals.h"
+#include "base/progress.h"
 #include "base/threads.h"
 #include "graft/error.h"
 #include "image/codecs.h"
@@ -159,10 +159,10 @@ std::vector<SampleGroup> group_by(const std::vector<std::string>& keys) {
 /// Finds which of `candidates` look alike and joins them into groups.
 std::vector<SampleGroup> group_by_looks(const std::vector<Facts>& facts,
                                         const std::vector<size_t>& candidates, ThreadPool& pool,
-                                        Verbosity verbosity) {
+                                        const RunContext& context) {
   constexpr size_t kPiece = 1024;  // pictures between two looks at the progress bar
   std::vector<std::vector<size_t>> matches(candidates.size());
-  Progress progress("comparing", candidates.size(), "images", verbosity);
+  Progress progress(context, "comparing", candidates.size(), "images");
   for (size_t first = 0; first < candidates.size(); first += kPiece) {
     const size_t n = std::min(kPiece, candidates.size() - first);
     pool.parallel_for(n, [&](size_t i) {
@@ -172,7 +172,7 @@ std::vector<SampleGroup> group_by_looks(const std::vector<Facts>& facts,
         if (near_duplicate(mine, facts[candidates[b]].looks)) matches[a].push_back(b);
     });
     progress.update(first + n);
-    check_interrupted();
+    context.check_stop();
   }
   progress.finish();
   std::vector<size_t> parent(candidates.size());
@@ -251,12 +251,11 @@ bool near_duplicate(const Looks& a, const Looks& b) {
   return covariance >= kCorrelation * std::sqrt(variance_a * variance_b);
 }
 
-Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads,
-                   Verbosity verbosity) {
+Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunContext& context) {
   constexpr size_t kPiece = 64;  // pictures between two looks at the progress bar
   const size_t count = dataset.samples.size();
   std::vector<Facts> facts(count);
-  ThreadPool pool(threads);
+  ThreadPool pool(context.thread_count());
   std::vector<uintmax_t> sizes(count);
   std::map<uintmax_t, size_t> of_size;
   for (size_t i = 0; i < count; ++i) {
@@ -265,7 +264,7 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads,
     ++of_size[sizes[i]];
   }
   {
-    Progress progress("checking", count, "images", verbosity);
+    Progress progress(context, "checking", count, "images");
     for (size_t first = 0; first < count; first += kPiece) {
       const size_t n = std::min(kPiece, count - first);
       pool.parallel_for(n, [&](size_t i) {
@@ -273,7 +272,7 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads,
         facts[k] = examine(dataset.samples[k].path, depth, of_size.at(sizes[k]) == 1);
       });
       progress.update(first + n);
-      check_interrupted();
+      context.check_stop();
     }
     progress.finish();
   }
@@ -301,7 +300,7 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads,
     std::vector<size_t> candidates;
     for (size_t i = 0; i < count; ++i)
       if (!copy[i] && !facts[i].looks.grey.empty()) candidates.push_back(i);
-    out.near_duplicates = group_by_looks(facts, candidates, pool, verbosity);
+    out.near_duplicates = group_by_looks(facts, candidates, pool, context);
   }
   return out;
 }
@@ -349,7 +348,7 @@ std::vector<size_t> excluded_samples(const Dataset& dataset, const Inspection& i
           for (const size_t i : group)
             if (in_split(dataset.samples[i], Split::train)) out.insert(i);
     } else {
-      fail(ErrorKind::usage, "--exclude: '{}' is none of {}", word, fmt::join(kExclusions, ", "));
+      fail(ErrorKind::usage, "`exclude`: '{}' is none of {}", word, fmt::join(kExclusions, ", "));
     }
   }
   return {out.begin(), out.end()};

@@ -7,8 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "base/progress.h"
 #include "dataset/dataset.h"
+#include "graft/context.h"
 #include "graft/image.h"
 
 namespace graft {
@@ -89,7 +89,7 @@ enum class InspectionDepth {
   pixels,  ///< and every picture
 };
 
-Inspection inspect(const Dataset& dataset, InspectionDepth depth, int threads, Verbosity verbosity);
+Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunContext& context);
 
 /// A picture's looks, for comparing: the signs of the 64 lowest frequencies of its 32 × 32 grey
 /// version but the mean (pHash; Zauner, "Implementation and benchmarking of perceptual image hash

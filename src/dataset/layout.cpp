@@ -138,7 +138,7 @@ class Reader {
     else
       fail(ErrorKind::input,
            "{}: {} could be splits, but beside them lies {}: a folder of splits holds nothing "
-           "else; move that away, or name the splits apart (DATA/train with --val or --test); {}",
+           "else; move that away, or name the splits apart (DATA/train with `val` or `test`); {}",
            printable(data_), names(splits), names(rest), kExpectedLayout);
     note_leftovers();
     note_links();
@@ -214,6 +214,7 @@ class Reader {
       return split.split == Split::train;
     });
     const SplitFolder reference = train != splits.end() ? *train : splits[0];
+    refuse_annotations(content_of(*reference.classes));
     for (const SplitFolder& split : splits)
       if (split.folder != reference.folder) require_shared_classes(reference, split);
     if (std::all_of(splits.begin(), splits.end(), [](const SplitFolder& split) {
@@ -293,10 +294,42 @@ class Reader {
     if (at_ != &tree_.root()) layout_.understood += fmt::format(" in {}", printable(at_->path));
   }
 
+  /// Splits inside several of the classes, under whichever names.
+  void refuse_splits_inside(const Folders& kids) const {
+    std::vector<const Folder*> split;
+    for (const Folder* kid : kids) {
+      const std::set<std::string> keys = class_keys(*kid);
+      if (!has_direct_images(*kid) && !keys.empty() &&
+          std::all_of(keys.begin(), keys.end(),
+                      [](const std::string& name) { return split_of_name(name).has_value(); }))
+        split.push_back(kid);
+    }
+    if (split.size() < 2) return;
+    const std::set<std::string> inside = class_keys(*split[0]);
+    fail(ErrorKind::input,
+         "{}: there are splits inside the classes ({}/{}/); turn them round ({}/{}/); {}",
+         printable(at_->path), printable(split[0]->name()), *inside.begin(), *inside.rbegin(),
+         printable(split[0]->name()), kExpectedLayout);
+  }
+
+  /// Images beside what says where things are in them.
+  void refuse_annotations(const Folders& kids) const {
+    std::set<std::string> keys;
+    for (const Folder* kid : kids) keys.insert(fold(kid->name()));
+    if (!keys.contains("images")) return;
+    for (const char* other : {"labels", "masks", "annotations", "annots", "segmentation"})
+      if (keys.contains(other))
+        fail(ErrorKind::input,
+             "{}: images/ and {}/ are no classes but images and annotations of them; {}",
+             printable(at_->path), other, kExpectedLayout);
+  }
+
   /// Folders that all hold the same subfolders and nothing else are rather splits, versions
   /// (colour, grey), or images beside masks than classes.
   void refuse_shared_subfolders(const Folders& kids) const {
     if (kids.size() < 2) return;
+    refuse_splits_inside(kids);
+    refuse_annotations(kids);
     std::set<std::string> common = class_keys(*kids[0]);
     for (const Folder* kid : kids) {
       if (has_direct_images(*kid)) return;

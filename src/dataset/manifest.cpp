@@ -41,6 +41,10 @@ void require_utf8_text(std::string_view text, const std::string& name) {
   });
   if (encoding == nullptr && letters && nuls * 3 > head.size())
     encoding = nuls * 3 > 2 * head.size() ? "UTF-32" : "UTF-16";
+  if (text.starts_with("PK\x03\x04"))
+    fail(ErrorKind::input,
+         "{}: a spreadsheet (.xlsx, .ods) or another zip archive; save it as CSV; {}", name,
+         kExpected);
   if (encoding != nullptr)
     fail(ErrorKind::input, "{}: the file is {} (as some spreadsheets save text); save it as UTF-8",
          name, encoding);

@@ -68,21 +68,19 @@ SkippedImage skipped_image(const Sample& sample, const std::string& label,
   return {sample.path, label, sample.split, std::move(why)};
 }
 
-std::string skipped_summary(std::span<const SkippedImage> skipped, size_t images,
-                            const fs::path& list) {
+std::vector<std::string> skipped_summary(std::span<const SkippedImage> skipped, size_t images,
+                                         const fs::path& list) {
   constexpr size_t kShown = 5;
-  std::string text =
-      fmt::format("graft: {} of {} images skipped ({})\n", format_count(skipped.size()),
-                  format_count(images), share_text(skipped.size(), images));
+  std::vector<std::string> lines = {fmt::format("{} of {} images skipped ({})",
+                                                format_count(skipped.size()), format_count(images),
+                                                share_text(skipped.size(), images))};
   for (size_t i = 0; i < std::min(skipped.size(), kShown); ++i)
-    text +=
-        bounded(fmt::format("graft: skipped: {}: {}", printable(skipped[i].path), skipped[i].why)) +
-        "\n";
+    lines.push_back(
+        bounded(fmt::format("skipped: {}: {}", printable(skipped[i].path), skipped[i].why)));
   if (skipped.size() > kShown)
-    text +=
-        fmt::format("graft: skipped: … and {} more{}{}\n", format_count(skipped.size() - kShown),
-                    list.empty() ? "" : ", listed in ", printable(list));
-  return text;
+    lines.push_back(fmt::format("skipped: … and {} more{}{}", format_count(skipped.size() - kShown),
+                                list.empty() ? "" : ", listed in ", printable(list)));
+  return lines;
 }
 
 std::string skipped_csv(std::span<const SkippedImage> skipped) {
@@ -103,7 +101,7 @@ void require_few_skipped(std::span<const SkippedImage> skipped, size_t images, d
          format_count(images), clipped_path(skipped[0].path), skipped[0].why, advice);
   fail(ErrorKind::input,
        "{}: {} of {} images cannot be used ({}, at most {:g} % may be), the first: {}: {}; {}, or "
-       "allow more with --max-skipped {:.2g}",
+       "allow more with `max-skipped {:.2g}`",
        what, format_count(skipped.size()), format_count(images), share_text(skipped.size(), images),
        100 * max_share, clipped_path(skipped[0].path), skipped[0].why, advice,
        std::min(1.0, 0.005 + static_cast<double>(skipped.size()) / static_cast<double>(images)));

@@ -18,8 +18,8 @@ void leave_out_missing(Dataset& dataset);
 
 /// "3 of 3,036 images skipped (0.1 %)", the first five, and where the rest are listed, a line each.
 /// `list` is the file with all of them, or empty.
-std::string skipped_summary(std::span<const SkippedImage> skipped, size_t images,
-                            const std::filesystem::path& list);
+std::vector<std::string> skipped_summary(std::span<const SkippedImage> skipped, size_t images,
+                                         const std::filesystem::path& list);
 
 /// `message` is the error's, which may begin with the path.
 SkippedImage skipped_image(const Sample& sample, const std::string& label,

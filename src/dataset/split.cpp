@@ -94,12 +94,12 @@ void split_off(Dataset& dataset, double fraction, uint64_t seed, Split to) {
       if (set_aside > 0)
         fail(ErrorKind::input,
              "class '{}' has {} beside its {} test images: it cannot be split into training and "
-             "validation; add images, or set fewer test images aside (--test-split)",
+             "validation; add images, or set fewer test images aside (`test-split`)",
              dataset.classes[label], images == 1 ? "only one image" : "only copies of one file",
              set_aside);
       fail(ErrorKind::input,
            "class '{}' has {}: it cannot be split into training and validation; "
-           "add images, remove the class, or give --val DIR",
+           "add images, remove the class, or give `val` DIR",
            dataset.classes[label], images == 1 ? "only one image" : "only copies of one file");
     }
     Random random(seed, label + 1);

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <utility>
 
-#include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/half.h"
 #include "base/limits.h"
@@ -27,8 +26,8 @@ bool fits_half(std::span<const float> values) {
                      [](float v) { return std::abs(v) < kHalfLimit; });
 }
 
-FeatureSet::Values encode(std::span<const float> values, CacheDtype dtype) {
-  const bool half = dtype == CacheDtype::fp16 && fits_half(values);
+FeatureSet::Values encode(std::span<const float> values, FeatureType dtype) {
+  const bool half = dtype == FeatureType::fp16 && fits_half(values);
   FeatureSet::Values out{half ? 16U : 32U, static_cast<uint32_t>(values.size()), {}};
   out.bytes.resize(values.size() * out.bits / 8);
   if (!half) {
@@ -136,8 +135,9 @@ uint64_t remove_file(const fs::path& path, uint64_t bytes) {
 
 }  // namespace
 
-FeatureCache::FeatureCache(const std::filesystem::path& folder, uint64_t limit_bytes)
-    : folder_(folder), limit_(limit_bytes) {
+FeatureCache::FeatureCache(const std::filesystem::path& folder, uint64_t limit_bytes,
+                           RunContext context)
+    : folder_(folder), limit_(limit_bytes), context_(std::move(context)) {
   make_folder(folder);
 }
 
@@ -145,15 +145,15 @@ void FeatureCache::report_damage(const FeatureSet& set) {
   if (set.damaged() == 0 || reported_) return;
   reported_ = true;
   if (!set.quarantined().empty())
-    print_diagnostic(
-        "graft: the feature cache was damaged; going on without what it held, which is kept as {} "
-        "until the space is needed\n",
-        printable(set.quarantined()));
+    context_.tell(Severity::warning,
+                  fmt::format("the feature cache was damaged; going on without what it held, which "
+                              "is kept as {} until the space is needed",
+                              printable(set.quarantined())));
   else
-    print_diagnostic(
-        "graft: {}: part of the feature cache is damaged (the disk?); it counts as absent and is "
-        "computed again\n",
-        printable(folder_ / (set.id() + std::string(kValues))));
+    context_.tell(Severity::warning,
+                  fmt::format("{}: part of the feature cache is damaged (the disk?); it counts as "
+                              "absent and is computed again",
+                              printable(folder_ / (set.id() + std::string(kValues)))));
 }
 
 /// The set, if it is there.
@@ -244,7 +244,8 @@ bool FeatureCache::make_room(const std::string& set, uint64_t bytes) {
   return total <= limit_;
 }
 
-bool FeatureCache::write(const std::string& set, std::span<const Entry> entries, CacheDtype dtype) {
+bool FeatureCache::write(const std::string& set, std::span<const Entry> entries,
+                         FeatureType dtype) {
   const std::lock_guard lock(mutex_);
   std::vector<FeatureSet::Entry> encoded;
   uint64_t bytes = 0;
@@ -259,8 +260,8 @@ bool FeatureCache::write(const std::string& set, std::span<const Entry> entries,
   return true;
 }
 
-void FeatureCache::round(std::span<float> values, CacheDtype dtype) {
-  if (dtype != CacheDtype::fp16 || !fits_half(values)) return;
+void FeatureCache::round(std::span<float> values, FeatureType dtype) {
+  if (dtype != FeatureType::fp16 || !fits_half(values)) return;
   for (float& v : values) v = from_half(to_half(v));
 }
 

@@ -13,22 +13,21 @@
 #include <vector>
 
 #include "features/feature_set.h"
+#include "graft/context.h"
+#include "graft/recipe.h"
 
 namespace graft {
-
-/// How features are stored. Values that a half cannot hold are stored as float32 either way.
-enum class CacheDtype { fp16, fp32 };
 
 /// Sets of features, one for everything that decides an image's features but the image itself
 /// (see PrefixFeatures); within a set one entry for each image, under the hash of its file.
 ///
 /// A process that is killed, or a full disk, leaves what was there before. Several processes may
-/// use one cache. Entries that are damaged count as absent, with one line on stderr. When the cache
+/// use one cache. Entries that are damaged count as absent, with one warning. When the cache
 /// would outgrow its limit, the set that was used least recently goes, but never the one being
 /// written. Methods may be called from any thread. All throw Error(io) with the file's name.
 class FeatureCache {
  public:
-  FeatureCache(const std::filesystem::path& folder, uint64_t limit_bytes);
+  FeatureCache(const std::filesystem::path& folder, uint64_t limit_bytes, RunContext context = {});
 
   struct Set {
     std::string id;
@@ -54,10 +53,10 @@ class FeatureCache {
     std::vector<float> values;
   };
   /// Stores entries in a set that use_set was called with. False if they do not fit.
-  bool write(const std::string& set, std::span<const Entry> entries, CacheDtype dtype);
+  bool write(const std::string& set, std::span<const Entry> entries, FeatureType dtype);
 
   /// What `values` become by being stored and read back.
-  static void round(std::span<float> values, CacheDtype dtype);
+  static void round(std::span<float> values, FeatureType dtype);
 
   /// Whether this is to be told: true once for each text.
   bool is_news(const std::string& text);
@@ -77,6 +76,7 @@ class FeatureCache {
 
   std::filesystem::path folder_;
   uint64_t limit_;
+  RunContext context_;
   std::mutex mutex_;  // guards what follows
   std::map<std::string, FeatureSet> open_;
   FeatureSet::Values buffer_;

@@ -267,11 +267,19 @@ void FeatureSet::put_aside() {
   const auto now = std::chrono::duration_cast<std::chrono::seconds>(
                        std::chrono::system_clock::now().time_since_epoch())
                        .count();
-  const std::string suffix = fmt::format(".damaged-{}", now);
   ++damaged_;
+  const auto name = [&](const std::filesystem::path& path, int64_t number) {
+    return std::filesystem::path(path.native() + fmt::format(".damaged-{}", number));
+  };
+  // One may have been put aside in the same second, and be a folder, which no rename replaces.
+  int64_t number = now;
+  std::error_code error;
+  const auto taken = [&](const std::filesystem::path& path) {
+    return std::filesystem::exists(std::filesystem::symlink_status(path, error));
+  };
+  while (taken(name(values_path_, number)) || taken(name(index_path_, number))) ++number;
   for (const std::filesystem::path& path : {values_path_, index_path_}) {
-    std::filesystem::path aside = path;
-    aside += suffix;
+    const std::filesystem::path aside = name(path, number);
     if (::rename(path.c_str(), aside.c_str()) != 0 && errno != ENOENT) fail_io(path, errno);
     quarantined_ = aside;
   }

@@ -8,7 +8,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/prefetch.h"
-#include "base/signals.h"
+#include "base/progress.h"
 #include "base/threads.h"
 #include "graft/error.h"
 
@@ -17,28 +17,43 @@ namespace {
 
 using Images = std::vector<StreamedImage>;
 
+/// What images at once take, and whether that fits.
+class MemoryCheck {
+ public:
+  MemoryCheck(const ImageJob& job, const Forward& forward) : job_(job), forward_(forward) {}
+
+  [[nodiscard]] uint64_t needed(int batch) const {
+    constexpr uint64_t kBatches = 4;  // used, two ready, one being decoded
+    const uint64_t pixels = uint64_t{3} * job_.height * job_.width;
+    const uint64_t floats = forward_.inputs + forward_.outputs;
+    return forward_.estimate(batch) + (floats * sizeof(float) + kBatches * pixels) * batch;
+  }
+  [[nodiscard]] bool fits(uint64_t bytes) const {
+    constexpr double kUsableShare = 0.9;  // the rest is for the system and what an estimate misses
+    return available_ == 0 ||
+           static_cast<double>(bytes) <= kUsableShare * static_cast<double>(available_);
+  }
+  void require(uint64_t bytes) const {
+    if (!fits(bytes))
+      fail(ErrorKind::memory,
+           "{} needs about {} of memory for an image of {}x{}, and {} are available; use a smaller "
+           "input size or free memory",
+           job_.label, format_bytes(static_cast<double>(bytes)), job_.width, job_.height,
+           format_bytes(static_cast<double>(available_)));
+  }
+
+ private:
+  const ImageJob& job_;
+  const Forward& forward_;
+  uint64_t available_ = available_memory();
+};
+
 /// Images at once: as many as there are, as asked for and as memory allows.
 int fitting_batch(const ImageJob& job, const Forward& forward) {
-  constexpr double kUsableShare = 0.9;  // the rest is for the system and what an estimate misses
-  constexpr uint64_t kBatches = 4;      // used, two ready, one being decoded
-  const uint64_t pixels = uint64_t{3} * job.height * job.width;
-  const uint64_t floats = forward.inputs + forward.outputs;
-  const auto needed = [&](int batch) {
-    return forward.estimate(batch) + (floats * sizeof(float) + kBatches * pixels) * batch;
-  };
-  const uint64_t available = available_memory();
-  const auto fits = [&](int batch) {
-    return available == 0 ||
-           static_cast<double>(needed(batch)) <= kUsableShare * static_cast<double>(available);
-  };
+  const MemoryCheck memory(job, forward);
   int batch = static_cast<int>(std::min(static_cast<size_t>(job.batch), job.paths.size()));
-  while (batch > 1 && !fits(batch)) batch = (batch + 1) / 2;
-  if (!fits(batch))
-    fail(ErrorKind::memory,
-         "{} needs about {} of memory for an image of {}x{}, and {} are available; use a smaller "
-         "input size or free memory",
-         job.label, format_bytes(static_cast<double>(needed(batch))), job.width, job.height,
-         format_bytes(static_cast<double>(available)));
+  while (batch > 1 && !memory.fits(memory.needed(batch))) batch = (batch + 1) / 2;
+  memory.require(memory.needed(batch));
   return batch;
 }
 
@@ -62,7 +77,7 @@ std::string view_key(const ImageJob& job, const std::string& hash) {
 }
 
 struct ImageStream::State {
-  explicit State(const ImageJob& the_job) : job(the_job), pool(job.threads) {}
+  explicit State(const ImageJob& the_job) : job(the_job), pool(job.context.thread_count()) {}
 
   std::optional<Images> decode() {
     if (at >= job.paths.size()) return std::nullopt;
@@ -101,9 +116,14 @@ ImageStream::~ImageStream() = default;
 
 std::optional<Images> ImageStream::next() { return state_->ahead.next(); }
 
+void require_memory(const ImageJob& job, const Forward& forward, uint64_t times) {
+  const MemoryCheck memory(job, forward);
+  memory.require(times * memory.needed(1));
+}
+
 void stream_images(const ImageJob& job, const std::function<void(const StreamedImage&)>& sink,
                    const std::function<void(size_t, const std::string&)>& on_error) {
-  Progress progress(job.label, job.paths.size(), "images", job.verbosity);
+  Progress progress(job.context, job.label, job.paths.size(), "images");
   ImageStream stream(job);
   size_t done = 0;
   while (const auto images = stream.next()) {
@@ -115,7 +135,7 @@ void stream_images(const ImageJob& job, const std::function<void(const StreamedI
     }
     done += images->size();
     progress.update(done);
-    check_interrupted();
+    job.context.check_stop();
   }
   progress.finish();
 }
@@ -129,7 +149,7 @@ void stream_features(const ImageJob& job, const Forward& forward,
   ImageStream stream(fitting);
   // Weights are packed while the first images are decoded, and before the clock starts.
   forward.prepare(fitting.batch);
-  Progress progress(job.label, job.paths.size(), "images", job.verbosity);
+  Progress progress(job.context, job.label, job.paths.size(), "images");
   size_t done = 0;
   std::optional<Images> images;
   std::deque<const StreamedImage*> errors;  // of this batch, told in the order of the paths
@@ -154,7 +174,7 @@ void stream_features(const ImageJob& job, const Forward& forward,
     tell_errors(job.paths.size());
     done += images->size();
     progress.update(done);
-    check_interrupted();
+    job.context.check_stop();
   }
   progress.finish();
 }

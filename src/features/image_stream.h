@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-#include "base/progress.h"
 #include "features/batcher.h"
+#include "graft/context.h"
 #include "graft/image.h"
 #include "image/augment.h"
 
@@ -21,10 +21,9 @@ struct ImageJob {
   int height = 0;  ///< of the network's input
   int width = 0;
   Preprocessing preprocessing;
-  int threads = 1;  ///< for decoding
-  int batch = 16;   ///< images computed at once, at most
+  int batch = 16;  ///< images computed at once, at most
   std::string label = "computing features";
-  Verbosity verbosity = Verbosity::normal;
+  RunContext context{};
   /// The view of an image with that content_hash(); null: images as they are.
   std::function<View(const std::string& hash)> view = nullptr;
   /// content_hashes() of the paths where the caller has them; empty: computed where needed.
@@ -64,10 +63,13 @@ class ImageStream {
 /// Calls `sink(image, values)` with what `forward` makes of each image, in the order of the paths,
 /// from the calling thread; `on_error(i, message)` instead for one that cannot be decoded. Batches
 /// are made smaller where memory is short. Throws Error(memory), before anything is computed, where
-/// one image does not fit; Error(interrupted) after a signal.
+/// one image does not fit; Error(interrupted) where the context says stop.
 void stream_features(const ImageJob& job, const Forward& forward,
                      const std::function<void(const StreamedImage&, std::span<const float>)>& sink,
                      const std::function<void(size_t, const std::string&)>& on_error);
+
+/// Throws Error(memory) where an image, or `times` its memory, does not fit.
+void require_memory(const ImageJob& job, const Forward& forward, uint64_t times);
 
 /// As above, up to the network's input alone.
 void stream_images(const ImageJob& job, const std::function<void(const StreamedImage&)>& sink,

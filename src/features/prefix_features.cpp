@@ -6,10 +6,9 @@
 #include <cstdio>
 #include <optional>
 
-#include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/signals.h"
+#include "base/progress.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -48,9 +47,10 @@ class PrefixFeatures {
       flush();  // nothing that was computed is lost to an interrupt
       throw;
     }
-    if (pictures_.verbosity == Verbosity::verbose)
-      print_diagnostic("{}: {} from the cache, {} continued from an earlier layer, {} computed\n",
-                       pictures_.label, cached_, continued_, computed_);
+    pictures_.context.tell(
+        Severity::detail,
+        fmt::format("{}: {} from the cache, {} continued from an earlier layer, {} computed",
+                    pictures_.label, cached_, continued_, computed_));
   }
 
  private:
@@ -77,7 +77,8 @@ class PrefixFeatures {
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::io) throw;
       if (cache_->is_news(error.what()))
-        print_diagnostic("graft: going on without the cache: {}\n", error.what());
+        pictures_.context.tell(Severity::warning,
+                               fmt::format("going on without the cache: {}", error.what()));
       cache_ = nullptr;
     }
   }
@@ -87,14 +88,14 @@ class PrefixFeatures {
     cache_->use_set(set_, {{"backbone", job_.network.backbone},
                            {"until", job_.network.layers[stored_end_ - 1].name},
                            {"input", {job_.network.input_height, job_.network.input_width}},
-                           {"dtype", job_.dtype == CacheDtype::fp16 ? "fp16" : "fp32"},
+                           {"dtype", job_.dtype == FeatureType::fp16 ? "fp16" : "fp32"},
                            {"elements", elements_at(job_.network, stored_end_)}});
   }
 
   /// Unreadable files get no key; they are reported when they are decoded.
   void make_keys() {
     keys_ = pictures_.hashes.empty()
-                ? content_hashes(pictures_.paths, pictures_.threads)
+                ? content_hashes(pictures_.paths, pictures_.context.thread_count())
                 : std::vector<std::string>(pictures_.hashes.begin(), pictures_.hashes.end());
     for (std::string& key : keys_)
       if (!key.empty()) key = view_key(pictures_, key);
@@ -104,7 +105,7 @@ class PrefixFeatures {
   std::vector<size_t> send_cached() {
     std::vector<size_t> missing;
     std::vector<float> values(static_cast<size_t>(elements_at(job_.network, stored_end_)));
-    Progress progress(pictures_.label + ", cached", keys_.size(), "images", pictures_.verbosity);
+    Progress progress(pictures_.context, pictures_.label + ", cached", keys_.size(), "images");
     for (size_t i = 0; i < keys_.size(); ++i) {
       bool found = false;
       if (!keys_[i].empty()) with_cache([&] { found = cache_->read(set_, keys_[i], values); });
@@ -116,7 +117,7 @@ class PrefixFeatures {
       }
       if (i % 256 == 255) {
         progress.update(i + 1);
-        check_interrupted();
+        pictures_.context.check_stop();
       }
     }
     return missing;
@@ -152,8 +153,9 @@ class PrefixFeatures {
                       ++continued_;
                     });
     Progress progress(
+        pictures_.context,
         fmt::format("{}, from {}", pictures_.label, job_.network.layers[end - 1].name),
-        found.size(), "images", pictures_.verbosity);
+        found.size(), "images");
     for (size_t k = 0; k < found.size(); ++k) {
       bool read = false;  // another process may have evicted it meanwhile
       with_cache([&] { read = cache_->read(set, keys_[found[k]], batcher.row()); });
@@ -162,7 +164,7 @@ class PrefixFeatures {
       else
         missing.push_back(found[k]);
       progress.update(k + 1);
-      check_interrupted();
+      pictures_.context.check_stop();
     }
     batcher.flush();
     progress.finish();
@@ -208,10 +210,10 @@ class PrefixFeatures {
   void flush() {
     if (waiting_.empty()) return;
     with_cache([&] { full_ = full_ || !cache_->write(set_, waiting_, job_.dtype); });
-    if (full_ && cache_ != nullptr && !said_full_ && pictures_.verbosity != Verbosity::quiet)
-      print_diagnostic(
-          "graft: the feature cache is full: what follows is computed again in the next "
-          "run; see --cache-limit\n");
+    if (full_ && cache_ != nullptr && !said_full_)
+      pictures_.context.tell(Severity::note,
+                             "the feature cache is full: what follows is computed again in the "
+                             "next run; see `cache-limit`");
     said_full_ = full_;
     waiting_.clear();
     waiting_bytes_ = 0;
@@ -219,7 +221,7 @@ class PrefixFeatures {
 
   [[nodiscard]] EngineOptions engine_options() const {
     EngineOptions options;
-    options.threads = pictures_.threads;
+    options.threads = pictures_.context.thread_count();
     options.max_batch = pictures_.batch;
     options.single_plan = false;
     return options;
@@ -257,7 +259,7 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
   std::string text =
       fmt::format("revision {} {} input {}x{} dtype {} bgr {} resampling {} crop {}\n", kRevision,
                   Engine::instruction_set(), net.input_height, net.input_width,
-                  job.dtype == CacheDtype::fp16 ? 16 : 32, preprocessing.bgr,
+                  job.dtype == FeatureType::fp16 ? 16 : 32, preprocessing.bgr,
                   static_cast<int>(preprocessing.resampling), preprocessing.crop_ratio);
   for (size_t c = 0; c < 3; ++c)
     text += fmt::format("{} {}\n", preprocessing.scale.at(c), preprocessing.shift.at(c));

@@ -20,7 +20,7 @@ struct PrefixJob {
   FeatureCache* cache = nullptr;  ///< null: everything is computed
   /// What features are rounded to, with a cache and without one: a run whose cache fails gives the
   /// model that it would have given.
-  CacheDtype dtype = CacheDtype::fp16;
+  FeatureType dtype = FeatureType::fp16;
 };
 
 /// The identity of features behind layer `end` − 1: a hash of the layers and their weights, input
@@ -34,9 +34,9 @@ size_t stored_end(const PrefixJob& job);
 /// Calls `sink(i, values)` once for each picture, in any order, from the calling thread, and
 /// `on_error(i, message)` for those that cannot be decoded. `values` are the same, to the bit,
 /// whether they were computed now or in an earlier run from the same layer on, and whether there is
-/// a cache or not. A cache that fails (full disk) is left aside with a note on stderr. Throws
-/// Error(interrupted) after a signal; what was computed until then is in the cache. Verbose: says
-/// how many came from where.
+/// a cache or not. A cache that fails (full disk) is left aside with a warning. Throws
+/// Error(interrupted) where the context says stop; what was computed until then is in the cache.
+/// Tells, as a detail, how many came from where.
 void prefix_features(const PrefixJob& job, const ImageJob& pictures,
                      const std::function<void(size_t, std::span<const float>)>& sink,
                      const std::function<void(size_t, const std::string&)>& on_error);

@@ -4,7 +4,6 @@
 #include <cmath>
 #include <optional>
 
-#include "base/diagnostics.h"
 #include "base/file.h"
 #include "base/half.h"
 #include "base/hash.h"
@@ -21,10 +20,9 @@ ImageJob image_job(const SourceJob& job, int batch) {
           .height = job.network.input_height,
           .width = job.network.input_width,
           .preprocessing = job.preprocessing,
-          .threads = job.threads,
           .batch = batch,
           .label = job.label,
-          .verbosity = job.verbosity};
+          .context = job.context};
 }
 
 /// The view that an epoch shows of the picture at that place in the list.
@@ -41,7 +39,7 @@ std::function<View(const std::string&)> views_of(const SourceJob& job, uint64_t 
 
 EngineOptions engine_options(const SourceJob& job) {
   EngineOptions options;
-  options.threads = job.threads;
+  options.threads = job.context.thread_count();
   options.single_plan = false;
   return options;
 }
@@ -96,13 +94,14 @@ class FeaturesInMemory : public SampleSource {
         views_(job.views),
         rows_(job.paths.size() * static_cast<size_t>(job.views)) {
     // The values are rounded to halves already: nothing is lost by keeping them as such.
-    if (job.prefix->dtype == CacheDtype::fp16 && stored_end(*job.prefix) == job.prefix->end)
+    if (job.prefix->dtype == FeatureType::fp16 && stored_end(*job.prefix) == job.prefix->end)
       halves_ = std::make_unique_for_overwrite<uint16_t[]>(rows_ * elements_);
     else
       floats_ = std::make_unique_for_overwrite<float[]>(rows_ * elements_);
     Arrivals arrivals(job.paths.size());
     std::vector<std::string> hashes;
-    if (job.prefix->cache != nullptr) hashes = content_hashes(job.paths, job.threads);
+    if (job.prefix->cache != nullptr)
+      hashes = content_hashes(job.paths, job.context.thread_count());
     all_views(job, *job.prefix, hashes, on_error,
               [&](size_t i, int view, std::span<const float> values) {
                 put(row(i, static_cast<uint64_t>(view)), values);
@@ -161,14 +160,14 @@ class Pictures : public SampleSource {
         keeps_pixels_(!job.augmentation.crops()),
         pixels_(size_t{3} * job.network.input_height * job.network.input_width),
         hashes_(job.paths.size()),
-        pool_(job.threads) {
+        pool_(job.context.thread_count()) {
     job_.paths = paths_;
     if (job.prefix != nullptr) {
       const PrefixJob& prefix = *job.prefix;
       // Views that stay the same might as well have come from the cache, and are what it would
       // give.
-      dtype_ = job.views > 0 ? prefix.dtype : CacheDtype::fp32;
-      const size_t stored = dtype_ == CacheDtype::fp32 ? prefix.end : stored_end(prefix);
+      dtype_ = job.views > 0 ? prefix.dtype : FeatureType::fp32;
+      const size_t stored = dtype_ == FeatureType::fp32 ? prefix.end : stored_end(prefix);
       engine_.emplace(prefix.network, 0, stored, prefix.tensors, engine_options(job));
       if (stored < prefix.end)
         tail_.emplace(prefix.network, stored, prefix.end, prefix.tensors, engine_options(job));
@@ -186,6 +185,7 @@ class Pictures : public SampleSource {
           usable_.push_back(picture.index);
         },
         on_error);
+    job_.prefix = nullptr;  // the caller's, and used up
   }
 
   std::vector<size_t> fill(std::span<const int64_t> rows, int epoch, float* out) override {
@@ -250,7 +250,7 @@ class Pictures : public SampleSource {
   ThreadPool pool_;
   std::optional<Engine> engine_;
   std::optional<Engine> tail_;  // behind what is rounded
-  CacheDtype dtype_ = CacheDtype::fp32;
+  FeatureType dtype_ = FeatureType::fp32;
   std::vector<float> inputs_;
   std::vector<float> waiting_;
 };
@@ -264,7 +264,7 @@ class FeaturesInCache : public SampleSource {
       : job_(job),
         prefix_(*job.prefix),
         paths_(job.paths.begin(), job.paths.end()),
-        hashes_(content_hashes(job.paths, job.threads)),
+        hashes_(content_hashes(job.paths, job.context.thread_count())),
         stored_(stored_end(prefix_)),
         set_(feature_set_id(prefix_, job.preprocessing, stored_)) {
     job_.paths = paths_;
@@ -355,10 +355,11 @@ std::unique_ptr<SampleSource> make_sample_source(
       for (const auto& [i, message] : errors) on_error(i, message);
       return cached;
     }
-    print_diagnostic(
-        "graft: {}: they fit neither into memory nor into the cache, so they are computed "
-        "in every epoch; a larger --cache-limit makes that faster\n",
-        job.label);
+    job.context.tell(
+        Severity::warning,
+        fmt::format("{}: they fit neither into memory nor into the cache, so they are computed in "
+                    "every epoch; a larger `cache-limit` makes that faster",
+                    job.label));
   }
   return std::make_unique<Pictures>(job, on_error);
 }

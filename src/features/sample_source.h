@@ -10,7 +10,6 @@
 #include <string>
 #include <vector>
 
-#include "base/progress.h"
 #include "features/prefix_features.h"
 #include "graft/image.h"
 #include "graft/network.h"
@@ -30,9 +29,8 @@ struct SourceJob {
   /// Different views of each picture, drawn once; 0: new ones in every epoch.
   int views = 1;
   uint64_t seed = 0;
-  int threads = 1;
   std::string label{};
-  Verbosity verbosity = Verbosity::normal;
+  RunContext context{};
 };
 
 /// Rows of inputs. An epoch shows one view of each picture: in epoch e the view (e + something

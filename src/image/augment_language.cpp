@@ -27,7 +27,7 @@ struct Word {
   bool has_value = false;
 
   [[noreturn]] void refuse(std::string_view expected) const {
-    fail(ErrorKind::usage, "--augment: '{}{}{}' {}", name, has_value ? ":" : "", clipped(value),
+    fail(ErrorKind::usage, "`augment`: '{}{}{}' {}", name, has_value ? ":" : "", clipped(value),
          expected);
   }
 };
@@ -121,7 +121,7 @@ void add_word(const Word& word, Augmentation& a) {
   } else if (is("fill")) {
     a.fill = fill_mode(word);
   } else {
-    fail(ErrorKind::usage, "--augment: unknown word '{}'{}; words are: {}", clipped(word.name),
+    fail(ErrorKind::usage, "`augment`: unknown word '{}'{}; words are: {}", clipped(word.name),
          did_you_mean(word.name, word_names()), kWords);
   }
 }
@@ -146,7 +146,7 @@ Augmentation parse_augmentation(std::string_view text) {
   Augmentation a;
   add_words(text, a);
   if (a.mixup > 0 && a.cutmix > 0)
-    fail(ErrorKind::usage, "--augment: mixup and cutmix exclude each other; leave one out");
+    fail(ErrorKind::usage, "`augment`: mixup and cutmix exclude each other; leave one out");
   return a;
 }
 

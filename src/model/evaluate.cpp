@@ -19,10 +19,9 @@ void evaluate(const EvaluateJob& job, const Classifier& classifier,
                       .height = net.input_height,
                       .width = net.input_width,
                       .preprocessing = classifier.info().preprocessing,
-                      .threads = job.threads,
                       .batch = classifier.max_batch(),
                       .label = job.label,
-                      .verbosity = job.verbosity};
+                      .context = job.context};
   stream_features(
       work, forward_of(classifier),
       [&](const StreamedImage& image, std::span<const float> logits) {

@@ -5,17 +5,16 @@
 #include <string>
 #include <vector>
 
-#include "base/progress.h"
 #include "dataset/dataset.h"
 #include "graft/classifier.h"
+#include "graft/context.h"
 
 namespace graft {
 
 struct EvaluateJob {
   std::vector<Sample> samples;  ///< labels index the classifier's classes
-  int threads = 1;
   std::string label = "evaluating";
-  Verbosity verbosity = Verbosity::normal;
+  RunContext context{};
 };
 
 /// Calls `sink` with each picture's logits, in the order of the samples; `on_error` for pictures

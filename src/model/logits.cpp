@@ -14,7 +14,7 @@ void check_logits(std::span<const float> logits) {
     fail(
         ErrorKind::input,
         "the model answers with {} for a class, where a finite number belongs: its weights are too "
-        "large or damaged; train it again, with a smaller --lr",
+        "large or damaged; train it again, with a smaller `lr`",
         *bad);
 }
 

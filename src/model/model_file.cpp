@@ -25,7 +25,7 @@ fs::path resolve_model(const fs::path& path) {
          printable(path));
   fail(ErrorKind::input,
        "{}: this run has no model.safetensors yet: its training goes on or was interrupted; "
-       "'graft train DATA --resume' ends it, and checkpoints/ may hold a model",
+       "'graft train DATA `resume` RUN' ends it, and checkpoints/ may hold a model",
        printable(path));
 }
 
@@ -37,7 +37,7 @@ ModelFile read_model(const fs::path& path) {
   if (model.metadata.classes.empty())
     fail(ErrorKind::input,
          "{}: a backbone without a head, which cannot classify; train one on it with "
-         "'graft train DATA --backbone {} --weights {}'",
+         "'graft train DATA `backbone` {} `weights` {}'",
          name, model.metadata.network.backbone, name);
   check_tensors(model.metadata.network, model.metadata.network.layers.size(), model.tensors, name,
                 "");

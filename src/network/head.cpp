@@ -44,7 +44,7 @@ int parse_units(std::string_view word, std::string_view argument) {
   const char* end = argument.data() + argument.size();
   const auto [at, error] = std::from_chars(argument.data(), end, value);
   if (error != std::errc() || at != end || value < 1 || value > kMostUnits)
-    fail(ErrorKind::usage, "--head: '{}' needs a whole number from 1 to {}, as in '{}:256'",
+    fail(ErrorKind::usage, "`head`: '{}' needs a whole number from 1 to {}, as in '{}:256'",
          clipped(word), kMostUnits, word.substr(0, word.find(':')));
   return value;
 }
@@ -55,7 +55,7 @@ double parse_rate(std::string_view word, std::string_view argument) {
   const auto [at, error] = std::from_chars(argument.data(), end, value);
   if (error != std::errc() || at != end || !(value >= 0 && value < 1))
     fail(ErrorKind::usage,
-         "--head: '{}' needs a fraction from 0 up to, not including, 1, as in "
+         "`head`: '{}' needs a fraction from 0 up to, not including, 1, as in "
          "'dropout:0.2'",
          clipped(word));
   return value;
@@ -77,15 +77,15 @@ class HeadBuilder {
         has_argument ? std::string_view(word).substr(colon + 1) : std::string_view();
     const std::optional<LayerKind> kind = layer_kind(name);
     if (!kind || *kind == LayerKind::input)
-      fail(ErrorKind::usage, "--head: unknown word '{}'{}; words are: {}", clipped(word),
+      fail(ErrorKind::usage, "`head`: unknown word '{}'{}; words are: {}", clipped(word),
            did_you_mean(name, kNames), kWords);
     const bool wants =
         *kind == LayerKind::conv || *kind == LayerKind::dense || *kind == LayerKind::dropout;
     if (wants && !has_argument)
-      fail(ErrorKind::usage, "--head: '{}' needs a value, as in '{}:{}'", clipped(word), name,
+      fail(ErrorKind::usage, "`head`: '{}' needs a value, as in '{}:{}'", clipped(word), name,
            *kind == LayerKind::dropout ? "0.2" : "256");
     if (!wants && has_argument)
-      fail(ErrorKind::usage, "--head: '{}' takes no value; write '{}'", clipped(word), name);
+      fail(ErrorKind::usage, "`head`: '{}' takes no value; write '{}'", clipped(word), name);
     add(*kind, word, argument);
   }
 
@@ -149,7 +149,7 @@ class HeadBuilder {
   void require_maps(std::string_view word) const {
     if (flat_)
       fail(ErrorKind::usage,
-           "--head: '{}' works on maps, but what comes before it is a flat "
+           "`head`: '{}' works on maps, but what comes before it is a flat "
            "vector; move it before gap, gmp, stats or flatten",
            clipped(word));
   }
@@ -157,7 +157,7 @@ class HeadBuilder {
   void require_flat(const std::string& what) const {
     if (!flat_)
       fail(ErrorKind::usage,
-           "--head: {} needs a flat vector; put one of gap, gmp, stats or "
+           "`head`: {} needs a flat vector; put one of gap, gmp, stats or "
            "flatten before it",
            what);
   }
@@ -190,7 +190,7 @@ Network with_head(Network network, std::string_view language, int classes) {
   if (classes < 2) fail(ErrorKind::usage, "a classifier needs at least 2 classes, not {}", classes);
   const std::vector<std::string> words = split_words(language);
   if (words.size() > kMostWords)
-    fail(ErrorKind::usage, "--head: {} words; a head has at most {}", words.size(), kMostWords);
+    fail(ErrorKind::usage, "`head`: {} words; a head has at most {}", words.size(), kMostWords);
   HeadBuilder builder(network);
   for (const std::string& word : words) builder.add(word);
   builder.add_predictions(classes);

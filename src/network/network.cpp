@@ -55,8 +55,8 @@ Shape output_shape(const Layer& layer, const Shape& in) {
       const int64_t width = windows(layer.window, in.width);
       if (height < 1 || width < 1)
         fail(ErrorKind::usage,
-             "layer {} would {} a map of {}x{} to nothing; use a larger --input-size or an earlier "
-             "cut (--until)",
+             "layer {} would {} a map of {}x{} to nothing; use a larger `input-size` or an earlier "
+             "cut (`until`)",
              layer.name, layer.kind == LayerKind::conv ? "bring" : "pool", in.height, in.width);
       return {layer.kind == LayerKind::conv ? layer.outputs : in.channels, height, width, false};
     }
@@ -127,7 +127,7 @@ Network cut_after(Network network, std::string_view layer) {
   const std::optional<size_t> at = find_layer(network, layer);
   if (!at || *at == 0) {
     const std::vector<std::string> names = layer_names(network, network.layers.size());
-    fail(ErrorKind::usage, "--until: {} has no layer '{}'{}; its layers are: {}", network.backbone,
+    fail(ErrorKind::usage, "`until`: {} has no layer '{}'{}; its layers are: {}", network.backbone,
          clipped(layer), did_you_mean(layer, names), fmt::join(names, ", "));
   }
   network.layers.resize(*at + 1);
@@ -295,7 +295,7 @@ FreezePlan freeze_plan(const Network& network, std::string_view fine_tune) {
   if (!layer || *layer >= base) {
     const std::vector<std::string> names = layer_names(network, base);
     fail(ErrorKind::usage,
-         "--fine-tune: '{}' is neither 0, a number of layers, 'all', nor a layer "
+         "`fine-tune`: '{}' is neither 0, a number of layers, 'all', nor a layer "
          "of the backbone{}; its layers are: {}",
          clipped(fine_tune), did_you_mean(fine_tune, names), fmt::join(names, ", "));
   }

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "report/predictions.h"
-#include "report/run_folder.h"
+#include "run/run_folder.h"
 
 namespace graft {
 

@@ -186,7 +186,7 @@ Dashboard::Dashboard(int port, const std::string& title) : state_(std::make_uniq
     reply.set_content(s.run.dump(), "application/json");
   });
   if (!s.server.start(port))
-    fail(ErrorKind::io, "--dashboard: port {} of 127.0.0.1 cannot be had; choose another", port);
+    fail(ErrorKind::io, "`dashboard`: port {} of 127.0.0.1 cannot be had; choose another", port);
 }
 
 Dashboard::~Dashboard() = default;

@@ -3,7 +3,7 @@
 
 #include <memory>
 
-#include "train/observer.h"
+#include "graft/train.h"
 
 namespace graft {
 

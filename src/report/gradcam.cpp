@@ -38,7 +38,7 @@ size_t find_target(const Network& network, const std::string& name) {
   std::vector<std::string> names;
   for (size_t i = 0; i < network.layers.size(); ++i)
     if (network.layers[i].kind == LayerKind::conv) names.push_back(network.layers[i].name);
-  fail(ErrorKind::usage, "--explain-layer: '{}' is no layer with maps{}; the convolutions are {}",
+  fail(ErrorKind::usage, "`explain-layer`: '{}' is no layer with maps{}; the convolutions are {}",
        clipped(name), did_you_mean(name, names), fmt::join(names, ", "));
 }
 

@@ -142,7 +142,7 @@ bool LoopbackServer::start(int port) {
   new_task_queue = [] { return new AtOnce; };
   woken_ = Descriptor(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!woken_.valid())
-    fail(ErrorKind::io, "--dashboard: cannot be started: {}", system_error_text(errno));
+    fail(ErrorKind::io, "`dashboard`: cannot be started: {}", system_error_text(errno));
   try {
     server_ = std::thread([this] { serve(); });
     listener_ = std::thread([this] {
@@ -151,7 +151,7 @@ bool LoopbackServer::start(int port) {
     });
   } catch (const std::system_error& error) {
     stop();
-    fail(ErrorKind::io, "--dashboard: no thread can be started: {}", error.code().message());
+    fail(ErrorKind::io, "`dashboard`: no thread can be started: {}", error.code().message());
   }
   // httplib's stop() does nothing to a server that has not begun.
   while (!is_running() && !ended_) std::this_thread::sleep_for(std::chrono::milliseconds(1));

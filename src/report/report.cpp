@@ -8,7 +8,7 @@
 #include <numeric>
 
 #include "base/file.h"
-#include "base/signals.h"
+#include "base/progress.h"
 #include "graft/error.h"
 #include "report/chart.h"
 #include "report/data_page.h"
@@ -199,13 +199,13 @@ class Report {
                      [&](size_t a, size_t b) { return sureness[a] < sureness[b]; });
     order.resize(std::min(order.size(), kUnsure));
 
-    GradCam cam(job_.model, "", job_.threads);
-    Progress progress("report", mistakes.size() + order.size(), "pictures", job_.verbosity);
+    GradCam cam(job_.model, "", job_.context.thread_count());
+    Progress progress(job_.context, "report", mistakes.size() + order.size(), "images");
     size_t done = 0;
     const auto grid = [&](const std::vector<size_t>& chosen) {
       std::string out = "<div class=\"grid pairs\">\n";
       for (const size_t i : chosen) {
-        check_interrupted();
+        job_.context.check_stop();
         out += explained(cam, i);
         progress.update(++done);
       }

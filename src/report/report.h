@@ -3,11 +3,11 @@
 
 #include <string>
 
-#include "base/progress.h"
 #include "dataset/dataset.h"
+#include "graft/context.h"
 #include "model/model_file.h"
 #include "report/predictions.h"
-#include "report/run_folder.h"
+#include "run/run_folder.h"
 
 namespace graft {
 
@@ -19,8 +19,7 @@ struct ReportJob {
   const Dataset& dataset;          ///< for the summary of the data
   RunFolder run;                   ///< parts that are missing leave their section out
   std::string command;             ///< to reproduce it
-  int threads = 1;
-  Verbosity verbosity = Verbosity::normal;
+  RunContext context{};
 };
 
 /// The document: curves, metrics, mistakes with Grad-CAM, data, network, configuration, model card.

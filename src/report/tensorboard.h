@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "graft/image.h"
+#include "graft/train.h"
 #include "report/metrics.h"
-#include "train/observer.h"
 
 namespace graft {
 

@@ -11,6 +11,7 @@
 #include "base/hash.h"
 #include "base/json.h"
 #include "graft/error.h"
+#include "recipe/options_text.h"
 
 namespace graft {
 namespace {
@@ -86,14 +87,13 @@ bool RunProgress::add(const EpochRecord& record) {
   return true;
 }
 
-RunRecord::RunRecord(const TrainJob& job, const TrainConfig& config)
+RunRecord::RunRecord(const TrainJob& job)
     : run_(printable(job.run)),
-      identity_({{"data", data_hash(job.dataset)},
-                 {"optimizer", config.optimizer},
-                 {"batch_size", config.batch_size},
-                 {"seed", config.seed},
-                 {"phase_epochs", phase_epochs(job.phases)}}),
-      earlier_hashes_(earlier_hashes(job.dataset)) {}
+      identity_({{"data", data_hash(job.dataset)}, {"phase_epochs", phase_epochs(job.phases)}}),
+      earlier_hashes_(earlier_hashes(job.dataset)) {
+  Recipe recipe = job.recipe;
+  options::visit_options(options::OptionRecorder{identity_, /*renewable=*/false}, recipe);
+}
 
 nlohmann::json RunRecord::write(const RunProgress& progress, int64_t steps) const {
   nlohmann::json record = identity_;
@@ -112,17 +112,17 @@ RunProgress RunRecord::read(const nlohmann::json& record) const {
   const auto same = [&](const char* key) {
     return record.value(key, nlohmann::json()) == identity_.at(key);
   };
-  if (!same("optimizer") || !same("batch_size") || !same("seed"))
-    fail(ErrorKind::input,
-         "{}: --optimizer, --batch-size and --seed of a run that is resumed cannot change", run_);
-  if (record.contains("phase_epochs") && !same("phase_epochs"))
-    fail(ErrorKind::input, "{}: --freeze-epochs of a run that is resumed cannot change", run_);
+  // Options that earlier versions did not record are taken to be the same.
+  for (const auto& [key, value] : identity_.items())
+    if (key != "data" && record.contains(key) && record.at(key) != value)
+      fail(ErrorKind::input, "{}: `{}` of a run that is resumed cannot change", run_,
+           key == "phase_epochs" ? "freeze-epochs" : options::option_name(key));
   const nlohmann::json& data = record.value("data", nlohmann::json());
   if (!same("data") &&
       std::find(earlier_hashes_.begin(), earlier_hashes_.end(), data) == earlier_hashes_.end())
     fail(ErrorKind::input,
          "{}: the pictures or their split are not those that this run began with; train without "
-         "--resume",
+         "`resume`",
          run_);
   const JsonField fields(record, fmt::format("{}: its training state", run_));
   fields.at("steps").integer(0, std::numeric_limits<int64_t>::max());

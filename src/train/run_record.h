@@ -22,7 +22,7 @@ struct RunProgress {
 /// The pictures, their labels and splits, and the options that a resumed run cannot change.
 class RunRecord {
  public:
-  RunRecord(const TrainJob& job, const TrainConfig& config);
+  explicit RunRecord(const TrainJob& job);
 
   [[nodiscard]] nlohmann::json write(const RunProgress& progress, int64_t steps) const;
   /// Throws Error(input) where the record is of another run, or a field (also "steps") is missing

@@ -14,16 +14,16 @@ double half_cosine(double begin, double end, double at) {
 
 }  // namespace
 
-double schedule_factor(const std::string& schedule, double warmup, int64_t step, int64_t total) {
+double schedule_factor(Schedule schedule, double warmup, int64_t step, int64_t total) {
   const auto at = static_cast<double>(step);
   const auto last = static_cast<double>(std::max<int64_t>(total - 1, 1));
-  if (schedule == "one-cycle") {
+  if (schedule == Schedule::one_cycle) {
     const double peak = 0.3 * static_cast<double>(total) - 1;
     if (at <= peak) return half_cosine(1.0 / 25, 1, at / std::max(peak, 1.0));
     return half_cosine(1, 1.0 / 250'000, (at - peak) / std::max(last - peak, 1.0));
   }
   if (at < warmup) return (at + 1) / (warmup + 1);
-  if (schedule == "cosine")
+  if (schedule == Schedule::cosine)
     return half_cosine(1, 0, (at - warmup) / std::max(last + 1 - warmup, 1.0));
   return 1;
 }

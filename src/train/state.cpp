@@ -33,7 +33,7 @@ void fill(const TensorMap& from, const char* what, const std::vector<torch::Tens
     if (at == from.end() || static_cast<int64_t>(at->second.values().size()) != to.numel())
       fail(ErrorKind::input,
            "the state to resume from belongs to another network or optimizer; train without "
-           "--resume");
+           "`resume`");
     const auto values = torch::from_blob(const_cast<float*>(at->second.data()), to.sizes());
     to.copy_(values);
   }
@@ -45,7 +45,7 @@ TrainingState::TrainingState(const std::filesystem::path& run)
     : file_(run / "checkpoints" / "state.safetensors"),
       previous_(run / "checkpoints" / "state-previous.safetensors") {}
 
-void TrainingState::save(const Suffix& suffix, const Optimizer& optimizer,
+void TrainingState::save(const Suffix& suffix, const FusedOptimizer& optimizer,
                          const std::vector<torch::Tensor>& average,
                          const nlohmann::json& record) const {
   NamedTensors tensors;
@@ -74,7 +74,7 @@ TrainingState::Loaded TrainingState::read(const std::filesystem::path& path) {
   return {std::move(file.tensors), std::move(record)};
 }
 
-std::optional<TrainingState::Loaded> TrainingState::load() const {
+std::optional<TrainingState::Loaded> TrainingState::load(const RunContext& context) const {
   std::error_code error;
   std::optional<Error> problem;
   if (fs::exists(file_, error)) {
@@ -88,7 +88,8 @@ std::optional<TrainingState::Loaded> TrainingState::load() const {
     try {
       Loaded loaded = read(previous_);
       if (problem) {
-        print_diagnostic("graft: {}; going on from the state before it\n", problem->what());
+        context.tell(Severity::warning,
+                     fmt::format("{}; going on from the state before it", problem->what()));
         // Else the next save would put the damaged file in the place of the good one.
         if (problem->kind() == ErrorKind::input) {
           fs::path aside = file_;
@@ -102,11 +103,11 @@ std::optional<TrainingState::Loaded> TrainingState::load() const {
     }
   }
   if (problem)
-    throw Error(problem->kind(), std::string(problem->what()) + "; or train without --resume");
+    throw Error(problem->kind(), std::string(problem->what()) + "; or train without `resume`");
   return std::nullopt;
 }
 
-void TrainingState::restore(const Loaded& state, Optimizer& optimizer,
+void TrainingState::restore(const Loaded& state, FusedOptimizer& optimizer,
                             const std::vector<torch::Tensor>& average) {
   fill(state.tensors, kFirst, optimizer.first_moments());
   fill(state.tensors, kSecond, optimizer.second_moments());

@@ -6,7 +6,8 @@
 #include <optional>
 #include <string>
 
-#include "train/optimizer.h"
+#include "graft/context.h"
+#include "train/fused_optimizer.h"
 #include "train/suffix.h"
 
 namespace graft {
@@ -19,7 +20,7 @@ class TrainingState {
 
   /// Replaces the file atomically; the one before stays as state-previous.safetensors.
   /// `average`: see Suffix::copies(); empty where there is none.
-  void save(const Suffix& suffix, const Optimizer& optimizer,
+  void save(const Suffix& suffix, const FusedOptimizer& optimizer,
             const std::vector<torch::Tensor>& average, const nlohmann::json& record) const;
 
   struct Loaded {
@@ -27,13 +28,13 @@ class TrainingState {
     nlohmann::json record;
   };
   /// The newest complete state, or nothing where no epoch was completed. One that is damaged is put
-  /// aside as state-damaged.safetensors, with a line on stderr, where the one before it is whole.
+  /// aside as state-damaged.safetensors, with a warning, where the one before it is whole.
   /// Throws Error if there are files but none is readable.
-  [[nodiscard]] std::optional<Loaded> load() const;
+  [[nodiscard]] std::optional<Loaded> load(const RunContext& context) const;
 
   /// Fills the optimiser's moments and the average; the suffix is made from the tensors by their
   /// own names.
-  static void restore(const Loaded& state, Optimizer& optimizer,
+  static void restore(const Loaded& state, FusedOptimizer& optimizer,
                       const std::vector<torch::Tensor>& average);
 
  private:

@@ -1,6 +1,7 @@
 #include "train/suffix.h"
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 
 #include "engine/fold.h"
@@ -153,6 +154,15 @@ TensorMap Suffix::snapshot() const {
   TensorMap out;
   for (const auto& [spec, tensor] : tensors_) out.emplace(spec.name, to_tensor(tensor));
   return out;
+}
+
+std::string Suffix::not_finite() const {
+  const torch::NoGradGuard no_gradients;
+  for (const auto& [spec, tensor] : tensors_)
+    // A sum is not finite where a term is not; one that overflows is looked at term by term.
+    if (!std::isfinite(tensor.sum().item<float>()) && !tensor.isfinite().all().item<bool>())
+      return spec.name;
+  return {};
 }
 
 bool Suffix::has_batchnorm() const {

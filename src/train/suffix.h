@@ -40,6 +40,8 @@ class Suffix {
   /// Exchanges the tensors' values with those of `other`.
   void swap(std::vector<torch::Tensor>& other);
   [[nodiscard]] bool has_batchnorm() const;
+  /// The first tensor that holds a value which is not finite; empty: none.
+  [[nodiscard]] std::string not_finite() const;
 
  private:
   [[nodiscard]] torch::Tensor get(const Layer& layer, const char* role) const;

@@ -20,7 +20,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/lock.h"
-#include "base/signals.h"
+#include "base/progress.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -29,13 +29,13 @@ namespace {
 /// The partly downloaded file, locked against a second process that wants the same one.
 class PartFile {
  public:
-  explicit PartFile(fs::path path) : path_(std::move(path)) {
+  PartFile(fs::path path, const RunContext& context) : path_(std::move(path)) {
     do {
       if (fd_ >= 0) ::close(fd_);  // whoever held it has removed it
       fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
       if (fd_ < 0)
         fail(ErrorKind::io, "{}: cannot write: {}", printable(path_), std::strerror(errno));
-      while (::flock(fd_, LOCK_EX) != 0 && errno == EINTR) check_interrupted();
+      while (::flock(fd_, LOCK_EX) != 0 && errno == EINTR) context.check_stop();
     } while (!names_file(path_, fd_));
   }
   /// Of a transfer that brought nothing of use nothing stays.
@@ -117,6 +117,7 @@ struct Transfer {
   const Download& job;
   CURL* curl;
   Progress& progress;
+  const std::stop_token& stop;
   uint64_t start = 0;     // bytes that were there before
   uint64_t received = 0;  // bytes of this transfer's body
   size_t header_bytes = 0;
@@ -214,7 +215,7 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
     transfer.window = now;
     transfer.received_before_window = transfer.received;
   }
-  return interrupting_signal() != 0 ? 1 : 0;
+  return transfer.stop.stop_requested() ? 1 : 0;
 }
 
 [[noreturn]] void fail_download(const Download& job, const std::string& why) {
@@ -223,12 +224,12 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 }
 
 /// One request; false if the part that is here is of no use and the whole file has to be asked for.
-bool run_transfer(const Download& job, const PartFile& part, Verbosity verbosity) {
+bool run_transfer(const Download& job, const PartFile& part, const RunContext& context) {
   const std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(curl_easy_init(),
                                                                  curl_easy_cleanup);
   if (!curl) fail_download(job, "libcurl cannot start");
-  Progress progress("downloading " + job.target.filename().string(), job.bytes, "B", verbosity);
-  Transfer transfer{part, job, curl.get(), progress};
+  Progress progress(context, "downloading " + job.target.filename().string(), job.bytes, "B");
+  Transfer transfer{part, job, curl.get(), progress, context.stop};
   transfer.start = part.size();
   const bool resumes = transfer.start > 0;
   std::array<char, CURL_ERROR_SIZE> message{};
@@ -253,7 +254,7 @@ bool run_transfer(const Download& job, const PartFile& part, Verbosity verbosity
   const std::string range = fmt::format("{}-", transfer.start);
   if (resumes) curl_easy_setopt(curl.get(), CURLOPT_RANGE, range.c_str());
   const CURLcode code = curl_easy_perform(curl.get());
-  check_interrupted();
+  context.check_stop();
   if (part.failed())
     fail(ErrorKind::io, "{}: writing failed: {}", printable(part.path()),
          std::strerror(part.error()));
@@ -273,17 +274,17 @@ bool run_transfer(const Download& job, const PartFile& part, Verbosity verbosity
 
 }  // namespace
 
-void download(const Download& job, Verbosity verbosity) {
+void download(const Download& job, const RunContext& context) {
   curl_global_init(CURL_GLOBAL_DEFAULT);
   make_folder(job.target.parent_path());
   fs::path part_path = job.target;
   part_path += ".part";
-  const PartFile part(part_path);
+  const PartFile part(part_path, context);
   std::error_code error;
   if (fs::exists(job.target, error)) return;  // another process fetched it while we waited
   if (part.size() > job.bytes) part.truncate();
-  if (part.size() < job.bytes && !run_transfer(job, part, verbosity))
-    run_transfer(job, part, verbosity);
+  if (part.size() < job.bytes && !run_transfer(job, part, context))
+    run_transfer(job, part, context);
   if (part.size() != job.bytes)
     fail_download(job,
                   fmt::format("the transfer ended after {} of {} bytes (what came is kept, and "

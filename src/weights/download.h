@@ -5,7 +5,7 @@
 #include <filesystem>
 #include <string>
 
-#include "base/progress.h"
+#include "graft/context.h"
 
 namespace graft {
 
@@ -21,6 +21,6 @@ struct Download {
 /// Fetches into <target>.part, going on where an earlier try stopped; checks size and MD5; then
 /// renames to <target>. A file that is complete but wrong is removed. Throws Error(io) that says
 /// what happened, with the address, the MD5 and where to put the file by hand.
-void download(const Download& job, Verbosity verbosity);
+void download(const Download& job, const RunContext& context);
 
 }  // namespace graft

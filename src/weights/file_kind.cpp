@@ -28,7 +28,7 @@ constexpr const char* kToKerasH5 =
 // Other frameworks' weights expect other pixels, so there is no line that converts them rightly.
 constexpr const char* kUseKeras =
     "use a Keras .h5 file or a Graft model; Keras' own ImageNet weights of vgg16 and vgg19 are "
-    "--weights imagenet";
+    "`weights` imagenet";
 
 /// The first and the last bytes of a file.
 struct Glimpse {
@@ -216,7 +216,7 @@ void expect_model_file(const fs::path& path) {
     fail(ErrorKind::input,
          "{}: a Keras weights file (HDF5), not a Graft model; train one on it with 'graft train "
          "DATA "
-         "--weights {}'",
+         "`weights` {}'",
          name, name);
   if (kind.format == FileKind::other)
     fail(ErrorKind::input,

@@ -20,7 +20,6 @@
 #include <utility>
 
 #include "base/file.h"
-#include "base/signals.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -132,7 +131,8 @@ void H5File::Descriptor::reset(int fd) {
   fd_ = fd;
 }
 
-H5File::H5File(const fs::path& path) : name_(printable(path)) {
+H5File::H5File(const fs::path& path, std::stop_token until)
+    : name_(printable(path)), until_(std::move(until)) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat info {};
   if (file.get() < 0 || ::fstat(file.get(), &info) != 0)
@@ -149,6 +149,10 @@ H5File::H5File(const fs::path& path) : name_(printable(path)) {
     stop();  // no destructor runs
     throw;
   }
+}
+
+void H5File::check_stop() const {
+  if (until_.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
 }
 
 H5File::~H5File() { stop(); }
@@ -182,7 +186,7 @@ void H5File::stop() {
 H5Message H5File::receive() {
   const auto wait = [&] {
     while (true) {
-      check_interrupted();
+      check_stop();
       pollfd poll{socket_.get(), POLLIN, 0};
       if (::poll(&poll, 1, static_cast<int>(kLookForSignals.count())) > 0) return;
       if (std::chrono::steady_clock::now() > deadline_)
@@ -195,7 +199,7 @@ H5Message H5File::receive() {
   };
   H5Message message;
   if (!receive_message(socket_.get(), message, wait)) {
-    check_interrupted();  // the terminal's Ctrl-C reaches the program too
+    check_stop();  // the terminal's Ctrl-C reaches the program too
     fail_dead();
   }
   if (message.tag == H5Tag::refusal)

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <functional>
 #include <span>
+#include <stop_token>
 #include <vector>
 
 #include "weights/h5_message.h"
@@ -14,10 +15,10 @@ namespace graft {
 /// Starts graft-read-h5 on a file and asks it. Not thread-safe; several may be in use at once.
 /// Everything throws Error(input), naming the file, where it is refused, makes the HDF5 library
 /// crash or takes longer than its size explains; Error(io) where it cannot be opened or the program
-/// cannot be started; Error(interrupted) after a signal. The program ends with the object.
+/// cannot be started; Error(interrupted) where `until` says stop. The program ends with the object.
 class H5File {
  public:
-  explicit H5File(const std::filesystem::path& path);
+  explicit H5File(const std::filesystem::path& path, std::stop_token until = {});
   ~H5File();
   H5File(const H5File&) = delete;
   H5File& operator=(const H5File&) = delete;
@@ -45,10 +46,12 @@ class H5File {
 
   void start(int file);
   void stop();
+  void check_stop() const;
   H5Message receive();
   [[noreturn]] void fail_dead();
 
   std::string name_;  // for messages
+  std::stop_token until_;
   std::chrono::steady_clock::time_point deadline_;
   Descriptor socket_;
   Descriptor shared_;

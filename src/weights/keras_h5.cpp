@@ -86,8 +86,9 @@ struct Found {
 
 class Matcher {
  public:
-  Matcher(const fs::path& path, const Network& full, size_t needed_end)
-      : name_(printable(path)), full_(full), needed_end_(needed_end), file_(path) {}
+  Matcher(const fs::path& path, const Network& full, size_t needed_end,
+          const std::stop_token& until)
+      : name_(printable(path)), full_(full), needed_end_(needed_end), file_(path, until) {}
 
   KerasWeights read() {
     for (size_t i = 0; i < file_.weights().size(); ++i) sort_in(i);
@@ -219,8 +220,8 @@ class Matcher {
              "tf_dim_ordering file)";
     for (const std::string& name : backbone_names())
       if (name != full_.backbone && has_convolutions_of(name, found))
-        return " (these are weights of " + name + ": use --backbone " + name + ")";
-    return " (for a file that holds only the first blocks, cut there with --until)";
+        return " (these are weights of " + name + ": use `backbone` " + name + ")";
+    return " (for a file that holds only the first blocks, cut there with `until`)";
   }
 
   /// True if the convolutions and their BatchNorms are exactly those of that backbone, or of its
@@ -282,8 +283,9 @@ class Matcher {
 
 }  // namespace
 
-KerasWeights read_keras_h5(const fs::path& path, const Network& full, size_t needed_end) {
-  return Matcher(path, full, needed_end).read();
+KerasWeights read_keras_h5(const fs::path& path, const Network& full, size_t needed_end,
+                           const std::stop_token& until) {
+  return Matcher(path, full, needed_end, until).read();
 }
 
 std::optional<int> keras_top_classes(const fs::path& path) {

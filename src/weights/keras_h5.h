@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -24,7 +25,7 @@ struct KerasWeights {
 /// not such a file or point to other files, and with a table where a tensor is missing or of
 /// another shape; else as H5File does.
 KerasWeights read_keras_h5(const std::filesystem::path& path, const Network& full,
-                           size_t needed_end);
+                           size_t needed_end, const std::stop_token& until = {});
 
 /// The number of outputs of the file's layer `predictions`, or nothing.
 std::optional<int> keras_top_classes(const std::filesystem::path& path);

@@ -41,8 +41,8 @@ Source find_imagenet(const WeightsRequest& request, bool needs_top) {
   if (file == nullptr)
     fail(ErrorKind::input,
          "no ImageNet weights are published for {} in a form that Graft reads (Keras "
-         "has vgg16 and vgg19); use {}--weights none, --weights FILE, or one of those backbones",
-         request.backbone, builtin_weights(request.backbone).empty() ? "" : "--weights builtin, ");
+         "has vgg16 and vgg19); use {}`weights` none, `weights` FILE, or one of those backbones",
+         request.backbone, builtin_weights(request.backbone).empty() ? "" : "`weights` builtin, ");
   std::error_code error;
   // The full file has everything that the smaller one has.
   for (const PublishedFile* candidate : {file, find_published(request.backbone, true)}) {
@@ -53,15 +53,15 @@ Source find_imagenet(const WeightsRequest& request, bool needs_top) {
   }
   if (!request.download)
     fail(ErrorKind::input,
-         "{} is not in the cache; run 'graft weights download {}', or use --backbone vgg-mini, "
+         "{} is not in the cache; run 'graft weights download {}', or use `backbone` vgg-mini, "
          "which needs no download",
          file->file, request.backbone);
   const fs::path path = cached_path(*file, request.cache);
   try {
-    download({download_url(*file), path, file->md5, file->bytes}, request.verbosity);
+    download({download_url(*file), path, file->md5, file->bytes}, request.context);
   } catch (const Error& failure) {
     if (failure.kind() == ErrorKind::interrupted) throw;
-    fail(failure.kind(), "{}; or use --backbone vgg-mini, which needs no download", failure.what());
+    fail(failure.kind(), "{}; or use `backbone` vgg-mini, which needs no download", failure.what());
   }
   check_published(*file, path);  // remembers it for the next time
   return {path, file->md5};
@@ -76,7 +76,7 @@ std::string some_of(std::vector<std::string> names) {
                      more > 0 ? fmt::format(" and {} more", more) : "");
 }
 
-Weights load_h5(const Source& file, const Network& network) {
+Weights load_h5(const Source& file, const Network& network, const std::stop_token& until) {
   const fs::path& path = file.path;
   Network full = is_mini(network.backbone)
                      ? backbone(network.backbone, network.input_height, network.input_width)
@@ -86,7 +86,7 @@ Weights load_h5(const Source& file, const Network& network) {
   if (network.layers.back().name == full.layers.back().name)
     full.layers.back().outputs = network.layers.back().outputs;
   Weights weights;
-  KerasWeights found = read_keras_h5(path, full, network.layers.size());
+  KerasWeights found = read_keras_h5(path, full, network.layers.size(), until);
   weights.tensors = std::move(found.tensors);
   if (!found.left_out.empty())
     weights.note = fmt::format(
@@ -106,7 +106,7 @@ Weights load_h5(const Source& file, const Network& network) {
 Weights from_graft(SafetensorsFile file, const Network& network, const std::string& name) {
   const ModelMetadata metadata = parse_metadata(file.metadata, name);
   if (metadata.network.backbone != network.backbone)
-    fail(ErrorKind::input, "{}: a model on {}, not on {}; use --backbone {}", name,
+    fail(ErrorKind::input, "{}: a model on {}, not on {}; use `backbone` {}", name,
          metadata.network.backbone, network.backbone, metadata.network.backbone);
   Weights weights;
   for (const Layer& layer : metadata.network.layers)
@@ -133,10 +133,6 @@ void keep_needed(TensorMap& tensors, const Network& network) {
 
 std::string default_weights(std::string_view backbone) {
   return builtin_weights(backbone).empty() ? "imagenet" : "builtin";
-}
-
-std::string_view to_string(Initializer initializer) {
-  return initializer == Initializer::he_normal ? "he-normal" : "glorot-uniform";
 }
 
 TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint64_t seed,
@@ -188,7 +184,7 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
   if (request.weights == "builtin") {
     const std::span<const std::byte> bytes = builtin_weights(request.backbone);
     if (bytes.empty())
-      fail(ErrorKind::usage, "--weights builtin: {} has no weights inside graft; only vgg-mini has",
+      fail(ErrorKind::usage, "`weights` builtin: {} has no weights inside graft; only vgg-mini has",
            request.backbone);
     const std::string name = request.backbone + ".safetensors";
     weights = from_graft(read_safetensors(bytes, name), network, name);
@@ -202,7 +198,7 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
   if (kind.format == FileKind::other)
     fail(ErrorKind::input, "{}: this is {}; {}", name, kind.what, kind.advice);
   if (kind.format == FileKind::hdf5) {
-    weights = load_h5(file, network);
+    weights = load_h5(file, network, request.context.stop);
   } else if (kind.format == FileKind::safetensors || file.path.extension() == ".safetensors") {
     weights = from_graft(read_safetensors(file.path), network, name);
     weights.provenance.source += " (by way of " + printable(file.path.filename()) + ")";

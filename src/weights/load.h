@@ -6,18 +6,12 @@
 #include <string>
 #include <string_view>
 
-#include "base/progress.h"
+#include "graft/context.h"
 #include "graft/network.h"
+#include "graft/recipe.h"
 #include "weights/tensor.h"
 
 namespace graft {
-
-/// How new weights are drawn; biases are zero. Names as Keras' and PyTorch's.
-enum class Initializer {
-  he_normal,       ///< He et al., "Delving deep into rectifiers", 2015; the last layer with gain 1
-  glorot_uniform,  ///< Glorot and Bengio, 2010: within ±sqrt(6 / (fan_in + fan_out)); Keras' own
-};
-std::string_view to_string(Initializer initializer);  ///< "he-normal", "glorot-uniform"
 
 struct WeightsRequest {
   std::string weights = "imagenet";  ///< "imagenet", "builtin", "none", or a file
@@ -26,7 +20,7 @@ struct WeightsRequest {
   int input_width = 224;
   uint64_t seed = 0;            ///< for "none"
   std::filesystem::path cache;  ///< Graft's cache folder
-  Verbosity verbosity = Verbosity::normal;
+  RunContext context{};
   bool download = true;  ///< may "imagenet" be downloaded?
 };
 

@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/json.h"
+#include "dataset/labels.h"
 #include "graft/error.h"
 
 namespace graft {
@@ -132,7 +133,9 @@ Network network_from_json(const JsonField& value, int version) {
 std::vector<std::string> classes_from_json(const JsonField& value, const Network& network) {
   std::vector<std::string> classes = value.texts();
   const std::set<std::string_view> unique(classes.begin(), classes.end());
-  if (unique.size() != classes.size() || unique.contains(""))
+  std::set<std::string> canonical;  // what looks the same is the same
+  for (const std::string& label : classes) canonical.insert(canonical_label(label));
+  if (unique.size() != classes.size() || canonical.size() != classes.size() || unique.contains(""))
     value.refuse("a label is empty or stands twice");
   const Layer& last = network.layers.back();
   if (!last.in_head) {

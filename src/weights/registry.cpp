@@ -68,7 +68,7 @@ void check_published(const PublishedFile& file, const std::filesystem::path& pat
     fail(
         ErrorKind::input,
         "{}: not the published file of that name ({}); delete it and it is downloaded again, or if "
-        "it is meant, move it elsewhere and name it with --weights FILE",
+        "it is meant, move it elsewhere and name it with `weights` FILE",
         printable(path), found);
   };
   if (static_cast<uint64_t>(info.st_size) != file.bytes)

@@ -184,7 +184,7 @@ class Check(t.TestCase):
         self.assertIn("1 group of identical files are in training and test data", errors)
         # Without words 21 pictures of train; conflicts take two, leaks and corrupt one each.
         errors = self.succeed(*train, "--exclude", "conflicts,leaks corrupt").stderr
-        self.assertIn("--exclude: 4 of 31 pictures left out", errors)
+        self.assertIn("--exclude: 4 of 31 images left out", errors)
         self.assertNotIn("skipped", errors)
         rows = t.read_csv(self.folder / "run" / "split.csv")
         self.assertEqual(len(rows), 27)

@@ -210,6 +210,30 @@ class Layouts(t.TestCase):
         self.fill("cat/train", "cat/test", "dog/train", "dog/test")
         self.refuse("splits inside the classes", "train/cat")
 
+    def test_splits_inside_classes_under_any_name(self):
+        self.fill("cat/train", "cat/val", "dog/train", "dog/validation", "bird/Train")
+        self.refuse("there are splits inside the classes")
+        shutil.rmtree(self.data)
+        self.fill("cat/train", "cat/test", "dog/train", "dog/test", "bird")
+        self.refuse("there are splits inside the classes")
+
+    def test_annotations_are_no_classes(self):
+        for folders in (("images", "masks"), ("train/images", "train/labels", "test/images", "test/labels"),
+                        ("Images", "Annotations")):
+            shutil.rmtree(self.data, ignore_errors=True)
+            self.fill(*folders)
+            self.refuse("are no classes but images and annotations")
+
+    def test_links_to_nothing_are_noted(self):
+        self.fill("a", "b")
+        (self.data / "bird").symlink_to(self.folder / "nowhere")
+        self.assertIn("bird: a link to what is not there", self.notes(self.check()))
+
+    def test_spreadsheets(self):
+        sheet = self.folder / "m.xlsx"
+        sheet.write_bytes(b"PK\x03\x04" + bytes(100))
+        self.refuse("save it as CSV", data=sheet)
+
     def test_subfolders_of_a_class(self):
         self.fill("cat/indoor", "cat", "dog/indoor", "dog/outdoor")
         self.assertEqual(self.check()["classes"], {"cat": 4, "dog": 4})

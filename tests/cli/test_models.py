@@ -43,6 +43,10 @@ class Models(t.TestCase):
         self.model.write_bytes(struct.pack("<Q", len(text)) + text
                                + b"".join(value.tobytes() for value in tensors.values()))
 
+    def test_labels_that_look_the_same(self):
+        self.write(classes=("cat", "cat ", "dog"))
+        self.refuse("stands twice")
+
     def refuse(self, text, *commands):
         """Every command that reads a model says so."""
         data = self.folder / "data"

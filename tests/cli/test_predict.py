@@ -2,6 +2,7 @@
 import csv
 import io
 import json
+import time
 import os
 import pathlib
 import shutil
@@ -84,6 +85,62 @@ class Predict(t.TestCase):
                               self.pictures[0], bad, missing, self.pictures[1])
         self.assertIn("missing.png: no such file", done.stderr)
         self.assertEqual(len(done.stdout.splitlines()), 2)
+
+    def test_a_huge_file_holds_up_no_other(self):
+        huge = self.folder / "huge.jpg"
+        with open(huge, "wb") as file:
+            file.truncate(50 << 30)
+        done = self.fail_with(1, "huge.jpg: too large", "predict", self.model, huge, self.pictures[0])
+        self.assertEqual(len(done.stdout.splitlines()), 1)
+        data = self.folder / "photos"
+        for kind in ("a", "b"):
+            (data / kind).mkdir(parents=True)
+            shutil.copy(self.pictures[0], data / kind)
+        os.link(huge, data / "a" / "huge.jpg")
+        corrupt = self.succeed_json("check", data, "--json")["corrupt"]
+        self.assertIn("too large", corrupt[0]["why"])
+        manifest = self.folder / "huge.csv"
+        os.link(huge, manifest)
+        self.fail_with(1, "huge.csv: too large", "check", manifest)
+
+    def test_a_list_that_never_ends_heeds_signals(self):
+        for text in (b"", b"\0" * 1000):
+            process = subprocess.Popen([t.GRAFT, "predict", self.model, "-"], stdin=subprocess.PIPE,
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            process.stdin.write(text)
+            process.stdin.flush()
+            time.sleep(0.7)
+            process.terminate()
+            self.assertEqual(process.wait(10), 143)
+            process.stdin.close()
+            process.stderr.close()
+        self.fail_with(1, "a line of over", "predict", self.model, "-", stdin="x" * 200_000)
+
+    def test_maps_that_do_not_fit_are_refused_first(self):
+        done = self.fail_with(1, "of memory for an image of 16384x16384", "predict",
+                              self.large_input_model(16384, 64), self.pictures[0], "--explain",
+                              self.folder / "why")
+        self.assertEqual(done.stdout, "")
+
+    def test_formats_that_are_not_read_are_named(self):
+        folder = self.folder / "mixed"
+        folder.mkdir()
+        shutil.copy(self.pictures[0], folder)
+        (folder / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+        done = self.succeed("predict", self.model, folder)
+        self.assertIn("1 image of formats that are not read (1 .heic)", done.stderr)
+
+    def test_results_do_not_replace_what_they_are_made_from(self):
+        run = self.folder / "copy"
+        shutil.copytree(self.model, run)
+        before = (run / "model.safetensors").read_bytes()
+        self.fail_with(2, "would be replaced", "weights", "convert", run, "-o", run / "model.safetensors")
+        self.assertEqual((run / "model.safetensors").read_bytes(), before)
+        manifest = self.folder / "m.csv"
+        manifest.write_text(f"path,label\n{self.pictures[0]},{self.pictures[0].parent.name}\n")
+        text = manifest.read_text()
+        self.fail_with(2, "would be replaced", "evaluate", run, manifest, "--predictions", manifest)
+        self.assertEqual(manifest.read_text(), text)
 
     def test_explained_or_not_the_answer_is_one(self):
         plain = self.succeed_json("predict", self.model, *self.pictures[:3], "--json", "--top", 9)

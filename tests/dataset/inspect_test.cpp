@@ -37,7 +37,7 @@ TEST(Inspect, ExclusionsKeepOneOfEachGroup) {
     save(t.path() / path, draw_scene(0, 1, 64));
   save(t.path() / "train/b/1.jpg", draw_scene(1, 1, 64));
   const Dataset d = open_dataset(t.path());
-  const Inspection found = inspect(d, InspectionDepth::files, 2, Verbosity::quiet);
+  const Inspection found = inspect(d, InspectionDepth::files, {.threads = 2});
   ASSERT_EQ(found.duplicates.size(), 1U);
   EXPECT_EQ(found.duplicates[0].size(), 4U);
   EXPECT_EQ(found.conflicting_labels.size(), 1U);
@@ -58,8 +58,8 @@ TEST(Inspect, SameForAnyNumberOfThreads) {
     save(t.path() / (i % 2 == 0 ? "a" : "b") / (std::to_string(i) + ".jpg"),
          draw_scene(2, i / 2, 64), i % 2 == 0 ? 95 : 60);
   const Dataset d = open_dataset(t.path());
-  const Inspection one = inspect(d, InspectionDepth::pixels, 1, Verbosity::quiet);
-  const Inspection four = inspect(d, InspectionDepth::pixels, 4, Verbosity::quiet);
+  const Inspection one = inspect(d, InspectionDepth::pixels, {.threads = 1});
+  const Inspection four = inspect(d, InspectionDepth::pixels, {.threads = 4});
   EXPECT_EQ(one.near_duplicates.size(), 10U);
   EXPECT_EQ(one.near_duplicates, four.near_duplicates);
 }

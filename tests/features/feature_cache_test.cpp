@@ -46,8 +46,8 @@ std::vector<FeatureCache::Entry> entries(int first, int count, size_t elements) 
 
 TEST(FeatureCache, KeepsWhatItWasGiven) {
   const TemporaryFolder folder;
-  for (const CacheDtype dtype : {CacheDtype::fp16, CacheDtype::fp32}) {
-    const std::string set = dtype == CacheDtype::fp16 ? "a" : "b";
+  for (const FeatureType dtype : {FeatureType::fp16, FeatureType::fp32}) {
+    const std::string set = dtype == FeatureType::fp16 ? "a" : "b";
     {
       FeatureCache cache(folder.path(), 100'000'000);
       cache.use_set(set, {{"backbone", "x"}});
@@ -73,7 +73,7 @@ TEST(FeatureCache, StoresWhatAHalfCannotHoldAsFloat) {
   const TemporaryFolder folder;
   FeatureCache cache(folder.path(), 1'000'000);
   const std::vector<float> large = {1.0F, 70000.123F};
-  ASSERT_TRUE(cache.write("s", std::vector<FeatureCache::Entry>{{"i", large}}, CacheDtype::fp16));
+  ASSERT_TRUE(cache.write("s", std::vector<FeatureCache::Entry>{{"i", large}}, FeatureType::fp16));
   std::vector<float> got(2);
   ASSERT_TRUE(cache.read("s", "i", got));
   EXPECT_EQ(got, large);
@@ -86,17 +86,17 @@ TEST(FeatureCache, TheLeastRecentlyUsedSetGoesFirst) {
   FeatureCache cache(folder.path(), 8 * kEntry + 2 * 4096);
   for (const char* set : {"old", "new"}) {
     cache.use_set(set, {});
-    ASSERT_TRUE(cache.write(set, entries(0, 4, 1500), CacheDtype::fp32));
+    ASSERT_TRUE(cache.write(set, entries(0, 4, 1500), FeatureType::fp32));
     std::this_thread::sleep_for(std::chrono::milliseconds(20));  // file systems' times are coarse
   }
   cache.use_set("old", {});
-  ASSERT_TRUE(cache.write("third", entries(0, 3, 1500), CacheDtype::fp32));
+  ASSERT_TRUE(cache.write("third", entries(0, 3, 1500), FeatureType::fp32));
   EXPECT_TRUE(cache.has_set("old"));
   EXPECT_FALSE(cache.has_set("new"));
   EXPECT_FALSE(cache.contains("new", "1"));
   EXPECT_TRUE(cache.contains("old", "1"));
   // More than the limit allows: refused, and nothing is half there.
-  EXPECT_FALSE(cache.write("third", entries(10, 9, 1500), CacheDtype::fp32));
+  EXPECT_FALSE(cache.write("third", entries(10, 9, 1500), FeatureType::fp32));
   EXPECT_FALSE(cache.contains("third", "10"));
   EXPECT_TRUE(cache.contains("third", "2"));
 }
@@ -107,14 +107,14 @@ TEST(FeatureCache, TwoOfThemShareOneFolder) {
   FeatureCache b(folder.path(), 1'000'000);
   a.use_set("s", {{"backbone", "x"}});
   b.use_set("s", {{"backbone", "x"}});
-  ASSERT_TRUE(a.write("s", entries(0, 3, 100), CacheDtype::fp32));
-  ASSERT_TRUE(b.write("s", entries(2, 3, 100), CacheDtype::fp32));  // "2" is there already
+  ASSERT_TRUE(a.write("s", entries(0, 3, 100), FeatureType::fp32));
+  ASSERT_TRUE(b.write("s", entries(2, 3, 100), FeatureType::fp32));  // "2" is there already
   EXPECT_EQ(FeatureCache(folder.path(), 1'000'000).sets().at(0).images, 5);
   std::vector<float> got(100);
   EXPECT_TRUE(b.read("s", "0", got));
   // Emptied under a writer's hands: it goes on in new files.
   FeatureCache::clear(folder.path());
-  ASSERT_TRUE(a.write("s", entries(7, 1, 100), CacheDtype::fp32));
+  ASSERT_TRUE(a.write("s", entries(7, 1, 100), FeatureType::fp32));
   const auto sets = FeatureCache(folder.path(), 1'000'000).sets();
   ASSERT_EQ(sets.size(), 1);
   EXPECT_EQ(sets[0].images, 1);
@@ -132,7 +132,7 @@ class DamagedCache : public ::testing::Test {
   void fill() {
     FeatureCache cache(folder_.path(), 1'000'000);
     cache.use_set("s", {{"backbone", "x"}});
-    EXPECT_TRUE(cache.write("s", entries(0, kEntries, kElements), CacheDtype::fp32));
+    EXPECT_TRUE(cache.write("s", entries(0, kEntries, kElements), FeatureType::fp32));
   }
 
   [[nodiscard]] fs::path index() const { return folder_.path() / "s.index"; }
@@ -147,7 +147,7 @@ class DamagedCache : public ::testing::Test {
       static_cast<void>(cache.sets());
       cache.use_set("s", {{"backbone", "x"}});
       missing = check(cache);
-      EXPECT_TRUE(cache.write("s", entries(0, kEntries, kElements), CacheDtype::fp32));
+      EXPECT_TRUE(cache.write("s", entries(0, kEntries, kElements), FeatureType::fp32));
       EXPECT_EQ(check(cache), 0);
     }
     FeatureCache again(folder_.path(), 1'000'000);
@@ -218,7 +218,7 @@ TEST_F(DamagedCache, AnIndexThatIsNoneIsPutAside) {
   EXPECT_EQ(aside, 2);
   // It is the first to go where space is needed.
   FeatureCache cache(folder_.path(), 70'000);
-  EXPECT_TRUE(cache.write("s", entries(100, 10, kElements), CacheDtype::fp32));
+  EXPECT_TRUE(cache.write("s", entries(100, 10, kElements), FeatureType::fp32));
   EXPECT_EQ(std::distance(fs::directory_iterator(folder_.path()), {}), 2);
 }
 
@@ -226,7 +226,7 @@ TEST_F(DamagedCache, AnotherSetsFilesUnderThisName) {
   {
     FeatureCache cache(folder_.path(), 1'000'000);
     cache.use_set("t", {});
-    EXPECT_TRUE(cache.write("t", entries(30, kEntries, kElements), CacheDtype::fp32));
+    EXPECT_TRUE(cache.write("t", entries(30, kEntries, kElements), FeatureType::fp32));
   }
   fs::rename(folder_.path() / "t.index", index());
   EXPECT_EQ(use(), kEntries);
@@ -273,7 +273,6 @@ TEST_F(Prefix, AnInterruptLosesNothingThatWasComputed) {
     testing::write(paths.back(), {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
   }
   ImageJob pictures{paths, 32, 32, preprocessing_};
-  pictures.verbosity = Verbosity::quiet;
   FeatureCache cache(folder.path() / "cache", 10'000'000);
   const PrefixJob job{net_, net_.layers.size(), tensors_, &cache};
   const auto no_error = [](size_t, const std::string& message) { ADD_FAILURE() << message; };
@@ -298,7 +297,6 @@ TEST_F(Prefix, ValuesAreTheSameWithoutACache) {
   const auto jpeg = encode_jpeg(draw_scene(0, 0, 32), 90);
   testing::write(paths[0], {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
   ImageJob pictures{paths, 32, 32, preprocessing_};
-  pictures.verbosity = Verbosity::quiet;
   FeatureCache cache(folder.path() / "cache", 10'000'000);
   std::vector<std::vector<float>> seen;
   for (FeatureCache* which : {&cache, &cache, static_cast<FeatureCache*>(nullptr)})
@@ -342,7 +340,7 @@ TEST_F(Prefix, EveryPartOfTheKeyCounts) {
   with([&] { preprocessing_.resampling = Resampling::nearest; });
   with([&] { preprocessing_.crop_ratio = 1.2; });
   ids.push_back(
-      feature_set_id({net_, end, tensors_, nullptr, CacheDtype::fp32}, preprocessing_, end));
+      feature_set_id({net_, end, tensors_, nullptr, FeatureType::fp32}, preprocessing_, end));
   for (size_t a = 0; a < ids.size(); ++a)
     for (size_t b = 0; b < a; ++b) EXPECT_NE(ids[a], ids[b]) << a << " and " << b;
   EXPECT_EQ(id(end), ids[0]);

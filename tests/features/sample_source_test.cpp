@@ -30,7 +30,7 @@ class SampleSourceTest : public ::testing::Test {
 
   std::unique_ptr<SampleSource> make(const std::string& augment, int views, bool keep,
                                      FeatureCache* cache, bool has_prefix = true,
-                                     CacheDtype dtype = CacheDtype::fp16) {
+                                     FeatureType dtype = FeatureType::fp16) {
     prefix_.emplace(PrefixJob{network_, end_, tensors_, cache, dtype});
     SourceJob job{.network = network_, .preprocessing = keras_preprocessing(), .paths = paths_};
     job.prefix = has_prefix ? &*prefix_ : nullptr;
@@ -38,8 +38,7 @@ class SampleSourceTest : public ::testing::Test {
     job.augmentation = parse_augmentation(augment);
     job.views = views;
     job.seed = 3;
-    job.threads = 2;
-    job.verbosity = Verbosity::quiet;
+    job.context.threads = 2;
     return make_sample_source(
         job, [&](size_t i, const std::string& message) { errors_.emplace_back(i, message); });
   }
@@ -89,8 +88,8 @@ TEST_F(SampleSourceTest, MemoryCacheAndPrefixAgree) {
   const auto in_memory = make(words, 3, true, nullptr);
   const auto fresh = make(words, 3, false, nullptr);
   const auto overflowing = make(words, 3, false, &full);
-  const auto exact = make(words, 3, true, nullptr, true, CacheDtype::fp32);
-  const auto exact_fresh = make(words, 3, false, nullptr, true, CacheDtype::fp32);
+  const auto exact = make(words, 3, true, nullptr, true, FeatureType::fp32);
+  const auto exact_fresh = make(words, 3, false, nullptr, true, FeatureType::fp32);
   const std::vector<int64_t> which = {4, 0, 2};
   for (int epoch = 1; epoch <= 4; ++epoch) {
     const std::vector<float> want = rows(*memory, which, epoch);
@@ -121,7 +120,7 @@ TEST_F(SampleSourceTest, FeaturesDrivenOutOfTheCacheAreComputedAgain) {
       const std::string name = fmt::format("other{}", i);
       other.use_set(name, {});
       const FeatureCache::Entry entry{"x", std::vector<float>(60'000, 0.5F)};
-      other.write(name, {&entry, 1}, CacheDtype::fp32);
+      other.write(name, {&entry, 1}, FeatureType::fp32);
     }
     EXPECT_FALSE(
         other.has_set(feature_set_id(*prefix_, keras_preprocessing(), stored_end(*prefix_))));

@@ -8,7 +8,7 @@
 #include "dataset/csv.h"
 #include "dataset/dataset.h"
 #include "fuzz/fuzz.h"
-#include "report/run_folder.h"
+#include "run/run_folder.h"
 
 namespace {
 

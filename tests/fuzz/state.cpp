@@ -7,8 +7,13 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace graft;
   static const Dataset dataset;
-  static const TrainJob job{dataset, {}, nullptr, {}, "fuzz", {}, {}};
-  static const RunRecord record(job, {});
+  static const TrainJob job{.dataset = dataset,
+                            .recipe = {},
+                            .phases = {},
+                            .run = "fuzz",
+                            .metadata = {},
+                            .backbone = {}};
+  static const RunRecord record(job);
   static const nlohmann::json identity = [] {
     nlohmann::json own = record.write({}, 0);
     for (const char* read : {"steps", "best_epoch", "best_accuracy", "best_loss", "history"})

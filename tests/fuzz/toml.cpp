@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   const int code = cli::run_train_app(static_cast<int>(pointers.size()), pointers.data(),
                                       [](const cli::TrainOptions& options) {
-                                        fuzz::require(!cli::config_toml(options).empty());
+                                        fuzz::require(!to_toml(options.config_of_run).empty());
                                         return 0;
                                       });
   fuzz::require(code >= 0 && code <= 2);

@@ -37,7 +37,7 @@ TEST(Augment, RefusesWhatItDoesNotKnow) {
        {"rotat:3", "rotate", "rotate:x", "rotate:200", "rotate:-3", "hflip:1", "brightness:0.5",
         "brightness:0.7-0.1", "zoom:1.5", "crop:0-1", "fill:mirror", "hue:0.6", "shift:nan",
         "erase:2", "light:1", "mixup:0.2 cutmix:1"})
-    EXPECT_ERROR(parse_augmentation(text), ErrorKind::usage, "--augment");
+    EXPECT_ERROR(parse_augmentation(text), ErrorKind::usage, "`augment`");
 }
 
 TEST(Augment, DrawsWithinItsLimitsAndAlternatesFlips) {

@@ -34,7 +34,7 @@ TEST(Logits, AModelThatOverflowsIsAnError) {
   const std::vector<std::byte> png = encode_png(grey);
   const auto image = folder.path() / "grey.png";
   testing::write(image, {reinterpret_cast<const char*>(png.data()), png.size()});
-  const EvaluateJob job{{{image, 0, Split::test}}, 1, "evaluating", Verbosity::quiet};
+  const EvaluateJob job{{{image, 0, Split::test}}, "evaluating"};
   EXPECT_ERROR(evaluate(
                    job, classifier, [](const Sample&, std::span<const float>) { FAIL(); },
                    [](const Sample&, const std::string&) { FAIL(); }),

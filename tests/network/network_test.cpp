@@ -52,7 +52,7 @@ TEST(Shapes, OddSizesAndCuts) {
   EXPECT_ERROR(backbone("vgg16", 31, 224), ErrorKind::usage, "too small");
   EXPECT_ERROR(backbone("vgg17", 224, 224), ErrorKind::usage, "vgg16");
   EXPECT_ERROR(cut_after(net, "block4_pool"), ErrorKind::usage, "block3_pool");
-  EXPECT_ERROR(cut_after(net, "input"), ErrorKind::usage, "--until");
+  EXPECT_ERROR(cut_after(net, "input"), ErrorKind::usage, "`until`");
 }
 
 TEST(Flops, OfVgg16) {
@@ -131,7 +131,7 @@ TEST(Freeze, CountsAsKerasDoes) {
   EXPECT_EQ(first("99999999999999999999999"), "input");
   EXPECT_EQ(first("all"), "input");
   for (const char* text : {"", "-1", "2.5", "block9_conv1", "predictions", "2x"})
-    EXPECT_ERROR(freeze_plan(net, text), ErrorKind::usage, "--fine-tune");
+    EXPECT_ERROR(freeze_plan(net, text), ErrorKind::usage, "`fine-tune`");
   // BatchNorm layers count.
   const Network bn = with_head(backbone("vgg16_bn", 224, 224), "gap", 6);
   EXPECT_EQ(bn.layers[freeze_plan(bn, "2").first_trainable].name, "block5_conv3_bn");

@@ -1,10 +1,10 @@
-#include "report/live_view.h"
+#include "cli/live_view.h"
 
 #include <limits>
 
 #include "support.h"
 
-namespace graft {
+namespace graft::cli {
 namespace {
 
 size_t characters(const std::string& text) {
@@ -94,4 +94,4 @@ TEST(BrailleChart, ColoursOnlyWhereAsked) {
 }
 
 }  // namespace
-}  // namespace graft
+}  // namespace graft::cli

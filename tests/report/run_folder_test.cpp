@@ -1,4 +1,4 @@
-#include "report/run_folder.h"
+#include "run/run_folder.h"
 
 #include <cmath>
 

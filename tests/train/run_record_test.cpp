@@ -19,11 +19,12 @@ class RunRecordFields : public ::testing::Test {
 
   Dataset dataset_;
   TrainJob job_{.dataset = dataset_,
+                .recipe = {},
                 .phases = {{.epochs = 3}},
                 .run = "runs/x",
                 .metadata = {},
                 .backbone = {}};
-  RunRecord record_{job_, TrainConfig{}};
+  RunRecord record_{job_};
 };
 
 TEST_F(RunRecordFields, WhatIsWrittenIsRead) {
@@ -77,24 +78,24 @@ class StateFiles : public ::testing::Test {
 TEST_F(StateFiles, AFlippedBitFallsBackToTheOneBefore) {
   write(state_, R"({"steps":2})");
   write(previous_, R"({"steps":1})");
-  EXPECT_EQ(TrainingState(folder_.path()).load()->record["steps"], 2);
+  EXPECT_EQ(TrainingState(folder_.path()).load({})->record["steps"], 2);
   std::string bytes = read_text_file(state_);
   bytes[bytes.size() - 3] = static_cast<char>(bytes[bytes.size() - 3] ^ 1);
   testing::write(state_, bytes);
-  EXPECT_EQ(TrainingState(folder_.path()).load()->record["steps"], 1);
+  EXPECT_EQ(TrainingState(folder_.path()).load({})->record["steps"], 1);
   // The damaged one must not take the good one's place at the next save.
   EXPECT_FALSE(fs::exists(state_));
   EXPECT_TRUE(fs::exists(folder_.path() / "checkpoints" / "state-damaged.safetensors"));
   testing::write(previous_, bytes);
-  EXPECT_ERROR((void)TrainingState(folder_.path()).load(), ErrorKind::input,
-               "train without --resume");
+  EXPECT_ERROR((void)TrainingState(folder_.path()).load({}), ErrorKind::input,
+               "train without `resume`");
 }
 
 TEST_F(StateFiles, RecordsThatAreNone) {
   for (const std::string& record : {std::string("[]"), std::string("{"), std::string("{} x"),
                                     std::string(100'000, '['), std::string("{\"a\":1,\"a\":2}")}) {
     write(state_, record);
-    EXPECT_ERROR((void)TrainingState(folder_.path()).load(), ErrorKind::input,
+    EXPECT_ERROR((void)TrainingState(folder_.path()).load({}), ErrorKind::input,
                  "state.safetensors: graft_training_state");
   }
 }

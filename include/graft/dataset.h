@@ -1,0 +1,56 @@
+// Labelled images on disk: folders of class folders or a CSV manifest, and their split.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace graft {
+
+enum class Split { unassigned, train, validation, test };
+std::string_view to_string(Split split);
+
+struct Sample {
+  std::filesystem::path path;
+  int label = 0;  ///< index into Dataset::classes
+  Split split = Split::unassigned;
+};
+
+/// An image that takes no part: missing, unreadable, or of a format that is not read.
+struct SkippedImage {
+  std::filesystem::path path;
+  std::string label;
+  Split split = Split::unassigned;
+  std::string why;
+};
+
+struct Dataset {
+  std::filesystem::path root;
+  std::vector<std::string> classes;   ///< Unicode NFC, sorted by bytes; the label is the index
+  std::vector<Sample> samples;        ///< sorted by path
+  std::vector<SkippedImage> skipped;  ///< known before anything is decoded
+  std::string understood;             ///< how the folder or file was read, in a line
+  std::vector<std::string> notes;     ///< what was passed over and why, a line each
+  std::filesystem::path validation;   ///< where those images are, if in a folder of their own
+  std::filesystem::path test;
+
+  [[nodiscard]] std::vector<size_t> of(Split split) const;
+  [[nodiscard]] bool has(Split split) const;
+};
+
+/// Opens DATA: a folder of class folders; a folder of splits (train/, val/, test/ and names like
+/// them) of class folders; a CSV manifest. docs/data.md has the rules. Only the folder is read, not
+/// the images. Throws Error(input) that says what was found and what was expected.
+Dataset open_dataset(const std::filesystem::path& data);
+/// The same with validation and test images from folders of their own; empty: none.
+Dataset open_dataset(const std::filesystem::path& data, const std::filesystem::path& validation,
+                     const std::filesystem::path& test);
+
+/// The class table that train prints first.
+std::string class_table(const Dataset& dataset);
+
+/// Images named by the user: files as they are, folders walked (sorted), by extension.
+std::vector<std::filesystem::path> list_images(const std::filesystem::path& path);
+
+}  // namespace graft

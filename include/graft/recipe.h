@@ -1,0 +1,139 @@
+// How a classifier is trained: everything that decides the result, beside the images.
+//
+//   graft::Recipe recipe = graft::Recipe::named("default");
+//   recipe.optimization.learning_rate = 1e-3;
+//
+// The same options as `graft train` has, with the same defaults; a recipe and the program's TOML
+// files of options turn into each other.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graft/network.h"
+
+namespace graft {
+
+enum class OptimizerKind {
+  adam,   ///< Kingma and Ba, 2014; weight decay is part of the gradient
+  adamw,  ///< Loshchilov and Hutter, 2017; weight decay is apart
+  sgd,    ///< with momentum
+};
+
+/// The learning rate over a phase of training.
+enum class Schedule {
+  constant,
+  cosine,     ///< down to 0
+  one_cycle,  ///< up to the rate and down again (Smith, 2018)
+};
+
+enum class ClassWeights {
+  none,
+  balanced,  ///< rare classes count as much as frequent ones
+};
+
+/// How new weights are drawn; biases are zero.
+enum class Initializer {
+  he_normal,       ///< He et al., "Delving deep into rectifiers", 2015; the last layer with gain 1
+  glorot_uniform,  ///< Glorot and Bengio, 2010: within ±sqrt(6 / (fan_in + fan_out)); Keras' own
+};
+
+enum class Device {
+  automatic,  ///< a GPU where LibTorch has one
+  cpu,
+  cuda,
+};
+
+/// How features of the frozen prefix are stored and used.
+enum class FeatureType {
+  fp16,  ///< values that a half cannot hold are stored as float32 all the same
+  fp32,
+};
+
+/// The input of a network in pixels; 0: what its backbone is meant for.
+struct InputSize {
+  int height = 0;
+  int width = 0;
+
+  bool operator==(const InputSize&) const = default;
+};
+
+struct Recipe {
+  struct Model {
+    std::string backbone = "vgg16";  ///< one of backbone_names()
+    std::string weights;  ///< "imagenet", "builtin", "none", a file; empty: the backbone's own
+    std::string until;    ///< the layer behind which it is cut; empty: its last pooling
+    InputSize input;
+    std::string head = "default";               ///< see with_head()
+    std::string fine_tune = "0";                ///< see freeze_plan()
+    Initializer init = Initializer::he_normal;  ///< of the head
+  } model;
+
+  struct Data {
+    double val_split = 0.15;  ///< share of the training images, where there are no others
+    double test_split = 0;
+    std::string exclude;        ///< words of `graft train --exclude`
+    double max_skipped = 0.01;  ///< share of the images that may be missing or unreadable
+  } data;
+
+  struct Views {
+    std::string augment = "none";  ///< see docs/augmentation.md
+    /// Views of each image, drawn once, their features cached; 0: new ones in every epoch; none:
+    /// what suits the augmentation.
+    std::optional<int> count;
+  } views;
+
+  struct Optimization {
+    int epochs = 8;
+    int batch_size = 64;
+    OptimizerKind optimizer = OptimizerKind::adamw;
+    std::optional<double> learning_rate;  ///< none: 2e-3; 1e-4 where pretrained layers train too
+    Schedule schedule = Schedule::one_cycle;
+    double warmup_epochs = 0;  ///< of a linear rise before constant or cosine
+    double weight_decay = 0.01;
+    double momentum = 0.9;  ///< of sgd
+    double label_smoothing = 0.1;
+    double clip_gradients = 0;  ///< largest norm of all gradients together; 0: no limit
+    ClassWeights class_weights = ClassWeights::none;
+    double ema = 0;  ///< decay of a moving average of the weights; 0: none
+    /// Epochs without a better one before training stops; 0: never; none: 5 where the learning rate
+    /// is constant, else never.
+    std::optional<int> patience;
+    int freeze_epochs = 0;             ///< of the epochs, the first that train the head alone
+    double head_learning_rate = 2e-3;  ///< in these
+    double lr_decay_per_block = 1;     ///< rate of a block over that of the next
+  } optimization;
+
+  uint64_t seed = 0;  ///< of the split, new weights, order, views and dropout
+  Device device = Device::automatic;
+  FeatureType feature_type = FeatureType::fp16;
+
+  /// "default", or one of recipe_names(). Throws Error(usage).
+  static Recipe named(std::string_view name);
+  /// Takes over what a file of options states (TOML, as `graft train --config` reads it). `name`
+  /// stands for the text in messages. Options of the program that are not of a recipe are skipped.
+  /// Throws Error(usage) that names line and option.
+  void merge_toml(std::string_view text, std::string_view name);
+  /// As such a file, every option in effect.
+  [[nodiscard]] std::string to_toml() const;
+
+  /// The same with everything that is left open filled in.
+  [[nodiscard]] Recipe resolved() const;
+  /// Throws Error(usage) that names an option whose value is out of its range.
+  void check() const;
+};
+
+/// The backbone that a recipe names, cut where it says. Throws Error(usage).
+Network make_backbone(const Recipe::Model& model, bool include_top = false);
+
+/// Says so where `fine_tune` is a number above that of the backbone's layers, which means all of
+/// them; else empty.
+std::string fine_tune_note(const Network& network, const std::string& fine_tune);
+
+/// The recipes that come with Graft, beside "default".
+std::vector<std::string> recipe_names();
+
+}  // namespace graft

@@ -1,0 +1,208 @@
+// Training a classifier: the plan, the run, and what comes of it.
+//
+//   graft::RunContext context{.reporter = &mine, .stop = source.get_token()};
+//   graft::Dataset data = graft::open_dataset("photos/");
+//   graft::Recipe recipe = graft::Recipe::named("default");
+//   graft::TrainPlan plan = graft::plan(std::move(data), recipe);
+//   graft::Run run = graft::train(plan, "runs/pets", {}, context);
+//   graft::Classifier pets = run.classifier();
+//
+// Linking graft_train (and with it LibTorch) is needed for train(), resume() and suggest_rate()
+// alone; plan() and all else are in graft_data.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graft/classifier.h"
+#include "graft/context.h"
+#include "graft/dataset.h"
+#include "graft/network.h"
+#include "graft/recipe.h"
+
+namespace graft {
+
+/// Consecutive epochs in which the same layers train, with a schedule and an optimiser state of
+/// their own.
+struct TrainPhase {
+  int epochs = 0;
+  size_t prefix_end = 0;      ///< layers before it are frozen and run in the engine
+  bool keep_features = true;  ///< their outputs stay in memory
+  double learning_rate = 1e-3;
+};
+
+/// Bytes.
+struct MemoryEstimate {
+  uint64_t features = 0;     ///< outputs of the frozen prefix, or images, kept for all epochs
+  uint64_t parameters = 0;   ///< weights, gradients and optimiser state of the suffix
+  uint64_t activations = 0;  ///< of one training step
+  uint64_t prefix = 0;       ///< the engine's weights and buffers
+  uint64_t available = 0;    ///< 0: unknown
+  std::string_view limit{};  ///< the limit that leaves no more; empty: the machine's memory
+  [[nodiscard]] uint64_t total() const { return features + parameters + activations + prefix; }
+};
+
+/// Where features of frozen layers are kept between runs.
+struct CacheOptions {
+  bool use = true;
+  std::filesystem::path folder;  ///< of all of Graft's caches; empty: $XDG_CACHE_HOME/graft
+  double limit = 20e9;           ///< bytes; the sets used least recently go first
+};
+
+/// What a training run will do, worked out before it starts.
+struct TrainPlan {
+  Dataset dataset;   ///< split
+  Recipe recipe;     ///< with everything filled in
+  Network network;   ///< with head
+  std::string head;  ///< in the head's language
+  FreezePlan freeze;
+  std::vector<TrainPhase> phases;
+  int views = 1;  ///< of each training image, their features cached; 0: new ones in every epoch
+  FeatureType feature_type = FeatureType::fp16;  ///< that features are rounded to
+  CacheOptions cache;
+  MemoryEstimate memory;  ///< of the phase that needs most
+};
+
+/// Splits the data, builds the network, estimates memory. Throws Error for anything that would fail
+/// later: a class without training images, too little memory. Decodes nothing.
+TrainPlan plan(Dataset data, const Recipe& recipe, const CacheOptions& cache = {},
+               const RunContext& context = {});
+
+/// The plan for reading. `with_time`: with the time that it will take, from a short measurement.
+std::string plan_text(const TrainPlan& plan, bool with_time = false,
+                      const RunContext& context = {});
+
+/// One line of history.csv.
+struct EpochRecord {
+  int epoch = 0;
+  double loss = 0;
+  double accuracy = 0;
+  double val_loss = 0;
+  double val_accuracy = 0;
+  double learning_rate = 0;  ///< of the last step
+  double seconds = 0;
+};
+
+/// Whether `epoch` ranks before `other`: the higher validation accuracy, of equals the lower
+/// validation loss, of equals neither. An epoch with a figure that is not finite ranks behind all
+/// others. The only place that ranks epochs (docs/decisions/0003-best-epoch.md).
+inline bool better_epoch(const EpochRecord& epoch, const EpochRecord& other) {
+  const auto finite = [](const EpochRecord& e) {
+    return std::isfinite(e.val_accuracy) && std::isfinite(e.val_loss);
+  };
+  if (!finite(epoch) || !finite(other)) return finite(epoch) && !finite(other);
+  if (epoch.val_accuracy != other.val_accuracy) return epoch.val_accuracy > other.val_accuracy;
+  return epoch.val_loss < other.val_loss;
+}
+
+/// Where training is within an epoch.
+struct EpochProgress {
+  int epoch = 0;   ///< from 1
+  int epochs = 0;  ///< at most
+  size_t done = 0;
+  size_t images = 0;  ///< of an epoch
+  double loss = 0;    ///< mean so far
+  double accuracy = 0;
+};
+
+/// Told what training does. All calls come from the thread that called train(). They should return
+/// quickly.
+class TrainObserver {
+ public:
+  TrainObserver() = default;
+  virtual ~TrainObserver() = default;
+  TrainObserver(const TrainObserver&) = delete;
+  TrainObserver& operator=(const TrainObserver&) = delete;
+
+  /// An epoch that an earlier part of the run made; before everything else. `best`: whether it is
+  /// the best of all of them.
+  virtual void past_epoch(const EpochRecord& record, bool best) { (void)record, (void)best; }
+  /// Images are read and training begins; again for each phase.
+  virtual void begin(int epochs) { (void)epochs; }
+  virtual void step(const EpochProgress& progress) { (void)progress; }
+  /// `best`: whether it is better than all before it.
+  virtual void epoch(const EpochRecord& record, bool best) { (void)record, (void)best; }
+};
+
+/// How a run is made, beside what decides its result.
+struct RunOptions {
+  bool replace = false;  ///< a run that is in the folder loses its files; else it is an error
+  bool report = true;    ///< write report.html
+  std::vector<TrainObserver*> observers{};  ///< none owned
+};
+
+/// A finished run.
+struct Run {
+  std::filesystem::path folder;
+  std::vector<EpochRecord> history;
+  int best_epoch = 0;
+  bool stopped_early = false;
+  /// metrics.json: figures on validation and test images, calibration, images that were skipped.
+  std::string metrics;
+  /// Few enough test images were unreadable for the test figures to count.
+  bool test_is_whole = true;
+
+  [[nodiscard]] std::filesystem::path model() const { return folder / "model.safetensors"; }
+  [[nodiscard]] Classifier classifier(const ClassifierOptions& options = {}) const {
+    return Classifier::load(folder, options);
+  }
+};
+
+/// Trains, calibrates and evaluates; docs/formats.md says what is in the folder then. A kill at any
+/// moment leaves either no model.safetensors or a whole, calibrated one, and a run that resume()
+/// goes on with. Where the context says stop, the state is saved and Error(interrupted) thrown.
+/// LibTorch's, OpenMP's and BLAS' threads are those of the process: set_training_threads() first.
+Run train(const TrainPlan& plan, const std::filesystem::path& folder,
+          const RunOptions& options = {}, const RunContext& context = {});
+
+/// What a run was made with.
+struct RunSettings {
+  std::filesystem::path data;  ///< empty in runs of earlier versions
+  std::filesystem::path validation;
+  std::filesystem::path test;
+  Recipe recipe;
+  CacheOptions cache;
+  bool report = true;
+};
+/// Throws Error(input) where there is no run.
+RunSettings run_settings(const std::filesystem::path& folder);
+
+/// Goes on from the last whole epoch; the result is the same, bit for bit on one machine with the
+/// same thread count, as that of a run that was not interrupted. `plan`: made of the same data and
+/// recipe, in which epochs and patience may be others.
+Run resume(const TrainPlan& plan, const std::filesystem::path& folder,
+           const RunOptions& options = {}, const RunContext& context = {});
+/// With the run's own data and recipe.
+Run resume(const std::filesystem::path& folder, const RunContext& context = {});
+
+/// A step of a learning-rate range test.
+struct RatePoint {
+  double rate = 0;
+  double loss = 0;
+};
+
+/// The learning-rate range test (Smith, "Cyclical learning rates", 2017) on the last phase: steps
+/// at rates that rise from 1e-7 to 10 by equal factors, until the loss is four times its least or
+/// all steps are done. Losses are smoothed. Writes nothing.
+std::vector<RatePoint> find_learning_rate(const TrainPlan& plan, const RunContext& context = {});
+
+/// The rate where the loss falls most steeply over the logarithm of the rate: a safe one. Nothing
+/// where it falls nowhere, or where there are too few points for a slope.
+std::optional<double> suggested_rate(const std::vector<RatePoint>& points);
+
+/// For programs to call once, before they train. Sets the thread count of LibTorch, OpenMP and BLAS
+/// alike, for the whole process.
+void set_training_threads(int threads);
+/// Likewise. Keeps freed memory in the process: gradients of large layers (411 MB for the
+/// notebook's head) come back from the system zeroed page by page, at every step, otherwise.
+void keep_freed_memory();
+/// "LibTorch 1.13.1, BLAS: OpenBLAS 0.3.21 (2 threads)".
+std::string training_backend();
+
+}  // namespace graft

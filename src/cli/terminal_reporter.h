@@ -1,0 +1,39 @@
+// What the library tells, on standard error.
+#pragma once
+
+#include <chrono>
+#include <mutex>
+#include <string>
+
+#include "graft/context.h"
+
+namespace graft::cli {
+
+/// How much a command says.
+enum class Verbosity { quiet, normal, verbose };
+
+/// Messages as lines; progress as "label  ███████░░░  512/1024  50 %  32.1 images/s  ETA 0:16
+/// extra", redrawn in place on a terminal; elsewhere plain lines, at most one in five seconds.
+/// Nothing is drawn for work that ends within a second on a pipe, nor in quiet mode.
+class TerminalReporter : public Reporter {
+ public:
+  explicit TerminalReporter(Verbosity verbosity);
+  void message(Severity severity, std::string_view text) override;
+  void progress(const ProgressUpdate& update) override;
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  [[nodiscard]] std::string line(const ProgressUpdate& update, bool bar) const;
+
+  Verbosity verbosity_;
+  bool terminal_;
+  std::mutex mutex_;  // guards what follows
+  std::string task_;  // the one under way; empty: none
+  Clock::time_point start_;
+  Clock::time_point last_drawn_;
+};
+
+/// "███░░░": that fraction of so many characters.
+std::string progress_bar(double fraction, int cells);
+
+}  // namespace graft::cli

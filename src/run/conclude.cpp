@@ -1,0 +1,172 @@
+#include "run/conclude.h"
+
+#include <algorithm>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "base/file.h"
+#include "base/progress.h"
+#include "base/words.h"
+#include "features/batcher.h"
+#include "features/prefix_features.h"
+#include "graft/error.h"
+#include "model/evaluate.h"
+#include "model/model_file.h"
+#include "report/predictions.h"
+#include "report/report.h"
+#include "run/run_folder.h"
+
+namespace graft {
+namespace {
+
+constexpr size_t kMostProbabilities = 5'000'000;  // in predictions.csv
+
+/// Predictions on a split under a saved model, its prefix's features from the cache where they are.
+Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const ModelFile& model,
+                          Split split, SkippedImages& skipped, const RunContext& context) {
+  const Network& net = model.metadata.network;
+  const std::vector<size_t> indices = plan.dataset.of(split);
+  const std::vector<Sample> samples = join_labels(plan.dataset, indices, model.metadata.classes);
+  std::vector<std::filesystem::path> paths;
+  paths.reserve(samples.size());
+  for (const Sample& sample : samples) paths.push_back(sample.path);
+  EngineOptions options;
+  options.threads = context.thread_count();
+  options.single_plan = false;
+  const size_t prefix_end = plan.phases.back().prefix_end;
+  Engine suffix(net, prefix_end, net.layers.size(), model.tensors, options);
+  // In batches, and counted in the order of the samples.
+  const size_t classes = model.metadata.classes.size();
+  std::vector<float> logits(samples.size() * classes);
+  std::vector<bool> good(samples.size());
+  Batcher batcher(forward_of(suffix), suffix.max_batch(),
+                  [&](size_t i, std::span<const float> values) {
+                    std::copy(values.begin(), values.end(), &logits[i * classes]);
+                    good[i] = true;
+                  });
+  const ImageJob pictures{.paths = paths,
+                          .height = net.input_height,
+                          .width = net.input_width,
+                          .preprocessing = model.metadata.preprocessing,
+                          .batch = suffix.max_batch(),
+                          .label = fmt::format("evaluating, {}", to_string(split)),
+                          .context = context};
+  prefix_features(
+      {net, prefix_end, model.tensors, cache, plan.feature_type}, pictures,
+      [&](size_t i, std::span<const float> values) { batcher.add(i, values); },
+      [&](size_t i, const std::string& message) { skipped.add(indices[i], message); });
+  batcher.flush();
+  Predictions out{model.metadata.classes, {}, {}};
+  for (size_t i = 0; i < samples.size(); ++i)
+    if (good[i]) out.add(samples[i], {&logits[i * classes], classes});
+  if (out.samples.empty() && split == Split::validation)
+    fail(ErrorKind::input,
+         "none of the {} validation images can be read any longer, so that the model cannot be "
+         "calibrated; checkpoints/best.safetensors holds it as it was trained",
+         samples.size());
+  return out;
+}
+
+/// The model with its last layer divided by the temperature, so that whatever runs it, here or
+/// elsewhere, gives calibrated probabilities.
+ModelFile with_temperature(ModelFile model, double temperature) {
+  const std::string last = model.metadata.network.layers.back().name;
+  for (const char* role : {".weight", ".bias"}) {
+    Tensor& tensor = model.tensors.at(last + role);
+    std::vector<float> values(tensor.values().begin(), tensor.values().end());
+    for (float& value : values) {
+      value = static_cast<float>(value / temperature);
+      if (!std::isfinite(value))
+        fail(ErrorKind::input,
+             "the last layer's weights are too large to be calibrated; train again with a smaller "
+             "`lr`");
+    }
+    tensor = Tensor(tensor.shape(), std::move(values));
+  }
+  model.metadata.training["temperature"] = temperature;
+  return model;
+}
+
+}  // namespace
+
+std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, FeatureCache* cache,
+                     const Training& training, SkippedImages& skipped, bool report,
+                     const std::function<void(const std::string& split, const Metrics&)>& on_split,
+                     const RunContext& context) {
+  ModelFile model = read_model(run / run_files::kBest);
+  Predictions val = predict_split(plan, cache, model, Split::validation, skipped, context);
+  const Metrics raw = val.measure();
+  std::vector<int> labels;
+  for (const Sample& sample : val.samples) labels.push_back(sample.label);
+  const auto [temperature, at_bound] = fit_temperature(val.logits, labels, val.classes.size());
+  if (at_bound)
+    context.tell(Severity::info,
+                 fmt::format("note: calibration: no temperature from {:g} to {:g} fits the "
+                             "validation images best; {:g} was taken, and probabilities may still "
+                             "be far from the truth",
+                             1 / kWidestTemperature, kWidestTemperature, temperature));
+  model = with_temperature(std::move(model), temperature);
+  write_model(run / run_files::kModel, model);
+  for (float& logit : val.logits) logit = static_cast<float>(logit / temperature);
+
+  const Metrics val_metrics = val.measure();
+  on_split("validation", val_metrics);
+  nlohmann::json metrics = {{"epochs", training.history.size()},
+                            {"best_epoch", training.best_epoch},
+                            {"stopped_early", training.stopped_early},
+                            {"calibration",
+                             {{"temperature", temperature},
+                              {"at_bound", at_bound},
+                              {"uncalibrated_validation", {{"loss", raw.loss}, {"ece", raw.ece}}}}},
+                            {"validation", metrics_json(val_metrics, val.classes)}};
+  // With a thousand classes all probabilities would be a gigabyte.
+  const bool whole = plan.dataset.samples.size() * val.classes.size() <= kMostProbabilities;
+  std::string predictions = predictions_csv(val, "val", true, whole);
+  std::optional<Predictions> test;
+  std::optional<Metrics> test_metrics;
+  if (plan.dataset.has(Split::test)) {
+    test = predict_split(plan, cache, model, Split::test, skipped, context);
+    test_metrics = test->measure();
+  }
+  if (test && test_metrics->images > 0) {
+    metrics["test"] = metrics_json(*test_metrics, test->classes);
+    on_split("test", *test_metrics);
+    predictions += predictions_csv(*test, "test", false, whole);
+  }
+  metrics["skipped"] = skipped.lines();
+  write_file_atomic(run / run_files::kPredictions, predictions);
+  const std::string text =
+      metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  write_file_atomic(run / run_files::kMetrics, text);
+  if (report) {
+    const std::string command =
+        fmt::format("graft train {} --config {}", shell_quoted(plan.dataset.root.string()),
+                    shell_quoted((run / run_files::kConfig).string()));
+    const bool tested = test && test_metrics->images > 0;
+    write_file_atomic(run / run_files::kReport,
+                      report_page({model, tested ? *test : val,
+                                   tested ? *test_metrics : val_metrics, tested ? "test" : "val",
+                                   plan.dataset, read_run_folder(run), command, context}));
+  }
+  return text;
+}
+
+std::unique_ptr<FeatureCache> open_cache(const CacheOptions& options, const RunContext& context) {
+  if (!options.use) return nullptr;
+  const fs::path folder =
+      (options.folder.empty() ? default_cache_folder() : options.folder) / "features";
+  try {
+    if (const uint64_t bytes = FeatureCache::remove_earlier_format(folder); bytes > 0)
+      context.tell(Severity::warning,
+                   fmt::format("{}: removed {} of features in an earlier version's format",
+                               printable(folder), format_bytes(static_cast<double>(bytes))));
+    return std::make_unique<FeatureCache>(folder, static_cast<uint64_t>(options.limit), context);
+  } catch (const Error& error) {
+    context.tell(Severity::warning, fmt::format("going on without the cache: {}", error.what()));
+    return nullptr;
+  }
+}
+
+}  // namespace graft

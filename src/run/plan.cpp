@@ -1,0 +1,204 @@
+#include <algorithm>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/limits.h"
+#include "base/progress.h"
+#include "engine/engine.h"
+#include "graft/error.h"
+#include "graft/train.h"
+#include "image/augment.h"
+#include "run/prepare.h"
+#include "run/training_limits.h"
+
+namespace graft {
+namespace {
+
+// The rest is for the system, LibTorch itself and what an estimate misses.
+constexpr double kUsableShare = 0.9;
+// What no training does with: the limit is at fault, whatever the recipe.
+constexpr uint64_t kLeastSensible = 20'000'000;
+
+uint64_t parameter_bytes(const Network& network, size_t begin) {
+  uint64_t bytes = 0;
+  for (const TensorSpec& spec : tensor_specs(network, begin, network.layers.size()))
+    bytes += sizeof(float) * static_cast<uint64_t>(spec.elements());
+  return bytes;
+}
+
+/// Copies of the trained parameters that the training state holds: themselves, the optimiser's
+/// moments, and their average.
+uint64_t state_copies(const Recipe::Optimization& o) {
+  return 1 + (o.ema > 0 ? 1 : 0) +
+         (o.optimizer == OptimizerKind::sgd ? (o.momentum > 0 ? 1 : 0) : 2);
+}
+
+/// Fails now, and not after the first epoch, where a limit forbids files as large as this run's.
+void check_file_sizes(const TrainPlan& plan) {
+  const std::optional<uint64_t> limit = file_size_limit();
+  if (!limit) return;
+  uint64_t largest = parameter_bytes(plan.network, 0);
+  for (const TrainPhase& phase : plan.phases)
+    largest = std::max(largest, state_copies(plan.recipe.optimization) *
+                                    parameter_bytes(plan.network, phase.prefix_end));
+  if (largest > *limit)
+    fail(
+        ErrorKind::io,
+        "the limit on file sizes (ulimit -f) is {}, and this run's largest file takes {}; raise it",
+        format_bytes(static_cast<double>(*limit)), format_bytes(static_cast<double>(largest)));
+}
+
+MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase, int threads) {
+  MemoryEstimate m;
+  const std::vector<Shape> shapes = output_shapes(plan.network);
+  const uint64_t train = plan.dataset.of(Split::train).size();
+  const uint64_t val = plan.dataset.of(Split::validation).size();
+  const uint64_t pixels =
+      static_cast<uint64_t>(plan.network.input_height) * plan.network.input_width * 3;
+  const bool has_prefix = phase.prefix_end > 1;
+  // Features from the cache are halves, and kept as such.
+  const bool halves =
+      plan.feature_type == FeatureType::fp16 && !plan.network.layers[phase.prefix_end - 1].in_head;
+  const uint64_t feature_bytes =
+      (halves ? 2 : 4) * static_cast<uint64_t>(shapes[phase.prefix_end - 1].elements());
+  const auto views = static_cast<uint64_t>(plan.views);
+  const bool keep = has_prefix && phase.keep_features;
+  m.features = train * (keep && views > 0 ? views * feature_bytes : pixels) +
+               val * (keep ? feature_bytes : pixels);
+  // With their gradients.
+  m.parameters = (state_copies(plan.recipe.optimization) + 1) *
+                 parameter_bytes(plan.network, phase.prefix_end);
+  // Two batches are prepared ahead.
+  uint64_t forward = 3 * shapes[phase.prefix_end - 1].elements();
+  uint64_t widest = shapes[phase.prefix_end - 1].elements();
+  for (size_t i = phase.prefix_end; i < shapes.size(); ++i) {
+    // A layer's output, its ReLU's, and its gradient.
+    forward += 2 * shapes[i].elements();
+    widest = std::max<uint64_t>(widest, shapes[i].elements());
+  }
+  m.activations =
+      4 * static_cast<uint64_t>(plan.recipe.optimization.batch_size) * (forward + widest);
+  if (has_prefix) {
+    uint64_t most = 0;
+    for (size_t i = 0; i < phase.prefix_end; ++i)
+      most = std::max<uint64_t>(most, shapes[i].elements());
+    // Two buffers of a batch, and the weights as read, folded and packed.
+    m.prefix = 2 * 4 * static_cast<uint64_t>(EngineOptions().max_batch) * most;
+    for (const TensorSpec& spec : tensor_specs(plan.network, 0, phase.prefix_end))
+      m.prefix += 3 * 4 * static_cast<uint64_t>(spec.elements());
+  }
+  const MemoryLeft left = memory_for_training(threads);
+  m.available = left.bytes;
+  m.limit = left.limit;
+  return m;
+}
+
+bool fits(const MemoryEstimate& m) {
+  return m.available == 0 ||
+         static_cast<double>(m.total()) <= kUsableShare * static_cast<double>(m.available);
+}
+
+std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>(bytes)); }
+
+[[noreturn]] void refuse_memory(const MemoryEstimate& m) {
+  const char* advice = "use a smaller `batch-size` or `input-size`";
+  if (m.parameters >= m.features && m.parameters >= m.activations)
+    advice = "use a smaller `head` (for instance gap or stats in place of flatten)";
+  else if (m.features >= m.activations)
+    advice = "use a smaller `input-size` or fewer images";
+  std::string more;  // a limit is more easily raised than a network changed
+  if (!m.limit.empty()) {
+    more = fmt::format("raise {}, or ", m.limit);
+    if (m.available < kLeastSensible) {
+      more = fmt::format("raise {}", m.limit);
+      advice = "";
+    }
+  }
+  fail(ErrorKind::memory,
+       "training needs about {} of memory and {} are available{} (parameters and "
+       "optimiser {}, features {}, activations {}); {}",
+       bytes_text(m.total()), bytes_text(m.available),
+       m.limit.empty() ? "" : fmt::format(" under {}", m.limit), bytes_text(m.parameters),
+       bytes_text(m.features), bytes_text(m.activations), more + advice);
+}
+
+/// Decides what is kept in memory. Throws Error(memory) if the phase does not fit either way.
+MemoryEstimate fit_phase(const TrainPlan& plan, TrainPhase& phase, int threads) {
+  const MemoryEstimate with = estimate_memory(plan, phase, threads);
+  if (fits(with)) return with;
+  if (phase.prefix_end <= 1 || plan.views == 0) refuse_memory(with);
+  phase.keep_features = false;
+  const MemoryEstimate without = estimate_memory(plan, phase, threads);
+  if (!fits(without)) refuse_memory(with.total() < without.total() ? with : without);
+  return without;
+}
+
+/// Cached views of each image in effect, where a prefix is frozen or not; 0: new ones in every
+/// epoch.
+int view_count(const Recipe& recipe, bool has_prefix) {
+  const Augmentation a = parse_augmentation(recipe.views.augment);
+  if (a.leaves_pictures()) return 1;
+  if (recipe.views.count) return *recipe.views.count;
+  if (!has_prefix) return 0;
+  constexpr int kViews = 4;
+  return a.flip_views() > 0 ? a.flip_views() : kViews;
+}
+
+}  // namespace
+
+TrainPlan plan(Dataset data, const Recipe& given, const CacheOptions& cache,
+               const RunContext& context) {
+  given.check();
+  TrainPlan plan;
+  plan.recipe = given.resolved();
+  plan.cache = cache;
+  // As the cache stores them, even where it cannot be had: a run gives the model that it would
+  // have given.
+  plan.feature_type = cache.use ? given.feature_type : FeatureType::fp32;
+  const Recipe& recipe = plan.recipe;
+  const Recipe::Optimization& o = recipe.optimization;
+  Network base = make_backbone(recipe.model);
+  plan.dataset = std::move(data);
+  prepare_dataset(plan.dataset, recipe, context);
+  plan.head = recipe.model.head == "default" ? std::string(default_head(base)) : recipe.model.head;
+  plan.network =
+      with_head(std::move(base), plan.head, static_cast<int>(plan.dataset.classes.size()));
+  plan.freeze = freeze_plan(plan.network, recipe.model.fine_tune);
+  if (std::string note = fine_tune_note(plan.network, recipe.model.fine_tune); !note.empty())
+    plan.dataset.notes.push_back(std::move(note));
+  if (recipe.model.weights == "none" && plan.freeze.first_trainable > 1)
+    plan.dataset.notes.push_back(
+        "`weights none` with a frozen backbone: its random features carry little; add "
+        "`fine-tune all`");
+  const size_t end = frozen_prefix_end(plan.network, plan.freeze);
+  const auto& layers = plan.network.layers;
+  if (o.batch_size == 1 &&
+      std::any_of(layers.begin() + static_cast<long>(end), layers.end(),
+                  [](const Layer& layer) { return layer.kind == LayerKind::batchnorm; }))
+    fail(ErrorKind::usage,
+         "`batch-size`: BatchNorm needs at least 2 images a step; use a larger one, or a `head` "
+         "without batchnorm");
+  plan.views = view_count(recipe, end > 1);
+  if (recipe.views.count.value_or(0) > 1 && plan.views == 1)
+    plan.dataset.notes.push_back("`views` without `augment`: all views would be the same image");
+  if (o.freeze_epochs > 0) {
+    if (o.freeze_epochs >= o.epochs)
+      fail(ErrorKind::usage, "`freeze-epochs`: {} of {} `epochs` leave none for fine-tuning",
+           o.freeze_epochs, o.epochs);
+    const size_t head = frozen_prefix_end(plan.network, freeze_plan(plan.network, "0"));
+    if (head == end)
+      fail(ErrorKind::usage,
+           "`freeze-epochs`: nothing is unfrozen afterwards; add `fine-tune N`, or leave it out");
+    plan.phases.push_back({o.freeze_epochs, head, true, o.head_learning_rate});
+  }
+  plan.phases.push_back({o.epochs - o.freeze_epochs, end, true, o.learning_rate.value()});
+  check_file_sizes(plan);
+  for (TrainPhase& phase : plan.phases) {
+    const MemoryEstimate memory = fit_phase(plan, phase, context.thread_count());
+    if (memory.total() > plan.memory.total()) plan.memory = memory;
+  }
+  return plan;
+}
+
+}  // namespace graft

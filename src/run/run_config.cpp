@@ -1,0 +1,51 @@
+#include "run/run_config.h"
+
+#include <type_traits>
+
+#include "base/file.h"
+#include "base/words.h"
+#include "graft/error.h"
+#include "recipe/options_text.h"
+
+namespace graft {
+
+std::string to_toml(const RunConfig& config) {
+  RunConfig c = config;
+  c.recipe = c.recipe.resolved();
+  std::string text =
+      fmt::format("{} Repeat it with: graft train DATA --config THIS_FILE\n", kConfigStart);
+  if (!c.data.empty())
+    text += fmt::format("data = {}\n",
+                        options::toml_path(fs::absolute(c.data).lexically_normal().string()));
+  visit_run_config(
+      [&](const options::Option& option, auto& member, const auto& what) {
+        using What = std::decay_t<decltype(what)>;
+        if (std::is_same_v<What, options::Flag> && options::value_text(member) == "false") return;
+        // Each excludes the other.
+        if (option.name == "val-split" && !c.val.empty()) return;
+        if (option.name == "test-split" && c.recipe.data.test_split == 0) return;
+        options::OptionWriter{text}(option, member, what);
+      },
+      c);
+  return text;
+}
+
+RunConfig read_run_config(const std::filesystem::path& run) {
+  const fs::path file = run / "config.toml";
+  std::error_code error;
+  if (!fs::exists(file, error))
+    fail(ErrorKind::input, "{}: no run: it has no config.toml", printable(run));
+  RunConfig config;
+  for (const options::OptionLine& line : options::read_options_file(file)) {
+    if (line.key == "data") config.data = line.value;
+    visit_run_config(options::OptionReader{line.key, line.value, line.place}, config);
+  }
+  return config;
+}
+
+RunSettings run_settings(const std::filesystem::path& folder) {
+  const RunConfig c = read_run_config(folder);
+  return {c.data, c.val, c.test, c.recipe, c.cache(), !c.no_report};
+}
+
+}  // namespace graft

@@ -1,0 +1,59 @@
+// What a run was made with, as its config.toml has it.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graft/train.h"
+#include "recipe/options.h"
+#include "recipe/options_file.h"
+
+namespace graft {
+
+/// How every config.toml of a run begins, now and in earlier versions.
+inline constexpr std::string_view kConfigStart = "# Options of this run.";
+
+/// A recipe, and where the data, the caches and the report are.
+struct RunConfig {
+  Recipe recipe;
+  std::string data;  ///< empty in files of earlier versions
+  std::string val;
+  std::string test;
+  std::string cache_dir;
+  double cache_limit = 20;  ///< GB
+  bool no_cache = false;
+  bool no_report = false;
+
+  [[nodiscard]] CacheOptions cache() const { return {!no_cache, cache_dir, cache_limit * 1e9}; }
+};
+
+/// Visits all options; see recipe/options.h.
+template <typename Visitor>
+void visit_run_config(Visitor&& visit, RunConfig& c) {
+  using G = options::OptionGroup;
+  visit({"val", "DIR", "Validation images: a folder of class folders", G::common, true}, c.val,
+        options::PathText{});
+  visit({"test", "DIR", "Test images, evaluated once at the end", G::common, true}, c.test,
+        options::PathText{});
+  options::visit_options(visit, c.recipe);
+  visit({"cache-dir", "DIR",
+         "Graft's cache folder, for weights and features (default: $XDG_CACHE_HOME/graft)",
+         G::machine, true},
+        c.cache_dir, options::PathText{});
+  visit({"cache-limit", "GB",
+         "Most disk space for cached features; the least recently used go first", G::machine, true},
+        c.cache_limit, options::Number{0.001, 100'000});
+  visit({"no-cache", "", "Neither read nor write cached features", G::machine}, c.no_cache,
+        options::Flag{});
+  visit({"no-report", "", "Do not write report.html into the run folder", G::run, true},
+        c.no_report, options::Flag{});
+}
+
+/// Every option in effect.
+std::string to_toml(const RunConfig& config);
+/// Of a run folder. Throws Error(input) where there is none, Error(usage) for what it cannot hold.
+RunConfig read_run_config(const std::filesystem::path& run);
+
+}  // namespace graft

@@ -1,0 +1,240 @@
+#include "train/loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <utility>
+
+#include "graft/error.h"
+#include "train/mix.h"
+
+namespace graft {
+namespace {
+
+// Seeds of an epoch's dropout lie further apart than a run has epochs, so that runs with
+// neighbouring seeds share none. A prime.
+constexpr uint64_t kSeedStride = 1'000'003;
+
+}  // namespace
+
+/// Sums over batches.
+struct TrainLoop::Tally {
+  double loss = 0;
+  int64_t correct = 0;
+  int64_t seen = 0;
+  bool stopped = false;
+
+  void add(const torch::Tensor& mean_loss, const torch::Tensor& logits,
+           const torch::Tensor& labels) {
+    const int64_t n = labels.size(0);
+    loss += mean_loss.item<double>() * static_cast<double>(n);
+    correct += logits.argmax(1).eq(labels).sum().item<int64_t>();
+    seen += n;
+  }
+  [[nodiscard]] double mean_loss() const { return seen > 0 ? loss / static_cast<double>(seen) : 0; }
+  [[nodiscard]] double accuracy() const {
+    return seen > 0 ? static_cast<double>(correct) / static_cast<double>(seen) : 0;
+  }
+};
+
+TrainLoop::TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t classes, Suffix suffix,
+                     std::unique_ptr<Batches> training, std::unique_ptr<Batches> validation,
+                     torch::Device device, LoopHooks hooks)
+    : options_(recipe.optimization),
+      seed_(recipe.seed),
+      phase_(phase),
+      augmentation_(parse_augmentation(recipe.views.augment)),
+      device_(device),
+      suffix_(std::move(suffix)),
+      training_(std::move(training)),
+      validation_(std::move(validation)),
+      optimizer_({options_.optimizer, options_.weight_decay, options_.momentum},
+                 suffix_.parameters(), suffix_.rate_factors(options_.lr_decay_per_block)),
+      hooks_(std::move(hooks)) {
+  if (options_.ema > 0) average_ = suffix_.copies();
+  weigh_classes(classes);
+}
+
+EpochEnd TrainLoop::run_epoch(int epoch, int epochs) {
+  // Dropout of an epoch depends on nothing that came before it.
+  torch::manual_seed(seed_ * kSeedStride + static_cast<uint64_t>(epoch));
+  const auto start = std::chrono::steady_clock::now();
+  Tally tally;
+  size_t seen = 0;
+  double rate = 0;
+  EpochEnd end;
+  start_epoch(epoch);
+  while (auto batch = training_->next()) {
+    note_lost(*batch, *training_, epoch);
+    if (skips(*batch)) continue;
+    rate = phase_.learning_rate *
+           schedule_factor(options_.schedule,
+                           options_.warmup_epochs * static_cast<double>(steps_in_epoch()),
+                           optimizer_.steps(), phase_.epochs * steps_in_epoch());
+    step(*batch, rate, tally);
+    if (!std::isfinite(tally.loss))
+      fail(ErrorKind::input, "the loss became {} in epoch {}; try a smaller `lr` than {:g}{}",
+           tally.loss, epoch, phase_.learning_rate, so_far());
+    seen += static_cast<size_t>(batch->labels.size(0));
+    if (hooks_.step)
+      hooks_.step({epoch, epochs, seen, training_->size(), tally.mean_loss(), tally.accuracy()});
+    if (hooks_.stop.stop_requested()) {
+      end.stopped = true;
+      break;
+    }
+  }
+  Tally val;
+  if (!end.stopped) {
+    val = validate(epoch);
+    end.stopped = val.stopped;
+    if (val.stopped) tally = val;
+  }
+  const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+  end.record = {epoch, tally.mean_loss(), tally.accuracy(), val.mean_loss(), val.accuracy(),
+                rate,  taken.count()};
+  return end;
+}
+
+std::vector<RatePoint> TrainLoop::find_rate(
+    const std::function<void(const RatePoint&, size_t)>& on_step) {
+  // Smith, "Cyclical learning rates", 2017: rates that rise by equal factors, from one at which
+  // nothing moves to one at which everything breaks, until the loss is well above its least.
+  constexpr double kFirst = 1e-7;
+  constexpr double kLast = 10;
+  constexpr int kSteps = kRateSteps;
+  constexpr double kSmoothing = 0.9;
+  constexpr double kTooHigh = 4;
+  std::vector<RatePoint> points;
+  double average = 0;
+  double least = std::numeric_limits<double>::infinity();
+  for (int epoch = 1; static_cast<int>(points.size()) < kSteps; ++epoch) {
+    torch::manual_seed(seed_ * kSeedStride + static_cast<uint64_t>(epoch));
+    start_epoch(epoch);
+    while (auto batch = training_->next()) {
+      note_lost(*batch, *training_, epoch);
+      if (skips(*batch)) continue;
+      const auto number = static_cast<int>(points.size());
+      const double rate = kFirst * std::pow(kLast / kFirst, number / (kSteps - 1.0));
+      Tally tally;
+      step(*batch, rate, tally);
+      if (hooks_.stop.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
+      if (!std::isfinite(tally.loss)) return points;
+      average = kSmoothing * average + (1 - kSmoothing) * tally.mean_loss();
+      const double smooth = average / (1 - std::pow(kSmoothing, number + 1));
+      points.push_back({rate, smooth});
+      on_step(points.back(), points.size());
+      least = std::min(least, smooth);
+      if (static_cast<int>(points.size()) == kSteps || smooth > kTooHigh * least) return points;
+    }
+  }
+  return points;
+}
+
+void TrainLoop::start_epoch(int epoch) {
+  std::vector<int64_t> order(training_->size());
+  std::iota(order.begin(), order.end(), 0);
+  Random(seed_, static_cast<uint64_t>(epoch)).shuffle(order);
+  mixing_.emplace(~seed_, static_cast<uint64_t>(epoch));
+  training_->start(std::move(order), options_.batch_size, epoch);
+}
+
+void TrainLoop::note_lost(const Batches::Batch& batch, const Batches& batches, int epoch) const {
+  if (!batch.lost.empty() && hooks_.lost) hooks_.lost(batch, batches, epoch);
+}
+
+/// Batch statistics of one sample do not exist.
+bool TrainLoop::skips(const Batches::Batch& batch) const {
+  if (batch.labels.size(0) == 0) return true;
+  return batch.labels.size(0) == 1 && training_->size() > 1 && suffix_.has_batchnorm();
+}
+
+torch::Tensor TrainLoop::loss(const torch::Tensor& logits, const torch::Tensor& labels) const {
+  return torch::nn::functional::cross_entropy(logits, labels,
+                                              torch::nn::functional::CrossEntropyFuncOptions()
+                                                  .weight(class_weights_)
+                                                  .label_smoothing(options_.label_smoothing));
+}
+
+void TrainLoop::step(const Batches::Batch& batch, double rate, Tally& tally) {
+  torch::Tensor inputs = batch.inputs;
+  Mix mix;
+  if (augmentation_.mixup > 0)
+    mix = mixup(inputs, augmentation_.mixup, *mixing_);
+  else if (augmentation_.cutmix > 0)
+    mix = cutmix(inputs, augmentation_.cutmix, *mixing_);
+  const torch::Tensor labels = batch.labels.to(device_);
+  optimizer_.zero_grad();
+  postponed_.clear();
+  // A common norm needs all gradients at once.
+  PostponedGradients* postponed = options_.clip_gradients > 0 ? nullptr : &postponed_;
+  const torch::Tensor logits = suffix_.forward(inputs.to(device_), /*training=*/true, postponed);
+  torch::Tensor total = loss(logits, labels);
+  if (mix.partner.defined())
+    total = total * mix.share +
+            loss(logits, batch.labels.index_select(0, mix.partner).to(device_)) * (1 - mix.share);
+  tally.add(total, logits, labels);
+  if (!std::isfinite(tally.loss)) return;
+  total.backward();
+  if (options_.clip_gradients > 0) optimizer_.clip_gradients(options_.clip_gradients);
+  optimizer_.step(rate, postponed);
+  if (!average_.empty()) {
+    // Short averages first: the random start is forgotten (as TensorFlow's
+    // ExponentialMovingAverage with num_updates).
+    const auto t = static_cast<double>(optimizer_.steps());
+    suffix_.average_into(average_, std::min(options_.ema, (1 + t) / (10 + t)));
+  }
+}
+
+int64_t TrainLoop::steps_in_epoch() const {
+  const auto count = static_cast<int64_t>(training_->size());
+  return (count + options_.batch_size - 1) / options_.batch_size;
+}
+
+/// Balanced: n / (classes · n of the class), so that classes weigh alike and the mean is 1.
+void TrainLoop::weigh_classes(int64_t classes) {
+  if (options_.class_weights != ClassWeights::balanced) return;
+  const torch::Tensor counts =
+      torch::bincount(torch::tensor(training_->labels(), torch::kLong), {}, classes)
+          .to(torch::kFloat);
+  class_weights_ = (static_cast<double>(training_->size()) /
+                    (static_cast<double>(classes) * counts.clamp_min(1)))
+                       .to(device_);
+}
+
+TrainLoop::Tally TrainLoop::validate(int epoch) {
+  const torch::NoGradGuard no_gradients;
+  Tally tally;
+  Batches& batches = *validation_;
+  std::vector<int64_t> order(batches.size());
+  std::iota(order.begin(), order.end(), 0);
+  batches.start(std::move(order), options_.batch_size, epoch);
+  const Averaged averaged(*this);
+  while (auto batch = batches.next()) {
+    note_lost(*batch, batches, epoch);
+    if (batch->labels.size(0) == 0) continue;
+    const torch::Tensor labels = batch->labels.to(device_);
+    const torch::Tensor logits = suffix_.forward(batch->inputs.to(device_), /*training=*/false);
+    tally.add(torch::nn::functional::cross_entropy(logits, labels), logits, labels);
+    // An infinite logit of a wrong class leaves the loss finite.
+    if (!std::isfinite(tally.loss) || !logits.isfinite().all().item<bool>())
+      fail(ErrorKind::input, "the validation {} after epoch {}; try a smaller `lr` than {:g}{}",
+           std::isfinite(tally.loss) ? "logits became infinite"
+                                     : fmt::format("loss became {}", tally.loss),
+           epoch, phase_.learning_rate, so_far());
+    if (hooks_.stop.stop_requested()) {
+      tally.stopped = true;
+      break;
+    }
+  }
+  // A model that could not be read again.
+  if (const std::string name = suffix_.not_finite(); !name.empty())
+    fail(ErrorKind::input,
+         "{} became infinite in epoch {}: the features are too large for it; take other `weights`, "
+         "or a smaller `lr` than {:g}{}",
+         name, epoch, phase_.learning_rate, so_far());
+  return tally;
+}
+
+}  // namespace graft

@@ -1,0 +1,88 @@
+#include "train/sources.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <numeric>
+#include <utility>
+
+#include "base/file.h"
+#include "features/sample_source.h"
+#include "graft/error.h"
+
+namespace graft {
+
+std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
+  const Network& net = job_.metadata.network;
+  const PrefixJob prefix{net, phase.prefix_end, job_.backbone, job_.cache, job_.feature_type};
+  SourceJob source{.network = net, .preprocessing = job_.metadata.preprocessing};
+  source.prefix = phase.prefix_end > 1 ? &prefix : nullptr;
+  source.keep_features = phase.keep_features;
+  source.seed = job_.recipe.seed;
+  source.context = job_.context;
+  if (split == Split::train) {
+    source.augmentation = parse_augmentation(job_.recipe.views.augment);
+    source.views = job_.views;
+  }
+  const std::vector<size_t> indices = job_.dataset.of(split);
+  std::vector<fs::path> paths;
+  paths.reserve(indices.size());
+  for (const size_t i : indices) paths.push_back(job_.dataset.samples[i].path);
+  source.paths = paths;
+  source.label =
+      fmt::format("{}, {}",
+                  source.prefix != nullptr && source.views > 0 ? "features of the frozen prefix"
+                                                               : "reading images",
+                  to_string(split));
+  const size_t known = excluded_.size();
+  std::unique_ptr<SampleSource> rows =
+      make_sample_source(source, [&](size_t i, const std::string& message) {
+        // A second phase reads them again.
+        if (std::find(excluded_.begin(), excluded_.end(), indices[i]) != excluded_.end()) return;
+        excluded_.push_back(indices[i]);
+        errors_.push_back(message);
+      });
+  if (rows->usable().empty())
+    fail(ErrorKind::input, "none of the {} {} images could be read{}", paths.size(),
+         to_string(split), errors_.size() <= known ? "" : "; the first: " + errors_[known]);
+  std::vector<int64_t> labels;
+  std::vector<size_t> samples;
+  for (const size_t i : rows->usable()) {
+    samples.push_back(indices[i]);
+    labels.push_back(job_.dataset.samples[indices[i]].label);
+  }
+  const Shape shape = output_shapes(net)[phase.prefix_end - 1];
+  return std::make_unique<Batches>(
+      std::move(rows), std::move(labels), std::move(samples),
+      shape.flat ? std::vector<int64_t>{shape.channels}
+                 : std::vector<int64_t>{shape.channels, shape.height, shape.width});
+}
+
+void Sources::note_lost(const Batches::Batch& batch, const Batches& batches, int epoch) {
+  constexpr size_t kShown = 5;
+  const size_t before = lost_.size();
+  for (const int64_t row : batch.lost) {
+    const size_t sample = batches.samples()[static_cast<size_t>(row)];
+    if (!lost_.insert(sample).second) continue;
+    excluded_.push_back(sample);
+    errors_.push_back(fmt::format("{}: could be read at first, but no longer in epoch {}",
+                                  printable(job_.dataset.samples[sample].path), epoch));
+    if (lost_.size() <= kShown)
+      job_.context.tell(Severity::note, "going on without " + errors_.back());
+  }
+  if (lost_.size() == before) return;
+  const std::vector<size_t>& all = batches.samples();
+  std::vector<size_t> left(job_.metadata.classes.size());
+  std::vector<size_t> gone(left.size());
+  for (const size_t sample : all)
+    ++(lost_.contains(sample) ? gone : left)[job_.dataset.samples[sample].label];
+  const size_t total = std::accumulate(gone.begin(), gone.end(), size_t{0});
+  bool class_is_gone = false;
+  for (size_t c = 0; c < left.size(); ++c) class_is_gone |= left[c] == 0 && gone[c] > 0;
+  if (2 * total > all.size() || class_is_gone)
+    fail(ErrorKind::io,
+         "{} of {} images can no longer be read in epoch {}, the last: {}; bring them back, then "
+         "go on with `resume` {}",
+         total, all.size(), epoch, errors_.back(), printable(job_.run));
+}
+
+}  // namespace graft

@@ -1,0 +1,129 @@
+// The public functions that train: graft/train.h.
+#include <memory>
+#include <utility>
+
+#include "base/file.h"
+#include "dataset/dataset.h"
+#include "graft/error.h"
+#include "graft/train.h"
+#include "report/tensorboard.h"
+#include "run/conclude.h"
+#include "run/run_claim.h"
+#include "run/run_config.h"
+#include "run/run_folder.h"
+#include "run/skipped_images.h"
+#include "train/trainer.h"
+#include "weights/load.h"
+
+namespace graft {
+namespace {
+
+Weights load_backbone(const TrainPlan& plan, const RunContext& context) {
+  const Network base = make_backbone(plan.recipe.model);
+  WeightsRequest request;
+  request.weights = plan.recipe.model.weights;
+  request.backbone = base.backbone;
+  request.input_height = base.input_height;
+  request.input_width = base.input_width;
+  request.seed = plan.recipe.seed;
+  request.cache = plan.cache.folder.empty() ? default_cache_folder() : plan.cache.folder;
+  request.context = context;
+  Weights weights = load_weights(request, base);
+  if (!weights.note.empty()) context.tell(Severity::note, "note: " + weights.note);
+  return weights;
+}
+
+TrainJob make_job(const TrainPlan& plan, FeatureCache* cache, const std::filesystem::path& run,
+                  Weights weights, const RunContext& context) {
+  return {
+      .dataset = plan.dataset,
+      .recipe = plan.recipe,
+      .phases = plan.phases,
+      .views = plan.views,
+      .cache = cache,
+      .feature_type = plan.feature_type,
+      .run = run,
+      .metadata = {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance},
+      .backbone = std::move(weights.tensors),
+      .context = context};
+}
+
+RunConfig config_of(const TrainPlan& plan, bool report) {
+  RunConfig config;
+  config.recipe = plan.recipe;
+  config.data = plan.dataset.root.string();
+  config.val = plan.dataset.validation.string();
+  config.test = plan.dataset.test.string();
+  config.cache_dir = plan.cache.folder.string();
+  config.cache_limit = plan.cache.limit / 1e9;
+  config.no_cache = !plan.cache.use;
+  config.no_report = !report;
+  return config;
+}
+
+Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const RunOptions& options,
+              const RunContext& context, RunMode mode) {
+  const RunClaim claim(folder, mode, context);
+  const bool resumed = mode == RunMode::resume;
+  Weights weights = load_backbone(plan, context);
+  SkippedImages skipped(plan, folder, context);
+  const std::string config = to_toml(config_of(plan, options.report));
+  // A run that is resumed keeps its files until the options have proved to fit it.
+  if (!resumed) {
+    clear_run(folder);
+    write_file_atomic(folder / run_files::kConfig, config);
+    write_split(plan.dataset, {}, folder / run_files::kSplit);
+  }
+  const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
+  TrainJob job = make_job(plan, cache.get(), folder, std::move(weights), context);
+  job.resume = resumed;
+  job.observers = options.observers;
+  job.on_read = [&](const auto& samples, const auto& why) { skipped.read(samples, why); };
+  TensorBoard events(folder);
+  job.observers.push_back(&events);
+  const TrainResult result = run_training(job);
+  if (resumed) write_file_atomic(folder / run_files::kConfig, config);
+  for (size_t k = 0; k < result.excluded.size(); ++k)
+    skipped.add(result.excluded[k], result.errors[k]);
+  if (!result.excluded.empty() || resumed)
+    write_split(plan.dataset, result.excluded, folder / run_files::kSplit);
+  std::string metrics = conclude(
+      plan, folder, cache.get(), {result.history, result.best_epoch, result.stopped_early}, skipped,
+      options.report,
+      [&](const std::string& split, const Metrics& m) { events.confusion(split, m); }, context);
+  return {
+      folder,          result.history, result.best_epoch, result.stopped_early, std::move(metrics),
+      skipped.finish()};
+}
+
+}  // namespace
+
+Run train(const TrainPlan& plan, const std::filesystem::path& folder, const RunOptions& options,
+          const RunContext& context) {
+  return run_whole(plan, folder, options, context,
+                   options.replace ? RunMode::replace : RunMode::fresh);
+}
+
+Run resume(const TrainPlan& plan, const std::filesystem::path& folder, const RunOptions& options,
+           const RunContext& context) {
+  return run_whole(plan, folder, options, context, RunMode::resume);
+}
+
+Run resume(const std::filesystem::path& folder, const RunContext& context) {
+  const RunSettings settings = run_settings(folder);
+  if (settings.data.empty())
+    fail(ErrorKind::input, "{}: a run of an earlier version, which does not say where its data is",
+         printable(folder));
+  RunOptions options;
+  options.report = settings.report;
+  return resume(plan(open_dataset(settings.data, settings.validation, settings.test),
+                     settings.recipe, settings.cache, context),
+                folder, options, context);
+}
+
+std::vector<RatePoint> find_learning_rate(const TrainPlan& plan, const RunContext& context) {
+  const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
+  return run_range_test(make_job(plan, cache.get(), {}, load_backbone(plan, context), context));
+}
+
+}  // namespace graft

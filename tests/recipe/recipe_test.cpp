@@ -1,0 +1,115 @@
+// Recipes: the option table both ways.
+#include "graft/recipe.h"
+
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "recipe/options_text.h"
+#include "support.h"
+
+namespace graft {
+namespace {
+
+/// Gives each option a value that is not its default.
+struct Changer {
+  template <typename T, typename What>
+  void operator()(const options::Option& option, T& member, const What& what) const {
+    for (const char* text :
+         {"1", "0.5", "7", "none", "balanced", "sgd", "cosine", "glorot-uniform", "cpu", "fp32",
+          "vgg19", "96x128", "duplicates", "hflip", "block3_pool", "gap", "all", "0.25"}) {
+      T changed{};
+      try {
+        options::read_value(text, changed, what);
+      } catch (const Error&) {
+        continue;
+      }
+      if (options::value_text(changed) == options::value_text(member)) continue;
+      member = changed;
+      return;
+    }
+    ADD_FAILURE() << "no other value for " << option.name;
+  }
+};
+
+struct Names {
+  std::vector<std::string>& names;
+  template <typename T, typename What>
+  void operator()(const options::Option& option, T&, const What&) const {
+    names.emplace_back(option.name);
+  }
+};
+
+TEST(Recipe, EveryOptionComesBackFromItsFile) {
+  Recipe recipe;
+  options::visit_options(Changer{}, recipe);
+  recipe.model.weights = "none";
+  Recipe read;
+  read.merge_toml(recipe.to_toml(), "text");
+  EXPECT_EQ(read.to_toml(), recipe.to_toml());
+  nlohmann::json one = nlohmann::json::object();
+  nlohmann::json other = one;
+  options::visit_options(options::OptionRecorder{one}, recipe);
+  options::visit_options(options::OptionRecorder{other}, read);
+  EXPECT_EQ(one, other);
+  EXPECT_EQ(one["label_smoothing"], recipe.optimization.label_smoothing);
+  EXPECT_EQ(one["optimizer"], "sgd");
+  EXPECT_FALSE(one.contains("weights")) << "paths are nobody's business";
+  nlohmann::json fixed = nlohmann::json::object();
+  options::visit_options(options::OptionRecorder{fixed, false}, recipe);
+  EXPECT_TRUE(fixed.contains("seed"));
+  EXPECT_FALSE(fixed.contains("epochs"));
+}
+
+TEST(Recipe, NamesAreUnique) {
+  Recipe recipe;
+  std::vector<std::string> names;
+  options::visit_options(Names{names}, recipe);
+  EXPECT_EQ(std::set<std::string>(names.begin(), names.end()).size(), names.size());
+}
+
+TEST(Recipe, ThoseThatComeWithGraft) {
+  EXPECT_EQ(Recipe::named("default").to_toml(), Recipe().to_toml());
+  const Recipe notebook = Recipe::named("notebook");
+  EXPECT_EQ(notebook.model.head, "flatten dense:4096 dense:1072 dropout:0.2");
+  EXPECT_EQ(notebook.model.init, Initializer::glorot_uniform);
+  EXPECT_EQ(notebook.optimization.optimizer, OptimizerKind::adam);
+  EXPECT_EQ(notebook.optimization.patience, 5);
+  for (const std::string& name : recipe_names()) Recipe::named(name).check();
+  EXPECT_ERROR(Recipe::named("notebok"), ErrorKind::usage, "did you mean notebook");
+}
+
+TEST(Recipe, FillsInWhatIsLeftOpen) {
+  Recipe recipe;
+  EXPECT_EQ(recipe.resolved().optimization.learning_rate, 2e-3);
+  EXPECT_EQ(recipe.resolved().optimization.patience, 0);
+  EXPECT_EQ(recipe.resolved().model.weights, "imagenet");
+  recipe.model.fine_tune = "2";
+  recipe.optimization.schedule = Schedule::constant;
+  recipe.model.backbone = "vgg-mini";
+  EXPECT_EQ(recipe.resolved().optimization.learning_rate, 1e-4);
+  EXPECT_EQ(recipe.resolved().optimization.patience, 5);
+  EXPECT_EQ(recipe.resolved().model.weights, "builtin");
+  EXPECT_EQ(recipe.resolved().model.input, (InputSize{112, 112}));
+  recipe.model.weights = "none";
+  EXPECT_EQ(recipe.resolved().optimization.learning_rate, 2e-3);
+}
+
+TEST(Recipe, RefusesValuesOutOfRange) {
+  Recipe recipe;
+  recipe.optimization.momentum = 1.5;
+  EXPECT_ERROR(recipe.check(), ErrorKind::usage, "`momentum`");
+  recipe = {};
+  recipe.optimization.weight_decay = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_ERROR(recipe.check(), ErrorKind::usage, "`weight-decay`");
+  recipe = {};
+  recipe.optimization.batch_size = 0;
+  EXPECT_ERROR(recipe.check(), ErrorKind::usage, "`batch-size`");
+  EXPECT_ERROR(recipe.merge_toml("epochs = 3\nlr = \"fast\"\n", "x.toml"), ErrorKind::usage,
+               "x.toml:2: `lr`");
+  EXPECT_ERROR(recipe.merge_toml("lr = [1]\n", "x.toml"), ErrorKind::usage, "x.toml:1");
+  EXPECT_ERROR(recipe.merge_toml("lr = \n", "x.toml"), ErrorKind::usage, "not TOML");
+}
+
+}  // namespace
+}  // namespace graft
