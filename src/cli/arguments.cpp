@@ -60,8 +60,8 @@ CLI::Validator parsed_by(const std::function<void(const std::string&)>& parse) {
               return std::string();
             } catch (const Error& error) {
               // The option's name comes in front again.
-              const std::string text = with_flags(error.what());
-              const std::string_view what = text;
+              const std::string message = with_flags(error.what());
+              const std::string_view what = message;
               const size_t colon = what.find(": ");
               const bool named = what.starts_with("--") && colon != std::string_view::npos &&
                                  what.find(' ') > colon;

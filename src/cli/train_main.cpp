@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <ctime>
 #include <memory>
 #include <optional>
@@ -111,8 +112,19 @@ int run(const TrainOptions& given) {
   if (o.find_lr) return find_lr(o, plan, folder, context);
   LiveView view(o.common.verbosity());
   options.observers.push_back(&view);
-  const Run done = o.resume.empty() ? train(plan, folder, options, context)
-                                    : resume(plan, folder, options, context);
+  Run done;
+  try {
+    done = o.resume.empty() ? train(plan, folder, options, context)
+                            : resume(plan, folder, options, context);
+  } catch (const Error& error) {
+    // Between epochs' states: while images are read, or in the evaluation at the end.
+    std::error_code none;
+    if (error.kind() != ErrorKind::interrupted || std::string_view(error.what()) != "interrupted" ||
+        !fs::exists(folder / run_files::kConfig, none))
+      throw;
+    fail(ErrorKind::interrupted, "interrupted by SIG{}; 'graft train DATA --resume {}' goes on",
+         ::sigabbrev_np(interrupting_signal()), printable(folder));
+  }
   const int code = done.test_is_whole ? 0 : 1;
   nlohmann::json metrics = nlohmann::json::parse(done.metrics);
   if (o.json) {

@@ -63,6 +63,7 @@ RunConfig config_of(const TrainPlan& plan, bool report) {
 
 Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const RunOptions& options,
               const RunContext& context, RunMode mode) {
+  require_device(plan.recipe.device);
   const RunClaim claim(folder, mode, context);
   const bool resumed = mode == RunMode::resume;
   Weights weights = load_backbone(plan, context);

@@ -205,6 +205,8 @@ class Trainer {
 
 }  // namespace
 
+void require_device(Device device) { static_cast<void>(choose_device(device)); }
+
 TrainResult run_training(const TrainJob& job) { return Trainer(job).run(); }
 
 std::vector<RatePoint> run_range_test(const TrainJob& job) { return Trainer(job).find_rate(); }

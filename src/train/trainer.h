@@ -53,6 +53,9 @@ struct TrainResult {
 /// thrown.
 TrainResult run_training(const TrainJob& job);
 
+/// Throws Error(input) where there is no such device.
+void require_device(Device device);
+
 /// See find_learning_rate().
 std::vector<RatePoint> run_range_test(const TrainJob& job);
 

@@ -221,6 +221,11 @@ class Matcher {
     for (const std::string& name : backbone_names())
       if (name != full_.backbone && has_convolutions_of(name, found))
         return " (these are weights of " + name + ": use `backbone` " + name + ")";
+    for (size_t end = full_.layers.size(); end > 1; --end)
+      if (full_.layers[end - 1].kind == LayerKind::maxpool &&
+          tensor_differences(full_, end, found).empty())
+        return " (the file holds only the first blocks: cut there with `until " +
+               full_.layers[end - 1].name + "`)";
     return " (for a file that holds only the first blocks, cut there with `until`)";
   }
 

@@ -97,6 +97,7 @@ class Mistakes(t.TestCase):
         if done.returncode != 0:  # a machine with CUDA just trains
             self.assertEqual(done.returncode, 1)
             self.assertIn("no CUDA", done.stderr)
+            self.assertFalse(self.out.exists())
 
     def test_manifest(self):
         manifest = self.folder / "m.csv"
