@@ -16,6 +16,7 @@
 #include "recipe/options_file.h"
 #include "recipe/options_text.h"
 #include "run/run_claim.h"
+#include "run/run_folder.h"
 
 namespace graft::cli {
 namespace {
@@ -218,7 +219,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
                "--resume and --{} exclude each other: a run goes on in its folder with its own "
                "options",
                other);
-      typed.config = (fs::path(typed.resume) / "config.toml").string();
+      typed.config = (fs::path(typed.resume) / run_files::kConfig).string();
       std::error_code error;
       if (!fs::exists(typed.config, error))
         fail(ErrorKind::input, "{}: no run to resume: it has no config.toml",

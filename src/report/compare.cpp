@@ -142,11 +142,11 @@ ComparedRun read_compared_run(const std::filesystem::path& folder) {
          printable(folder));
   ComparedRun out{printable(folder), read_run_folder(folder), {}};
   while (out.name.size() > 1 && out.name.ends_with('/')) out.name.pop_back();
-  for (const char* file : {"history.csv", "metrics.json", "predictions.csv"})
+  for (const char* file : {run_files::kHistory, run_files::kMetrics, run_files::kPredictions})
     if (!fs::exists(folder / file, error))
       fail(ErrorKind::input, "{}: no finished run: it has no {}; train it to its end",
            printable(folder), file);
-  out.predictions = read_predictions(folder / "predictions.csv");
+  out.predictions = read_predictions(folder / run_files::kPredictions);
   return out;
 }
 

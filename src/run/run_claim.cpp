@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "graft/error.h"
 #include "run/run_config.h"
+#include "run/run_folder.h"
 
 namespace graft {
 namespace {
@@ -45,13 +46,13 @@ bool is_foreign(const fs::path& file, std::string_view start) {
 bool is_beginning(const fs::path& path) {
   const std::string name = path.filename().string();
   std::error_code error;
-  if (name == "config.toml") return !is_foreign(path, kConfigStart);
-  if (name == "split.csv") return !is_foreign(path, "path,label,split\n");
-  if (name == "skipped.csv") return !is_foreign(path, "path,label,split,why\n");
+  if (name == run_files::kConfig) return !is_foreign(path, kConfigStart);
+  if (name == run_files::kSplit) return !is_foreign(path, "path,label,split\n");
+  if (name == run_files::kSkipped) return !is_foreign(path, "path,label,split,why\n");
   // Event files are those of any program, but a run has written its options before.
-  if (name.starts_with("events.out.tfevents."))
-    return file_begins_with(path.parent_path() / "config.toml", kConfigStart);
-  return name == kLock || (name == "checkpoints" && fs::is_empty(path, error) && !error);
+  if (name.starts_with(run_files::kEvents))
+    return file_begins_with(path.parent_path() / run_files::kConfig, kConfigStart);
+  return name == kLock || (name == run_files::kCheckpoints && fs::is_empty(path, error) && !error);
 }
 
 /// Whether there is anything in a folder that another run would destroy.
@@ -127,7 +128,7 @@ RunClaim::RunClaim(const fs::path& folder, RunMode mode, const RunContext& conte
                     "out of this run",
                     printable(folder_)));
   if (!made_ && mode == RunMode::fresh && holds_something(folder_)) refuse_existing(folder_);
-  for (const fs::path& where : {folder_, folder_ / "checkpoints"}) {
+  for (const fs::path& where : {folder_, folder_ / run_files::kCheckpoints}) {
     remove_leftovers(where);
     remove_earlier_leftovers(where);
   }

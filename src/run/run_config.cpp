@@ -6,6 +6,7 @@
 #include "base/words.h"
 #include "graft/error.h"
 #include "recipe/options_text.h"
+#include "run/run_folder.h"
 
 namespace graft {
 
@@ -31,7 +32,7 @@ std::string to_toml(const RunConfig& config) {
 }
 
 RunConfig read_run_config(const std::filesystem::path& run) {
-  const fs::path file = run / "config.toml";
+  const fs::path file = run / run_files::kConfig;
   std::error_code error;
   if (!fs::exists(file, error))
     fail(ErrorKind::input, "{}: no run: it has no config.toml", printable(run));

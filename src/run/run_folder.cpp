@@ -91,12 +91,12 @@ RunFolder read_run_folder(const std::filesystem::path& model) {
   RunFolder run;
   run.folder = fs::is_directory(model, error) ? model : model.parent_path();
   if (run.folder.empty()) run.folder = ".";
-  if (fs::exists(run.folder / "history.csv", error))
-    run.history = read_history(run.folder / "history.csv");
-  if (fs::exists(run.folder / "config.toml", error))
-    run.config = read_text_file(run.folder / "config.toml");
-  if (fs::exists(run.folder / "metrics.json", error)) {
-    const fs::path file = run.folder / "metrics.json";
+  if (fs::exists(run.folder / run_files::kHistory, error))
+    run.history = read_history(run.folder / run_files::kHistory);
+  if (fs::exists(run.folder / run_files::kConfig, error))
+    run.config = read_text_file(run.folder / run_files::kConfig);
+  if (fs::exists(run.folder / run_files::kMetrics, error)) {
+    const fs::path file = run.folder / run_files::kMetrics;
     run.metrics = read_json_file(file, kMetricsLimits);
     check_metrics(JsonField(run.metrics, printable(file)));
   }

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "dataset/labels.h"
 #include "graft/error.h"
+#include "run/run_folder.h"
 
 namespace graft {
 
@@ -21,7 +22,7 @@ void SkippedImages::read(const std::vector<size_t>& samples, const std::vector<s
   const Dataset& dataset = plan_.dataset;
   std::vector<bool> out(dataset.samples.size());
   for (const size_t i : samples) out[i] = true;
-  const std::string list = printable(run_ / "skipped.csv");
+  const std::string list = printable(run_ / run_files::kSkipped);
   const std::vector<std::string> without = classes_without(dataset, Split::train, out);
   if (!without.empty())
     fail(ErrorKind::input, "{}: no training image of class {} can be read; {} says why",
@@ -90,7 +91,7 @@ std::vector<std::string> SkippedImages::lines() const {
 }
 
 void SkippedImages::write_and_tell() {
-  const std::filesystem::path list = run_ / "skipped.csv";
+  const std::filesystem::path list = run_ / run_files::kSkipped;
   write_file_atomic(list, skipped_csv(all_));
   told_ = all_.size();
   for (const std::string& line :

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "graft/error.h"
+#include "run/run_folder.h"
 #include "weights/safetensors.h"
 
 namespace graft {
@@ -42,8 +43,7 @@ void fill(const TensorMap& from, const char* what, const std::vector<torch::Tens
 }  // namespace
 
 TrainingState::TrainingState(const std::filesystem::path& run)
-    : file_(run / "checkpoints" / "state.safetensors"),
-      previous_(run / "checkpoints" / "state-previous.safetensors") {}
+    : file_(run / run_files::kState), previous_(run / run_files::kPreviousState) {}
 
 void TrainingState::save(const Suffix& suffix, const FusedOptimizer& optimizer,
                          const std::vector<torch::Tensor>& average,
@@ -93,7 +93,7 @@ std::optional<TrainingState::Loaded> TrainingState::load(const RunContext& conte
         // Else the next save would put the damaged file in the place of the good one.
         if (problem->kind() == ErrorKind::input) {
           fs::path aside = file_;
-          aside.replace_filename("state-damaged.safetensors");
+          aside.replace_filename(fs::path(run_files::kDamagedState).filename());
           fs::rename(file_, aside, error);
         }
       }

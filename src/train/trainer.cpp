@@ -11,8 +11,9 @@
 #include "base/progress.h"
 #include "graft/error.h"
 #include "recipe/options_text.h"
+#include "run/run_files.h"
+#include "run/run_folder.h"
 #include "train/loop.h"
-#include "train/run_files.h"
 #include "train/run_record.h"
 #include "train/sources.h"
 #include "train/state.h"
@@ -139,7 +140,7 @@ class Trainer {
       tell([&](TrainObserver& o) { o.epoch(record, better); });
       files_.write_history(progress_.history);
       save("last", record);
-      if (better) files_.link_checkpoint("last", "checkpoints/best.safetensors");
+      if (better) files_.link_checkpoint("last", run_files::kBest);
       // Last: whatever a kill leaves behind before it is made again, the same, after a resume.
       state.save(loop_->suffix(), loop_->optimizer(), loop_->average(),
                  record_.write(progress_, loop_->optimizer().steps()));

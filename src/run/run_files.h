@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "graft/train.h"
 #include "model/model_file.h"
-#include "train/trainer.h"
 
 namespace graft {
 

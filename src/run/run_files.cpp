@@ -1,4 +1,4 @@
-#include "train/run_files.h"
+#include "run/run_files.h"
 
 #include <fmt/format.h>
 
@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "graft/error.h"
+#include "run/run_folder.h"
 
 namespace graft {
 
@@ -16,19 +17,19 @@ void RunFiles::write_history(const std::vector<EpochRecord>& history) const {
   for (const EpochRecord& r : history)
     text += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.6f},{:g},{:.3f}\n", r.epoch, r.loss, r.accuracy,
                         r.val_loss, r.val_accuracy, r.learning_rate, r.seconds);
-  write_file_atomic(run_ / "history.csv", text);
+  write_file_atomic(run_ / run_files::kHistory, text);
 }
 
 std::filesystem::path RunFiles::write_checkpoint(const std::string& name,
                                                  const ModelFile& model) const {
-  make_folder(run_ / "checkpoints");
-  const fs::path path = run_ / "checkpoints" / (name + ".safetensors");
+  make_folder(run_ / run_files::kCheckpoints);
+  const fs::path path = run_ / run_files::kCheckpoints / (name + ".safetensors");
   write_model(path, model);
   return path;
 }
 
 void RunFiles::require_checkpoint(const std::string& name) const {
-  const fs::path path = run_ / "checkpoints" / (name + ".safetensors");
+  const fs::path path = run_ / run_files::kCheckpoints / (name + ".safetensors");
   try {
     static_cast<void>(read_model(path));
   } catch (const Error& error) {
@@ -41,7 +42,7 @@ void RunFiles::require_checkpoint(const std::string& name) const {
 }
 
 void RunFiles::link_checkpoint(const std::string& name, const std::string& as) const {
-  link_atomic(run_ / "checkpoints" / (name + ".safetensors"), run_ / as);
+  link_atomic(run_ / run_files::kCheckpoints / (name + ".safetensors"), run_ / as);
 }
 
 nlohmann::json epoch_json(const EpochRecord& record) {
