@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 BUILD := build
 PYTHON = GRAFT_BUILD=$(CURDIR)/$(BUILD) GRAFT_SOURCE=$(CURDIR) PYTHONPATH=$(CURDIR)/tests /usr/bin/python3 -B
-SOURCES = $(shell find include src tests bench -name '*.h' -o -name '*.cpp')
+SOURCES = $(shell find include src tests bench examples -name '*.h' -o -name '*.cpp')
 
 help:
 	@echo "make demo       set up, build, and run the whole story offline"

@@ -288,5 +288,23 @@ class Train(t.TestCase):
             subprocess.run(["umount", small], check=True)
 
 
+@t.unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
+class Example(t.TestCase):
+    def test_the_library_without_the_program(self):
+        """examples/train.cpp, which includes public headers alone."""
+        source = (t.SOURCE / "examples" / "train.cpp").read_text()
+        for line in source.splitlines():
+            if line.startswith('#include "'):
+                self.assertTrue(line.startswith('#include "graft/'), line)
+        data = self.folder / "data"
+        t.draw_scenes(data, 6, size=40)
+        done = subprocess.run([t.TOOLS / "example_train", data, self.folder / "run"], capture_output=True,
+                              text=True, timeout=120, env=dict(os.environ, XDG_CACHE_HOME=str(self.folder / "c")))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr, "")
+        self.assertIn("interrupted in epoch 2", done.stdout)
+        self.assertIn("resumed: 3 epochs", done.stdout)
+
+
 if __name__ == "__main__":
     t.main()
