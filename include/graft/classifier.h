@@ -23,10 +23,9 @@ struct ClassifierOptions {
   /// Batches that may run beside each other, each on its share of the threads; 0: one for each 8
   /// threads. Weights are shared; each takes buffers of its own (see Classifier::memory).
   int sessions = 0;
-  /// An image that is classified alone takes a plan of its own: up to a tenth faster on small maps,
-  /// but with other rounding, so that its logits may differ in the sixth digit from those that it
-  /// gets among others. False: an image's result depends neither on other images nor on their
-  /// number, to the bit.
+  /// An image that is classified alone takes a plan of its own, made for the least time, with other
+  /// rounding than it gets among others. False: an image's result depends neither on other images
+  /// nor on their number, to the bit.
   bool low_latency = false;
 };
 

@@ -25,8 +25,8 @@ ModelInfo to_info(ModelMetadata metadata) {
           metadata.training.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
 }
 
-// Threads of one batch. A batch of 8 images at 224×224 keeps this many busy in the narrowest
-// layers (14×14: 3 × 3 tiles an image, six to a product).
+// Threads of one batch, at most: the narrowest layers (14×14: 3 × 3 tiles an image, six to a
+// product) have no work for many more. An estimate; it was not measured on a machine that large.
 constexpr int kThreadsOfSession = 8;
 
 }  // namespace

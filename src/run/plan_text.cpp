@@ -15,10 +15,10 @@
 namespace graft {
 namespace {
 
-// FLOP/s of LibTorch's convolutions and products on two cores of a 2021 server (bench/training.py),
-// where there is no prefix to measure.
+// FLOP/s where there is no prefix to measure: an assumption, of the order of two cores' products.
 constexpr double kUnmeasuredRate = 50e9;
-// What an optimiser's pass over parameters, gradients and moments reaches there: memory-bound.
+// Of an optimiser's pass over parameters, gradients and moments, which is bound by memory: an
+// assumption likewise.
 constexpr double kBytesPerSecond = 8e9;
 
 std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>(bytes)); }

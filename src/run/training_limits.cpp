@@ -23,7 +23,8 @@ constexpr uint64_t kFirstThread = 200 * kMegabyte;
 // Stacks, an arena of the allocator, and a buffer of OpenBLAS, which waits for ever if it gets
 // none.
 constexpr uint64_t kFurtherThread = 160 * kMegabyte;
-// Data that is written, of which reserved addresses are no part.
+// Data that is written, of which reserved addresses are no part; with room for what the libraries
+// take after their first products.
 constexpr uint64_t kDataOfLibraries = 160 * kMegabyte;
 constexpr uint64_t kDataOfThread = 64 * kMegabyte;
 constexpr uint64_t kOpenFiles = 16;
