@@ -1,7 +1,5 @@
 #include "base/file.h"
 
-#include <fstream>
-
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -11,6 +9,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <fstream>
 #include <utility>
 
 #include "base/descriptor.h"
