@@ -7,9 +7,9 @@
 #include <cmath>
 #include <cstdlib>
 
+#include "base/fail.h"
 #include "engine/engine.h"
 #include "engine/reference.h"
-#include "graft/error.h"
 #include "graft/image.h"
 #include "weights/load.h"
 

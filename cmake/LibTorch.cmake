@@ -2,7 +2,7 @@
 # package, whose own CMake file asks for more development packages than are needed.
 if(Torch_DIR)
   find_package(Torch REQUIRED)
-  add_library(graft_torch INTERFACE)
+  add_library(graft_torch INTERFACE IMPORTED)
   target_link_libraries(graft_torch INTERFACE ${TORCH_LIBRARIES})
 else()
   find_path(TORCH_API_INCLUDE torch/torch.h PATH_SUFFIXES torch/csrc/api/include)
@@ -10,7 +10,7 @@ else()
   find_library(TORCH_CPU_LIBRARY torch_cpu)
   find_library(C10_LIBRARY c10)
   if(TORCH_API_INCLUDE AND TORCH_LIBRARY AND TORCH_CPU_LIBRARY AND C10_LIBRARY)
-    add_library(graft_torch INTERFACE)
+    add_library(graft_torch INTERFACE IMPORTED)
     target_include_directories(graft_torch SYSTEM INTERFACE ${TORCH_API_INCLUDE})
     target_link_libraries(graft_torch INTERFACE ${TORCH_LIBRARY} ${TORCH_CPU_LIBRARY} ${C10_LIBRARY}
                                                 ${CMAKE_DL_LIBS})

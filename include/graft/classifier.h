@@ -7,14 +7,17 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "graft/context.h"
 #include "graft/image.h"
 #include "graft/network.h"
 
+#pragma GCC visibility push(default)
 namespace graft {
 
 struct ClassifierOptions {
@@ -45,7 +48,15 @@ struct ModelInfo {
   std::string weights_md5;     ///< of that file; empty for random weights
   std::string weights_licence;  ///< licence family of those weights
   std::string training;         ///< the training run's summary, a JSON object
+  std::string fine_tune;        ///< what was trained of the backbone: see freeze_plan()
 };
+
+/// MODEL of the command line: the model file of a run folder, or the file itself.
+std::filesystem::path model_file(const std::filesystem::path& model);
+
+/// Reads and checks a model file whole, or a run folder's model.safetensors. Throws Error(input)
+/// that names the file.
+ModelInfo read_model_info(const std::filesystem::path& path);
 
 /// Bytes that a classifier takes.
 struct ClassifierMemory {
@@ -91,7 +102,18 @@ class Classifier {
   std::unique_ptr<State> state_;
 };
 
+/// Classifies image files: decodes ahead, computes batches. Calls `on_prediction(i, prediction)`
+/// for each path, or `on_error(i, message)` for one that cannot be read, in their order, from the
+/// calling thread. Batches are made smaller where memory is short. Throws Error(memory), before
+/// anything is computed, where one image does not fit; Error(interrupted) where the context says
+/// stop. The context's threads are for decoding.
+void classify_files(const Classifier& classifier, std::span<const std::filesystem::path> paths,
+                    const std::function<void(size_t, const Prediction&)>& on_prediction,
+                    const std::function<void(size_t, const std::string&)>& on_error,
+                    const RunContext& context = {});
+
 /// Softmax and ranking of one row of logits. Throws Error(input) where one is NaN or infinite.
 Prediction to_prediction(std::span<const float> logits);
 
 }  // namespace graft
+#pragma GCC visibility pop

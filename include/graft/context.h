@@ -11,6 +11,9 @@
 #include <stop_token>
 #include <string_view>
 
+#include "graft/error.h"
+
+#pragma GCC visibility push(default)
 namespace graft {
 
 enum class Severity {
@@ -59,3 +62,4 @@ struct RunContext {
 };
 
 }  // namespace graft
+#pragma GCC visibility pop

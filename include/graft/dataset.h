@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC visibility push(default)
 namespace graft {
 
 enum class Split { unassigned, train, validation, test };
@@ -52,5 +53,8 @@ std::string class_table(const Dataset& dataset);
 
 /// Images named by the user: files as they are, folders walked (sorted), by extension.
 std::vector<std::filesystem::path> list_images(const std::filesystem::path& path);
+/// "3 images of formats that are not read (2 .heic, 1 .gif)" below a folder; empty: there are none.
+std::string unread_images(const std::filesystem::path& folder);
 
 }  // namespace graft
+#pragma GCC visibility pop

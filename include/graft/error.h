@@ -1,12 +1,10 @@
 // The one exception type that Graft throws.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <stdexcept>
 #include <string>
-#include <utility>
 
+#pragma GCC visibility push(default)
 namespace graft {
 
 /// What went wrong, which decides the program's exit code.
@@ -29,10 +27,5 @@ class Error : public std::runtime_error {
   ErrorKind kind_;
 };
 
-/// Throws an Error whose message is formatted with {fmt}.
-template <typename... Args>
-[[noreturn]] void fail(ErrorKind kind, fmt::format_string<Args...> format, Args&&... args) {
-  throw Error(kind, fmt::format(format, std::forward<Args>(args)...));
-}
-
 }  // namespace graft
+#pragma GCC visibility pop

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC visibility push(default)
 namespace graft {
 
 /// 8-bit RGB, interleaved (H, W, 3), values 0–255, no padding between rows.
@@ -44,6 +45,14 @@ struct DecodeLimits {
 Image decode_image(std::span<const std::byte> bytes, std::string_view name,
                    const DecodeLimits& limits = {});
 Image load_image(const std::filesystem::path& path, const DecodeLimits& limits = {});
+
+/// Baseline JPEG, 4:2:0, `quality` 1–100. Throws Error(io) if libjpeg refuses.
+std::vector<std::byte> encode_jpeg(const Image& image, int quality);
+/// 8-bit RGB PNG, with what wrote it (a "Software" text) where `software` is not empty. Throws
+/// Error(io) if libpng refuses.
+std::vector<std::byte> encode_png(const Image& image, std::string_view software = {});
+/// Whether a file is a PNG that encode_png() made with this `software`.
+bool is_png_of(const std::filesystem::path& file, std::string_view software);
 
 /// How pictures are brought to another size. Both are Pillow's, to the bit.
 enum class Resampling {
@@ -86,3 +95,4 @@ void to_input(const uint8_t* pixels, int width, int height, const Preprocessing&
               float* out);
 
 }  // namespace graft
+#pragma GCC visibility pop

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#pragma GCC visibility push(default)
 namespace graft {
 
 enum class LayerKind {
@@ -179,3 +180,4 @@ struct Summary {
 Summary summarize(const Network& network, const FreezePlan& plan);
 
 }  // namespace graft
+#pragma GCC visibility pop

@@ -15,6 +15,7 @@
 
 #include "graft/network.h"
 
+#pragma GCC visibility push(default)
 namespace graft {
 
 enum class OptimizerKind {
@@ -137,3 +138,4 @@ std::string fine_tune_note(const Network& network, const std::string& fine_tune)
 std::vector<std::string> recipe_names();
 
 }  // namespace graft
+#pragma GCC visibility pop

@@ -7,8 +7,8 @@
 //   graft::Run run = graft::train(plan, "runs/pets", {}, context);
 //   graft::Classifier pets = run.classifier();
 //
-// Linking graft_train (and with it LibTorch) is needed for train(), resume() and suggest_rate()
-// alone; plan() and all else are in graft_data.
+// Linking graft_train (and with it LibTorch) is needed for train(), resume(), find_learning_rate()
+// and what sets the process's threads alone; plan() and all else are in graft_data.
 #pragma once
 
 #include <cmath>
@@ -25,7 +25,9 @@
 #include "graft/dataset.h"
 #include "graft/network.h"
 #include "graft/recipe.h"
+#include "graft/run_files.h"
 
+#pragma GCC visibility push(default)
 namespace graft {
 
 /// Consecutive epochs in which the same layers train, with a schedule and an optimiser state of
@@ -130,6 +132,15 @@ class TrainObserver {
   virtual void epoch(const EpochRecord& record, bool best) { (void)record, (void)best; }
 };
 
+enum class RunMode {
+  fresh,    ///< a new folder, or one with nothing in it that would be lost
+  replace,  ///< a run that is there loses its files
+  resume,   ///< a run that is there goes on
+};
+/// Throws Error where a run cannot go there: a run that is there already, one that another process
+/// is writing, a folder that cannot be made. Makes nothing.
+void check_run_folder(const std::filesystem::path& folder, RunMode mode);
+
 /// How a run is made, beside what decides its result.
 struct RunOptions {
   bool replace = false;  ///< a run that is in the folder loses its files; else it is an error
@@ -148,7 +159,7 @@ struct Run {
   /// Few enough test images were unreadable for the test figures to count.
   bool test_is_whole = true;
 
-  [[nodiscard]] std::filesystem::path model() const { return folder / "model.safetensors"; }
+  [[nodiscard]] std::filesystem::path model() const { return folder / run_files::kModel; }
   [[nodiscard]] Classifier classifier(const ClassifierOptions& options = {}) const {
     return Classifier::load(folder, options);
   }
@@ -191,10 +202,27 @@ struct RatePoint {
 /// at rates that rise from 1e-7 to 10 by equal factors, until the loss is four times its least or
 /// all steps are done. Losses are smoothed. Writes nothing.
 std::vector<RatePoint> find_learning_rate(const TrainPlan& plan, const RunContext& context = {});
+/// The same, with a table and a chart of it in a run folder: find-lr.csv and find-lr.svg. Throws
+/// Error(input) where the loss is not finite even at the least rate.
+std::vector<RatePoint> find_learning_rate(const TrainPlan& plan,
+                                          const std::filesystem::path& folder,
+                                          const RunOptions& options, const RunContext& context);
 
 /// The rate where the loss falls most steeply over the logarithm of the rate: a safe one. Nothing
 /// where it falls nowhere, or where there are too few points for a slope.
 std::optional<double> suggested_rate(const std::vector<RatePoint>& points);
+
+/// For programs, before LibTorch is loaded: throws Error where a limit on memory, processes or
+/// files (ulimit, containers) is too low for its libraries, which would fail, or wait for memory
+/// for ever, before they can say so.
+void check_training_limits();
+
+struct ThreadLimit {
+  int threads = 1;
+  std::string note;  ///< why they are fewer than wanted; empty if they are not
+};
+/// The threads of `wanted` that limits on processes and address space leave, at least 1.
+ThreadLimit threads_within_limits(int wanted);
 
 /// For programs to call once, before they train. Sets the thread count of LibTorch, OpenMP and BLAS
 /// alike, for the whole process.
@@ -206,3 +234,4 @@ void keep_freed_memory();
 std::string training_backend();
 
 }  // namespace graft
+#pragma GCC visibility pop

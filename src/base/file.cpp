@@ -13,10 +13,10 @@
 #include <utility>
 
 #include "base/descriptor.h"
+#include "base/fail.h"
 #include "base/limits.h"
 #include "base/lock.h"
 #include "base/utf8.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -7,8 +7,8 @@
 #include <array>
 #include <new>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -9,9 +9,9 @@
 #include <cerrno>
 #include <thread>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/limits.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

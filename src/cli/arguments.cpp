@@ -9,12 +9,13 @@
 #include <string_view>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/words.h"
-#include "graft/error.h"
 
 namespace graft::cli {
 namespace {
 
+const std::string kChoices = "choices:";
 constexpr size_t kColumns = 80;
 constexpr size_t kNameColumns = 30;
 constexpr const char* kEmpty =
@@ -44,13 +45,31 @@ std::string unknown_option(const CLI::App& app, const std::string& name) {
 
 }  // namespace
 
-CLI::Validator one_of(std::vector<std::string> words) {
-  return {[words = std::move(words)](const std::string& text) {
-            if (std::find(words.begin(), words.end(), text) != words.end()) return std::string();
-            return fmt::format("'{}' is none of {}{}", clipped(text), fmt::join(words, ", "),
-                               did_you_mean(text, words));
-          },
-          ""};
+CLI::Validator one_of(const std::vector<std::string>& words) {
+  const CLI::Validator check(
+      [words](const std::string& text) {
+        if (std::find(words.begin(), words.end(), text) != words.end()) return std::string();
+        return fmt::format("'{}' is none of {}{}", clipped(text), fmt::join(words, ", "),
+                           did_you_mean(text, words));
+      },
+      "");
+  return with_choices(check, words);
+}
+
+// CLI11 has no place for them but a validator's name, which it shows nowhere.
+CLI::Validator with_choices(CLI::Validator check, const std::vector<std::string>& words) {
+  return check.name(kChoices + fmt::format("{}", fmt::join(words, "|")));
+}
+
+std::vector<std::string> choices(CLI::Option& option) {
+  try {
+    for (int i = 0;; ++i) {
+      const std::string name = option.get_validator(i)->get_name();
+      if (name.starts_with(kChoices)) return CLI::detail::split(name.substr(kChoices.size()), '|');
+    }
+  } catch (const CLI::OptionNotFound&) {
+    return {};
+  }
 }
 
 CLI::Validator parsed_by(const std::function<void(const std::string&)>& parse) {

@@ -9,7 +9,11 @@
 namespace graft::cli {
 
 /// One of these words; a near one is suggested.
-CLI::Validator one_of(std::vector<std::string> words);
+CLI::Validator one_of(const std::vector<std::string>& words);
+/// The words that an option takes, where it is one of a few; for completions.
+std::vector<std::string> choices(CLI::Option& option);
+/// Notes them on a check that is not one_of().
+CLI::Validator with_choices(CLI::Validator check, const std::vector<std::string>& words);
 
 /// A text that `parse` takes, which throws Error(usage) for others.
 CLI::Validator parsed_by(const std::function<void(const std::string&)>& parse);

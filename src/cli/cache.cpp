@@ -4,39 +4,32 @@
 #include "base/diagnostics.h"
 #include "base/file.h"
 #include "cli/arguments.h"
+#include "cli/commands.h"
 #include "cli/common.h"
-#include "features/feature_cache.h"
-#include "graft/error.h"
+#include "graft/features.h"
 
 namespace graft::cli {
 namespace {
 
 using nlohmann::json;
 
-struct CacheOptions {
+struct Options {
   CommonOptions common;
   std::string cache_dir;
   bool json = false;
 };
 
-int list(const CacheOptions& o, const fs::path& folder) {
-  std::vector<FeatureCache::Set> sets;
-  // Looking must not make a cache. The limit only matters for writing.
-  std::error_code error;
-  if (fs::is_directory(folder, error))
-    sets = FeatureCache(folder, 0).sets([](const std::string& problem) {
-      print_diagnostic("graft: {}; 'graft cache clear' removes it\n", problem);
-    });
-  if (FeatureCache::has_earlier_format(folder))
-    print_diagnostic(
-        "graft: {}: features in an earlier version's format, which are of no use any more; 'graft "
-        "cache clear' removes them\n",
-        printable(folder / "data.mdb"));
+int list(const Options& o) {
+  const fs::path folder = feature_cache_folder(o.cache_dir);
+  const std::vector<CachedFeatures> sets =
+      cached_features(o.cache_dir, [](const std::string& problem) {
+        print_diagnostic("graft: {}; 'graft cache clear' removes it\n", problem);
+      });
   uint64_t total = 0;
   json rows = json::array();
-  for (const FeatureCache::Set& set : sets) {
+  for (const CachedFeatures& set : sets) {
     total += set.bytes;
-    json row = set.about;
+    json row = json::parse(set.about);
     row.update({{"id", set.id}, {"images", set.images}, {"bytes", set.bytes}, {"used", set.used}});
     rows.push_back(row);
   }
@@ -58,9 +51,9 @@ int list(const CacheOptions& o, const fs::path& folder) {
   return 0;
 }
 
-int clear(const CacheOptions& o, const fs::path& folder) {
-  // A process that has the files open goes on with what it has, and its features are lost.
-  const uint64_t bytes = FeatureCache::clear(folder);
+int clear(const Options& o) {
+  const fs::path folder = feature_cache_folder(o.cache_dir);
+  const uint64_t bytes = clear_cached_features(o.cache_dir);
   if (o.json)
     print_json({{"folder", folder.string()}, {"freed", bytes}});
   else if (!o.common.quiet)
@@ -71,7 +64,7 @@ int clear(const CacheOptions& o, const fs::path& folder) {
 }  // namespace
 
 int run_cache(int argc, char** argv) {
-  CacheOptions o;
+  Options o;
   std::string action;
   CLI::App app("Features of frozen prefixes on disk, which training runs share.", "graft cache");
   app.add_option("ACTION", action, "list or clear")
@@ -87,10 +80,7 @@ int run_cache(int argc, char** argv) {
       "Examples:\n"
       "  graft cache list\n"
       "  graft cache clear");
-  return run_app(app, argc, argv, [&] {
-    const fs::path folder = cache_folder(o.cache_dir) / "features";
-    return action == "list" ? list(o, folder) : clear(o, folder);
-  });
+  return run_app(app, argc, argv, [&] { return action == "list" ? list(o) : clear(o); });
 }
 
 }  // namespace graft::cli

@@ -1,13 +1,13 @@
 // graft check: what is odd about a dataset.
 #include <algorithm>
 
+#include "base/fail.h"
 #include "base/file.h"
+#include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
 #include "cli/outputs.h"
-#include "dataset/inspect.h"
-#include "graft/error.h"
-#include "report/data_page.h"
+#include "graft/inspect.h"
 
 namespace graft::cli {
 namespace {
@@ -100,7 +100,7 @@ void print_text(const Dataset& dataset, const Inspection& found, int most) {
   constexpr double kMuch = 3;
   if (found.imbalance >= kMuch)
     print_result(
-        "\nimbalance: the largest class has {:.1f} times the smallest one's pictures; "
+        "\nimbalance: the largest class has {:.1f} times the smallest one's images; "
         "train with --class-weights balanced\n",
         found.imbalance);
   Text text(dataset, static_cast<size_t>(most));
@@ -116,9 +116,7 @@ void print_text(const Dataset& dataset, const Inspection& found, int most) {
 
 int run(const CheckOptions& o) {
   if (!o.html.empty()) refuse_input_as_output(o.html, "--html", {o.data});
-  Dataset dataset = open_dataset(o.data);
-  if (!o.test.empty()) add_split(dataset, o.test, Split::test, "--test");
-  if (!o.val.empty()) add_split(dataset, o.val, Split::validation, "--val");
+  const Dataset dataset = open_dataset(o.data, o.val, o.test);
   const Inspection found = inspect(dataset, InspectionDepth::pixels, o.common.context());
   if (!o.html.empty()) write_file_atomic(o.html, data_page(dataset, found));
   if (o.json)
@@ -132,14 +130,14 @@ int run(const CheckOptions& o) {
 
 int run_check(int argc, char** argv) {
   CheckOptions o;
-  CLI::App app("What is odd about a dataset: damaged, odd and identical pictures, leaks, labels.",
+  CLI::App app("What is odd about a dataset: damaged, odd and identical images, leaks, labels.",
                "graft check");
   app.add_option("DATA", o.data,
                  "A folder of class folders, one with train/ and test/, or a CSV "
                  "manifest")
       ->required();
-  app.add_option("--test", o.test, "A folder with test pictures, as for train")->type_name("DIR");
-  app.add_option("--val", o.val, "A folder with validation pictures")->type_name("DIR");
+  app.add_option("--test", o.test, "A folder with test images, as for train")->type_name("DIR");
+  app.add_option("--val", o.val, "A folder with validation images")->type_name("DIR");
   app.add_option("--html", o.html, "Write a page with thumbnails to this file")
       ->check(ends_in(".html"))
       ->type_name("FILE.html");

@@ -8,8 +8,10 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <utility>
 
 #include "base/diagnostics.h"
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/threads.h"
@@ -18,7 +20,6 @@
 #include "cli/numbers.h"
 #include "cli/option_flags.h"
 #include "cli/signals.h"
-#include "graft/error.h"
 
 namespace graft::cli {
 namespace {
@@ -38,6 +39,8 @@ class OutputClosed : public std::exception {};
   fail(ErrorKind::io, "standard output: writing failed: {}; the results are incomplete",
        std::strerror(reason));
 }
+
+std::function<void(const CLI::App&)> looking;  // of the AppVisit that lives
 
 /// Says what is wrong with a command line; returns the exit code.
 int refuse(const CLI::App& app, std::string why) {
@@ -143,10 +146,17 @@ int guarded(const std::function<int()>& body) {
   return code;
 }
 
+AppVisit::AppVisit(std::function<void(const CLI::App&)> look) { looking = std::move(look); }
+AppVisit::~AppVisit() { looking = nullptr; }
+
 int run_app(CLI::App& app, int argc, char** argv, const std::function<int()>& run) {
   app.option_defaults()->always_capture_default(false);
   app.formatter(std::make_shared<HelpFormatter>());
   refuse_empty_values(app);
+  if (looking) {
+    std::exchange(looking, [](const CLI::App&) {})(app);  // once, though train has two passes
+    return 0;
+  }
   try {
     check_options(app, argc, argv);
     app.parse(argc, argv);

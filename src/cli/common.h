@@ -62,6 +62,15 @@ CLI::Validator ends_in(const std::string& suffix);
 /// Prints a JSON document on stdout; bytes that are not UTF-8 are replaced.
 void print_json(const nlohmann::json& document);
 
+/// While one lives, run_app() hands its app to `look`, and neither parses nor runs.
+class AppVisit {
+ public:
+  explicit AppVisit(std::function<void(const CLI::App&)> look);
+  ~AppVisit();
+  AppVisit(const AppVisit&) = delete;
+  AppVisit& operator=(const AppVisit&) = delete;
+};
+
 /// Parses and runs one command: help, usage errors and exit codes are the same for all. `run` is
 /// called after a successful parse and returns the exit code.
 int run_app(CLI::App& app, int argc, char** argv, const std::function<int()>& run);
@@ -69,19 +78,5 @@ int run_app(CLI::App& app, int argc, char** argv, const std::function<int()>& ru
 /// Runs `body`; errors become one line on stderr and the exit code of their kind. Also makes sure
 /// that what went to stdout arrived.
 int guarded(const std::function<int()>& body);
-
-// One function per command; argv[0] is the command's name.
-int run_train(int argc, char** argv);
-int run_evaluate(int argc, char** argv);
-int run_predict(int argc, char** argv);
-int run_features(int argc, char** argv);
-int run_summary(int argc, char** argv);
-int run_weights(int argc, char** argv);
-int run_preview(int argc, char** argv);
-int run_check(int argc, char** argv);
-int run_compare(int argc, char** argv);
-int run_cache(int argc, char** argv);
-int run_demo(int argc, char** argv);
-int run_bench(int argc, char** argv);
 
 }  // namespace graft::cli

@@ -1,10 +1,8 @@
 // graft compare: runs side by side.
-#include <set>
-
+#include "graft/compare.h"
 #include "base/file.h"
+#include "cli/commands.h"
 #include "cli/common.h"
-#include "graft/error.h"
-#include "report/compare.h"
 
 namespace graft::cli {
 namespace {
@@ -17,20 +15,12 @@ struct CompareOptions {
 };
 
 int run(const CompareOptions& o) {
-  std::vector<ComparedRun> runs;
-  std::set<std::string> seen;
-  for (const std::string& folder : o.runs) {
-    if (!seen.insert(fs::weakly_canonical(folder).string()).second)
-      fail(ErrorKind::usage, "{}: named twice; name different runs", folder);
-    runs.push_back(read_compared_run(folder));
-  }
-  if (runs.size() < 2) fail(ErrorKind::usage, "compare needs at least two run folders");
-  const std::vector<PairComparison> pairs = compare_pairs(runs);
-  if (!o.html.empty()) write_file_atomic(o.html, compare_page(runs, pairs));
+  const Comparison made = compare_runs({o.runs.begin(), o.runs.end()});
+  if (!o.html.empty()) write_file_atomic(o.html, made.page);
   if (o.json)
-    print_json(compare_json(runs, pairs));
+    print_result("{}\n", made.json);
   else
-    print_result("{}", compare_text(runs, pairs));
+    print_result("{}", made.text);
   return 0;
 }
 

@@ -10,13 +10,14 @@
 #include <set>
 #include <string_view>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/signals.h"
 #include "demo/scenes.h"
-#include "graft/error.h"
-#include "image/encode.h"
+#include "graft/image.h"
 
 namespace graft::cli {
 namespace {

@@ -20,9 +20,9 @@ struct Names {
 /// Options that the library speaks of: names of files may hold the same quotes.
 bool is_option(std::string_view name) {
   static const std::set<std::string, std::less<>> kNames = [] {
-    std::set<std::string, std::less<>> names = {"config", "dashboard",     "explain-layer",
-                                                "force",  "freeze-epochs", "output",
-                                                "recipe", "resume"};
+    std::set<std::string, std::less<>> names = {
+        "config", "dashboard", "find-lr", "explain-layer", "force", "freeze-epochs",
+        "output", "recipe",    "resume",  "images",        "pool"};
     RunConfig config;
     visit_run_config(Names{names}, config);
     return names;

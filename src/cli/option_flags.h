@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "cli/arguments.h"
 #include "graft/error.h"
 #include "recipe/option_values.h"
 #include "recipe/options.h"
@@ -43,7 +44,13 @@ struct FlagAdder {
           name,
           [&member, what](const std::string& text) { options::read_value(text, member, what); },
           with_flags(option.help));
-      flag->check(CLI::Validator(check, ""));
+      CLI::Validator checked(check, "");
+      if constexpr (std::is_same_v<What, options::Word>)
+        checked =
+            with_choices(checked, {options::Words<T>::list.begin(), options::Words<T>::list.end()});
+      if constexpr (std::is_same_v<What, options::Text>)
+        if (what.examples != nullptr) checked = with_choices(checked, what.examples());
+      flag->check(checked);
       flag->type_name(std::string(option.value));
       if (const std::string text = options::value_text(member); !text.empty() && option.has_default)
         flag->default_str(text);

@@ -1,7 +1,7 @@
 #include "cli/outputs.h"
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 
 namespace graft::cli {
 

@@ -1,4 +1,4 @@
-// graft predict: classify pictures.
+// graft predict: classify images.
 #include <unistd.h>
 
 #include <algorithm>
@@ -7,23 +7,22 @@
 #include <optional>
 #include <set>
 
+#include "base/csv.h"
 #include "base/diagnostics.h"
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/file_names.h"
 #include "base/limits.h"
 #include "cli/arguments.h"
+#include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
 #include "cli/outputs.h"
 #include "cli/signals.h"
-#include "dataset/csv.h"
-#include "dataset/dataset.h"
-#include "dataset/folders.h"
-#include "features/image_stream.h"
 #include "graft/classifier.h"
-#include "graft/error.h"
-#include "image/encode.h"
-#include "report/gradcam.h"
+#include "graft/dataset.h"
+#include "graft/explain.h"
+#include "graft/image.h"
 
 namespace graft::cli {
 namespace {
@@ -67,7 +66,7 @@ void each_line_of_input(const std::function<void(std::string)>& take) {
   if (!line.empty()) take(std::move(line));
 }
 
-/// Pictures in the order given; what cannot be found is reported by `on_error`.
+/// Images in the order given; what cannot be found is reported by `on_error`.
 std::vector<fs::path> collect(
     const std::vector<std::string>& arguments,
     const std::function<void(const std::string&, const std::string&)>& on_error) {
@@ -159,15 +158,14 @@ class Output {
   nlohmann::json errors_ = nlohmann::json::array();
 };
 
-/// Writes overlays of where the evidence lies: DIR/<name>.png, numbered where names repeat.
-class Explainer {
+/// Writes maps of where the evidence lies: DIR/<name>.png, numbered where names repeat.
+class MapWriter {
  public:
-  Explainer(const PredictOptions& o, std::span<const fs::path> paths)
+  MapWriter(const PredictOptions& o, const Explainer& explainer, std::span<const fs::path> paths)
       : folder_(o.explain),
+        explainer_(explainer),
         paths_(paths),
-        names_(unique_file_names(paths, ".png")),
-        model_(read_model(resolve_model(o.model))),
-        cam_(model_, o.explain_layer, o.common.thread_count()) {
+        names_(unique_file_names(paths, ".png")) {
     refuse_inputs_as_targets();
     std::vector<fs::path> targets;
     for (const std::string& name : names_) targets.push_back(folder_ / name);
@@ -177,34 +175,28 @@ class Explainer {
     make_folder(folder_);
   }
 
-  /// The network's answer for an image, and its overlay, which shows `image.source`.
-  Prediction add(const StreamedImage& image, std::string& why_not) {
-    const Network& net = model_.metadata.network;
-    const ActivationMap map = cam_.explain_fitted(image.image);
-    Prediction prediction = to_prediction(map.logits);
+  /// Returns why the map cannot be written; empty where it is.
+  std::string write(size_t index, const ActivationMap& map, const Image& image) {
     try {
       // Of a huge image a smaller one tells as much.
-      const Image& source = image.source;
-      const double scale = std::min(1.0, kMostPixels / std::max(source.width, source.height));
+      const double scale = std::min(1.0, kMaxSide / std::max(image.width, image.height));
       const Image shown =
           scale < 1
-              ? resize(source, std::max(1, static_cast<int>(source.width * scale)),
-                       std::max(1, static_cast<int>(source.height * scale)), Resampling::bilinear)
-              : source;
-      const std::vector<std::byte> png = encode_png(
-          overlay(shown, map, model_.metadata.preprocessing, net.input_width, net.input_height),
-          kSoftware);
-      write_file_atomic(folder_ / names_[image.index],
+              ? resize(image, std::max(1, static_cast<int>(image.width * scale)),
+                       std::max(1, static_cast<int>(image.height * scale)), Resampling::bilinear)
+              : image;
+      const std::vector<std::byte> png = encode_png(explainer_.overlay(shown, map), kSoftware);
+      write_file_atomic(folder_ / names_[index],
                         {reinterpret_cast<const char*>(png.data()), png.size()});
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::io && error.kind() != ErrorKind::input) throw;
-      why_not = fmt::format("--explain: {}", error.what());
+      return fmt::format("--explain: {}", error.what());
     }
-    return prediction;
+    return "";
   }
 
  private:
-  static constexpr double kMostPixels = 1024;
+  static constexpr double kMaxSide = 1024;  // pixels
   static constexpr const char* kSoftware = "graft predict --explain";
 
   void refuse_inputs_as_targets() const {
@@ -219,75 +211,69 @@ class Explainer {
   }
 
   fs::path folder_;
+  const Explainer& explainer_;
   std::span<const fs::path> paths_;
   std::vector<std::string> names_;
-  ModelFile model_;
-  GradCam cam_;
 };
 
-int run(const PredictOptions& o) {
-  if (o.explain.empty() && !o.explain_layer.empty())
-    fail(ErrorKind::usage, "--explain-layer needs --explain DIR");
+/// Labels alone.
+int classify(const PredictOptions& o, const RunContext& context) {
   const Classifier classifier =
       Classifier::load(o.model, {.threads = o.common.thread_count(), .sessions = 1});
   Output output(o, classifier.classes());
   const std::vector<fs::path> paths = collect(
       o.paths, [&](const auto& path, const auto& message) { output.add_error(path, message); });
-  const Network& net = classifier.info().network;
-  ImageJob job{.paths = paths,
-               .height = net.input_height,
-               .width = net.input_width,
-               .preprocessing = classifier.info().preprocessing,
-               .batch = classifier.max_batch(),
-               .label = "classifying",
-               .context = o.common.context()};
-  if (!output.shows_progress()) job.context.reporter = nullptr;
-  const auto on_error = [&](size_t i, const std::string& message) {
-    output.add_error(paths[i].string(), message);
-  };
-  const auto predict = [&](const StreamedImage& image, const auto& predicted) {
-    const fs::path& path = paths[image.index];
-    try {
-      output.add(path, predicted());
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::input) throw;
-      output.add_error(path.string(), fmt::format("{}: {}", printable(path), error.what()));
-    }
-  };
-  if (o.explain.empty()) {
-    stream_features(
-        job, forward_of(classifier),
-        [&](const StreamedImage& image, std::span<const float> logits) {
-          predict(image, [&] { return to_prediction(logits); });
-        },
-        on_error);
-    return output.finish();
-  }
-  // The way to the map computes the answer too; the maps of all layers behind it are kept.
-  require_memory(job, forward_of(classifier), 2);
-  Explainer explainer(o, paths);
-  job.keeps_source = true;
-  job.batch = o.common.thread_count();  // decoded at once; sources may be large
-  stream_images(
-      job,
-      [&](const StreamedImage& image) {
-        std::string why_not;
-        predict(image, [&] { return explainer.add(image, why_not); });
-        if (!why_not.empty()) output.add_error(paths[image.index].string(), why_not);
-      },
-      on_error);
+  RunContext each = context;
+  if (!output.shows_progress()) each.reporter = nullptr;
+  classify_files(
+      classifier, paths, [&](size_t i, const Prediction& p) { output.add(paths[i], p); },
+      [&](size_t i, const std::string& message) { output.add_error(paths[i].string(), message); },
+      each);
   return output.finish();
+}
+
+/// Labels and maps.
+int explain(const PredictOptions& o, const RunContext& context) {
+  Explainer explainer = Explainer::load(o.model, o.explain_layer, context);
+  Output output(o, explainer.info().classes);
+  const std::vector<fs::path> paths = collect(
+      o.paths, [&](const auto& path, const auto& message) { output.add_error(path, message); });
+  MapWriter writer(o, explainer, paths);
+  RunContext each = context;
+  if (!output.shows_progress()) each.reporter = nullptr;
+  explain_files(
+      explainer, paths,
+      [&](size_t i, const ActivationMap& map, const Image& image) {
+        const std::string path = paths[i].string();
+        try {
+          output.add(paths[i], to_prediction(map.logits));
+        } catch (const Error& error) {
+          if (error.kind() != ErrorKind::input) throw;
+          output.add_error(path, fmt::format("{}: {}", printable(paths[i]), error.what()));
+        }
+        if (const std::string why = writer.write(i, map, image); !why.empty())
+          output.add_error(path, why);
+      },
+      [&](size_t i, const std::string& message) { output.add_error(paths[i].string(), message); },
+      each);
+  return output.finish();
+}
+
+int run(const PredictOptions& o) {
+  if (o.explain.empty() && !o.explain_layer.empty())
+    fail(ErrorKind::usage, "--explain-layer needs --explain DIR");
+  return o.explain.empty() ? classify(o, o.common.context()) : explain(o, o.common.context());
 }
 
 }  // namespace
 
 int run_predict(int argc, char** argv) {
   PredictOptions o;
-  CLI::App app("Classifies pictures with a trained model.", "graft predict");
+  CLI::App app("Classifies images with a trained model.", "graft predict");
   app.add_option("MODEL", o.model, "A model.safetensors or a run folder")->required();
-  app.add_option("PATH", o.paths, "Pictures, folders of pictures, or - for a list on stdin")
+  app.add_option("PATH", o.paths, "Images, folders of images, or - for a list on stdin")
       ->required();
-  app.add_option("--top", o.top, "How many labels to print for each picture")
+  app.add_option("--top", o.top, "How many labels to print for each image")
       ->check(whole_number(1, 1 << 20))
       ->capture_default_str()
       ->type_name("K");
@@ -298,7 +284,7 @@ int run_predict(int argc, char** argv) {
   auto* explain =
       app.add_option(
              "--explain", o.explain,
-             "Write each picture with a map of where the evidence for its label lies (Grad-CAM) "
+             "Write each image with a map of where the evidence for its label lies (Grad-CAM) "
              "to this folder, as <name>.png, numbered where names repeat")
           ->type_name("DIR");
   app.add_option("--explain-layer", o.explain_layer,

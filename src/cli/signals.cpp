@@ -5,7 +5,7 @@
 #include <csignal>
 #include <cstring>
 
-#include "graft/error.h"
+#include "base/fail.h"
 
 namespace graft::cli {
 namespace {

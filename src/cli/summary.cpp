@@ -2,11 +2,12 @@
 #include <optional>
 
 #include "base/diagnostics.h"
+#include "base/fail.h"
+#include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
 #include "cli/option_flags.h"
-#include "graft/error.h"
-#include "model/model_file.h"
+#include "graft/classifier.h"
 
 namespace graft::cli {
 namespace {
@@ -64,9 +65,9 @@ int run(const CLI::App& app, const SummaryOptions& o) {
       if (app.count(option) > 0)
         fail(ErrorKind::usage, "{} contradicts a MODEL, which has its own network; leave one out",
              option);
-    const ModelFile model = read_model(resolve_model(o.model));
-    network = model.metadata.network;
-    if (app.count("--fine-tune") == 0) fine_tune = fine_tuned(model.metadata);
+    const ModelInfo model = read_model_info(o.model);
+    network = model.network;
+    if (app.count("--fine-tune") == 0) fine_tune = model.fine_tune;
   } else {
     network = make_backbone(o.network, o.include_top);
     if (o.include_top && o.classes > 0)

@@ -8,11 +8,11 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/fail.h"
 #include "base/file.h"
+#include "cli/commands.h"
 #include "cli/option_flags.h"
 #include "cli/train_options.h"
-#include "graft/error.h"
-#include "run/training_limits.h"
 
 namespace graft::cli {
 namespace {
@@ -28,7 +28,7 @@ fs::path trainer_program() {
 int run_train(int argc, char** argv) {
   return run_train_app(argc, argv, [&](const TrainOptions& options) {
     if (options.dry_run) {
-      check_limits();
+      check_training_limits();
       const TrainPlan plan = make_plan(options);
       print_result("{}\n{}", class_table(plan.dataset),
                    plan_text(plan, /*with_time=*/true, options.common.context()));
@@ -37,7 +37,7 @@ int run_train(int argc, char** argv) {
         print_result("note: {}\n", with_flags(note));
       return 0;
     }
-    check_limits();
+    check_training_limits();
     // One thread of OpenBLAS's own: Graft shares products out, and what OpenBLAS cannot start or
     // allocate while it is loaded ends or hangs the process.
     ::setenv("OPENBLAS_NUM_THREADS", "1", 1);

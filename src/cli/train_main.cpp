@@ -9,43 +9,24 @@
 #include <optional>
 
 #include "base/diagnostics.h"
+#include "base/fail.h"
 #include "base/file.h"
 #include "cli/live_view.h"
 #include "cli/option_flags.h"
 #include "cli/signals.h"
 #include "cli/train_options.h"
-#include "graft/error.h"
+#include "graft/dashboard.h"
 #include "graft/train.h"
-#include "report/chart.h"
-#include "report/dashboard.h"
-#include "run/run_claim.h"
-#include "run/run_folder.h"
-#include "run/training_limits.h"
 
 namespace graft::cli {
 namespace {
 
-/// --find-lr: find-lr.csv and find-lr.svg in the run folder, and a suggestion.
+/// --find-lr: a table and a chart in the run folder, and a suggestion.
 int find_lr(const TrainOptions& o, const TrainPlan& plan, const fs::path& folder,
             const RunContext& context) {
-  const RunClaim claim(folder, o.force ? RunMode::replace : RunMode::fresh, context);
-  const std::vector<RatePoint> points = find_learning_rate(plan, context);
-  if (points.empty())
-    fail(ErrorKind::input,
-         "--find-lr: the loss is not finite even at the least rate; look at the images with 'graft "
-         "check', or take other --weights");
+  const std::vector<RatePoint> points =
+      find_learning_rate(plan, folder, {.replace = o.force}, context);
   const std::optional<double> rate = suggested_rate(points);
-  std::string csv = "learning_rate,loss\n";
-  Chart chart{
-      "Learning-rate range test", "learning rate", "training loss (smoothed)", true, {}, {}};
-  chart.series.push_back({"loss", {}});
-  for (const RatePoint& point : points) {
-    csv += fmt::format("{:.6g},{:.6f}\n", point.rate, point.loss);
-    chart.series[0].points.emplace_back(point.rate, point.loss);
-  }
-  if (rate) chart.marks.emplace_back(*rate, fmt::format("suggested: {:.2g}", *rate));
-  write_file_atomic(folder / run_files::kRates, csv);
-  write_file_atomic(folder / run_files::kRateChart, chart_svg(chart));
   if (o.json) {
     nlohmann::json rows = nlohmann::json::array();
     for (const RatePoint& point : points) rows.push_back({point.rate, point.loss});
@@ -103,7 +84,6 @@ int run(const TrainOptions& given) {
   RunOptions options{.replace = o.force, .report = !o.config_of_run.no_report};
   std::optional<Dashboard> dashboard;  // first, since its port may be taken
   if (o.dashboard > 0) {
-    check_dashboard_threads();
     dashboard.emplace(o.dashboard,
                       fmt::format("{} on {}", plan.network.backbone, printable(o.data)));
     options.observers.push_back(&*dashboard);

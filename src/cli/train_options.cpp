@@ -7,16 +7,14 @@
 #include <utility>
 #include <vector>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/words.h"
 #include "cli/arguments.h"
 #include "cli/numbers.h"
 #include "cli/option_flags.h"
-#include "graft/error.h"
 #include "recipe/options_file.h"
 #include "recipe/options_text.h"
-#include "run/run_claim.h"
-#include "run/run_folder.h"
 
 namespace graft::cli {
 namespace {
@@ -65,6 +63,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
   recipes.insert(recipes.begin(), "default");
   app.add_option("--recipe", o.recipe_name,
                  fmt::format("Settings to start from: {}", fmt::join(recipes, ", ")))
+      ->check(with_choices({[](const std::string&) { return std::string(); }, ""}, recipes))
       ->capture_default_str()
       ->type_name("NAME")
       ->group(common);

@@ -1,17 +1,15 @@
 // graft weights: what is published, what is here, and whether it is whole.
 #include <optional>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/words.h"
 #include "cli/arguments.h"
+#include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/outputs.h"
-#include "graft/error.h"
-#include "model/backbone_file.h"
-#include "recipe/options.h"
-#include "weights/download.h"
-#include "weights/registry.h"
+#include "graft/classifier.h"
+#include "graft/weights.h"
 
 namespace graft::cli {
 namespace {
@@ -28,23 +26,14 @@ struct WeightsOptions {
   std::string source, licence;
 };
 
-enum class FileState { absent, good, wrong_size, wrong_md5 };
-
-FileState check(const PublishedFile& file, const fs::path& path) {
-  std::error_code error;
-  if (!fs::exists(path, error)) return FileState::absent;
-  if (fs::file_size(path, error) != file.bytes) return FileState::wrong_size;
-  return md5_of_file(path) == file.md5 ? FileState::good : FileState::wrong_md5;
-}
-
 int list(const WeightsOptions& o) {
   const fs::path cache = cache_folder(o.cache_dir);
   nlohmann::json rows = nlohmann::json::array();
   if (!o.json)
     print_result("{:<9} {:<4} {:>9}  {:<32}  {}\n", "backbone", "top", "size", "MD5", "here");
-  for (const PublishedFile& file : published_files()) {
+  for (const PublishedWeights& file : published_weights()) {
     std::error_code error;
-    const fs::path path = cached_path(file, cache);
+    const fs::path path = weights_path(file, cache);
     const bool exists = fs::exists(path, error);
     const bool here = exists && fs::file_size(path, error) == file.bytes;
     if (o.json)
@@ -54,7 +43,7 @@ int list(const WeightsOptions& o) {
                       {"md5", file.md5},
                       {"bytes", file.bytes},
                       {"licence", file.licence},
-                      {"path", cached_path(file, cache).string()},
+                      {"path", path.string()},
                       {"present", exists}});
     else
       print_result("{:<9} {:<4} {:>9}  {:<32}  {}\n", file.backbone,
@@ -71,11 +60,11 @@ int list(const WeightsOptions& o) {
   return 0;
 }
 
-const PublishedFile& need_published(const std::string& name, bool include_top) {
-  const PublishedFile* file = find_published(name, include_top);
+const PublishedWeights& need_published(const std::string& name, bool include_top) {
+  const PublishedWeights* file = find_published_weights(name, include_top);
   if (file == nullptr) {
     std::vector<std::string> names;
-    for (const PublishedFile& known : published_files()) names.emplace_back(known.backbone);
+    for (const PublishedWeights& known : published_weights()) names.emplace_back(known.backbone);
     fail(ErrorKind::usage,
          "no published weights for '{}'{}; 'graft weights list' shows what there is", clipped(name),
          did_you_mean(name, names));
@@ -88,32 +77,32 @@ int fetch(const WeightsOptions& o) {
     fail(ErrorKind::usage, "name the backbone: 'graft weights download vgg16' or vgg19");
   const fs::path cache = cache_folder(o.cache_dir);
   for (const std::string& typed : o.names) {
-    const PublishedFile& file = need_published(options::backbone_name(typed), o.include_top);
-    const fs::path path = cached_path(file, cache);
+    const PublishedWeights& file = need_published(typed, o.include_top);
+    const fs::path path = weights_path(file, cache);
     std::error_code error;
     if (fs::exists(path, error)) {
-      if (check(file, path) == FileState::good) {
+      if (check_weights(file, cache) == WeightsState::good) {
         print_result("{}: already there\n", printable(path));
         continue;
       }
       fail(ErrorKind::input, "{}: is there, but is not the published file; delete it first",
            printable(path));
     }
-    download({download_url(file), path, file.md5, file.bytes}, o.common.context());
+    download_weights(file, cache, o.common.context());
     print_result("{}\n", printable(path));
   }
   return 0;
 }
 
 /// One row of `verify`: what is wrong with a file, or nothing.
-std::string problem(FileState state) {
+std::string problem(WeightsState state) {
   switch (state) {
-    case FileState::wrong_size:
+    case WeightsState::wrong_size:
       return "wrong size: delete and download it again";
-    case FileState::wrong_md5:
+    case WeightsState::wrong_md5:
       return "wrong MD5: delete and download it again";
-    case FileState::absent:
-    case FileState::good:
+    case WeightsState::absent:
+    case WeightsState::good:
       break;
   }
   return "";
@@ -133,20 +122,20 @@ int verify(const WeightsOptions& o) {
       print_result("{}: {}\n", printable(path), why.empty() ? "good (" + source + ")" : why);
   };
   if (o.names.empty()) {
-    for (const PublishedFile& file : published_files()) {
-      const fs::path path = cached_path(file, cache);
-      const FileState state = check(file, path);
-      if (state != FileState::absent) report(path, problem(state), file.source);
+    for (const PublishedWeights& file : published_weights()) {
+      const WeightsState state = check_weights(file, cache);
+      if (state != WeightsState::absent)
+        report(weights_path(file, cache), problem(state), file.source);
     }
   }
   for (const std::string& name : o.names) {
-    if (const PublishedFile* file = find_published(options::backbone_name(name), o.include_top)) {
-      const fs::path path = cached_path(*file, cache);
-      const FileState state = check(*file, path);
-      report(path, state == FileState::absent ? "not downloaded" : problem(state), file->source);
+    if (const PublishedWeights* file = find_published_weights(name, o.include_top)) {
+      const WeightsState state = check_weights(*file, cache);
+      report(weights_path(*file, cache),
+             state == WeightsState::absent ? "not downloaded" : problem(state), file->source);
       continue;
     }
-    const PublishedFile* file = find_published_md5(md5_of_file(name));
+    const PublishedWeights* file = recognise_weights(name);
     report(name, file == nullptr ? "not one of the published files" : "",
            file == nullptr ? "" : file->source);
   }
@@ -164,14 +153,14 @@ int convert(const WeightsOptions& o) {
          "'graft weights convert MODEL -o FILE.safetensors': one model, one file");
   if (fs::path(o.output).extension() != ".safetensors")
     fail(ErrorKind::usage, "--output: {}: the name must end in .safetensors", o.output);
-  refuse_input_as_output(o.output, "--output", {resolve_model(o.names.front())});
-  ModelFile made = without_head(read_model(resolve_model(o.names.front())));
-  if (o.fold) made = fold_batchnorm(made);
-  if (!o.source.empty()) made.metadata.provenance.source = o.source;
-  if (!o.licence.empty()) made.metadata.provenance.licence = o.licence;
-  write_model(o.output, made, o.dtype == "fp16" ? StoredType::f16 : StoredType::f32);
+  refuse_input_as_output(o.output, "--output", {model_file(o.names.front())});
+  ConvertOptions options{
+      .half = o.dtype == "fp16", .fold_batchnorm = o.fold, .source = {}, .licence = {}};
+  if (!o.source.empty()) options.source = o.source;
+  if (!o.licence.empty()) options.licence = o.licence;
+  const std::string backbone = convert_weights(o.names.front(), o.output, options);
   std::error_code error;
-  print_result("{}: {}, {}\n", printable(o.output), made.metadata.network.backbone,
+  print_result("{}: {}, {}\n", printable(o.output), backbone,
                format_bytes(static_cast<double>(fs::file_size(o.output, error))));
   return 0;
 }

@@ -9,11 +9,11 @@
 #include <tuple>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "dataset/labels.h"
 #include "dataset/layout.h"
 #include "dataset/manifest.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

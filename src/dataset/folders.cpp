@@ -10,9 +10,9 @@
 #include <set>
 #include <system_error>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "dataset/dataset.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

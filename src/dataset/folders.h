@@ -19,9 +19,6 @@ std::vector<std::filesystem::path> list_folder(const std::filesystem::path& fold
 
 /// Image files below a folder, sorted; links followed, each real folder entered once. Files of
 /// other kinds are counted in `others`.
-/// "3 images of formats that are not read (2 .heic, 1 .gif)" below a folder; empty: there are none.
-std::string unread_images(const std::filesystem::path& folder);
-
 std::vector<std::filesystem::path> walk_images(const std::filesystem::path& folder, size_t& others);
 
 /// The suffix in lower case, with its dot; empty where there is none.

@@ -1,4 +1,5 @@
-#include "dataset/inspect.h"
+#include "graft/inspect.h"
+#include "dataset/perceptual_hash.h"
 
 #include <algorithm>
 #include <array>
@@ -9,11 +10,11 @@
 #include <numeric>
 #include <set>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/progress.h"
 #include "base/threads.h"
-#include "graft/error.h"
 #include "image/codecs.h"
 
 namespace graft {
@@ -40,7 +41,7 @@ struct Facts {
   bool unsupported = false;  // of a kind that is not read, rather than damaged
   int largest = 0;           // value of a PNG with 16 bits a channel
   bool colourless = false;
-  Looks looks;
+  PerceptualHash look;
 };
 
 bool is_colourless(const Image& image) {
@@ -64,7 +65,7 @@ Facts examine(const fs::path& path, InspectionDepth depth, bool alone) {
     if (depth == InspectionDepth::files) return facts;
     const Image image = decode_image(bytes, name);
     facts.colourless = is_colourless(image);
-    facts.looks = looks(image);
+    facts.look = perceptual_hash(image);
     if (facts.image.deep) facts.largest = largest_png_sample({bytes, name, {}});
   } catch (const Error& error) {
     // The path stands beside it already.
@@ -157,9 +158,9 @@ std::vector<SampleGroup> group_by(const std::vector<std::string>& keys) {
 }
 
 /// Finds which of `candidates` look alike and joins them into groups.
-std::vector<SampleGroup> group_by_looks(const std::vector<Facts>& facts,
-                                        const std::vector<size_t>& candidates, ThreadPool& pool,
-                                        const RunContext& context) {
+std::vector<SampleGroup> near_duplicate_groups(const std::vector<Facts>& facts,
+                                               const std::vector<size_t>& candidates,
+                                               ThreadPool& pool, const RunContext& context) {
   constexpr size_t kPiece = 1024;  // pictures between two looks at the progress bar
   std::vector<std::vector<size_t>> matches(candidates.size());
   Progress progress(context, "comparing", candidates.size(), "images");
@@ -167,9 +168,9 @@ std::vector<SampleGroup> group_by_looks(const std::vector<Facts>& facts,
     const size_t n = std::min(kPiece, candidates.size() - first);
     pool.parallel_for(n, [&](size_t i) {
       const size_t a = first + i;
-      const Looks& mine = facts[candidates[a]].looks;
+      const PerceptualHash& mine = facts[candidates[a]].look;
       for (size_t b = a + 1; b < candidates.size(); ++b)
-        if (near_duplicate(mine, facts[candidates[b]].looks)) matches[a].push_back(b);
+        if (near_duplicate(mine, facts[candidates[b]].look)) matches[a].push_back(b);
     });
     progress.update(first + n);
     context.check_stop();
@@ -196,7 +197,7 @@ bool Inspection::any() const {
          std::any_of(std::begin(kGroupKinds), std::end(kGroupKinds), found);
 }
 
-Looks looks(const Image& image) {
+PerceptualHash perceptual_hash(const Image& image) {
   constexpr int kSide = 32;
   constexpr int kLow = 8;
   constexpr int kSmall = 16;
@@ -228,14 +229,14 @@ Looks looks(const Image& image) {
   }
   std::array<double, 64> sorted = frequencies;
   std::nth_element(sorted.begin(), sorted.begin() + 32, sorted.end());
-  Looks out;
+  PerceptualHash out;
   for (size_t i = 0; i < frequencies.size(); ++i)
     out.hash |= static_cast<uint64_t>(frequencies.at(i) > sorted[32]) << i;
   for (const double v : grey(kSmall)) out.grey.push_back(static_cast<uint8_t>(std::lround(v)));
   return out;
 }
 
-bool near_duplicate(const Looks& a, const Looks& b) {
+bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b) {
   if (std::popcount(a.hash ^ b.hash) > kHashBits) return false;
   const auto n = static_cast<double>(a.grey.size());
   double sum_a = 0, sum_b = 0, aa = 0, bb = 0, ab = 0;
@@ -299,8 +300,8 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunConte
   if (depth == InspectionDepth::pixels) {
     std::vector<size_t> candidates;
     for (size_t i = 0; i < count; ++i)
-      if (!copy[i] && !facts[i].looks.grey.empty()) candidates.push_back(i);
-    out.near_duplicates = group_by_looks(facts, candidates, pool, context);
+      if (!copy[i] && !facts[i].look.grey.empty()) candidates.push_back(i);
+    out.near_duplicates = near_duplicate_groups(facts, candidates, pool, context);
   }
   return out;
 }

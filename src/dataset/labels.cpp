@@ -10,9 +10,9 @@
 #include <memory>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/utf8.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

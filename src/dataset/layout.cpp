@@ -8,11 +8,11 @@
 #include <set>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "dataset/folders.h"
 #include "dataset/labels.h"
 #include "dataset/split_names.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

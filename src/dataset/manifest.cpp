@@ -7,11 +7,11 @@
 #include <map>
 #include <utility>
 
+#include "base/csv.h"
+#include "base/fail.h"
 #include "base/file.h"
-#include "dataset/csv.h"
 #include "dataset/labels.h"
 #include "dataset/split_names.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -6,11 +6,11 @@
 #include <system_error>
 #include <utility>
 
+#include "base/csv.h"
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/words.h"
-#include "dataset/csv.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

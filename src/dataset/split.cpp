@@ -4,12 +4,12 @@
 #include <string>
 #include <vector>
 
+#include "base/csv.h"
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/random.h"
-#include "dataset/csv.h"
 #include "dataset/dataset.h"
-#include "graft/error.h"
 #include "graft/image.h"
 
 namespace graft {

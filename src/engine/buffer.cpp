@@ -10,8 +10,8 @@
 namespace graft::engine {
 namespace {
 
-constexpr size_t kLargePage = size_t{2} << 20U;
-constexpr size_t kCacheLine = 64;
+constexpr size_t kLargePage = size_t{2} << 20U;  // of x86-64, and of ARM with pages of 4 KB
+constexpr size_t kCacheLine = 64;                // and one AVX-512 vector
 
 }  // namespace
 

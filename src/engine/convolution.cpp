@@ -10,11 +10,23 @@ namespace {
 
 int round_up(int value, int step) { return (value + step - 1) / step * step; }
 
-// Floats of transformed input in a private block: they are to stay in the second-level cache.
+// Floats of transformed input in a private block: 400 KB of a second-level cache of 512 KB, the
+// rest for products. Caches of 2 MB would take more; not measured.
 constexpr int kPrivateFloats = 100'000;
+// But at least four groups of six, which share each panel of weights while it is in the first-level
+// cache (from 128 channels of 64 frequencies on, such a block is larger than that second-level
+// cache), and at most eight, so that products of 16 outputs and 64 frequencies (197 KB) stay beside
+// a block of few channels. Not measured by a bench.
+constexpr int kMinPrivateTiles = 24;
+constexpr int kMaxPrivateTiles = 48;
+// A shared block reads all weights once (67 MB for 512 × 512 of 64 frequencies), so it is large: 64
+// × 36 and 36 × 66 floats a channel are about the same, 4.7 MB at 512 channels, in the third-level
+// cache. Both are multiples of six. Not measured by a bench.
+constexpr int kSharedTiles64 = 36;  // of 64 frequencies
+constexpr int kSharedTiles = 66;    // of fewer
 
-/// Frequencies lie an odd number of cache lines apart (mod 16 lines), or the stores of a transform
-/// would all fall into one cache set.
+/// Frequencies lie an odd number of cache lines apart, or the stores of a transform would all fall
+/// into a few cache sets. Any odd number would do; 1 more than a multiple of 16 costs 15 at most.
 size_t frequency_stride(size_t floats) {
   size_t lines = (floats + 15) / 16;
   while (lines % 16 != 1) ++lines;
@@ -45,7 +57,7 @@ const std::array<double, 3>& g_row(int m, int i) {
 
 /// u = G g Gᵀ of 16 kernels side by side: g[9][16]; frequency f goes to u + f · stride, 16 floats.
 void transform_weights(TileSize m, const double (*g)[kOutputs], float* u, size_t stride) {
-  double t[8][3][kOutputs];
+  double t[8][3][kOutputs];  // 8: the frequencies of a tile of six, the largest
   for (int i = 0; i < m.rows + 2; ++i) {
     const auto& row = g_row(m.rows, i);
     for (int j = 0; j < 3; ++j)
@@ -115,8 +127,9 @@ void Convolution::add_part(TileSize size, int y, int x, int down, int across,
   if (down == 0 || across == 0) return;
   Part part{size, y, x, down, across, 0, 0, 0, {}};
   const int per_tile = channels_ * size.frequencies();
-  part.block = plan_.shared ? (size.frequencies() == 64 ? 36 : 66)
-                            : std::clamp(kPrivateFloats / per_tile / kTiles * kTiles, 24, 48);
+  part.block = plan_.shared ? (size.frequencies() == 64 ? kSharedTiles64 : kSharedTiles)
+                            : std::clamp(kPrivateFloats / per_tile / kTiles * kTiles,
+                                         kMinPrivateTiles, kMaxPrivateTiles);
   part.input_stride = frequency_stride(static_cast<size_t>(part.block) * channels_);
   part.product_stride = frequency_stride(static_cast<size_t>(part.block) * plan_.outputs);
   pack(part, weights, team);
@@ -129,7 +142,8 @@ void Convolution::pack(Part& part, const FoldedLayer& weights, Team& team) const
   const auto real_outputs = static_cast<int>(weights.bias.size());
   const auto real_channels = static_cast<int>(weights.weight.size() / weights.bias.size() / 9);
   // In the order in which multiply_chunk reads: chunk, frequency, depth, panel of 16, channel, 16.
-  // Written in whole cache lines: a unit is one panel's share of some channels.
+  // Written in whole cache lines: a unit is one panel's share of some channels. 64 of them are 4 KB
+  // in a row at each frequency; fewer would be more units to divide. Not measured.
   constexpr int kChannelsAtOnce = 64;
   const int spans = (real_channels + kChannelsAtOnce - 1) / kChannelsAtOnce;
   team.run([&](Team::Member& member) {
@@ -220,7 +234,8 @@ void Convolution::transform_inputs(const Block& block, int tile_begin, int tile_
   };
   for (int c = channel_begin; c < channel_end; ++c)
     for (int i = tile_begin; i < tile_end; ++i) {
-      // Two tiles ahead, in the next channel block at the end of the row of tiles.
+      // Two tiles ahead, in the next channel block at the end of the row of tiles: one transform is
+      // shorter than the way to memory. Two were not measured against more.
       int ahead = i + 2;
       int ahead_c = c;
       if (ahead >= tile_end) {
@@ -276,8 +291,8 @@ void Convolution::multiply_chunk(const Block& block, int chunk, const float* v,
   const int frequencies = part.size.frequencies();
   const int width = std::min(plan_.outputs, outputs_ - chunk * plan_.outputs);
   const int groups = block.groups();
-  // The next panel of weights is prefetched while this one is used, spread over the groups of
-  // tiles.
+  // The next panel of weights, of as many cache lines as it is deep, is prefetched while this one
+  // is used, spread over the groups of tiles: for each 8 of k at least 8 lines, by all of them.
   const int lines = groups >= 8 ? 1 : groups >= 4 ? 2 : groups >= 2 ? 4 : 8;
   const float* b =
       part.weights.data() + static_cast<size_t>(chunk) * plan_.outputs * frequencies * channels_;
@@ -312,7 +327,7 @@ void Convolution::transform_outputs(const Block& block, int chunk, const float* 
   for (int panel = 0; panel < width / kOutputs; ++panel)
     for (int i = 0; i < block.count; ++i) {
       const Block::Tile& tile = block.tiles[i];
-      const Block::Tile& ahead = block.tiles[std::min(i + 2, block.count - 1)];
+      const Block::Tile& ahead = block.tiles[std::min(i + 2, block.count - 1)];  // as above
       const float* p = products + (static_cast<size_t>(panel) * groups * kTiles + i) * kOutputs;
       for (int half = 0; half < 2; ++half) {
         const int channel = first + panel * kOutputs + half * kBlock;
@@ -360,6 +375,9 @@ void Convolution::run(Team::Member& member, const Maps& in, const float* padded,
     }
     return;
   }
+  // Units of the input transform: whole groups of six, so that no two members write to one panel,
+  // of four blocks of channels, 768 bytes in a row at each frequency. Smaller ones would be easier
+  // to divide, but write shorter rows. Not measured.
   constexpr int kTilesAtOnce = 12;
   constexpr int kBlocksAtOnce = 4;
   bool begun = false;

@@ -11,17 +11,19 @@
 namespace graft::engine {
 namespace {
 
-// Costs on a Zen 3 core, measured by bench/kernels_bench. They are constants so that the choice
-// depends on nothing else.
+// Costs on a Zen 3 core, as bench/kernels_bench prints them. They are constants so that the choice
+// depends on nothing else; of their ratios alone.
 constexpr double kFlops = 95e9;
-// A second of weights that stream through the caches, mostly hidden behind products.
+// A second of weights that stream through the caches, mostly hidden behind products. An estimate,
+// not measured: less of it favours small tiles, which have fewer weights, where images are few.
 constexpr double kWeightBytes = 40e9;
 
-/// Seconds for the transforms of one channel in a square tile.
+/// Seconds for the transforms of one channel in a square tile, likewise.
 double input_seconds(int m) { return (m == 2 ? 13e-9 : m == 4 ? 32e-9 : 74e-9) / kBlock; }
 double output_seconds(int m) { return (m == 2 ? 9e-9 : m == 4 ? 21e-9 : 50e-9) / kBlock; }
 
-/// Rows of products that cost as much as a last group of `tiles` < 6.
+/// Rows of products that cost as much as a last group of `tiles` < 6. Two rows have four sums in
+/// flight where two multiply-add units of a latency of four want eight: they take as long as four.
 double last_group(int tiles) { return tiles == 0 ? 0 : tiles <= 4 ? 4 : 6; }
 
 struct Layer {
@@ -51,6 +53,8 @@ double estimate(const Layer& layer, const TileAxis& rows, const TileAxis& column
          estimate(layer, rows.last, columns.last, last_row * last_column);
 }
 
+// Tiles of 4 and 6, as larger ones lose too much accuracy (docs/performance.md); 2 saves too little
+// to be more than a last tile.
 std::vector<TileAxis> axis_choices(int extent, int forced) {
   const auto whole = [&](int m) { return TileAxis{m, (extent + m - 1) / m, 0}; };
   const auto with_last = [&](int m, int last) -> std::vector<TileAxis> {
@@ -81,6 +85,8 @@ std::string axis_name(const TileAxis& axis) {
 
 ConvolutionPlan plan_convolution(int64_t channels, int64_t outputs, int64_t height, int64_t width,
                                  bool single, int forced) {
+  // A batch is planned as one of 8 images, whatever it has, or results would depend on its size.
+  // More images favour large tiles, fewer small ones, which have fewer weights. 8 was not measured.
   const Layer layer{static_cast<double>(channels), static_cast<double>(outputs), single ? 1 : 8};
   ConvolutionPlan plan;
   double least = INFINITY;
@@ -93,11 +99,16 @@ ConvolutionPlan plan_convolution(int64_t channels, int64_t outputs, int64_t heig
       plan.rows = rows;
       plan.columns = columns;
     }
-  // A private block of transformed input is to stay in the second-level cache (half a megabyte),
-  // products beside it; where a block of 12 tiles passes that by far, the team shares one in the
-  // third-level cache and divides the outputs (docs/performance.md).
+  // A private block of transformed input is to stay in or near the second-level cache; where 12
+  // tiles alone take more than 800 KB, the team shares a block in the third-level cache and divides
+  // the outputs. The limit lies just above 256 channels of 64 frequencies (786 KB).
   const int frequencies = TileSize{plan.rows.main, plan.columns.main}.frequencies();
   plan.shared = channels * frequencies * 12 > 200'000;
+  // Products of a chunk stay in the second-level cache (half a megabyte on Zen 3). 32 outputs read
+  // the transformed input half as often as 16. But 24 tiles of 64 channels and 64 frequencies take
+  // 393 KB, which leaves room for 16 outputs (98 KB). In shared blocks chunks are what members
+  // divide: 66 tiles of F(4×4) and 16 outputs trade half the reuse for twice as many. Not measured
+  // by a bench.
   plan.outputs = plan.shared ? (plan.rows.main == 6 ? 32 : 16) : (channels <= 64 ? 16 : 32);
   return plan;
 }

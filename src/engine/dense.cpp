@@ -9,6 +9,10 @@ namespace {
 // in the first-level cache while several groups of images use it.
 constexpr size_t kDepth = 256;
 
+// Inputs packed at once, so that neither side jumps about in memory: 64 × 16 weights are one page
+// of 4 KB, read from 16 rows of four cache lines. Not measured.
+constexpr size_t kPackedAtOnce = 64;
+
 size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
 
 size_t groups_of(int count) { return (static_cast<size_t>(count) + kTiles - 1) / kTiles; }
@@ -29,11 +33,10 @@ Dense::Dense(int64_t inputs, const FoldedLayer& weights, Team& team)
          panel = static_cast<size_t>(member.take())) {
       float* to = weights_.data() + panel * padded_ * kOutputs;
       const size_t end = std::min<size_t>(kOutputs, outputs_ - panel * kOutputs);
-      // In blocks of inputs, so that neither side jumps about in memory.
-      for (size_t begin = 0; begin < inputs_; begin += 64)
+      for (size_t begin = 0; begin < inputs_; begin += kPackedAtOnce)
         for (size_t k = 0; k < end; ++k) {
           const float* from = &weights.weight[(panel * kOutputs + k) * inputs_];
-          for (size_t i = begin; i < std::min(begin + 64, inputs_); ++i)
+          for (size_t i = begin; i < std::min(begin + kPackedAtOnce, inputs_); ++i)
             to[i * kOutputs + k] = from[i];
         }
     }
@@ -49,7 +52,8 @@ void Dense::run(Team::Member& member, const float* in, float* out, int count, fl
   const Kernels& kernel = kernels();
   const size_t groups = groups_of(count);
   const size_t blocks = padded_ / kBlock;
-  // [group][k / 8][6][8]; images that do not exist are zero.
+  // [group][k / 8][6][8]; images that do not exist are zero. A unit is 1,024 inputs of a group (24
+  // KB): enough work to take, and 24 units for the longest vector of VGG (25088). Not measured.
   constexpr size_t kBlocksAtOnce = 128;
   const size_t spans = (blocks + kBlocksAtOnce - 1) / kBlocksAtOnce;
   for (auto unit = static_cast<size_t>(member.take()); unit < groups * spans;
@@ -74,7 +78,8 @@ void Dense::run(Team::Member& member, const float* in, float* out, int count, fl
     for (size_t first = 0; first < padded_; first += kDepth) {
       const size_t depth = std::min(kDepth, padded_ - first);
       const float* b = weights + first * kOutputs;
-      // The weights come from memory: fetched 16 KB ahead, once, by the first group.
+      // The weights come from memory: fetched 16 KB ahead, once, by the first group, at a cache
+      // line for each k, 8 for each 8.
       for (size_t g = 0; g < groups; ++g)
         kernel.multiply(packed + (g * padded_ + first) * kTiles, b,
                         private_scratch + g * kTiles * kOutputs,

@@ -16,8 +16,10 @@ class Team;
 }
 
 struct EngineOptions {
-  int threads = 0;     ///< 0: all that the process may use
-  int max_batch = 16;  ///< images per step; larger batches are cut into such steps
+  int threads = 0;  ///< 0: all that the process may use
+  /// Images per step; larger batches are cut into such steps. More would fill the last blocks of
+  /// small maps better, and take buffers in proportion.
+  int max_batch = 16;
   int winograd_tile =
       0;  ///< forces a tile, for tests: see plan_convolution; 0 lets the plan choose
   /// A batch of one image has a plan of its own, faster but with other rounding. False: an image's
@@ -42,8 +44,9 @@ struct EngineStep {
 };
 
 /// Runs layers [begin, end) in inference mode: BatchNorm with its running statistics (folded into
-/// the layer before where it can be), dropout as identity. Results depend on the network, the
-/// instruction set and whether the batch is one image or more, not on time or thread count.
+/// the layer before where it can be), dropout as identity. Results depend on the network and the
+/// instruction set, and with EngineOptions::single_plan on whether the batch is one image or more;
+/// not on time, thread count or the other images.
 /// run() may be called from several threads; calls queue up.
 class Engine {
  public:

@@ -1,4 +1,4 @@
-// The 3×3 convolution of few channels (a picture's three) that begins a network, computed directly.
+// The 3×3 convolution of few channels (an image's three) that begins a network, computed directly.
 #pragma once
 
 #include "engine/buffer.h"

@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "graft/error.h"
+#include "base/fail.h"
 
 namespace graft {
 namespace {

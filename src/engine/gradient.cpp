@@ -14,9 +14,9 @@ namespace {
 
 using Values = std::vector<float>;
 
-/// A convolution's way back is a convolution: out and in change places, kernels are turned. (Of
-/// usual windows: the only ones that validate() lets through.)
-Tensor turned(const Tensor& weight) {
+/// A convolution's way back is a convolution: out and in change places, kernels are flipped both
+/// ways. (Of usual windows: the only ones that validate() lets through.)
+Tensor flipped(const Tensor& weight) {
   const int64_t outputs = weight.shape()[0];
   const int64_t inputs = weight.shape()[1];
   Values values(weight.values().size());
@@ -39,7 +39,7 @@ Engine backward_engine(const Tensor& weight, const Shape& shape, const EngineOpt
   append(network, {.kind = LayerKind::conv, .name = "from", .outputs = outputs});
   append(network, {.kind = LayerKind::conv, .name = "back", .outputs = inputs});
   TensorMap tensors;
-  tensors.emplace("back.weight", turned(weight));
+  tensors.emplace("back.weight", flipped(weight));
   tensors.emplace("back.bias", Tensor({inputs}, Values(static_cast<size_t>(inputs), 0)));
   return {network, 2, 3, tensors, options};
 }

@@ -12,7 +12,7 @@ namespace graft {
 
 /// Goes back from the network's last layer to the output of layer `target`, and no further, in
 /// inference mode: BatchNorm with its running statistics, dropout as identity. Convolutions go back
-/// through the engine's own kernels, their weights turned by 180 degrees and transposed. Not
+/// through the engine's own kernels, their weights flipped both ways and transposed. Not
 /// thread-safe.
 class InputGradient {
  public:

@@ -23,7 +23,9 @@ namespace hn = hwy::HWY_NAMESPACE;
 using D = hn::CappedTag<float, kBlock>;
 using V = hn::Vec<D>;
 
-// Accumulators have names because g++ 12 keeps arrays of them in memory (65 instead of 92 GFLOP/s).
+// Accumulators have names because g++ 12 keeps arrays of them in memory (65 instead of 92 GFLOP/s;
+// bench/kernels_bench prints the rate). k goes by 8, the channels that a panel of inputs keeps
+// together.
 template <int kLines, int kRows>
 HWY_INLINE void MultiplyPart(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
                              float* HWY_RESTRICT c, size_t k8, bool accumulate, const float* next) {
@@ -129,7 +131,7 @@ void Multiply(const float* a, const float* b, float* c, int rows, size_t k8, boo
 
 template <int R, int C>
 struct InputTile {
-  static void Run(const float* d, ptrdiff_t row, float* v, size_t frequency) {
+  static void Run(const float* d, ptrdiff_t row, float* v, size_t stride) {
     const D tag;
     V t[R + 2][C + 2];
     for (int i = 0; i < R + 2; ++i) {
@@ -141,7 +143,7 @@ struct InputTile {
       V x[R + 2], o[R + 2];
       for (int i = 0; i < R + 2; ++i) x[i] = t[i][j];
       Winograd<R>::InputRow(x, o);
-      for (int i = 0; i < R + 2; ++i) hn::Store(o[i], tag, v + (i * (C + 2) + j) * frequency);
+      for (int i = 0; i < R + 2; ++i) hn::Store(o[i], tag, v + (i * (C + 2) + j) * stride);
     }
   }
 };
@@ -165,29 +167,30 @@ HWY_INLINE void ForSize(TileSize m, Arguments... arguments) {
     columns(std::integral_constant<int, 2>());
 }
 
-void TransformInput(TileSize m, const float* d, ptrdiff_t row, float* v, size_t frequency,
+void TransformInput(TileSize m, const float* d, ptrdiff_t row, float* v, size_t stride,
                     const float* next) {
   // A row of m + 2 pixels of 8 floats is (m + 2) / 2 cache lines; those of the halo were read by
   // the tile to the left.
   for (int i = 0; i < m.rows + 2; ++i, next += row)
     for (int line = 1; line <= m.columns / 2; ++line) hwy::Prefetch(next + line * 16);
   for (size_t part = 0; part < kBlock; part += hn::Lanes(D()))
-    ForSize<InputTile>(m, d + part, row, v + part, frequency);
+    ForSize<InputTile>(m, d + part, row, v + part, stride);
 }
 
 template <int R, int C>
 struct OutputTilePart {
-  static void Run(const float* p, size_t frequency, const float* bias, bool relu, bool pool,
+  static void Run(const float* p, size_t stride, const float* bias, bool relu, bool pool,
                   const OutputTile* tile, size_t part) {
     const D tag;
     V t[R][C + 2];
     for (int j = 0; j < C + 2; ++j) {
       V x[R + 2], o[R];
-      for (int i = 0; i < R + 2; ++i) x[i] = hn::Load(tag, p + (i * (C + 2) + j) * frequency);
+      for (int i = 0; i < R + 2; ++i) x[i] = hn::Load(tag, p + (i * (C + 2) + j) * stride);
       Winograd<R>::OutputRow(x, o);
       for (int i = 0; i < R; ++i) t[i][j] = o[i];
     }
     const V shift = hn::Load(tag, bias + part);
+    // Nearly the least float: without a ReLU the same Max lets everything through.
     const V floor = relu ? hn::Zero(tag) : hn::Set(tag, -3.4e38F);
     float* target = tile->target + part;
     const int rows = std::min(R, tile->valid_rows);
@@ -219,10 +222,10 @@ struct OutputTilePart {
   }
 };
 
-void TransformOutput(TileSize m, const float* p, size_t frequency, const float* bias, bool relu,
+void TransformOutput(TileSize m, const float* p, size_t stride, const float* bias, bool relu,
                      bool pool, const OutputTile& tile) {
   for (size_t part = 0; part < kBlock; part += hn::Lanes(D()))
-    ForSize<OutputTilePart>(m, p + part, frequency, bias, relu, pool, &tile, part);
+    ForSize<OutputTilePart>(m, p + part, stride, bias, relu, pool, &tile, part);
 }
 
 void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
@@ -256,7 +259,7 @@ void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
     c50 = hn::MulAdd(a, w0, c50), c51 = hn::MulAdd(a, w1, c51); \
   } while (false)
           // The fences keep the compiler from saving loads of shared pixels at the price of spilled
-          // accumulators (60 instead of 90 GFLOP/s).
+          // accumulators (60 instead of 90 GFLOP/s; bench/kernels_bench prints the rate).
           GRAFT_TAP(0);
           HWY_FENCE;
           GRAFT_TAP(1);
@@ -266,7 +269,7 @@ void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
 #undef GRAFT_TAP
           w += 3 * kOutputs;
         }
-      const V floor = relu ? hn::Zero(d) : hn::Set(d, -3.4e38F);
+      const V floor = relu ? hn::Zero(d) : hn::Set(d, -3.4e38F);  // as in OutputTilePart
       float* p = out0 + static_cast<ptrdiff_t>(x) * kBlock + o;
       float* q = out1 + static_cast<ptrdiff_t>(x) * kBlock + o;
       hn::Store(hn::Max(c00, floor), d, p), hn::Store(hn::Max(c01, floor), d, q);

@@ -10,9 +10,12 @@
 
 namespace graft::engine {
 
-constexpr int kBlock = 8;     ///< channels kept together in an activation
-constexpr int kTiles = 6;     ///< rows of a product panel: 6 × 16 fills AVX2's registers
-constexpr int kOutputs = 16;  ///< columns of a product panel
+constexpr int kBlock = 8;  ///< channels kept together in an activation: one AVX2 vector
+
+// The product kernel's register block, MR × NR in the terms of GEMM: 6 × 16 sums are 12 of AVX2's
+// 16 registers; two of weights and one of inputs go with them.
+constexpr int kTiles = 6;     ///< MR: rows of a product panel, tiles or images
+constexpr int kOutputs = 16;  ///< NR: columns of a product panel, output channels
 
 /// Output pixels of a Winograd tile: 2, 4 or 6 each way. Its input has two more each way, and it
 /// has as many frequencies as input pixels, row by row.
@@ -40,14 +43,14 @@ struct Kernels {
                    const float* next, int lines);
 
   /// Bᵀ d B of the input of one tile, 8 channels: d has rows `row` floats apart and pixels 8 apart;
-  /// frequency f goes to v + f · frequency. Prefetches the tile at `next`.
-  void (*transform_input)(TileSize m, const float* d, ptrdiff_t row, float* v, size_t frequency,
+  /// frequency f goes to v + f · stride. Prefetches the tile at `next`.
+  void (*transform_input)(TileSize m, const float* d, ptrdiff_t row, float* v, size_t stride,
                           const float* next);
 
   /// Aᵀ p A + bias, ReLU, 2×2 max-pooling, of one tile of 8 channels: frequency f at p + f ·
-  /// frequency.
-  void (*transform_output)(TileSize m, const float* p, size_t frequency, const float* bias,
-                           bool relu, bool pool, const OutputTile& tile);
+  /// stride.
+  void (*transform_output)(TileSize m, const float* p, size_t stride, const float* bias, bool relu,
+                           bool pool, const OutputTile& tile);
 
   /// One row of 3×3 convolution straight from `channels` planes, into 16 outputs (two blocks of 8):
   /// `in` points at the pixel up and left of the first output, planes are `plane` floats and rows

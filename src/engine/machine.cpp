@@ -1,4 +1,4 @@
-#include "engine/machine.h"
+#include "graft/speed.h"
 
 // Highway compiles this file once for each instruction set.
 #undef HWY_TARGET_INCLUDE
@@ -86,9 +86,10 @@ double best_of(engine::Team& team, int runs,
 }
 
 double measure_flops(int threads, int lanes) {
-  constexpr int64_t kRounds = 2'000'000;  // some ten milliseconds
+  constexpr int64_t kRounds = 2'000'000;  // of six cycles at least: some milliseconds
   constexpr double kSums = 12;            // of MultiplyAdds
   engine::Team team(threads);
+  // The best of several, as neighbours on the same machine only ever slow a run down.
   const double seconds = best_of(team, 8, [&](engine::Team::Member&) {
     // Unknown to the compiler; the sums stay near 1.
     volatile float factor = 0.5F;
@@ -100,14 +101,15 @@ double measure_flops(int threads, int lanes) {
 }
 
 double measure_bandwidth(int threads) {
-  constexpr size_t kFloats = size_t{64} << 20U;  // 256 MB, past any cache
+  constexpr size_t kFloats = size_t{64} << 20U;  // 256 MB, past most caches
   const engine::Buffer memory(kFloats);
   std::fill_n(memory.data(), kFloats, 1.0F);  // pages that were never written to share one page
   engine::Team team(threads);
+  // Fewer runs than above, since each is longer.
   const double seconds = best_of(team, 4, [&](engine::Team::Member& member) {
     const size_t share = kFloats / static_cast<size_t>(member.team_size()) / 64 * 64;
     const float* from = memory.data() + share * static_cast<size_t>(member.index());
-    float sums[64] = {};
+    float sums[64] = {};  // so many that additions do not wait for each other
     for (size_t i = 0; i < share; i += 64)
       for (size_t k = 0; k < 64; ++k) sums[k] += from[i + k];
     volatile float keep = sums[0] + sums[63];

@@ -46,7 +46,7 @@ class Team {
   void run(const std::function<void(Member&)>& body);
 
  private:
-  struct alignas(64) Counter {
+  struct alignas(64) Counter {  // a cache line of its own
     std::atomic<int> next{0};
   };
   void serve(int index);

@@ -7,10 +7,10 @@
 #include <cstring>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/half.h"
 #include "base/limits.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {
@@ -284,6 +284,31 @@ uint64_t FeatureCache::remove_earlier_format(const std::filesystem::path& folder
 bool FeatureCache::has_earlier_format(const std::filesystem::path& folder) {
   std::error_code error;
   return fs::exists(folder / kEarlierFormat[0], error);
+}
+
+std::filesystem::path feature_cache_folder(const std::filesystem::path& cache) {
+  return (cache.empty() ? default_cache_folder() : cache) / "features";
+}
+
+std::vector<CachedFeatures> cached_features(
+    const std::filesystem::path& cache, const std::function<void(const std::string&)>& on_problem) {
+  const fs::path folder = feature_cache_folder(cache);
+  if (FeatureCache::has_earlier_format(folder) && on_problem)
+    on_problem(
+        fmt::format("{}: features in an earlier version's format, which are of no use any more",
+                    printable(folder / "data.mdb")));
+  std::vector<CachedFeatures> out;
+  std::error_code error;
+  if (!fs::is_directory(folder, error)) return out;  // looking must not make a cache
+  // The limit only matters for writing.
+  for (const FeatureCache::Set& set : FeatureCache(folder, 0).sets(on_problem))
+    out.push_back({set.id, set.about.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+                   set.images, set.bytes, set.used});
+  return out;
+}
+
+uint64_t clear_cached_features(const std::filesystem::path& cache) {
+  return FeatureCache::clear(feature_cache_folder(cache));
 }
 
 }  // namespace graft

@@ -14,6 +14,7 @@
 
 #include "features/feature_set.h"
 #include "graft/context.h"
+#include "graft/features.h"
 #include "graft/recipe.h"
 
 namespace graft {

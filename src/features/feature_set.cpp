@@ -12,10 +12,10 @@
 #include <cstring>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/limits.h"
 #include "base/lock.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -4,13 +4,13 @@
 #include <deque>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/memory.h"
 #include "base/prefetch.h"
 #include "base/progress.h"
 #include "base/threads.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -6,10 +6,10 @@
 #include <cstdio>
 #include <optional>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/progress.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -4,11 +4,11 @@
 #include <cmath>
 #include <optional>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/half.h"
 #include "base/hash.h"
 #include "base/threads.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

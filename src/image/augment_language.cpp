@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/fail.h"
 #include "base/words.h"
-#include "graft/error.h"
 #include "image/augment.h"
 
 namespace graft {

@@ -1,8 +1,8 @@
 #include <cstring>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 #include "graft/image.h"
 #include "image/codecs.h"
 #include "image/metadata.h"

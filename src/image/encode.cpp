@@ -1,4 +1,4 @@
-#include "image/encode.h"
+#include "graft/image.h"
 
 #include <array>
 #include <csetjmp>
@@ -8,7 +8,7 @@
 // jpeglib.h does not include what it uses: after <cstdio>.
 #include <jpeglib.h>
 
-#include "graft/error.h"
+#include "base/fail.h"
 
 namespace graft {
 namespace {

@@ -7,12 +7,14 @@
 #include <cstring>
 #include <optional>
 #include <string>
+#include <utility>
 
 // jpeglib.h does not include what it uses: after <cstdio>.
 #include <jpeglib.h>
 // Without JMESSAGE it defines the codes of all messages.
 #include <jerror.h>
 
+#include "base/fail.h"
 #include "image/codecs.h"
 #include "image/metadata.h"
 

@@ -10,9 +10,9 @@
 #include <fstream>
 #include <string>
 
-#include "graft/error.h"
+#include "base/fail.h"
+#include "graft/image.h"
 #include "image/codecs.h"
-#include "image/encode.h"
 #include "image/metadata.h"
 
 namespace graft {

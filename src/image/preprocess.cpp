@@ -1,7 +1,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "graft/error.h"
+#include "base/fail.h"
 #include "graft/image.h"
 #include "image/resample.h"
 

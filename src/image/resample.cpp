@@ -7,7 +7,7 @@
 #include <cmath>
 #include <vector>
 
-#include "graft/error.h"
+#include "base/fail.h"
 
 namespace graft {
 namespace {

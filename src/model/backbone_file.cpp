@@ -2,8 +2,8 @@
 
 #include <utility>
 
+#include "base/fail.h"
 #include "engine/fold.h"
-#include "graft/error.h"
 
 namespace graft {
 

@@ -3,27 +3,37 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <utility>
 
+#include "base/fail.h"
+#include "base/file.h"
 #include "base/threads.h"
 #include "engine/engine.h"
+#include "features/image_stream.h"
 #include "model/logits.h"
 #include "model/model_file.h"
 #include "model/request_queue.h"
 
 namespace graft {
 
-namespace {
-
 ModelInfo to_info(ModelMetadata metadata) {
+  const std::string fine_tune = fine_tuned(metadata);
   return {std::move(metadata.network),
           std::move(metadata.classes),
           metadata.preprocessing,
           std::move(metadata.provenance.source),
           std::move(metadata.provenance.md5),
           std::move(metadata.provenance.licence),
-          metadata.training.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)};
+          metadata.training.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
+          fine_tune};
 }
+
+ModelInfo read_model_info(const std::filesystem::path& path) {
+  return to_info(read_model(model_file(path)).metadata);
+}
+
+namespace {
 
 // Threads of one batch, at most: the narrowest layers (14×14: 3 × 3 tiles an image, six to a
 // product) have no work for many more. An estimate; it was not measured on a machine that large.
@@ -46,7 +56,7 @@ Classifier::Classifier(Classifier&&) noexcept = default;
 Classifier& Classifier::operator=(Classifier&&) noexcept = default;
 
 Classifier Classifier::load(const std::filesystem::path& path, const ClassifierOptions& options) {
-  ModelFile model = read_model(resolve_model(path));
+  ModelFile model = read_model(model_file(path));
   const int threads = options.threads > 0 ? options.threads : available_processors();
   const int sessions =
       std::clamp(options.sessions > 0 ? options.sessions
@@ -107,6 +117,33 @@ std::vector<Prediction> Classifier::classify(std::span<const Image> images) cons
     predictions.push_back(
         to_prediction(std::span(logits).subspan(i * model.classes.size(), model.classes.size())));
   return predictions;
+}
+
+void classify_files(const Classifier& classifier, std::span<const std::filesystem::path> paths,
+                    const std::function<void(size_t, const Prediction&)>& on_prediction,
+                    const std::function<void(size_t, const std::string&)>& on_error,
+                    const RunContext& context) {
+  const ModelInfo& info = classifier.info();
+  const ImageJob job{.paths = paths,
+                     .height = info.network.input_height,
+                     .width = info.network.input_width,
+                     .preprocessing = info.preprocessing,
+                     .batch = classifier.max_batch(),
+                     .label = "classifying",
+                     .context = context};
+  stream_features(
+      job, forward_of(classifier),
+      [&](const StreamedImage& image, std::span<const float> logits) {
+        std::optional<Prediction> prediction;
+        try {
+          prediction = to_prediction(logits);
+        } catch (const Error& error) {
+          on_error(image.index, fmt::format("{}: {}", printable(paths[image.index]), error.what()));
+          return;
+        }
+        on_prediction(image.index, *prediction);
+      },
+      on_error);
 }
 
 Prediction to_prediction(std::span<const float> logits) {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "graft/error.h"
+#include "base/fail.h"
 
 namespace graft {
 

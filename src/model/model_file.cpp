@@ -2,13 +2,13 @@
 
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 #include "weights/file_kind.h"
 
 namespace graft {
 
-fs::path resolve_model(const fs::path& path) {
+fs::path model_file(const fs::path& path) {
   std::error_code error;
   if (!fs::exists(path, error))
     fail(ErrorKind::input,

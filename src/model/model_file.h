@@ -3,6 +3,7 @@
 
 #include <filesystem>
 
+#include "graft/classifier.h"
 #include "weights/metadata.h"
 #include "weights/safetensors.h"
 #include "weights/tensor.h"
@@ -14,11 +15,11 @@ struct ModelFile {
   TensorMap tensors;
 };
 
-/// MODEL of the command line: a model file, or a run folder that holds model.safetensors.
-std::filesystem::path resolve_model(const std::filesystem::path& path);
-
 /// Reads and checks a model: every tensor present with the right shape, none else, all finite.
 ModelFile read_model(const std::filesystem::path& path);
+
+/// What is public of a model's metadata.
+ModelInfo to_info(ModelMetadata metadata);
 
 /// Writes atomically.
 void write_model(const std::filesystem::path& path, const ModelFile& model,

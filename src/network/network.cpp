@@ -6,8 +6,8 @@
 #include <set>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/words.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/fail.h"
 #include "base/words.h"
-#include "graft/error.h"
 #include "graft/network.h"
 
 namespace graft {

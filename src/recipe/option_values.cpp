@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/fail.h"
 #include "base/words.h"
-#include "graft/error.h"
 
 namespace graft::options {
 namespace {

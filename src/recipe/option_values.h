@@ -29,6 +29,8 @@ struct Text {
   void (*check)(const std::string& text) = nullptr;
   /// The text as it is kept; null: as it is.
   std::string (*canonical)(const std::string& text) = nullptr;
+  /// What a shell offers; null: nothing.
+  std::vector<std::string> (*examples)() = nullptr;
 };
 /// The path of a file or folder, or a word that stands for one.
 struct PathText {};

@@ -38,7 +38,7 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
   visit({"backbone", "NAME",
          "vgg11, vgg13, vgg16, vgg19, each also with BatchNorm as in vgg16_bn, or vgg-mini",
          G::common},
-        m.backbone, Text{check_backbone, backbone_name});
+        m.backbone, Text{check_backbone, backbone_name, backbone_names});
   visit({"weights", "WEIGHTS",
          "'imagenet' (from the cache, or downloaded), 'builtin' (vgg-mini's, inside this program), "
          "a Keras .h5 file, a Graft model, or 'none' for random ones (default: imagenet; vgg-mini "

@@ -8,9 +8,9 @@
 #include <charconv>
 #include <sstream>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/words.h"
-#include "graft/error.h"
 
 namespace graft::options {
 namespace {

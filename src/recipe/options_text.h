@@ -10,8 +10,8 @@
 #include <type_traits>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 #include "recipe/option_values.h"
 #include "recipe/options.h"
 #include "recipe/options_file.h"

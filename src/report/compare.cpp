@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/progress.h"
-#include "graft/error.h"
 #include "report/chart.h"
 #include "report/html.h"
 
@@ -262,6 +263,21 @@ std::string compare_page(const std::vector<ComparedRun>& runs,
   body += html::section("configurations", "Configurations",
                         html::table({"run", "config.toml"}, rows, false));
   return html::page("Runs side by side", body);
+}
+
+Comparison compare_runs(const std::vector<std::filesystem::path>& folders) {
+  std::vector<ComparedRun> runs;
+  std::set<fs::path> seen;
+  for (const fs::path& folder : folders) {
+    if (!seen.insert(fs::weakly_canonical(folder)).second)
+      fail(ErrorKind::usage, "{}: named twice; name different runs", printable(folder));
+    runs.push_back(read_compared_run(folder));
+  }
+  if (runs.size() < 2) fail(ErrorKind::usage, "compare needs at least two run folders");
+  const std::vector<PairComparison> pairs = compare_pairs(runs);
+  return {compare_text(runs, pairs),
+          compare_json(runs, pairs).dump(2, ' ', false, nlohmann::json::error_handler_t::replace),
+          compare_page(runs, pairs)};
 }
 
 }  // namespace graft

@@ -1,4 +1,4 @@
-// Runs side by side.
+// Parts of graft/compare.h.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "graft/compare.h"
 #include "report/predictions.h"
 #include "run/run_folder.h"
 

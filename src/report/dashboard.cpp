@@ -1,4 +1,4 @@
-#include "report/dashboard.h"
+#include "graft/dashboard.h"
 
 #include <chrono>
 #include <mutex>
@@ -6,12 +6,15 @@
 #include <string>
 #include <string_view>
 
-#include "graft/error.h"
+#include "base/fail.h"
+#include "base/limits.h"
 #include "report/html.h"
 #include "report/loopback_server.h"
 
 namespace graft {
 namespace {
+
+constexpr int kThreads = 3;  // of the server
 
 constexpr std::string_view kPage = R"html(<!doctype html>
 <html lang="en">
@@ -173,6 +176,10 @@ struct Dashboard::State {
 };
 
 Dashboard::Dashboard(int port, const std::string& title) : state_(std::make_unique<State>()) {
+  if (startable_threads(kThreads) < kThreads)
+    fail(ErrorKind::io,
+         "`dashboard`: the limit on processes (ulimit -u, or a control group's) leaves no threads "
+         "for it; raise the limit, or leave it out");
   State& s = *state_;
   s.server.Get("/", [page = page_with(title)](const httplib::Request&, httplib::Response& reply) {
     reply.set_header("Content-Security-Policy",

@@ -6,8 +6,8 @@
 #include <array>
 #include <optional>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 #include "report/html.h"
 
 namespace graft {

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "image/encode.h"
+#include "graft/image.h"
 
 namespace graft::html {
 namespace {

@@ -16,8 +16,8 @@
 #include <system_error>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/limits.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -7,9 +7,9 @@
 #include <limits>
 #include <numeric>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/random.h"
-#include "graft/error.h"
 #include "model/logits.h"
 
 namespace graft {
@@ -288,7 +288,7 @@ Calibration fit_temperature(std::span<const float> logits, std::span<const int> 
   return {std::exp(best), std::abs(best) > widest - kAtBound};
 }
 
-nlohmann::json metrics_json(const Metrics& metrics, const std::vector<std::string>& classes) {
+nlohmann::json metrics_document(const Metrics& metrics, const std::vector<std::string>& classes) {
   const auto interval = [](const Interval& i) { return nlohmann::json::array({i.low, i.high}); };
   nlohmann::json out = {{"images", metrics.images}, {"top1", metrics.top1},
                         {"loss", metrics.loss},     {"ece", metrics.ece},
@@ -341,6 +341,11 @@ std::string metrics_text(const Metrics& metrics, const std::vector<std::string>&
                       metrics.top1, metrics.top1_interval.low, metrics.top1_interval.high);
   if (classes.size() > kTop) text += fmt::format("  top-5 {:.4f}", metrics.top5);
   return text + fmt::format("  loss {:.4f}  ECE {:.4f}\n", metrics.loss, metrics.ece);
+}
+
+std::string metrics_json(const Metrics& metrics, const std::vector<std::string>& classes) {
+  return metrics_document(metrics, classes)
+      .dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace graft

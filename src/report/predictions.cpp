@@ -1,13 +1,15 @@
 #include "report/predictions.h"
 
+#include "report/metrics.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
 
+#include "base/csv.h"
+#include "base/fail.h"
 #include "base/file.h"
-#include "dataset/csv.h"
-#include "graft/error.h"
 
 namespace graft {
 

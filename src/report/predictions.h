@@ -1,4 +1,4 @@
-// What a classifier said about labelled pictures: kept, written, read again.
+// What a classifier said about labelled images, written and read again.
 #pragma once
 
 #include <filesystem>
@@ -7,24 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "dataset/dataset.h"
-#include "report/metrics.h"
+#include "graft/evaluate.h"
 
 namespace graft {
-
-/// Pictures with their labels (indices into `classes`) and logits, those that could be read.
-struct Predictions {
-  std::vector<std::string> classes;
-  std::vector<Sample> samples;
-  std::vector<float> logits;  ///< (samples, classes)
-
-  void add(const Sample& sample, std::span<const float> row);
-  [[nodiscard]] std::span<const float> row(size_t i) const {
-    return {&logits[i * classes.size()], classes.size()};
-  }
-  [[nodiscard]] int predicted(size_t i) const;
-  [[nodiscard]] Metrics measure() const;
-};
 
 /// path,label,predicted,probability, and unless not `whole` each class's probability under
 /// "p:<class>", with all digits of a double; with `split`, a column of that name. `header`: with

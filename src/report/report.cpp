@@ -7,13 +7,13 @@
 #include <cmath>
 #include <numeric>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/progress.h"
-#include "graft/error.h"
+#include "model/gradcam.h"
 #include "report/chart.h"
 #include "report/data_page.h"
 #include "report/figures.h"
-#include "report/gradcam.h"
 #include "report/html.h"
 
 namespace graft {

@@ -9,9 +9,9 @@
 #include <chrono>
 #include <cstring>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
-#include "image/encode.h"
+#include "graft/image.h"
 #include "report/figures.h"
 #include "report/tensorboard.pb.h"
 

@@ -6,13 +6,13 @@
 #include <optional>
 #include <vector>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/words.h"
+#include "dataset/join_labels.h"
 #include "features/batcher.h"
 #include "features/prefix_features.h"
-#include "graft/error.h"
-#include "model/evaluate.h"
 #include "model/model_file.h"
 #include "report/predictions.h"
 #include "report/report.h"
@@ -120,7 +120,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
                              {{"temperature", temperature},
                               {"at_bound", at_bound},
                               {"uncalibrated_validation", {{"loss", raw.loss}, {"ece", raw.ece}}}}},
-                            {"validation", metrics_json(val_metrics, val.classes)}};
+                            {"validation", metrics_document(val_metrics, val.classes)}};
   // With a thousand classes all probabilities would be a gigabyte.
   const bool whole = plan.dataset.samples.size() * val.classes.size() <= kMostProbabilities;
   std::string predictions = predictions_csv(val, "val", true, whole);
@@ -131,7 +131,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
     test_metrics = test->measure();
   }
   if (test && test_metrics->images > 0) {
-    metrics["test"] = metrics_json(*test_metrics, test->classes);
+    metrics["test"] = metrics_document(*test_metrics, test->classes);
     on_split("test", *test_metrics);
     predictions += predictions_csv(*test, "test", false, whole);
   }
@@ -155,8 +155,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
 
 std::unique_ptr<FeatureCache> open_cache(const CacheOptions& options, const RunContext& context) {
   if (!options.use) return nullptr;
-  const fs::path folder =
-      (options.folder.empty() ? default_cache_folder() : options.folder) / "features";
+  const fs::path folder = feature_cache_folder(options.folder);
   try {
     if (const uint64_t bytes = FeatureCache::remove_earlier_format(folder); bytes > 0)
       context.tell(Severity::warning,

@@ -3,10 +3,10 @@
 #include <string>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/limits.h"
 #include "base/progress.h"
 #include "engine/engine.h"
-#include "graft/error.h"
 #include "graft/train.h"
 #include "image/augment.h"
 #include "run/prepare.h"

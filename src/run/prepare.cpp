@@ -4,13 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/words.h"
 #include "dataset/dataset.h"
-#include "dataset/inspect.h"
 #include "dataset/labels.h"
 #include "dataset/skipped.h"
-#include "graft/error.h"
+#include "graft/inspect.h"
 
 namespace graft {
 namespace {

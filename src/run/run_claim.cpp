@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/limits.h"
-#include "graft/error.h"
 #include "run/run_config.h"
 #include "run/run_folder.h"
 

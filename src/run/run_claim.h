@@ -6,18 +6,9 @@
 
 #include "base/lock.h"
 #include "graft/context.h"
+#include "graft/train.h"
 
 namespace graft {
-
-enum class RunMode {
-  fresh,    ///< a new folder, or one with nothing in it that would be lost
-  replace,  ///< a run that is there loses its files
-  resume,   ///< a run that is there goes on
-};
-
-/// Throws Error where a run cannot go there: a run that is there already, one that another process
-/// is writing, a folder that cannot be made. Makes nothing.
-void check_run_folder(const std::filesystem::path& folder, RunMode mode);
 
 /// Holds the run folder for this process until it is destroyed; a kill releases it. What killed
 /// processes left in the folder is removed. A folder that was made for the claim, and in which

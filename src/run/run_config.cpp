@@ -2,9 +2,9 @@
 
 #include <type_traits>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/words.h"
-#include "graft/error.h"
 #include "recipe/options_text.h"
 #include "run/run_folder.h"
 

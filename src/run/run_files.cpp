@@ -4,8 +4,8 @@
 
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 #include "run/run_folder.h"
 
 namespace graft {

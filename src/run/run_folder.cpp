@@ -4,11 +4,11 @@
 #include <cmath>
 #include <optional>
 
+#include "base/csv.h"
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "dataset/csv.h"
 #include "dataset/folders.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

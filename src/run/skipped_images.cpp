@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "dataset/labels.h"
-#include "graft/error.h"
 #include "run/run_folder.h"
 
 namespace graft {

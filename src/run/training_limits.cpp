@@ -1,5 +1,7 @@
 #include "run/training_limits.h"
 
+#include "graft/train.h"
+
 #include <fmt/format.h>
 #include <link.h>
 #include <malloc.h>
@@ -8,10 +10,10 @@
 #include <optional>
 #include <string_view>
 
+#include "base/fail.h"
 #include "base/limits.h"
 #include "base/memory.h"
 #include "base/progress.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {
@@ -31,7 +33,6 @@ constexpr uint64_t kOpenFiles = 16;
 // The pools that train, run the engine and decode images have that many threads each; one prepares
 // batches.
 constexpr int kPools = 7;
-constexpr int kDashboardThreads = 3;
 
 constexpr std::string_view kAddressSpace = "the limit on address space (ulimit -v)";
 constexpr std::string_view kData = "the limit on data (ulimit -d)";
@@ -54,7 +55,7 @@ bool training_libraries_are_loaded() {
 
 }  // namespace
 
-void check_limits() {
+void check_training_limits() {
   if (const auto files = open_file_limit(); files && *files < kOpenFiles)
     fail(ErrorKind::io,
          "the limit on open files (ulimit -n) is {}, and training needs {}; raise it", *files,
@@ -98,12 +99,6 @@ MemoryLeft memory_for_training(int threads) {
   bound(data_left(),
         static_cast<uint64_t>(threads) * kDataOfThread + (loaded ? 0 : kDataOfLibraries), kData);
   return memory;
-}
-
-void check_dashboard_threads() {
-  if (startable_threads(kDashboardThreads) < kDashboardThreads)
-    fail(ErrorKind::io,
-         "`dashboard`: {} leaves no threads for it; raise the limit, or leave it out", kProcesses);
 }
 
 }  // namespace graft

@@ -7,7 +7,7 @@
 #include <numeric>
 #include <utility>
 
-#include "graft/error.h"
+#include "base/fail.h"
 #include "train/mix.h"
 
 namespace graft {

@@ -7,10 +7,10 @@
 #include <limits>
 #include <map>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
-#include "graft/error.h"
 #include "recipe/options_text.h"
 
 namespace graft {

@@ -5,9 +5,9 @@
 #include <numeric>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "features/sample_source.h"
-#include "graft/error.h"
 
 namespace graft {
 

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include "base/diagnostics.h"
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "graft/error.h"
 #include "run/run_folder.h"
 #include "weights/safetensors.h"
 

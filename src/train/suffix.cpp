@@ -4,8 +4,8 @@
 #include <cmath>
 #include <memory>
 
+#include "base/fail.h"
 #include "engine/fold.h"
-#include "graft/error.h"
 #include "train/convolution.h"
 
 namespace graft {

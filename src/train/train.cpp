@@ -2,10 +2,11 @@
 #include <memory>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "dataset/dataset.h"
-#include "graft/error.h"
 #include "graft/train.h"
+#include "report/chart.h"
 #include "report/tensorboard.h"
 #include "run/conclude.h"
 #include "run/run_claim.h"
@@ -125,6 +126,30 @@ Run resume(const std::filesystem::path& folder, const RunContext& context) {
 std::vector<RatePoint> find_learning_rate(const TrainPlan& plan, const RunContext& context) {
   const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
   return run_range_test(make_job(plan, cache.get(), {}, load_backbone(plan, context), context));
+}
+
+std::vector<RatePoint> find_learning_rate(const TrainPlan& plan,
+                                          const std::filesystem::path& folder,
+                                          const RunOptions& options, const RunContext& context) {
+  const RunClaim claim(folder, options.replace ? RunMode::replace : RunMode::fresh, context);
+  std::vector<RatePoint> points = find_learning_rate(plan, context);
+  if (points.empty())
+    fail(ErrorKind::input,
+         "`find-lr`: the loss is not finite even at the least rate; look at the images with 'graft "
+         "check', or take other `weights`");
+  std::string csv = "learning_rate,loss\n";
+  Chart chart{
+      "Learning-rate range test", "learning rate", "training loss (smoothed)", true, {}, {}};
+  chart.series.push_back({"loss", {}});
+  for (const RatePoint& point : points) {
+    csv += fmt::format("{:.6g},{:.6f}\n", point.rate, point.loss);
+    chart.series[0].points.emplace_back(point.rate, point.loss);
+  }
+  if (const std::optional<double> rate = suggested_rate(points))
+    chart.marks.emplace_back(*rate, fmt::format("suggested: {:.2g}", *rate));
+  write_file_atomic(folder / run_files::kRates, csv);
+  write_file_atomic(folder / run_files::kRateChart, chart_svg(chart));
+  return points;
 }
 
 }  // namespace graft

@@ -7,9 +7,9 @@
 #include <optional>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/progress.h"
-#include "graft/error.h"
 #include "recipe/options_text.h"
 #include "run/run_files.h"
 #include "run/run_folder.h"

@@ -17,11 +17,11 @@
 #include <optional>
 #include <string_view>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/lock.h"
 #include "base/progress.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -12,8 +12,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

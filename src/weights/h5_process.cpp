@@ -19,8 +19,8 @@
 #include <string>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -10,8 +10,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
-#include "graft/error.h"
 #include "weights/h5_process.h"
 
 namespace graft {

@@ -5,10 +5,10 @@
 #include <utility>
 #include <vector>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/random.h"
-#include "graft/error.h"
 #include "weights/builtin.h"
 #include "weights/download.h"
 #include "weights/file_kind.h"

@@ -4,9 +4,9 @@
 #include <limits>
 #include <set>
 
+#include "base/fail.h"
 #include "base/json.h"
 #include "dataset/labels.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

@@ -6,9 +6,9 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {

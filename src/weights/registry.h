@@ -7,18 +7,11 @@
 #include <string_view>
 #include <vector>
 
+#include "graft/weights.h"
+
 namespace graft {
 
-struct PublishedFile {
-  std::string backbone;
-  bool include_top = false;
-  std::string file;  ///< its name in the cache folder
-  std::string url;
-  std::string md5;
-  uint64_t bytes = 0;
-  std::string source;   ///< for Provenance
-  std::string licence;  ///< for Provenance
-};
+using PublishedFile = PublishedWeights;
 
 /// All files that Graft knows (FORMATS: keras/src/applications/vgg16.py, vgg19.py).
 const std::vector<PublishedFile>& published_files();

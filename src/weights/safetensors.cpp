@@ -8,11 +8,11 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/half.h"
 #include "base/hash.h"
 #include "base/json.h"
-#include "graft/error.h"
 
 static_assert(std::endian::native == std::endian::little,
               "safetensors are little-endian, and this code maps them");

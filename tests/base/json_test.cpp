@@ -1,4 +1,5 @@
 #include "base/json.h"
+#include <fmt/format.h>
 
 #include "base/hash.h"
 #include "support.h"

@@ -46,7 +46,7 @@ class Preview(t.TestCase):
         for name in ("a", "b"):
             (self.folder / "bad" / name).mkdir()
             (self.folder / "bad" / name / "x.jpg").write_bytes(b"none")
-        self.fail_with(1, "none of the pictures", "preview", self.folder / "bad", "-o",
+        self.fail_with(1, "none of the images", "preview", self.folder / "bad", "-o",
                        self.folder / "s.png")
 
 

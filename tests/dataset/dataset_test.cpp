@@ -1,12 +1,13 @@
 #include "dataset/dataset.h"
 
+#include <fmt/format.h>
 #include <algorithm>
 #include <map>
 #include <set>
 
+#include "base/csv.h"
 #include "base/file.h"
-#include "dataset/csv.h"
-#include "image/encode.h"
+#include "graft/image.h"
 #include "support.h"
 
 namespace graft {

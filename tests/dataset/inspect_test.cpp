@@ -1,8 +1,9 @@
-#include "dataset/inspect.h"
+#include "graft/inspect.h"
+#include "dataset/perceptual_hash.h"
 
 #include "base/file.h"
 #include "demo/scenes.h"
-#include "image/encode.h"
+#include "graft/image.h"
 #include "support.h"
 
 namespace graft {
@@ -19,15 +20,16 @@ void save(const fs::path& path, const Image& image, int quality = 95) {
 TEST(Inspect, LooksSurviveEncodingAndScaling) {
   for (size_t kind = 0; kind < kSceneNames.size(); ++kind) {
     const Image image = draw_scene(kind, 5, 128);
-    const Looks whole = looks(image);
+    const PerceptualHash whole = perceptual_hash(image);
     const Image worse = decode_image(encode_jpeg(image, 40), "worse");
-    EXPECT_TRUE(near_duplicate(whole, looks(worse))) << kSceneNames.at(kind);
-    EXPECT_TRUE(near_duplicate(whole, looks(resize(image, 90, 100, Resampling::bilinear))));
+    EXPECT_TRUE(near_duplicate(whole, perceptual_hash(worse))) << kSceneNames.at(kind);
+    EXPECT_TRUE(
+        near_duplicate(whole, perceptual_hash(resize(image, 90, 100, Resampling::bilinear))));
     Image darker = image;
     for (uint8_t& value : darker.pixels) value = static_cast<uint8_t>(value * 0.8);
-    EXPECT_TRUE(near_duplicate(whole, looks(darker)));
-    EXPECT_FALSE(near_duplicate(whole, looks(draw_scene(kind, 6, 128))));
-    EXPECT_FALSE(near_duplicate(whole, looks(draw_scene((kind + 1) % 6, 5, 128))));
+    EXPECT_TRUE(near_duplicate(whole, perceptual_hash(darker)));
+    EXPECT_FALSE(near_duplicate(whole, perceptual_hash(draw_scene(kind, 6, 128))));
+    EXPECT_FALSE(near_duplicate(whole, perceptual_hash(draw_scene((kind + 1) % 6, 5, 128))));
   }
 }
 

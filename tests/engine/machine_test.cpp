@@ -1,4 +1,4 @@
-#include "engine/machine.h"
+#include "graft/speed.h"
 
 #include "support.h"
 

@@ -1,5 +1,6 @@
 // The feature cache: what it keeps, what it evicts, and that no part of its key can be forgotten.
 #include "features/feature_cache.h"
+#include "base/fail.h"
 
 #include <cmath>
 #include <fstream>
@@ -9,7 +10,7 @@
 #include "base/random.h"
 #include "demo/scenes.h"
 #include "features/prefix_features.h"
-#include "image/encode.h"
+#include "graft/image.h"
 #include "support.h"
 #include "weights/load.h"
 

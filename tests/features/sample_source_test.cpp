@@ -1,13 +1,14 @@
 // Training inputs are the same wherever they come from: memory, cache, or the prefix itself.
 #include "features/sample_source.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <memory>
 
 #include "base/file.h"
 #include "demo/scenes.h"
-#include "image/encode.h"
+#include "graft/image.h"
 #include "support.h"
 
 namespace graft {

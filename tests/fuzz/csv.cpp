@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <string>
 
+#include "base/csv.h"
 #include "base/file.h"
-#include "dataset/csv.h"
 #include "dataset/dataset.h"
 #include "fuzz/fuzz.h"
 #include "run/run_folder.h"

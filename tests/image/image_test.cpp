@@ -3,7 +3,6 @@
 
 #include "base/random.h"
 #include "image/codecs.h"
-#include "image/encode.h"
 #include "image/metadata.h"
 #include "image/resample.h"
 #include "support.h"

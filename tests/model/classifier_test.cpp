@@ -4,9 +4,9 @@
 #include <thread>
 
 #include "base/random.h"
+#include "model/gradcam.h"
 #include "model/model_file.h"
 #include "model/request_queue.h"
-#include "report/gradcam.h"
 #include "support.h"
 
 namespace graft {

@@ -1,8 +1,8 @@
 #include "model/logits.h"
 
 #include "graft/classifier.h"
-#include "image/encode.h"
-#include "model/evaluate.h"
+#include "graft/evaluate.h"
+#include "graft/image.h"
 #include "model/model_file.h"
 #include "support.h"
 #include "weights/load.h"
@@ -34,11 +34,12 @@ TEST(Logits, AModelThatOverflowsIsAnError) {
   const std::vector<std::byte> png = encode_png(grey);
   const auto image = folder.path() / "grey.png";
   testing::write(image, {reinterpret_cast<const char*>(png.data()), png.size()});
-  const EvaluateJob job{{{image, 0, Split::test}}, "evaluating"};
-  EXPECT_ERROR(evaluate(
-                   job, classifier, [](const Sample&, std::span<const float>) { FAIL(); },
-                   [](const Sample&, const std::string&) { FAIL(); }),
-               ErrorKind::input, "grey.png: the model answers with");
+  Dataset dataset;
+  dataset.root = folder.path();
+  dataset.classes = classifier.classes();
+  dataset.samples = {{image, 0, Split::test}};
+  EXPECT_ERROR(static_cast<void>(evaluate(classifier, dataset)), ErrorKind::input,
+               "grey.png: the model answers with");
 }
 
 }  // namespace

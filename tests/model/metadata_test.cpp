@@ -1,5 +1,6 @@
 #include "weights/metadata.h"
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "graft/classifier.h"
@@ -27,7 +28,7 @@ TEST(Model, LoadsWhatWasSaved) {
   const auto path = folder.path() / "model.safetensors";
   const ModelFile saved = make_model();
   write_model(path, saved);
-  const ModelFile loaded = read_model(resolve_model(folder.path()));
+  const ModelFile loaded = read_model(model_file(folder.path()));
   EXPECT_EQ(loaded.metadata.classes, saved.metadata.classes);
   EXPECT_EQ(loaded.metadata.preprocessing, saved.metadata.preprocessing);
   EXPECT_EQ(loaded.metadata.provenance.licence, "licence");

@@ -1,6 +1,7 @@
 // Model files changed at random: whatever a file says, it loads and classifies, or is refused with
 // a typed error. More by hand: GRAFT_MUTATIONS=100000 GRAFT_MUTATION_SEED=7 graft_tests
 // --gtest_filter='ModelMutations.*'
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <unistd.h>
 

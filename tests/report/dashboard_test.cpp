@@ -1,4 +1,4 @@
-#include "report/dashboard.h"
+#include "graft/dashboard.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

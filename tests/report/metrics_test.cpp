@@ -44,10 +44,10 @@ TEST(Metrics, ClassesWithoutPicturesOrPredictions) {
   EXPECT_DOUBLE_EQ(m.top1, 0);
   EXPECT_DOUBLE_EQ(m.top5, 0.5);
   EXPECT_DOUBLE_EQ(m.per_class[3].f1, 0);
-  const nlohmann::json json = metrics_json(m, {"a", "b", "c", "d", "e", "f", "g"});
+  const nlohmann::json json = metrics_document(m, {"a", "b", "c", "d", "e", "f", "g"});
   EXPECT_TRUE(json.contains("top5"));
   EXPECT_EQ(json["per_class"][6]["support"], 1);
-  const nlohmann::json few = metrics_json(MetricsBuilder(3).finish(), {"a", "b", "c"});
+  const nlohmann::json few = metrics_document(MetricsBuilder(3).finish(), {"a", "b", "c"});
   EXPECT_FALSE(few.contains("top5"));
 }
 
@@ -63,7 +63,7 @@ TEST(Metrics, AreaUnderTheCurve) {
   EXPECT_DOUBLE_EQ(m.per_class[0].auc.value(), 2.5 / 4);
   EXPECT_FALSE(m.per_class[2].auc.has_value()) << "no picture of class 2";
   EXPECT_DOUBLE_EQ(m.macro.auc.value(), (*m.per_class[0].auc + *m.per_class[1].auc) / 2);
-  const nlohmann::json json = metrics_json(m, {"a", "b", "c"});
+  const nlohmann::json json = metrics_document(m, {"a", "b", "c"});
   EXPECT_TRUE(json["per_class"][2]["auc"].is_null());
 }
 

@@ -7,7 +7,7 @@
 #include "base/file.h"
 #include "demo/scenes.h"
 #include "demo/things.h"
-#include "image/encode.h"
+#include "graft/image.h"
 
 int main(int argc, char** argv) {
   if (argc != 5 && argc != 6) {

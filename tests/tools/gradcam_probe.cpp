@@ -3,11 +3,11 @@
 
 #include <cstdlib>
 
-#include "report/gradcam.h"
+#include "model/gradcam.h"
 
 int main(int argc, char** argv) {
   if (argc != 5) return 2;
-  const graft::ModelFile model = graft::read_model(graft::resolve_model(argv[1]));
+  const graft::ModelFile model = graft::read_model(graft::model_file(argv[1]));
   graft::GradCam cam(model, argv[3], 2);
   const graft::ActivationMap map =
       cam.explain(graft::load_image(argv[2]), static_cast<size_t>(std::atoi(argv[4])));

@@ -1,4 +1,5 @@
 #include "train/run_record.h"
+#include <fmt/format.h>
 
 #include "base/file.h"
 #include "support.h"

@@ -2,6 +2,7 @@
 #include "graft/train.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -12,7 +13,7 @@
 
 #include "base/file.h"
 #include "demo/scenes.h"
-#include "image/encode.h"
+#include "graft/image.h"
 #include "support.h"
 #include "weights/safetensors.h"
 

@@ -1,5 +1,6 @@
 #include "weights/safetensors.h"
 
+#include <fmt/format.h>
 #include <chrono>
 #include <cmath>
 #include <cstring>

@@ -8,7 +8,7 @@
 #include <cstring>
 #include <utility>
 
-#include "graft/error.h"
+#include "base/fail.h"
 
 namespace graft {
 namespace {

@@ -7,10 +7,10 @@
 #include <string_view>
 #include <vector>
 
-#include "dataset/dataset.h"
 #include "graft/context.h"
-#include "graft/image.h"
+#include "graft/dataset.h"
 
+#pragma GCC visibility push(default)
 namespace graft {
 
 /// Something about one picture.
@@ -37,7 +37,7 @@ struct Inspection {
   std::vector<SampleGroup> train_test_leaks;    ///< of the duplicates: in training and test data
   std::vector<SampleGroup> train_val_leaks;     ///< likewise with validation data
   /// Pictures that look the same without being the same file; of identical files the first stands
-  /// for all. See near_duplicate().
+  /// for all.
   std::vector<SampleGroup> near_duplicates;
   std::vector<size_t> class_counts;
   /// Pictures of the largest class over those of the smallest.
@@ -91,19 +91,7 @@ enum class InspectionDepth {
 
 Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunContext& context);
 
-/// A picture's looks, for comparing: the signs of the 64 lowest frequencies of its 32 × 32 grey
-/// version but the mean (pHash; Zauner, "Implementation and benchmarking of perceptual image hash
-/// functions", 2010), and that version at 16 × 16.
-struct Looks {
-  uint64_t hash = 0;
-  std::vector<uint8_t> grey;
-};
-Looks looks(const Image& image);
-
-/// At most `kHashBits` signs differ, and the small pictures correlate by `kCorrelation`.
-bool near_duplicate(const Looks& a, const Looks& b);
-
-/// What train's --exclude can leave out.
+/// What a recipe's `exclude` can leave out.
 inline constexpr std::string_view kExclusions[] = {
     "corrupt", "duplicates", "near-duplicates", "conflicts",
     "leaks",   "tiny",       "extreme-aspect",  "greyscale"};
@@ -116,4 +104,8 @@ InspectionDepth depth_of(std::string_view exclusion);
 std::vector<size_t> excluded_samples(const Dataset& dataset, const Inspection& inspection,
                                      const std::vector<std::string>& exclusions);
 
+/// Self-contained HTML: counts, and everything that was found, with thumbnails.
+std::string data_page(const Dataset& dataset, const Inspection& found);
+
 }  // namespace graft
+#pragma GCC visibility pop

@@ -5,6 +5,7 @@
 
 #include "graft/train.h"
 
+#pragma GCC visibility push(default)
 namespace graft {
 
 /// Serves http://127.0.0.1:<port>/ on threads of its own while it lives: a page that asks for
@@ -28,3 +29,4 @@ class Dashboard : public TrainObserver {
 };
 
 }  // namespace graft
+#pragma GCC visibility pop

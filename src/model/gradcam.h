@@ -1,26 +1,17 @@
-// Grad-CAM: where in a picture the evidence for a class lies (Selvaraju et al., "Grad-CAM: visual
-// explanations from deep networks via gradient-based localization", 2017).
+// Grad-CAM of a model that is in memory already; see graft/explain.h.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "graft/explain.h"
 #include "graft/image.h"
 #include "model/model_file.h"
 
 namespace graft {
-
-/// Evidence for one class, of the target layer's size, row by row; the largest value is 1, or all
-/// are 0 where nothing speaks for the class.
-struct ActivationMap {
-  int width = 0;
-  int height = 0;
-  std::vector<float> values;
-  std::vector<float> logits;  ///< of the picture
-  size_t output = 0;          ///< the class explained
-};
 
 class GradCam {
  public:
@@ -31,6 +22,8 @@ class GradCam {
   GradCam(GradCam&&) noexcept;
   GradCam& operator=(GradCam&&) noexcept;
 
+  /// About what it will take, beside images.
+  [[nodiscard]] uint64_t estimate() const;
   /// The layer explained.
   [[nodiscard]] const std::string& layer() const;
   /// `output`: the class; none: the most probable one. Not thread-safe.
@@ -43,8 +36,8 @@ class GradCam {
   std::unique_ptr<State> state_;
 };
 
-/// The map over the picture in colours from blue (none) to red (most), as the network sees it:
-/// stretched over the whole picture, or over the centre that preprocessing cuts out.
+/// The map over the image in colours from blue (none) to red (most), as the network sees it:
+/// stretched over the whole image, or over the centre that preprocessing cuts out.
 Image overlay(const Image& image, const ActivationMap& map, const Preprocessing& preprocessing,
               int width, int height);
 

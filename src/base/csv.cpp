@@ -1,9 +1,9 @@
-#include "dataset/csv.h"
+#include "base/csv.h"
 
 #include <algorithm>
 #include <utility>
 
-#include "graft/error.h"
+#include "base/fail.h"
 
 namespace graft {
 

@@ -1,16 +1,16 @@
-#include "report/gradcam.h"
+#include "model/gradcam.h"
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/threads.h"
 #include "base/words.h"
 #include "engine/engine.h"
 #include "engine/gradient.h"
 #include "engine/team.h"
-#include "graft/error.h"
 
 namespace graft {
 namespace {
@@ -94,6 +94,14 @@ GradCam::GradCam(const ModelFile& model, const std::string& layer, int threads) 
 GradCam::~GradCam() = default;
 GradCam::GradCam(GradCam&&) noexcept = default;
 GradCam& GradCam::operator=(GradCam&&) noexcept = default;
+
+uint64_t GradCam::estimate() const {
+  const Network& network = state_->metadata.network;
+  uint64_t bytes = state_->below.estimate(1);
+  for (const TensorSpec& spec : tensor_specs(network, state_->target + 1, network.layers.size()))
+    bytes += sizeof(float) * static_cast<uint64_t>(spec.elements());
+  return bytes;
+}
 
 const std::string& GradCam::layer() const {
   return state_->metadata.network.layers[state_->target].name;

@@ -1,0 +1,73 @@
+// A classifier on labelled images: figures, predictions, a page about it.
+//
+//   const graft::Evaluation result = graft::evaluate(classifier, graft::open_dataset("photos/"));
+//   fmt::print("{}", graft::metrics_text(result.metrics, classifier.classes()));
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graft/classifier.h"
+#include "graft/context.h"
+#include "graft/dataset.h"
+#include "graft/metrics.h"
+
+#pragma GCC visibility push(default)
+namespace graft {
+
+struct Run;
+
+/// Images with their labels (indices into `classes`) and logits, those that could be read.
+struct Predictions {
+  std::vector<std::string> classes;
+  std::vector<Sample> samples;
+  std::vector<float> logits;  ///< (samples, classes)
+
+  void add(const Sample& sample, std::span<const float> row);
+  [[nodiscard]] std::span<const float> row(size_t i) const {
+    return {&logits[i * classes.size()], classes.size()};
+  }
+  [[nodiscard]] int predicted(size_t i) const;
+  [[nodiscard]] Metrics measure() const;
+};
+
+struct Evaluation {
+  std::string split;                  ///< "test", "val", "train" or "all"
+  Predictions predictions;            ///< of the images that could be read
+  Metrics metrics;                    ///< of them
+  std::vector<SkippedImage> skipped;  ///< the others
+};
+
+/// Measures a classifier on a split of a dataset: "test", "val", "train" or "all"; "auto" is the
+/// test images, else the validation images, else all. Labels are joined by name. Tells what is
+/// evaluated, and what could not be read. Throws Error(input) where there is no such split, a class
+/// is not the classifier's, no image can be read, or the network's answer is not finite.
+Evaluation evaluate(const Classifier& classifier, const Dataset& dataset,
+                    std::string_view split = "auto", const RunContext& context = {});
+
+/// Throws Error(input) if more than that share of the images was skipped. `name` begins the
+/// message.
+void require_few_skipped(const Evaluation& evaluation, double max_share, std::string_view name);
+
+/// Everything as a JSON document: what `graft evaluate --json` prints.
+std::string evaluation_json(const Evaluation& evaluation);
+/// path,label,predicted,probability, and each class's probability under "p:<class>", with all
+/// digits of a double.
+std::string predictions_csv(const Evaluation& evaluation);
+
+/// Writes a self-contained HTML page: metrics, mistakes with Grad-CAM, data, network, model card,
+/// and where `model` is a run folder its curves and configuration. Takes seconds. `command`: to
+/// reproduce it, shown on the page.
+void write_report(const Evaluation& evaluation, const std::filesystem::path& model,
+                  const Dataset& dataset, const std::filesystem::path& file,
+                  const std::string& command = {}, const RunContext& context = {});
+/// Of a run, on its test images, else its validation images, which are evaluated anew.
+void write_report(const Run& run, const std::filesystem::path& file,
+                  const RunContext& context = {});
+
+}  // namespace graft
+#pragma GCC visibility pop

@@ -1,0 +1,103 @@
+// Activations of a pretrained backbone, and what of them is kept between runs.
+//
+//   graft::FeatureOptions options;
+//   options.model.backbone = "vgg16";
+//   options.pooling = graft::Pooling::gap;
+//   graft::FeatureExtractor extractor(options);
+//   extractor.run(graft::list_images("photos/"), sink, on_error);
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "graft/context.h"
+#include "graft/recipe.h"
+
+#pragma GCC visibility push(default)
+namespace graft {
+
+/// What becomes of maps.
+enum class Pooling {
+  none,     ///< (C, H, W)
+  gap,      ///< global average pooling: (C)
+  flatten,  ///< (C·H·W)
+};
+
+struct FeatureOptions {
+  /// Backbone, weights, cut and input size; the rest does not matter.
+  Recipe::Model model;
+  /// Up to the logits of the weights' own classes where `model.until` says nothing.
+  bool include_top = false;
+  Pooling pooling = Pooling::none;
+  int batch_size = 16;
+  uint64_t seed = 0;            ///< of random weights
+  std::filesystem::path cache;  ///< of all of Graft's caches; empty: $XDG_CACHE_HOME/graft
+};
+
+/// Throws Error(usage) for what contradicts itself, before any weights are looked for.
+void check_features(const FeatureOptions& options);
+
+/// Not thread-safe.
+class FeatureExtractor {
+ public:
+  /// Loads the weights, downloads them where it must. Throws Error(usage) for what contradicts
+  /// itself, else as reading weights does.
+  explicit FeatureExtractor(const FeatureOptions& options, const RunContext& context = {});
+  ~FeatureExtractor();
+  FeatureExtractor(FeatureExtractor&&) noexcept;
+  FeatureExtractor& operator=(FeatureExtractor&&) noexcept;
+
+  /// Of one image's features: (C, H, W) or (C).
+  [[nodiscard]] const std::vector<int64_t>& shape() const;
+  /// The layer that gives them.
+  [[nodiscard]] const std::string& layer() const;
+
+  /// Calls `sink(i, values)` for each image, after ReLU, or `on_error(i, message)` for one that
+  /// cannot be read, in the order of the paths, from the calling thread. Throws Error(input) where
+  /// values are not finite.
+  void run(std::span<const std::filesystem::path> images,
+           const std::function<void(size_t, std::span<const float>)>& sink,
+           const std::function<void(size_t, const std::string&)>& on_error);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Writes the features of images as a NumPy file, format version 1.0, float32, and `list`: CSV with
+/// a line "row,path" for each of its rows. Both appear complete or not at all. Returns the number
+/// of rows; throws Error(input) where there would be none.
+size_t write_features(FeatureExtractor& extractor, std::span<const std::filesystem::path> images,
+                      const std::filesystem::path& npy, const std::filesystem::path& list,
+                      const std::function<void(size_t, const std::string&)>& on_error);
+/// How such a list begins.
+inline constexpr const char* kFeatureListHeader = "row,path\n";
+
+/// Features of a frozen prefix on disk, which training runs share.
+struct CachedFeatures {
+  std::string id;
+  std::string about;  ///< what they are of, a JSON object: backbone, until, input, dtype, …
+  uint64_t images = 0;
+  uint64_t bytes = 0;
+  int64_t used = 0;  ///< seconds since 1970
+};
+
+/// What is in a folder of Graft's caches (empty: $XDG_CACHE_HOME/graft), the features used last
+/// first. Makes nothing. `on_problem` gets a line for each of those that cannot be read.
+std::vector<CachedFeatures> cached_features(
+    const std::filesystem::path& cache,
+    const std::function<void(const std::string&)>& on_problem = nullptr);
+/// Removes them all, whatever state they are in, and returns the bytes that this frees. A process
+/// that uses them goes on with what it has open. Throws Error(io) if something cannot be removed.
+uint64_t clear_cached_features(const std::filesystem::path& cache);
+/// Where they are: a folder of a folder of caches.
+std::filesystem::path feature_cache_folder(const std::filesystem::path& cache = {});
+
+}  // namespace graft
+#pragma GCC visibility pop

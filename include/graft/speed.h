@@ -1,0 +1,51 @@
+// How fast this machine is, and how near the engine comes to its limits.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graft/context.h"
+
+#pragma GCC visibility push(default)
+namespace graft {
+
+struct MachineLimits {
+  int lanes = 0;         ///< floats of the widest vector that the processor has
+  double flops_one = 0;  ///< FMA peak of one thread with such vectors, operations a second
+  double flops_all = 0;  ///< of all threads together
+  double bytes_all = 0;  ///< memory read bandwidth of all threads, bytes a second
+};
+/// Measures for about a second with `threads` threads.
+MachineLimits measure_machine(int threads);
+/// The instruction set that the engine uses here: "AVX2", "AVX3_ZEN4", …
+std::string instruction_set();
+
+struct LayerTime {
+  std::string layer;
+  std::string how;     ///< the method that the plan chose
+  double flops = 0;    ///< of one image by direct convolution; 0 for what does none
+  double seconds = 0;  ///< of a batch; median
+};
+struct NetworkTime {
+  uint64_t memory = 0;  ///< bytes of packed weights and buffers
+  std::vector<LayerTime> layers;
+  double seconds = 0;  ///< of a batch, all layers together; median
+};
+/// Times a backbone with random weights on random images of size × size pixels, in the plan of
+/// least time.
+NetworkTime measure_network(std::string_view backbone, int size, int batch, int repeats,
+                            const RunContext& context = {});
+
+/// Seconds from a model file to the first logits, in its parts.
+struct LoadTime {
+  double read = 0;  ///< and checked
+  double pack = 0;  ///< weights into the engine's layout
+  double run = 0;
+};
+LoadTime measure_model(const std::filesystem::path& model, const RunContext& context = {});
+
+}  // namespace graft
+#pragma GCC visibility pop

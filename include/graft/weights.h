@@ -1,0 +1,63 @@
+// Pretrained weights: what is published, fetching it, checking it, and a model's for reuse.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graft/context.h"
+
+#pragma GCC visibility push(default)
+namespace graft {
+
+/// A file of ImageNet weights that Keras publishes.
+struct PublishedWeights {
+  std::string backbone;
+  bool include_top = false;
+  std::string file;  ///< its name in a folder of weights
+  std::string url;
+  std::string md5;
+  uint64_t bytes = 0;
+  std::string source;   ///< "Keras VGG19 ImageNet (no top)", …
+  std::string licence;  ///< licence family
+};
+
+/// All that Graft knows (keras/src/applications/vgg16.py, vgg19.py).
+const std::vector<PublishedWeights>& published_weights();
+/// Those of a backbone, as others may write its name ("VGG-16"); null: there are none.
+const PublishedWeights* find_published_weights(std::string_view backbone, bool include_top);
+
+/// Where they lie once downloaded, in a folder of Graft's caches; empty: $XDG_CACHE_HOME/graft.
+std::filesystem::path weights_path(const PublishedWeights& weights,
+                                   const std::filesystem::path& cache = {});
+
+enum class WeightsState { absent, good, wrong_size, wrong_md5 };
+/// Compares size and MD5.
+WeightsState check_weights(const PublishedWeights& weights,
+                           const std::filesystem::path& cache = {});
+/// Which published file one is, by its MD5; null: none. Throws Error(io).
+const PublishedWeights* recognise_weights(const std::filesystem::path& file);
+
+/// Downloads a file that is absent, going on where an earlier try stopped, from its address or
+/// $GRAFT_WEIGHTS_MIRROR. It appears complete and checked, or not at all. Throws Error(io) that
+/// says what happened, and where to put the file by hand.
+void download_weights(const PublishedWeights& weights, const std::filesystem::path& cache = {},
+                      const RunContext& context = {});
+
+/// How a model's backbone is stored on its own.
+struct ConvertOptions {
+  bool half = false;                   ///< as fp16; else as float32
+  bool fold_batchnorm = false;         ///< into the convolutions: vgg16_bn becomes vgg16
+  std::optional<std::string> source;   ///< to be recorded instead of the model's
+  std::optional<std::string> licence;  ///< likewise
+};
+/// Writes the backbone of a model (a file or run folder) as a file to start other trainings from,
+/// atomically, and returns the backbone's name. Throws Error(input).
+std::string convert_weights(const std::filesystem::path& model, const std::filesystem::path& file,
+                            const ConvertOptions& options = {});
+
+}  // namespace graft
+#pragma GCC visibility pop

@@ -1,0 +1,133 @@
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/csv.h"
+#include "base/fail.h"
+#include "base/file.h"
+#include "features/image_stream.h"
+#include "features/npy.h"
+#include "graft/features.h"
+#include "weights/load.h"
+
+namespace graft {
+namespace {
+
+std::string weight_source(const Recipe::Model& model) {
+  return model.weights.empty() ? default_weights(model.backbone) : model.weights;
+}
+
+Network make_network(const FeatureOptions& o) {
+  // Naming a layer of the top asks for it.
+  const std::string& until = o.model.until;
+  const bool top = o.include_top || until == "flatten" || until == "fc1" || until == "fc2" ||
+                   until == "predictions";
+  Network network = make_backbone(o.model, top);
+  if (network.layers.back().name == "predictions")
+    network.layers.back().outputs = top_classes(weight_source(o.model));
+  return network;
+}
+
+Network with_pooling(Network network, Pooling pooling) {
+  if (pooling != Pooling::gap) return network;
+  if (output_shapes(network).back().flat)
+    fail(ErrorKind::usage, "`pool` gap needs maps, but {} gives a flat vector; leave `pool` out",
+         network.layers.back().name);
+  append(network, {.kind = LayerKind::gap, .name = "gap", .in_head = true});
+  return network;
+}
+
+std::vector<int64_t> row_shape(const Network& network, Pooling pooling) {
+  const Shape shape = output_shapes(network).back();
+  if (!shape.flat && pooling == Pooling::none) return {shape.channels, shape.height, shape.width};
+  return {shape.elements()};
+}
+
+}  // namespace
+
+void check_features(const FeatureOptions& options) {
+  static_cast<void>(with_pooling(make_network(options), options.pooling));
+}
+
+struct FeatureExtractor::State {
+  RunContext context;
+  std::string weights;  // for messages
+  int batch;
+  Network network;
+  std::vector<int64_t> shape;
+  Preprocessing preprocessing;
+  Engine engine;
+};
+
+FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunContext& context) {
+  const Network base = make_network(options);
+  Network network = with_pooling(base, options.pooling);
+  WeightsRequest request;
+  request.weights = weight_source(options.model);
+  request.backbone = options.model.backbone;
+  request.input_height = network.input_height;
+  request.input_width = network.input_width;
+  request.seed = options.seed;
+  request.cache = options.cache.empty() ? default_cache_folder() : options.cache;
+  request.context = context;
+  const Weights weights = load_weights(request, base);
+  if (!weights.note.empty()) context.tell(Severity::note, fmt::format("note: {}", weights.note));
+  Engine engine(network, 0, network.layers.size(), weights.tensors,
+                {context.thread_count(), options.batch_size});
+  const std::string& named = options.model.weights;
+  std::vector<int64_t> shape = row_shape(network, options.pooling);
+  state_ = std::unique_ptr<State>(
+      new State{context, named.empty() ? options.model.backbone : named, options.batch_size,
+                std::move(network), std::move(shape), weights.preprocessing, std::move(engine)});
+}
+
+FeatureExtractor::~FeatureExtractor() = default;
+FeatureExtractor::FeatureExtractor(FeatureExtractor&&) noexcept = default;
+FeatureExtractor& FeatureExtractor::operator=(FeatureExtractor&&) noexcept = default;
+
+const std::vector<int64_t>& FeatureExtractor::shape() const { return state_->shape; }
+const std::string& FeatureExtractor::layer() const { return state_->network.layers.back().name; }
+
+void FeatureExtractor::run(std::span<const std::filesystem::path> images,
+                           const std::function<void(size_t, std::span<const float>)>& sink,
+                           const std::function<void(size_t, const std::string&)>& on_error) {
+  State& s = *state_;
+  const ImageJob job{.paths = images,
+                     .height = s.network.input_height,
+                     .width = s.network.input_width,
+                     .preprocessing = s.preprocessing,
+                     .batch = s.batch,
+                     .context = s.context};
+  stream_features(
+      job, forward_of(s.engine),
+      [&](const StreamedImage& image, std::span<const float> values) {
+        if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
+          fail(ErrorKind::input,
+               "{}: the features of {} are not finite: the weights are too large or damaged; take "
+               "others",
+               s.weights, printable(images[image.index]));
+        sink(image.index, values);
+      },
+      on_error);
+}
+
+size_t write_features(FeatureExtractor& extractor, std::span<const std::filesystem::path> images,
+                      const std::filesystem::path& npy, const std::filesystem::path& list,
+                      const std::function<void(size_t, const std::string&)>& on_error) {
+  NpyWriter writer(npy, extractor.shape());
+  std::string rows_text = kFeatureListHeader;
+  size_t rows = 0;
+  extractor.run(
+      images,
+      [&](size_t i, std::span<const float> values) {
+        writer.add(values);
+        rows_text += fmt::format("{},{}\n", rows++, csv_field(images[i].string()));
+      },
+      on_error);
+  if (rows == 0) fail(ErrorKind::input, "none of the {} images could be read", images.size());
+  write_file_atomic(list, rows_text);
+  writer.commit();
+  return rows;
+}
+
+}  // namespace graft
