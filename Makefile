@@ -44,7 +44,7 @@ sanitize: deps-test
 sanitize-thread: deps-test
 	cmake --preset sanitize-thread
 	cmake --build build-sanitize-thread --target graft_tests engine_fuzz
-	build-sanitize-thread/bin/graft_tests --gtest_filter='Engine*:ThreadPool*:Team*:Features*'
+	build-sanitize-thread/bin/graft_tests --gtest_filter='Engine.*:EveryTarget*:Thread*:Classifier*:RequestQueue*:*Cache.*:Prefix*'
 	build-sanitize-thread/tests/tools/engine_fuzz 60
 
 # Every fuzz target for SECONDS_EACH under libFuzzer with address and undefined-behaviour sanitizers.

@@ -24,14 +24,14 @@ int run(int argc, char** argv) {
   const TensorMap& tensors = weights.tensors;
   const Preprocessing& preprocessing = weights.preprocessing;
   fmt::print("{:<14}", "behind");
-  constexpr int kTiles[] = {0, 4, 6, 42, 64};
+  constexpr int kMR[] = {0, 4, 6, 42, 64};
   for (const char* name : {"chosen", "F(4)", "F(6)", "F(4+2)", "F(6+4)"})
     fmt::print("{:>10}", name);
   fmt::print("\n");
   for (size_t end = 1; end <= whole.layers.size(); ++end) {
     if (whole.layers[end - 1].kind != LayerKind::maxpool) continue;
     const Network net = cut_after(whole, whole.layers[end - 1].name);
-    double errors[std::size(kTiles)] = {};
+    double errors[std::size(kMR)] = {};
     double most = 0;
     std::vector<float> in;
     std::vector<std::vector<double>> want;
@@ -39,11 +39,11 @@ int run(int argc, char** argv) {
       std::vector<float> one(static_cast<size_t>(3) * size * size);
       to_input(fit_image(load_image(argv[p]), size, size, preprocessing), preprocessing,
                one.data());
-      want.push_back(reference_forward(net, 0, end, tensors, {one.begin(), one.end()}));
+      want.push_back(engine::reference_forward(net, 0, end, tensors, {one.begin(), one.end()}));
       in.insert(in.end(), one.begin(), one.end());
     }
-    for (size_t k = 0; k < std::size(kTiles); ++k) {
-      Engine engine(net, 0, end, tensors, {0, 16, kTiles[k]});
+    for (size_t k = 0; k < std::size(kMR); ++k) {
+      engine::Engine engine(net, 0, end, tensors, {0, 16, kMR[k]});
       const auto out_size = static_cast<size_t>(engine.output_elements());
       std::vector<float> out(out_size * want.size());
       engine.run(in.data(), static_cast<int>(want.size()), out.data());

@@ -12,8 +12,8 @@ namespace {
 
 using graft::engine::Buffer;
 using graft::engine::kBlock;
-using graft::engine::kOutputs;
-using graft::engine::kTiles;
+using graft::engine::kMR;
+using graft::engine::kNR;
 
 /// Seconds of one call, best of seven runs.
 double best_of(const std::function<void()>& call, int calls) {
@@ -32,18 +32,18 @@ double best_of(const std::function<void()>& call, int calls) {
 int main() {
   const auto& k = graft::engine::kernels();
   fmt::print("{}\n", k.target);
-  for (const int rows : {2, 4, kTiles})
+  for (const int rows : {2, 4, kMR})
     for (const size_t k8 : {8, 16, 32}) {
-      const Buffer a(k8 * kTiles * kBlock);
-      const Buffer b(k8 * kBlock * kOutputs);
-      const Buffer c(kTiles * kOutputs);
+      const Buffer a(k8 * kMR * kBlock);
+      const Buffer b(k8 * kBlock * kNR);
+      const Buffer c(kMR * kNR);
       const double seconds = best_of(
           [&] { k.multiply(a.data(), b.data(), c.data(), rows, k8, false, b.data(), 1); }, 20'000);
       fmt::print("product {} x 16, depth {:3}: {:.1f} GFLOP/s\n", rows, k8 * kBlock,
-                 2e-9 * rows * kOutputs * static_cast<double>(k8) * kBlock / seconds);
+                 2e-9 * rows * kNR * static_cast<double>(k8) * kBlock / seconds);
     }
   for (const int m : {2, 4, 6}) {
-    const size_t frequency = 2 * kTiles * kOutputs + 16;
+    const size_t frequency = 2 * kMR * kNR + 16;
     const Buffer maps(100 * 100 * kBlock);
     const Buffer v(64 * frequency);
     const Buffer bias(kBlock);
@@ -63,7 +63,7 @@ int main() {
   }
   constexpr int kPixels = 144;
   const Buffer planes(3 * 3 * (kPixels + 8));
-  const Buffer weights(27 * kOutputs);
+  const Buffer weights(27 * kNR);
   const Buffer out(2 * kPixels * kBlock);
   const double row = best_of(
       [&] {
@@ -71,6 +71,6 @@ int main() {
                        weights.data(), true, kPixels, out.data(), out.data() + kPixels * kBlock);
       },
       10'000);
-  fmt::print("first layer, 3 channels: {:.1f} GFLOP/s\n", 2e-9 * 27 * kOutputs * kPixels / row);
+  fmt::print("first layer, 3 channels: {:.1f} GFLOP/s\n", 2e-9 * 27 * kNR * kPixels / row);
   return 0;
 }

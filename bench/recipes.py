@@ -3,7 +3,7 @@
     python3 bench/recipes.py build DATA WEIGHTS.h5 [--seeds 3] [--cache DIR] [--threads 2] [NAME...]
 
 DATA: class folders of 150x150 photos; WEIGHTS: VGG19 blocks 1-3. Each seed splits off 15 % as test
-and 15 % as validation pictures and seeds everything else too. Seconds are of the whole command;
+and 15 % as validation images and seeds everything else too. Seconds are of the whole command;
 features that an earlier run has left in the cache are not computed again.
 """
 import argparse

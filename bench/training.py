@@ -4,7 +4,7 @@ job, measured on a subset of photos and scaled. Base weights are random. Run thr
     bench/peers.sh training build PHOTOS [IMAGES]     PHOTOS: a folder of class folders
 
 VGG16 without its top at 224x224; Flatten, Dense 4096, Dense 1072, Dropout 0.2, softmax; batch 64;
-Adam. Peers run each step on every picture as the notebook does, on IMAGES photos; what repeats is
+Adam. Peers run each step on every image as the notebook does, on IMAGES photos; what repeats is
 scaled by its count. Graft is measured on four times as many, by whole commands: a first run less a
 second one is the cost of features (engine start included); an epoch is split by history.csv into
 training, which grows with the photos, and the rest (checkpoints, the whole state), which does not.
@@ -38,7 +38,7 @@ def subset(photos, images, folder):
 
 
 def keras_job(folder, classes, augment, fine_tune):
-    """(seconds of a training picture, of a validation picture), in an epoch after the first; and
+    """(seconds of a training image, of a validation image), in an epoch after the first; and
     what the first costs more."""
     import keras
     from keras.src.legacy.preprocessing.image import ImageDataGenerator
@@ -151,7 +151,7 @@ def peer(which, folder, classes, augment, fine_tune):
 
 
 def graft(build, folder, cache, *options, epochs):
-    """Seconds of the command, training pictures, validation pictures, peak GB."""
+    """Seconds of the command, training images, validation images, peak GB."""
     with tempfile.TemporaryDirectory() as out, tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -176,7 +176,7 @@ def graft_job(build, folder, *options, fresh=False):
         cold, train, val, memory, _ = graft(build, folder, cache, *options, epochs=1)
         one = graft(build, folder, cache, *options, epochs=1)[0]
         three, *_, computing = graft(build, folder, cache, *options, epochs=3)
-    # With fresh views only the validation pictures' features are kept.
+    # With fresh views only the validation images' features are kept.
     features = (cold - one) / (val if fresh else train + val) * (VAL if fresh else TRAIN + VAL)
     epoch = (three - one) / 2
     start = one - epoch  # reading the cache, starting, the final metrics

@@ -1,12 +1,12 @@
-"""Is it transfer? vgg-mini on pictures that it was not trained on: a head on its frozen features,
+"""Is it transfer? vgg-mini on images that it was not trained on: a head on its frozen features,
 against the same head on the same network with random weights, and against training the network
 from nothing for at least the same time.
 
     python3 bench/transfer.py build [--seeds 3] [--threads 2]
 
-Two sets of drawn pictures: the demo's scenes, and things (a butterfly, a car, a cup, a fish, a
+Two sets of drawn images: the demo's scenes, and things (a butterfly, a car, a cup, a fish, a
 flower, an umbrella) in any colours on any ground. Each seed draws its own 40 training and
-validation pictures and 50 test pictures of each class and seeds everything else too. Nothing is
+validation images and 50 test images of each class and seeds everything else too. Nothing is
 cached between runs.
 """
 import argparse
@@ -28,7 +28,7 @@ class Bench:
         self.options, self.folder = options, folder
 
     def draw(self, kind, seed):
-        """A folder with train/ and test/; no two seeds and splits share a picture."""
+        """A folder with train/ and test/; no two seeds and splits share an image."""
         data = self.folder / f"{kind}-{seed}"
         for split, count, first in (("train", TRAIN, 0), ("test", TEST, 500)):
             subprocess.run([f"{self.options.build}/tests/tools/draw_scenes", data / split,

@@ -16,12 +16,12 @@ int main(int argc, char** argv) {
   const int size = std::atoi(argv[2]);
   const int batch = std::atoi(argv[3]);
   const graft::Network net = graft::backbone(argv[1], size, size);
-  graft::EngineOptions options;
+  graft::engine::EngineOptions options;
   options.threads = std::atoi(argv[4]);
   options.max_batch = batch;
   options.single_plan = true;
-  graft::Engine engine(net, 0, net.layers.size(),
-                       graft::random_tensors(net, 0, net.layers.size(), 1), options);
+  graft::engine::Engine engine(net, 0, net.layers.size(),
+                               graft::random_tensors(net, 0, net.layers.size(), 1), options);
   std::vector<float> in(static_cast<size_t>(engine.input_elements()) * batch);
   std::vector<float> out(static_cast<size_t>(engine.output_elements()) * batch);
   graft::Random random(1);

@@ -29,8 +29,8 @@ install(FILES ${CMAKE_CURRENT_BINARY_DIR}/package/GraftConfig.cmake
         DESTINATION ${PACKAGE_FOLDER})
 
 file(RELATIVE_PATH PC_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
-# Libs.private are for `pkg-config --static`. No Requires.private: its packages' own files would then
-# have to be there for the shared libraries too.
+# graft-core.pc is for the shared library, graft-core-static.pc for the static one. No Requires: the
+# packages' own files would then have to be there.
 set(PC_CORE_DOES "classifies images with a trained model")
 set(PC_CORE_LIBS "-lfmt -ljpeg -lpng -lz -lcrypto -lhwy -lwebpdemux -lwebp -lexif -lxxhash -lutf8proc -pthread")
 set(PC_DATA_DOES "datasets, recipes, evaluation, reports")
@@ -42,7 +42,13 @@ foreach(layer ${LAYERS})
   set(PC_DOES ${PC_${LAYER}_DOES})
   set(PC_LIBS ${PC_${LAYER}_LIBS})
   configure_file(${PROJECT_SOURCE_DIR}/cmake/graft.pc.in ${CMAKE_CURRENT_BINARY_DIR}/package/graft-${layer}.pc @ONLY)
+  set(PC_STATIC "\${libdir}/libgraft_${layer}.a ${PC_LIBS}")
+  string(REPLACE "-lgraft_core" "\${libdir}/libgraft_core.a" PC_STATIC "${PC_STATIC}")
+  string(REPLACE "-lgraft_data" "\${libdir}/libgraft_data.a" PC_STATIC "${PC_STATIC}")
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/graft-static.pc.in
+                 ${CMAKE_CURRENT_BINARY_DIR}/package/graft-${layer}-static.pc @ONLY)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/package/graft-${layer}.pc
+                ${CMAKE_CURRENT_BINARY_DIR}/package/graft-${layer}-static.pc
           DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endforeach()
 

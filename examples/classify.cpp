@@ -18,7 +18,7 @@ int main(int argc, char** argv) {
     for (int i = 2; i < argc; ++i) images.push_back(graft::load_image(argv[i]));
     const std::vector<graft::Prediction> predictions = classifier.classify(images);
     for (size_t i = 0; i < predictions.size(); ++i) {
-      const auto best = static_cast<size_t>(predictions[i].ranking[0]);
+      const size_t best = predictions[i].best();
       std::printf("%s: %s %.4f\n", argv[i + 2], classifier.classes()[best].c_str(),
                   static_cast<double>(predictions[i].probabilities[best]));
     }

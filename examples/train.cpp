@@ -15,9 +15,7 @@ namespace {
 class StopSoon : public graft::TrainObserver {
  public:
   explicit StopSoon(std::stop_source& stop) : stop_(stop) {}
-  void epoch(const graft::EpochRecord&, bool) override {
-    std::thread([this] { stop_.request_stop(); }).join();
-  }
+  void epoch(const graft::EpochRecord&, bool) override { stop_.request_stop(); }
 
  private:
   std::stop_source& stop_;
@@ -34,14 +32,14 @@ void run(const std::string& data, const std::string& folder) {
   const graft::Run first = graft::train(plan, folder, {.report = false});
   const graft::Classifier classifier = first.classifier();
   const graft::Image image = graft::load_image(plan.dataset.samples[0].path);
-  const int expected = classifier.classify(image).ranking[0];
+  const size_t expected = classifier.classify(image).best();
   std::vector<std::thread> callers;
   for (int i = 0; i < 8; ++i)
     callers.emplace_back([&] {
-      if (classifier.classify(image).ranking[0] != expected) std::abort();
+      if (classifier.classify(image).best() != expected) std::abort();
     });
   for (std::thread& caller : callers) caller.join();
-  std::cout << "classified as " << classifier.classes()[static_cast<size_t>(expected)] << "\n";
+  std::cout << "classified as " << classifier.classes()[expected] << "\n";
 
   std::stop_source stop;
   StopSoon observer(stop);
@@ -49,6 +47,7 @@ void run(const std::string& data, const std::string& folder) {
     graft::train(plan, folder + "-2", {.report = false, .observers = {&observer}},
                  {.stop = stop.get_token()});
   } catch (const graft::Error& error) {
+    if (error.kind() != graft::ErrorKind::interrupted) throw;
     std::cout << error.what() << "\n";
   }
   const graft::Run second = graft::resume(folder + "-2");

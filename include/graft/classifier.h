@@ -2,7 +2,7 @@
 //
 //   const graft::Classifier classifier = graft::Classifier::load("runs/scenes");
 //   const graft::Prediction p = classifier.classify(graft::load_image("beach.jpg"));
-//   fmt::print("{} {:.2f}\n", classifier.classes()[p.ranking[0]], p.probabilities[p.ranking[0]]);
+//   std::cout << classifier.classes()[p.best()] << ' ' << p.probabilities[p.best()] << '\n';
 #pragma once
 
 #include <cstdint>
@@ -37,6 +37,9 @@ struct Prediction {
   std::vector<float> logits;
   std::vector<float> probabilities;  ///< softmax of the logits; sums to 1
   std::vector<int> ranking;          ///< classes, most probable first; ties by index
+
+  /// The most probable class.
+  [[nodiscard]] size_t best() const { return static_cast<size_t>(ranking.at(0)); }
 };
 
 /// What a model file says of itself.

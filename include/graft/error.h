@@ -1,6 +1,10 @@
 // The one exception type that Graft throws.
 #pragma once
 
+#if __cplusplus < 202002L
+#error "Graft's headers are C++20: compile with -std=c++20"
+#endif
+
 #include <stdexcept>
 #include <string>
 
@@ -13,7 +17,8 @@ enum class ErrorKind {
   input,        ///< a file or its content is not what it should be (exit code 1)
   io,           ///< reading or writing failed: permissions, full disk, network (exit code 1)
   memory,       ///< the job would not fit into memory (exit code 1)
-  interrupted,  ///< a signal asked to stop (exit code 128 + signal)
+  interrupted,  ///< the context's stop token, which programs tie to signals (exit code 128 +
+                ///< signal)
 };
 
 /// An error that a user can act on: what() is one line (or a line and a table) that names the file

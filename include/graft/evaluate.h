@@ -42,12 +42,17 @@ struct Evaluation {
   std::vector<SkippedImage> skipped;  ///< the others
 };
 
-/// Measures a classifier on a split of a dataset: "test", "val", "train" or "all"; "auto" is the
+/// Measures a classifier on a split of a dataset: "test", "val" (or "validation"), "train" or
+/// "all"; "auto" is the
 /// test images, else the validation images, else all. Labels are joined by name. Tells what is
 /// evaluated, and what could not be read. Throws Error(input) where there is no such split, a class
 /// is not the classifier's, no image can be read, or the network's answer is not finite.
 Evaluation evaluate(const Classifier& classifier, const Dataset& dataset,
                     std::string_view split = "auto", const RunContext& context = {});
+
+/// How many of the images that were measured the model was trained on, as far as its run folder
+/// says (split.csv): figures on those tell little. 0 where `model` is a file alone.
+size_t images_trained_on(const std::filesystem::path& model, const Evaluation& evaluation);
 
 /// Throws Error(input) if more than that share of the images was skipped. `name` begins the
 /// message.

@@ -63,6 +63,10 @@ class Explainer {
   std::unique_ptr<State> state_;
 };
 
+/// What the maps that `graft predict --explain` draws say they were written by: see is_png_of().
+/// Folders of such maps are no classes.
+inline constexpr const char* kMapSoftware = "graft predict --explain";
+
 /// Explains the most probable class of each image, decoded once, ahead. Calls `on_map(i, map,
 /// image)` with the decoded image, or `on_error(i, message)` for one that cannot be read, in the
 /// order of the paths, from the calling thread. Throws Error(memory), before any work, where one

@@ -4,7 +4,8 @@
 //   options.model.backbone = "vgg16";
 //   options.pooling = graft::Pooling::gap;
 //   graft::FeatureExtractor extractor(options);
-//   extractor.run(graft::list_images("photos/"), sink, on_error);
+//   const std::vector<std::filesystem::path> images = graft::list_images("photos/");
+//   extractor.run(images, sink, on_error);
 #pragma once
 
 #include <cstddef>
@@ -17,6 +18,7 @@
 #include <vector>
 
 #include "graft/context.h"
+#include "graft/dataset.h"
 #include "graft/recipe.h"
 
 #pragma GCC visibility push(default)

@@ -82,6 +82,10 @@ graft_status graft_classify_bytes(const graft_classifier* classifier, const void
                                   const size_t* sizes, size_t count, float* probabilities,
                                   graft_status* statuses);
 
+/* The same of files by their paths. */
+graft_status graft_classify_files(const graft_classifier* classifier, const char* const* paths,
+                                  size_t count, float* probabilities, graft_status* statuses);
+
 /* What went wrong in this thread's last call that did, a line of UTF-8; empty where nothing did. It
  * lives until this thread's next call. */
 const char* graft_last_error(void);

@@ -1,6 +1,6 @@
-// Pictures: from a file's bytes to the numbers that a network reads.
+// Images: from a file's bytes to the numbers that a network reads.
 //
-// The only public picture type is 8-bit RGB, upright, rows from the top. Everything that depends on
+// The only public image type is 8-bit RGB, upright, rows from the top. Everything that depends on
 // the weights (size, order of channels, means, scale) is in Preprocessing, which travels with them.
 // All functions are thread-safe; bad input throws graft::Error(input) whose message names `name`.
 #pragma once
@@ -54,11 +54,19 @@ std::vector<std::byte> encode_png(const Image& image, std::string_view software 
 /// Whether a file is a PNG that encode_png() made with this `software`.
 bool is_png_of(const std::filesystem::path& file, std::string_view software);
 
-/// How pictures are brought to another size. Both are Pillow's, to the bit.
+/// How images are brought to another size. Both are Pillow's, to the bit.
 enum class Resampling {
   nearest,   ///< Image.NEAREST: what Keras' load_img and flow_from_directory do
   bilinear,  ///< Image.BILINEAR: a triangle filter widened when shrinking, i.e. antialiased
 };
+
+/// Throws Error(usage) unless width and height are at least 1 and `pixels` has 3 · W · H bytes. All
+/// functions that take an Image do, so that one filled by hand is never read beyond its end.
+void check_image(const Image& image);
+
+/// Writes a JPEG (quality 90) or a PNG, by the file's suffix, atomically. Throws Error(io), or
+/// Error(usage) for another suffix.
+void save_image(const Image& image, const std::filesystem::path& file);
 
 /// Resizes to exactly width × height, without keeping the aspect ratio.
 Image resize(const Image& image, int width, int height, Resampling filter);
@@ -70,7 +78,7 @@ struct Preprocessing {
   std::array<float, 3> scale{1, 1, 1};  ///< x = pixel · scale − shift, in the order of the channels
   std::array<float, 3> shift{0, 0, 0};
   Resampling resampling = Resampling::bilinear;
-  /// 0: the picture is stretched to the input size. Else torchvision's way: the shorter side is
+  /// 0: the image is stretched to the input size. Else torchvision's way: the shorter side is
   /// brought to input · crop_ratio (256/224), and the centre is cut out.
   double crop_ratio = 0;
 
@@ -86,10 +94,10 @@ Preprocessing torchvision_preprocessing();
 /// Networks trained from nothing by Graft: torchvision's mean and std, stretched.
 Preprocessing scratch_preprocessing();
 
-/// The picture at a network's input size: resampled, cropped where the record says so.
+/// The image at a network's input size: resampled, cropped where the record says so.
 Image fit_image(const Image& image, int width, int height, const Preprocessing& preprocessing);
 
-/// Writes (3, H, W) floats of a picture that already has the input size.
+/// Writes (3, H, W) floats of an image that already has the input size.
 void to_input(const Image& image, const Preprocessing& preprocessing, float* out);
 void to_input(const uint8_t* pixels, int width, int height, const Preprocessing& preprocessing,
               float* out);

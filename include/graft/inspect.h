@@ -13,7 +13,7 @@
 #pragma GCC visibility push(default)
 namespace graft {
 
-/// Something about one picture.
+/// Something about one image.
 struct Finding {
   size_t sample = 0;  ///< index into Dataset::samples
   std::string why;
@@ -36,11 +36,11 @@ struct Inspection {
   std::vector<SampleGroup> conflicting_labels;  ///< of the duplicates: in more than one class
   std::vector<SampleGroup> train_test_leaks;    ///< of the duplicates: in training and test data
   std::vector<SampleGroup> train_val_leaks;     ///< likewise with validation data
-  /// Pictures that look the same without being the same file; of identical files the first stands
+  /// Images that look the same without being the same file; of identical files the first stands
   /// for all.
   std::vector<SampleGroup> near_duplicates;
   std::vector<size_t> class_counts;
-  /// Pictures of the largest class over those of the smallest.
+  /// Images of the largest class over those of the smallest.
   double imbalance = 1;
 
   /// Anything at all, imbalance apart.
@@ -86,7 +86,7 @@ inline constexpr GroupKind kGroupKinds[] = {
 enum class InspectionDepth {
   copies,  ///< identical files: only files whose size another one has are read
   files,   ///< and every file's header
-  pixels,  ///< and every picture
+  pixels,  ///< and every image
 };
 
 Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunContext& context);

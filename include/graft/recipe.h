@@ -4,7 +4,8 @@
 //   recipe.optimization.learning_rate = 1e-3;
 //
 // The same options as `graft train` has, with the same defaults; a recipe and the program's TOML
-// files of options turn into each other.
+// files of options turn into each other. Options are called as members are, with dashes; those that
+// differ have their name beside them, `so`.
 #pragma once
 
 #include <cstdint>
@@ -71,13 +72,17 @@ struct Recipe {
     std::string head = "default";               ///< see with_head()
     std::string fine_tune = "0";                ///< see freeze_plan()
     Initializer init = Initializer::he_normal;  ///< of the head
+
+    bool operator==(const Model&) const = default;
   } model;
 
   struct Data {
     double val_split = 0.15;  ///< share of the training images, where there are no others
     double test_split = 0;
-    std::string exclude;        ///< words of `graft train --exclude`
+    std::string exclude;  ///< what inspect() finds, to be left out: words of kExclusions, by commas
     double max_skipped = 0.01;  ///< share of the images that may be missing or unreadable
+
+    bool operator==(const Data&) const = default;
   } data;
 
   struct Views {
@@ -85,13 +90,16 @@ struct Recipe {
     /// Views of each image, drawn once, their features cached; 0: new ones in every epoch; none:
     /// what suits the augmentation.
     std::optional<int> count;
+
+    bool operator==(const Views&) const = default;
   } views;
 
   struct Optimization {
     int epochs = 8;
     int batch_size = 64;
     OptimizerKind optimizer = OptimizerKind::adamw;
-    std::optional<double> learning_rate;  ///< none: 2e-3; 1e-4 where pretrained layers train too
+    std::optional<double>
+        learning_rate;  ///< `lr`; none: 2e-3; 1e-4 where pretrained layers train too
     Schedule schedule = Schedule::one_cycle;
     double warmup_epochs = 0;  ///< of a linear rise before constant or cosine
     double weight_decay = 0.01;
@@ -104,21 +112,28 @@ struct Recipe {
     /// is constant, else never.
     std::optional<int> patience;
     int freeze_epochs = 0;             ///< of the epochs, the first that train the head alone
-    double head_learning_rate = 2e-3;  ///< in these
-    double lr_decay_per_block = 1;     ///< rate of a block over that of the next
+    double head_learning_rate = 2e-3;  ///< `head-lr`: in these
+    /// Learning rate of each backbone block over that of the block above it, of the last over the
+    /// head's.
+    double lr_decay_per_block = 1;
+
+    bool operator==(const Optimization&) const = default;
   } optimization;
 
   uint64_t seed = 0;  ///< of the split, new weights, order, views and dropout
   Device device = Device::automatic;
-  FeatureType feature_type = FeatureType::fp16;
+  FeatureType feature_type = FeatureType::fp16;  ///< `cache-dtype`
+
+  bool operator==(const Recipe&) const = default;
 
   /// "default", or one of recipe_names(). Throws Error(usage).
   static Recipe named(std::string_view name);
   /// Takes over what a file of options states (TOML, as `graft train --config` reads it). `name`
-  /// stands for the text in messages. Options of the program that are not of a recipe are skipped.
-  /// Throws Error(usage) that names line and option.
+  /// stands for the text in messages. Options of the program that are not of a recipe (`output`,
+  /// `val` …) are skipped. Throws Error(usage) that names line and option, also for one that there
+  /// is not.
   void merge_toml(std::string_view text, std::string_view name);
-  /// As such a file, every option in effect.
+  /// As such a file: every option in effect, with what is left open filled in as resolved() does.
   [[nodiscard]] std::string to_toml() const;
 
   /// The same with everything that is left open filled in.

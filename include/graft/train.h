@@ -23,6 +23,7 @@
 #include "graft/classifier.h"
 #include "graft/context.h"
 #include "graft/dataset.h"
+#include "graft/metrics.h"
 #include "graft/network.h"
 #include "graft/recipe.h"
 #include "graft/run_files.h"
@@ -154,7 +155,9 @@ struct Run {
   std::vector<EpochRecord> history;
   int best_epoch = 0;
   bool stopped_early = false;
-  /// metrics.json: figures on validation and test images, calibration, images that were skipped.
+  Metrics validation;           ///< of the calibrated model
+  std::optional<Metrics> test;  ///< none where there are no test images
+  /// metrics.json: these figures, calibration, images that were skipped.
   std::string metrics;
   /// Few enough test images were unreadable for the test figures to count.
   bool test_is_whole = true;
@@ -190,7 +193,8 @@ RunSettings run_settings(const std::filesystem::path& folder);
 Run resume(const TrainPlan& plan, const std::filesystem::path& folder,
            const RunOptions& options = {}, const RunContext& context = {});
 /// With the run's own data and recipe.
-Run resume(const std::filesystem::path& folder, const RunContext& context = {});
+Run resume(const std::filesystem::path& folder, const RunContext& context = {},
+           const std::vector<TrainObserver*>& observers = {});
 
 /// A step of a learning-rate range test.
 struct RatePoint {

@@ -16,7 +16,7 @@ Progress::Progress(const RunContext& context, std::string task, size_t total, st
 }
 
 Progress::~Progress() {
-  if (ended_ || done_ == 0) return;
+  if (ended_) return;
   try {
     tell({}, true);
   } catch (const std::exception&) {

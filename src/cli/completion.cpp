@@ -18,6 +18,7 @@ struct CompletedOption {
   std::vector<std::string> choices;
   bool takes_value = false;
   bool takes_path = false;
+  bool several = false;  ///< a positional that may be given again
 };
 
 /// What a shell offers paths for: names of values that stand for files and folders.
@@ -42,6 +43,7 @@ std::vector<CompletedOption> options_of(const Command& command) {
       o.takes_value = option->get_items_expected_min() > 0 && option->get_type_size_min() > 0;
       o.takes_path =
           is_path(option->get_positional() ? option->get_single_name() : option->get_type_name());
+      o.several = option->get_items_expected_max() > 1;
       out.push_back(std::move(o));
     }
   });
@@ -63,8 +65,12 @@ std::string bash() {
       "# bash completion for graft. Load it with: source <(graft completion bash)\n"
       "_graft() {{\n"
       "  local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} "
-      "words='' paths=''\n"
+      "words='' paths='' place=0 i\n"
       "  COMPREPLY=()\n"
+      "  # --option=value comes in three words.\n"
+      "  if [ \"$word\" = = ]; then word=''; elif [ \"$before\" = = ]; then "
+      "before=${{COMP_WORDS[COMP_CWORD-2]}}; fi\n"
+      "  for ((i = 2; i < COMP_CWORD; i++)); do [[ ${{COMP_WORDS[i]}} == -* ]] || place=1; done\n"
       "  if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
       "    COMPREPLY=($(compgen -W '{} --help --version' -- \"$word\"))\n"
       "    return\n"
@@ -75,12 +81,18 @@ std::string bash() {
     std::vector<std::string> names;
     std::vector<std::string> places;
     std::string values;
+    std::vector<std::string> later;  // of the positionals after the first
     bool paths = false;
+    bool later_paths = false;
+    bool first = true;
     for (const CompletedOption& o : options_of(command)) {
       names.insert(names.end(), o.names.begin(), o.names.end());
       if (o.names.empty()) {
-        places.insert(places.end(), o.choices.begin(), o.choices.end());
-        paths = paths || o.takes_path;
+        std::vector<std::string>& mine = first ? places : later;
+        mine.insert(mine.end(), o.choices.begin(), o.choices.end());
+        (first ? paths : later_paths) |= o.takes_path || (!first && o.choices.empty());
+        if (first && o.several) later_paths |= o.takes_path;
+        first = false;
       } else if (!o.choices.empty()) {
         values +=
             fmt::format("        {}) words='{}' ;;\n", joined(o.names, "|"), joined(o.choices));
@@ -93,15 +105,18 @@ std::string bash() {
         "    {})\n"
         "      case $before in\n{}"
         "        *)\n"
-        "          if [[ $word == -* ]]; then words='{}'; else words='{}' paths={}; fi ;;\n"
+        "          if [[ $word == -* ]]; then words='{}';\n"
+        "          elif [ $place = 0 ]; then words='{}' paths={};\n"
+        "          else words='{}' paths={}; fi ;;\n"
         "      esac ;;\n",
-        command.name, values, joined(names), joined(places), paths ? "yes" : "no");
+        command.name, values, joined(names), joined(places), paths ? "yes" : "no", joined(later),
+        later_paths ? "yes" : "no");
   }
   return out +
          "  esac\n"
          "  if [ -n \"$words\" ]; then COMPREPLY=($(compgen -W \"$words\" -- \"$word\")); fi\n"
-         "  if [ \"$paths\" = yes ]; then compopt -o filenames; COMPREPLY+=($(compgen -f -- "
-         "\"$word\")); fi\n"
+         "  if [ \"$paths\" = yes ]; then compopt -o filenames; local IFS=$'\\n'; "
+         "COMPREPLY+=($(compgen -f -- \"$word\")); fi\n"
          "}\n"
          "complete -F _graft graft\n";
 }

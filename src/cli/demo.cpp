@@ -1,4 +1,4 @@
-// graft demo: the whole story, offline, on pictures that it draws itself.
+// graft demo: the whole story, offline, on images that it draws itself.
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,11 +22,11 @@
 namespace graft::cli {
 namespace {
 
-constexpr int kPictureSize = 128;
+constexpr int kImageSize = 128;
 constexpr int kTrainPerClass = 60;
 constexpr int kTestPerClass = 20;
 constexpr int kJpegQuality = 90;
-// Test pictures are drawn from other seeds than training pictures.
+// Test images are drawn from other seeds than training images.
 constexpr uint64_t kTestSeed = 1'000'000;
 
 struct DemoOptions {
@@ -35,22 +35,22 @@ struct DemoOptions {
   bool force = false;
 };
 
-std::string picture_name(int i) { return fmt::format("{:03}.jpg", i); }
+std::string image_name(int i) { return fmt::format("{:03}.jpg", i); }
 
 void draw_split(const fs::path& folder, uint64_t first_seed, int count) {
   for (size_t kind = 0; kind < kSceneNames.size(); ++kind) {
     const fs::path class_folder = folder / std::string(kSceneNames.at(kind));
     make_folder(class_folder);
     for (int i = 0; i < count; ++i) {
-      const Image image = draw_scene(kind, first_seed + static_cast<uint64_t>(i), kPictureSize);
-      AtomicFile file(class_folder / picture_name(i));
+      const Image image = draw_scene(kind, first_seed + static_cast<uint64_t>(i), kImageSize);
+      AtomicFile file(class_folder / image_name(i));
       file.write(encode_jpeg(image, kJpegQuality));
       file.commit();
     }
   }
 }
 
-/// Throws where what --force would remove is no earlier demo's: a folder of pictures of somebody's
+/// Throws where what --force would remove is no earlier demo's: a folder of images of somebody's
 /// own may well be called data.
 void require_demo_data(const fs::path& data) {
   std::set<std::string> known = {"train", "test"};
@@ -59,7 +59,7 @@ void require_demo_data(const fs::path& data) {
       const std::string folder = fmt::format("{}/{}", split, kind);
       known.insert(folder);
       for (int i = 0; i < std::max(kTrainPerClass, kTestPerClass); ++i)
-        known.insert(folder + "/" + picture_name(i));
+        known.insert(folder + "/" + image_name(i));
     }
   std::error_code error;
   for (fs::recursive_directory_iterator it(data, error), end; !error && it != end;
@@ -104,7 +104,7 @@ int run(const DemoOptions& o) {
   const fs::path data = folder / "data";
   const fs::path run_folder = folder / "run";
   require_demo_data(data);
-  print_result("Drawing {} pictures of {} kinds of scene into {}\n",
+  print_result("Drawing {} images of {} kinds of scene into {}\n",
                (kTrainPerClass + kTestPerClass) * static_cast<int>(kSceneNames.size()),
                kSceneNames.size(), printable(data));
   fs::remove_all(data, error);
@@ -131,7 +131,7 @@ int run(const DemoOptions& o) {
   run_graft(with_threads(predict));
 
   const nlohmann::json metrics = read_json_file(run_folder / "metrics.json");
-  print_result("\npictures  {}\nmodel     {}\nmetrics   {}\nreport    {}\ntest accuracy {:.2f}\n",
+  print_result("\nimages    {}\nmodel     {}\nmetrics   {}\nreport    {}\ntest accuracy {:.2f}\n",
                printable(data), printable(run_folder / "model.safetensors"),
                printable(run_folder / "metrics.json"), printable(run_folder / "report.html"),
                JsonField(metrics, "metrics.json").at("test").at("top1").number(0, 1));
@@ -142,7 +142,7 @@ int run(const DemoOptions& o) {
 
 int run_demo(int argc, char** argv) {
   DemoOptions o;
-  CLI::App app("Draws pictures of six kinds of scene, trains on them, evaluates, predicts.",
+  CLI::App app("Draws images of six kinds of scene, trains on them, evaluates, predicts.",
                "graft demo");
   app.add_option("-o,--output", o.output, "The folder to make")
       ->capture_default_str()

@@ -1,5 +1,6 @@
 // graft evaluate: metrics of a model on labelled images.
 #include "graft/evaluate.h"
+#include "base/diagnostics.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "cli/arguments.h"
@@ -30,6 +31,11 @@ int run(const EvaluateOptions& o) {
   const RunContext context = o.common.context();
   const Dataset dataset = open_dataset(o.data);
   const Evaluation result = evaluate(classifier, dataset, o.split, context);
+  if (const size_t trained = images_trained_on(o.model, result); trained > 0)
+    print_diagnostic(
+        "graft: {} of these {} images are among those that the model was trained on; figures on "
+        "images that it has not seen will be worse\n",
+        trained, result.metrics.images);
   if (!o.predictions.empty()) write_file_atomic(o.predictions, predictions_csv(result));
   if (!o.report.empty())
     write_report(result, o.model, dataset, o.report,

@@ -202,9 +202,12 @@ std::string LiveView::status() const {
   const double elapsed = std::chrono::duration<double>(Clock::now() - epoch_start_).count();
   const double share =
       now_.images > 0 ? static_cast<double>(now_.done) / static_cast<double>(now_.images) : 0;
-  const double rate = elapsed > 0 ? static_cast<double>(now_.done) / elapsed : 0;
-  std::string text = fmt::format("epoch {}/{}  {}/{} images  {:3.0f} %  {:.1f}/s", now_.epoch,
-                                 epochs_, now_.done, now_.images, share * 100, rate);
+  // In the first moments a rate says nothing.
+  constexpr double kLeastTime = 0.05;
+  const double rate = elapsed > kLeastTime ? static_cast<double>(now_.done) / elapsed : 0;
+  std::string text = fmt::format("epoch {}/{}  {}/{} images  {:3.0f} %", now_.epoch, epochs_,
+                                 now_.done, now_.images, share * 100);
+  if (rate > 0) text += fmt::format("  {:.1f}/s", rate);
   if (rate > 0 && now_.done < now_.images)
     text += "  ETA " + format_duration(static_cast<double>(now_.images - now_.done) / rate);
   return text + fmt::format("  loss {:.4f}  acc {:.4f}", now_.loss, now_.accuracy);

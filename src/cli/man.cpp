@@ -1,8 +1,12 @@
 // graft man: manual pages, made of the options that the commands have (man(7), groff_man(7)).
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cctype>
+#include <cstdio>
+#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,7 +71,8 @@ std::string option_entry(const CLI::Option& option) {
   if (option.get_items_expected_min() > 0 && option.get_type_size_min() > 0)
     out += fmt::format(" \\fI{}\\fR", roff(option.get_type_name()));
   out += "\n" + roff(option.get_description());
-  if (!option.get_default_str().empty())
+  if (!option.get_default_str().empty() &&
+      option.get_description().find("(default") == std::string::npos)
     out += fmt::format(" (default: {})", roff(option.get_default_str()));
   return out + "\n";
 }
@@ -133,6 +138,16 @@ std::string overview() {
          "not beside the program.\n";
 }
 
+/// On a terminal, by the system's own viewer; false where that is not to be had.
+bool show(const std::string& page) {
+  if (::isatty(STDOUT_FILENO) == 0 || std::system("command -v man >/dev/null 2>&1") != 0)
+    return false;
+  std::FILE* viewer = ::popen("man -l -", "w");
+  if (viewer == nullptr) return false;
+  std::fwrite(page.data(), 1, page.size(), viewer);
+  return ::pclose(viewer) == 0;
+}
+
 }  // namespace
 
 int run_man(int argc, char** argv) {
@@ -140,12 +155,14 @@ int run_man(int argc, char** argv) {
   std::string folder;
   std::vector<std::string> names;
   for (const Command& command : commands()) names.emplace_back(command.name);
-  CLI::App app("Prints a manual page, of graft or of one of its commands.", "graft man");
+  CLI::App app(
+      "Shows a manual page, of graft or of one of its commands; not on a terminal, its source.",
+      "graft man");
   app.add_option("COMMAND", wanted, "The command")->check(one_of(names))->type_name("COMMAND");
   app.add_option("--output", folder, "Write all pages into this folder instead")->type_name("DIR");
   app.footer(
       "Examples:\n"
-      "  graft man train | man -l -\n"
+      "  graft man train\n"
       "  graft man --output ~/.local/share/man/man1");
   return run_app(app, argc, argv, [&] {
     if (!folder.empty()) {
@@ -155,12 +172,10 @@ int run_man(int argc, char** argv) {
         write_file_atomic(fs::path(folder) / (page_name(command) + ".1"), page_of(command));
       return 0;
     }
-    if (wanted.empty()) {
-      print_result("{}", overview());
-      return 0;
-    }
+    std::string page = overview();
     for (const Command& command : commands())
-      if (command.name == wanted) print_result("{}", page_of(command));
+      if (command.name == wanted) page = page_of(command);
+    if (!show(page)) print_result("{}", page);
     return 0;
   });
 }

@@ -171,7 +171,7 @@ class MapWriter {
     for (const std::string& name : names_) targets.push_back(folder_ / name);
     refuse_foreign(targets, "--explain", "a map that 'graft predict --explain' drew",
                    "another folder", o.force,
-                   [](const fs::path& file) { return is_png_of(file, kSoftware); });
+                   [](const fs::path& file) { return is_png_of(file, kMapSoftware); });
     make_folder(folder_);
   }
 
@@ -185,7 +185,7 @@ class MapWriter {
               ? resize(image, std::max(1, static_cast<int>(image.width * scale)),
                        std::max(1, static_cast<int>(image.height * scale)), Resampling::bilinear)
               : image;
-      const std::vector<std::byte> png = encode_png(explainer_.overlay(shown, map), kSoftware);
+      const std::vector<std::byte> png = encode_png(explainer_.overlay(shown, map), kMapSoftware);
       write_file_atomic(folder_ / names_[index],
                         {reinterpret_cast<const char*>(png.data()), png.size()});
     } catch (const Error& error) {
@@ -197,7 +197,6 @@ class MapWriter {
 
  private:
   static constexpr double kMaxSide = 1024;  // pixels
-  static constexpr const char* kSoftware = "graft predict --explain";
 
   void refuse_inputs_as_targets() const {
     std::set<fs::path> inputs;

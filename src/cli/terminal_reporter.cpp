@@ -84,7 +84,9 @@ void TerminalReporter::progress(const ProgressUpdate& update) {
     start_ = last_drawn_ = now;
   }
   if (update.ended) {
-    if (terminal_)
+    if (update.done == 0 && update.total > 0) {  // nothing came of it
+      if (terminal_) write_diagnostic("\r\x1b[K");
+    } else if (terminal_)
       write_diagnostic(fmt::format("\r{}\x1b[K\n", without_controls(line(update, true))));
     else if (!update.extra.empty() || seconds_between(start_, now) > 1.0)
       print_diagnostic("{}\n", line(update, false));

@@ -104,15 +104,6 @@ std::unique_ptr<CLI::App> make_app(TrainOptions& options) {
   return app;
 }
 
-/// Collects names.
-struct NameLister {
-  std::vector<std::string>& names;
-  template <typename T, typename What>
-  void operator()(const options::Option& option, T&, const What&) const {
-    names.emplace_back(option.name);
-  }
-};
-
 /// Options of a file into `o`, but those in `not_these`. Unknown keys are errors.
 void merge(TrainOptions& o, const std::vector<options::OptionLine>& lines,
            const std::set<std::string>& not_these) {
@@ -123,7 +114,7 @@ void merge(TrainOptions& o, const std::vector<options::OptionLine>& lines,
     visit_all(options::OptionReader{line.key, line.value, line.place, &found}, o);
     if (found) continue;
     std::vector<std::string> keys;
-    visit_all(NameLister{keys}, o);
+    visit_all(options::NameLister{keys}, o);
     fail(ErrorKind::usage,
          "{}: unknown key '{}'{}; keys are train's long options without the dashes", line.place,
          clipped(line.key), did_you_mean(line.key, keys));

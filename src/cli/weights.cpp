@@ -170,6 +170,9 @@ int convert(const WeightsOptions& o) {
 int run_weights(int argc, char** argv) {
   WeightsOptions o;
   std::string action;
+  std::vector<std::string> published;
+  for (const PublishedWeights& weights : published_weights())
+    if (!weights.include_top) published.push_back(weights.backbone);
   CLI::App app(
       "Weights of backbones: what is published, fetching it, checking it; a model's for reuse.",
       "graft weights");
@@ -179,7 +182,9 @@ int run_weights(int argc, char** argv) {
       ->type_name("ACTION");
   app.add_option("NAME", o.names,
                  "Backbones (vgg16, vgg19); for verify also files; for "
-                 "convert a model");
+                 "convert a model")
+      ->check(with_choices({[](const std::string&) { return std::string(); }, ""}, published))
+      ->type_name("PATH");
   app.add_option("-o,--output", o.output, "convert: the file to write")->type_name("FILE");
   app.add_option("--dtype", o.dtype, "convert: how to store the values")
       ->check(one_of({"fp32", "fp16"}))

@@ -80,7 +80,7 @@ Dataset open_dataset(const fs::path& data) {
   }
   if (fs::is_directory(status)) return build(read_layout(data));
   if (has_image_extension(data))
-    fail(ErrorKind::input, "{}: a single picture; {}", printable(data), kExpectedLayout);
+    fail(ErrorKind::input, "{}: a single image; {}", printable(data), kExpectedLayout);
   return build(read_manifest(data));
 }
 

@@ -58,7 +58,7 @@ constexpr std::array<std::string_view, 24> kToolNames = {"@eadir",
                                                          ".spotlight-v100",
                                                          ".temporaryitems"};
 
-// Small versions that picture managers keep beside the images; unlike the above a person might have
+// Small versions that image managers keep beside the images; unlike the above a person might have
 // chosen the name.
 constexpr std::array<std::string_view, 2> kThumbnailNames = {"thumbs", "thumbnails"};
 

@@ -25,11 +25,11 @@ constexpr double kMostAspect = 4;
 // Of a PNG with 16 bits a channel, of which the upper 8 are read: cameras and scanners leave 10 or
 // 12 bits as they are.
 constexpr int kNearlyBlack = 4096;
-// Of 64 signs; two unrelated pictures differ in about half of them. Skies and seas come near each
+// Of 64 signs; two unrelated images differ in about half of them. Skies and seas come near each
 // other by chance, so the second condition decides (docs/data.md has the measurement).
 constexpr int kHashBits = 10;
 constexpr double kCorrelation = 0.97;
-// Under this contrast (standard deviation of grey values) a picture is too flat to compare.
+// Under this contrast (standard deviation of grey values) an image is too flat to compare.
 constexpr double kLeastContrast = 4;
 
 /// What one file says.
@@ -117,7 +117,8 @@ void describe(size_t i, const Sample& sample, const Facts& facts, Inspection& ou
   if (static_cast<double>(most) > kMostAspect * static_cast<double>(least))
     out.extreme_aspect.push_back({i, size});
   if (image.grey || facts.colourless)
-    out.greyscale.push_back({i, image.grey ? "stored as grey" : "stored in colour, without any"});
+    out.greyscale.push_back(
+        {i, image.grey ? "stored as grey" : "stored in colour, every pixel grey"});
   if (image.cmyk) out.cmyk.push_back({i, "CMYK"});
   if (image.animated) out.animated.push_back({i, "more than one frame; the first is read"});
   if (facts.largest > 0 && facts.largest < kNearlyBlack)
@@ -161,7 +162,7 @@ std::vector<SampleGroup> group_by(const std::vector<std::string>& keys) {
 std::vector<SampleGroup> near_duplicate_groups(const std::vector<Facts>& facts,
                                                const std::vector<size_t>& candidates,
                                                ThreadPool& pool, const RunContext& context) {
-  constexpr size_t kPiece = 1024;  // pictures between two looks at the progress bar
+  constexpr size_t kPiece = 1024;  // images between two looks at the progress bar
   std::vector<std::vector<size_t>> matches(candidates.size());
   Progress progress(context, "comparing", candidates.size(), "images");
   for (size_t first = 0; first < candidates.size(); first += kPiece) {
@@ -253,7 +254,7 @@ bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b) {
 }
 
 Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunContext& context) {
-  constexpr size_t kPiece = 64;  // pictures between two looks at the progress bar
+  constexpr size_t kPiece = 64;  // images between two looks at the progress bar
   const size_t count = dataset.samples.size();
   std::vector<Facts> facts(count);
   ThreadPool pool(context.thread_count());

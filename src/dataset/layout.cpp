@@ -13,6 +13,8 @@
 #include "dataset/folders.h"
 #include "dataset/labels.h"
 #include "dataset/split_names.h"
+#include "graft/explain.h"
+#include "graft/image.h"
 
 namespace graft {
 namespace {
@@ -121,8 +123,10 @@ class Reader {
   Layout read() {
     at_ = see_through(&tree_.root(), /*through_splits=*/false, seen_through_);
     layout_.root = at_->path;
-    const Folders kids = content_of(*at_);
+    Folders kids = content_of(*at_);
+    leave_out_maps(kids);
     if (kids.empty()) refuse_flat(*at_, at_->path);
+    refuse_split_letters(kids);
     Folders splits;
     Folders rest;
     for (const Folder* kid : kids) {
@@ -288,10 +292,64 @@ class Reader {
 
   void read_classes(const Folders& kids) {
     refuse_shared_subfolders(kids);
+    note_shared_subfolders(kids);
     add_classes(kids, Split::unassigned);
     note_empty(*at_);
     layout_.understood = "one folder per class";
     if (at_ != &tree_.root()) layout_.understood += fmt::format(" in {}", printable(at_->path));
+  }
+
+  /// What 'graft predict --explain' wrote into the images' own folder.
+  void leave_out_maps(Folders& kids) {
+    std::erase_if(kids, [&](const Folder* kid) {
+      if (kid->images.empty() || !is_png_of(kid->images.front(), kMapSoftware)) return false;
+      layout_.notes.push_back(fmt::format("{}: maps that 'graft predict --explain' drew; left out",
+                                          printable(kid->path)));
+      return true;
+    });
+  }
+
+  /// trainA/, trainB/, testA/, testB/: splits and classes in one name.
+  void refuse_split_letters(const Folders& kids) const {
+    std::set<Split> splits;
+    std::set<char> letters;
+    for (const Folder* kid : kids) {
+      std::string name = kid->name();
+      if (name.size() < 2) return;
+      const char letter = name.back();
+      name.pop_back();
+      if (letter < 'A' || letter > 'Z') return;
+      const std::optional<Split> split = split_of_name(name);
+      if (!split) return;
+      splits.insert(*split);
+      letters.insert(letter);
+    }
+    if (splits.size() < 2 || letters.size() < 2) return;
+    const std::string name = kids[0]->name();
+    fail(
+        ErrorKind::input,
+        "{}: {} seem to name splits and classes at once; move the images into {}/{}/ and so on; {}",
+        printable(at_->path), names(kids), printable(name.substr(0, name.size() - 1)), name.back(),
+        kExpectedLayout);
+  }
+
+  /// Some of the classes, though not all, hold the same subfolders: s1/{cat,dog}, s2/{cat,dog} and
+  /// s3/*.jpg may be classes with parts, or sessions.
+  void note_shared_subfolders(const Folders& kids) {
+    for (size_t i = 0; i < kids.size(); ++i) {
+      const std::set<std::string> keys = class_keys(*kids[i]);
+      for (size_t k = i + 1; k < kids.size(); ++k) {
+        const std::set<std::string> both = shared(keys, class_keys(*kids[k]));
+        if (both.size() < 2) continue;
+        layout_.notes.push_back(
+            fmt::format("{}: {}/ and {}/ both hold the folders {}, which are read as parts of "
+                        "these classes; if "
+                        "they are the classes, write a CSV manifest",
+                        printable(at_->path), printable(kids[i]->name()),
+                        printable(kids[k]->name()), label_list({both.begin(), both.end()})));
+        return;
+      }
+    }
   }
 
   /// Splits inside several of the classes, under whichever names.

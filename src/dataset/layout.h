@@ -33,7 +33,7 @@ inline constexpr std::string_view kExpectedLayout =
     "expected a folder of class folders (DATA/cat/*.jpg, DATA/dog/*.jpg), or one that holds train/ "
     "(and val/, test/) with a folder per class in each, or a CSV manifest of path,label";
 
-/// Reads the folder and decides by the whole picture: it is one of splits only where everything
+/// Reads the folder and decides by the whole image: it is one of splits only where everything
 /// beside them is a split too and they share class folders. Throws Error(input) that says what was
 /// found and what was expected where neither reading is beyond doubt.
 Layout read_layout(const std::filesystem::path& data);

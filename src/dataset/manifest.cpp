@@ -239,7 +239,7 @@ Layout read_manifest(const fs::path& file) {
   if (repeated > 0)
     layout.notes.push_back(
         fmt::format("{}: {} lines name an image again; left out", name, repeated));
-  if (layout.images.empty()) fail(ErrorKind::input, "{}: the manifest lists no picture", name);
+  if (layout.images.empty()) fail(ErrorKind::input, "{}: the manifest lists no image", name);
   std::map<Split, size_t> counts;
   for (const LabelledImage& image : layout.images) ++counts[image.split];
   std::vector<std::string> parts;

@@ -17,7 +17,7 @@ struct PerceptualHash {
 };
 PerceptualHash perceptual_hash(const Image& image);
 
-/// At most `kHashBits` signs differ, and the small pictures correlate by `kCorrelation`.
+/// At most `kHashBits` signs differ, and the small images correlate by `kCorrelation`.
 bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b);
 
 }  // namespace graft

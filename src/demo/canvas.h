@@ -1,4 +1,4 @@
-// A surface for procedural pictures.
+// A surface for procedural images.
 #pragma once
 
 #include <algorithm>
@@ -23,7 +23,7 @@ struct Point {
   double x, y;
 };
 
-/// A picture under construction; coordinates run from 0 to 1, y downwards.
+/// An image under construction; coordinates run from 0 to 1, y downwards.
 class Canvas {
  public:
   Canvas(int size, Random& random)
@@ -73,7 +73,7 @@ class Canvas {
         if (std::hypot((x + 0.5) / size_ - cx, (y + 0.5) / size_ - cy) < radius) pixel(x, y) = c;
   }
 
-  /// Framing, light, haze, grain and mirroring that differ from picture to picture. At least the
+  /// Framing, light, haze, grain and mirroring that differ from image to image. At least the
   /// share `least` of the canvas is shown, each way.
   Image finish(double least) {
     const double window = between(least, 1);

@@ -1,4 +1,4 @@
-// Procedural pictures of six kinds of scene, so that the demo and the tests need no data.
+// Procedural images of six kinds of scene, so that the demo and the tests need no data.
 #pragma once
 
 #include <array>
@@ -12,7 +12,7 @@ namespace graft {
 inline constexpr std::array<std::string_view, 6> kSceneNames = {"buildings", "forest", "glacier",
                                                                 "mountain",  "sea",    "street"};
 
-/// A picture of scene `kind` (index into kSceneNames); the same for the same (kind, seed) on every
+/// An image of scene `kind` (index into kSceneNames); the same for the same (kind, seed) on every
 /// machine. `size` × `size` pixels.
 Image draw_scene(size_t kind, uint64_t seed, int size);
 

@@ -1,4 +1,4 @@
-// Procedural pictures of six kinds of thing, which are not scenes: to see whether what a backbone
+// Procedural images of six kinds of thing, which are not scenes: to see whether what a backbone
 // learned from scenes serves for anything else.
 #pragma once
 
@@ -13,7 +13,7 @@ namespace graft {
 inline constexpr std::array<std::string_view, 6> kThingNames = {"butterfly", "car",    "cup",
                                                                 "fish",      "flower", "umbrella"};
 
-/// A picture of thing `kind` (index into kThingNames), in any colours on any ground, so that only
+/// An image of thing `kind` (index into kThingNames), in any colours on any ground, so that only
 /// its shape tells what it is; the same for the same (kind, seed) on every machine.
 Image draw_thing(size_t kind, uint64_t seed, int size);
 

@@ -56,18 +56,18 @@ const std::array<double, 3>& g_row(int m, int i) {
 }
 
 /// u = G g Gᵀ of 16 kernels side by side: g[9][16]; frequency f goes to u + f · stride, 16 floats.
-void transform_weights(TileSize m, const double (*g)[kOutputs], float* u, size_t stride) {
-  double t[8][3][kOutputs];  // 8: the frequencies of a tile of six, the largest
+void transform_weights(TileSize m, const double (*g)[kNR], float* u, size_t stride) {
+  double t[8][3][kNR];  // 8: the frequencies of a tile of six, the largest
   for (int i = 0; i < m.rows + 2; ++i) {
     const auto& row = g_row(m.rows, i);
     for (int j = 0; j < 3; ++j)
-      for (int k = 0; k < kOutputs; ++k)
+      for (int k = 0; k < kNR; ++k)
         t[i][j][k] = row[0] * g[j][k] + row[1] * g[3 + j][k] + row[2] * g[6 + j][k];
   }
   for (int i = 0; i < m.rows + 2; ++i)
     for (int j = 0; j < m.columns + 2; ++j, u += stride) {
       const auto& row = g_row(m.columns, j);
-      for (int k = 0; k < kOutputs; ++k)
+      for (int k = 0; k < kNR; ++k)
         u[k] = static_cast<float>(t[i][0][k] * row[0] + t[i][1][k] * row[1] + t[i][2][k] * row[2]);
     }
 }
@@ -86,7 +86,7 @@ struct Convolution::Block {
   const std::vector<Tile>& tiles;
   int count;
 
-  [[nodiscard]] int groups() const { return (count + kTiles - 1) / kTiles; }
+  [[nodiscard]] int groups() const { return (count + kMR - 1) / kMR; }
 };
 
 int Convolution::Part::block_for(int images, int threads) const {
@@ -94,7 +94,7 @@ int Convolution::Part::block_for(int images, int threads) const {
   const int blocks = round_up((total + block - 1) / block, threads);
   const int tiles = (total + blocks - 1) / blocks;
   // Products come in rows of 2, 4 or 6 tiles, of which 6 are the most efficient.
-  return threads > 1 ? round_up(tiles, 2) : std::min(block, round_up(tiles, kTiles));
+  return threads > 1 ? round_up(tiles, 2) : std::min(block, round_up(tiles, kMR));
 }
 
 Convolution::Convolution(const Shape& in, const Shape& out, const ConvolutionPlan& plan,
@@ -102,7 +102,7 @@ Convolution::Convolution(const Shape& in, const Shape& out, const ConvolutionPla
                          Team& team)
     : channels_(first != nullptr ? first->outputs()
                                  : round_up(static_cast<int>(in.channels), kBlock)),
-      outputs_(round_up(static_cast<int>(out.channels), kOutputs)),
+      outputs_(round_up(static_cast<int>(out.channels), kNR)),
       height_(static_cast<int>(in.height)),
       width_(static_cast<int>(in.width)),
       plan_(plan),
@@ -128,8 +128,8 @@ void Convolution::add_part(TileSize size, int y, int x, int down, int across,
   Part part{size, y, x, down, across, 0, 0, 0, {}};
   const int per_tile = channels_ * size.frequencies();
   part.block = plan_.shared ? (size.frequencies() == 64 ? kSharedTiles64 : kSharedTiles)
-                            : std::clamp(kPrivateFloats / per_tile / kTiles * kTiles,
-                                         kMinPrivateTiles, kMaxPrivateTiles);
+                            : std::clamp(kPrivateFloats / per_tile / kMR * kMR, kMinPrivateTiles,
+                                         kMaxPrivateTiles);
   part.input_stride = frequency_stride(static_cast<size_t>(part.block) * channels_);
   part.product_stride = frequency_stride(static_cast<size_t>(part.block) * plan_.outputs);
   pack(part, weights, team);
@@ -147,17 +147,17 @@ void Convolution::pack(Part& part, const FoldedLayer& weights, Team& team) const
   constexpr int kChannelsAtOnce = 64;
   const int spans = (real_channels + kChannelsAtOnce - 1) / kChannelsAtOnce;
   team.run([&](Team::Member& member) {
-    for (int unit = member.take(); unit < outputs_ / kOutputs * spans; unit = member.take()) {
-      const int output = unit / spans * kOutputs;
+    for (int unit = member.take(); unit < outputs_ / kNR * spans; unit = member.take()) {
+      const int output = unit / spans * kNR;
       const int chunk = output / plan_.outputs;
       const int width = std::min(plan_.outputs, outputs_ - chunk * plan_.outputs);
-      const int panel = output % plan_.outputs / kOutputs;
+      const int panel = output % plan_.outputs / kNR;
       float* base = part.weights.data() +
                     static_cast<size_t>(chunk) * plan_.outputs * frequencies * channels_;
       const int begin = unit % spans * kChannelsAtOnce;
       for (int c = begin; c < std::min(begin + kChannelsAtOnce, real_channels); ++c) {
-        double g[9][kOutputs] = {};
-        for (int k = 0; k < std::min(kOutputs, real_outputs - output); ++k)
+        double g[9][kNR] = {};
+        for (int k = 0; k < std::min(kNR, real_outputs - output); ++k)
           for (int tap = 0; tap < 9; ++tap)
             g[tap][k] =
                 weights.weight[(static_cast<size_t>(output + k) * real_channels + c) * 9 + tap];
@@ -165,7 +165,7 @@ void Convolution::pack(Part& part, const FoldedLayer& weights, Team& team) const
         const int depth = std::min(plan_.depth, channels_ - first);
         transform_weights(part.size, g,
                           base + static_cast<size_t>(first) * width +
-                              (static_cast<size_t>(panel) * depth + c - first) * kOutputs,
+                              (static_cast<size_t>(panel) * depth + c - first) * kNR,
                           static_cast<size_t>(channels_) * width);
       }
     }
@@ -242,8 +242,8 @@ void Convolution::transform_inputs(const Block& block, int tile_begin, int tile_
         ahead = std::min(tile_begin + ahead - tile_end, tile_end - 1);
         ahead_c = std::min(c + 1, channel_end - 1);
       }
-      float* to = v + (static_cast<size_t>(i / kTiles) * blocks + c) * (kTiles * kBlock) +
-                  static_cast<size_t>(i % kTiles) * kBlock;
+      float* to = v + (static_cast<size_t>(i / kMR) * blocks + c) * (kMR * kBlock) +
+                  static_cast<size_t>(i % kMR) * kBlock;
       k.transform_input(block.part.size, source(c, i), block.in.row(), to, block.part.input_stride,
                         source(ahead_c, ahead));
     }
@@ -266,16 +266,15 @@ void Convolution::transform_first(const Block& block, const float* padded, float
     const int columns = block.tiles[end - 1].x - from.x + size.columns + 2;
     const int stride = FirstConvolution::patch_stride(columns);
     const float* image = padded + static_cast<size_t>(from.n) * first_->padded_image();
-    for (int panel = 0; panel < channels_ / kOutputs; ++panel) {
+    for (int panel = 0; panel < channels_ / kNR; ++panel) {
       first_->compute_patch(image, panel, top - 1, from.x - 1, rows, columns, stride, patch);
       for (int half = 0; half < 2; ++half)
         for (int i = begin; i < end; ++i) {
           const Block::Tile& tile = block.tiles[i];
           const int pixel = (half * rows + tile.y - top) * stride + tile.x - from.x;
-          float* to =
-              v +
-              (static_cast<size_t>(i / kTiles) * blocks + 2 * panel + half) * (kTiles * kBlock) +
-              static_cast<size_t>(i % kTiles) * kBlock;
+          float* to = v +
+                      (static_cast<size_t>(i / kMR) * blocks + 2 * panel + half) * (kMR * kBlock) +
+                      static_cast<size_t>(i % kMR) * kBlock;
           const float* d = patch + static_cast<ptrdiff_t>(pixel) * kBlock;
           k.transform_input(size, d, static_cast<ptrdiff_t>(stride) * kBlock, to,
                             block.part.input_stride, d);
@@ -301,15 +300,14 @@ void Convolution::multiply_chunk(const Block& block, int chunk, const float* v,
     float* pf = products + f * part.product_stride;
     for (int first = 0; first < channels_; first += plan_.depth) {
       const int depth = std::min(plan_.depth, channels_ - first);
-      for (int panel = 0; panel < width / kOutputs; ++panel) {
-        const float* next = b + static_cast<size_t>(depth) * kOutputs;
+      for (int panel = 0; panel < width / kNR; ++panel) {
+        const float* next = b + static_cast<size_t>(depth) * kNR;
         for (int i = 0; i < groups; ++i) {
           const int offset = i * lines * (depth / kBlock);  // in cache lines
-          k.multiply(vf + (static_cast<size_t>(i) * channels_ + first) * kTiles, b,
-                     pf + (static_cast<size_t>(panel) * groups + i) * (kTiles * kOutputs),
-                     std::min(kTiles, block.count - i * kTiles),
-                     static_cast<size_t>(depth / kBlock), first > 0, next + offset * 16,
-                     offset < depth ? lines : 0);
+          k.multiply(vf + (static_cast<size_t>(i) * channels_ + first) * kMR, b,
+                     pf + (static_cast<size_t>(panel) * groups + i) * (kMR * kNR),
+                     std::min(kMR, block.count - i * kMR), static_cast<size_t>(depth / kBlock),
+                     first > 0, next + offset * 16, offset < depth ? lines : 0);
         }
         b = next;
       }
@@ -324,13 +322,13 @@ void Convolution::transform_outputs(const Block& block, int chunk, const float* 
   const int first = chunk * plan_.outputs;
   const int width = std::min(plan_.outputs, outputs_ - first);
   const int groups = block.groups();
-  for (int panel = 0; panel < width / kOutputs; ++panel)
+  for (int panel = 0; panel < width / kNR; ++panel)
     for (int i = 0; i < block.count; ++i) {
       const Block::Tile& tile = block.tiles[i];
       const Block::Tile& ahead = block.tiles[std::min(i + 2, block.count - 1)];  // as above
-      const float* p = products + (static_cast<size_t>(panel) * groups * kTiles + i) * kOutputs;
+      const float* p = products + (static_cast<size_t>(panel) * groups * kMR + i) * kNR;
       for (int half = 0; half < 2; ++half) {
-        const int channel = first + panel * kOutputs + half * kBlock;
+        const int channel = first + panel * kNR + half * kBlock;
         if (channel / kBlock >= block.out.blocks()) break;
         const auto at = [&](const Block::Tile& t) {
           return block.out.at(t.n, channel / kBlock, t.y / shrink + 1, t.x / shrink + 1);

@@ -36,8 +36,8 @@ double estimate(const Layer& layer, int rows, int columns, int tiles) {
   if (tiles == 0) return 0;
   const int total = layer.images * tiles;
   const double frequencies = TileSize{rows, columns}.frequencies();
-  const int in_whole_groups = total - total % kTiles;
-  const double products = in_whole_groups + last_group(total % kTiles);
+  const int in_whole_groups = total - total % kMR;
+  const double products = in_whole_groups + last_group(total % kMR);
   const double weights = frequencies * layer.channels * layer.outputs;
   return 2 * products * weights / kFlops + 4 * weights / kWeightBytes +
          total * (layer.channels * std::sqrt(input_seconds(rows) * input_seconds(columns)) +

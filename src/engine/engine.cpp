@@ -18,7 +18,7 @@
 #include "engine/pooling.h"
 #include "engine/team.h"
 
-namespace graft {
+namespace graft::engine {
 namespace {
 
 using engine::Buffer;
@@ -460,11 +460,11 @@ uint64_t Engine::estimate(int count) const {
     if (kind(i) == LayerKind::dropout) return true;
     if (kind(i) == LayerKind::batchnorm) return next == LayerKind::maxpool;
     if (kind(i) != LayerKind::conv) return false;
-    return next == LayerKind::batchnorm || next == LayerKind::maxpool ||
+    return (next == LayerKind::batchnorm && !packed.network().layers[i].relu) ||
+           next == LayerKind::maxpool ||
            (next == LayerKind::conv && input(i).channels <= kDirectChannels);
   };
   // Maps are kept in whole blocks of channels; what reads them one by one gets a copy.
-  constexpr int64_t kBlock = 8;  // engine::kBlock
   const auto stored = [&](size_t i) {
     const Shape& shape = shapes[i];
     const int64_t channels =
@@ -506,4 +506,4 @@ std::vector<EngineStep> Engine::steps(int count) {
 
 void Engine::run(const float* in, int count, float* out) { state_->run(in, count, out); }
 
-}  // namespace graft
+}  // namespace graft::engine

@@ -9,11 +9,9 @@
 #include "graft/network.h"
 #include "weights/tensor.h"
 
-namespace graft {
+namespace graft::engine {
 
-namespace engine {
 class Team;
-}
 
 struct EngineOptions {
   int threads = 0;  ///< 0: all that the process may use
@@ -26,7 +24,7 @@ struct EngineOptions {
   /// result does not depend on the images beside it, nor on their number.
   bool single_plan = false;
   /// Threads to use in place of `threads` of its own; runs of engines with one team queue up.
-  std::shared_ptr<engine::Team> team = nullptr;
+  std::shared_ptr<Team> team = nullptr;
 };
 
 /// Bytes.
@@ -85,4 +83,4 @@ class Engine {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace graft
+}  // namespace graft::engine

@@ -27,7 +27,7 @@ class FirstConvolution {
   /// are zero, as the next layer's padding wants them.
   void compute_patch(const float* padded, int panel, int y, int x, int rows, int columns,
                      int stride, float* patch) const;
-  [[nodiscard]] static int patch_stride(int columns) { return columns + kTiles; }
+  [[nodiscard]] static int patch_stride(int columns) { return columns + kMR; }
 
  private:
   [[nodiscard]] int padded_columns() const;

@@ -4,7 +4,7 @@
 
 #include "base/fail.h"
 
-namespace graft {
+namespace graft::engine {
 namespace {
 
 std::span<const float> values_of(const Network& network, size_t index, const TensorMap& tensors,
@@ -15,15 +15,6 @@ std::span<const float> values_of(const Network& network, size_t index, const Ten
 }
 
 }  // namespace
-
-const Tensor& need_tensor(const TensorMap& tensors, const TensorSpec& spec) {
-  const auto at = tensors.find(spec.name);
-  if (at == tensors.end()) fail(ErrorKind::input, "tensor {} is missing", spec.name);
-  if (at->second.shape() != spec.shape)
-    fail(ErrorKind::input, "tensor {} has shape {}, expected {}", spec.name,
-         shape_text(at->second.shape()), shape_text(spec.shape));
-  return at->second;
-}
 
 Affine batchnorm_affine(const Network& network, size_t index, const TensorMap& tensors) {
   const auto gamma = values_of(network, index, tensors, ".weight");
@@ -57,8 +48,7 @@ FoldedLayer fold_layer(const Network& network, size_t index, size_t end, const T
     folded.bias[o] = folded.bias[o] * affine.scale[o] + affine.shift[o];
   }
   folded.relu = network.layers[index + 1].relu;
-  folded.took_batchnorm = true;
   return folded;
 }
 
-}  // namespace graft
+}  // namespace graft::engine

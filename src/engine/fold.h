@@ -6,7 +6,7 @@
 #include "graft/network.h"
 #include "weights/tensor.h"
 
-namespace graft {
+namespace graft::engine {
 
 /// y = x · scale + shift for each channel.
 struct Affine {
@@ -23,7 +23,6 @@ struct FoldedLayer {
   std::vector<float> weight;
   std::vector<float> bias;
   bool relu = false;
-  bool took_batchnorm = false;  ///< layer index + 1 is done too
 };
 
 /// True if the BatchNorm behind layer `index` (no ReLU between) is folded into it.
@@ -31,7 +30,4 @@ bool takes_batchnorm(const Network& network, size_t index, size_t end);
 
 FoldedLayer fold_layer(const Network& network, size_t index, size_t end, const TensorMap& tensors);
 
-/// The tensor, or Error(input) if it is missing or of another shape than the network needs.
-const Tensor& need_tensor(const TensorMap& tensors, const TensorSpec& spec);
-
-}  // namespace graft
+}  // namespace graft::engine

@@ -9,7 +9,7 @@
 #include "engine/engine.h"
 #include "engine/fold.h"
 
-namespace graft {
+namespace graft::engine {
 namespace {
 
 using Values = std::vector<float>;
@@ -209,4 +209,4 @@ std::vector<float> InputGradient::backward(size_t output) {
   return gradient;
 }
 
-}  // namespace graft
+}  // namespace graft::engine

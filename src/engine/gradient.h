@@ -8,7 +8,7 @@
 #include "graft/network.h"
 #include "weights/tensor.h"
 
-namespace graft {
+namespace graft::engine {
 
 /// Goes back from the network's last layer to the output of layer `target`, and no further, in
 /// inference mode: BatchNorm with its running statistics, dropout as identity. Convolutions go back
@@ -34,4 +34,4 @@ class InputGradient {
   std::unique_ptr<State> state_;
 };
 
-}  // namespace graft
+}  // namespace graft::engine

@@ -10,6 +10,7 @@
 #include <hwy/cache_control.h>
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 
 #include "engine/winograd-inl.h"
@@ -45,7 +46,7 @@ HWY_INLINE void MultiplyPart(const float* HWY_RESTRICT a, const float* HWY_RESTR
       c50 = hn::Load(d, c + 80), c51 = hn::Load(d, c + 80 + lanes);
     }
   }
-  for (; k8 > 0; --k8, a += kTiles * kBlock, b += kBlock * kOutputs) {
+  for (; k8 > 0; --k8, a += kMR * kBlock, b += kBlock * kNR) {
 #define GRAFT_STEP(k)                                             \
   do {                                                            \
     if constexpr (kLines > 0) {                                   \
@@ -54,8 +55,8 @@ HWY_INLINE void MultiplyPart(const float* HWY_RESTRICT a, const float* HWY_RESTR
         next += 16;                                               \
       }                                                           \
     }                                                             \
-    const V b0 = hn::Load(d, b + (k)*kOutputs);                   \
-    const V b1 = hn::Load(d, b + (k)*kOutputs + lanes);           \
+    const V b0 = hn::Load(d, b + (k)*kNR);                        \
+    const V b1 = hn::Load(d, b + (k)*kNR + lanes);                \
     V x = hn::Set(d, a[(k)]);                                     \
     c00 = hn::MulAdd(x, b0, c00), c01 = hn::MulAdd(x, b1, c01);   \
     x = hn::Set(d, a[8 + (k)]);                                   \
@@ -99,7 +100,7 @@ template <int kRows>
 void MultiplyRows(const float* a, const float* b, float* c, size_t k8, bool accumulate,
                   const float* next, int lines) {
   const size_t step = 2 * hn::Lanes(D());
-  for (size_t o = 0; o < kOutputs; o += step) {
+  for (size_t o = 0; o < kNR; o += step) {
     switch (lines) {
       case 0:
         MultiplyPart<0, kRows>(a, b + o, c + o, k8, accumulate, next);
@@ -190,8 +191,9 @@ struct OutputTilePart {
       for (int i = 0; i < R; ++i) t[i][j] = o[i];
     }
     const V shift = hn::Load(tag, bias + part);
-    // Nearly the least float: without a ReLU the same Max lets everything through.
-    const V floor = relu ? hn::Zero(tag) : hn::Set(tag, -3.4e38F);
+    // Without a ReLU the same Max lets everything through. The floor comes first: x86's Max gives
+    // its second operand where one is NaN, and what overflows must not become a zero.
+    const V floor = relu ? hn::Zero(tag) : hn::Set(tag, -std::numeric_limits<float>::infinity());
     float* target = tile->target + part;
     const int rows = std::min(R, tile->valid_rows);
     const int columns = std::min(C, tile->valid_columns);
@@ -201,10 +203,10 @@ struct OutputTilePart {
         Winograd<C>::OutputRow(t[i], o);
         if (columns == C) {
           for (int j = 0; j < C; ++j)
-            hn::Store(hn::Max(hn::Add(o[j], shift), floor), tag, target + j * kBlock);
+            hn::Store(hn::Max(floor, hn::Add(o[j], shift)), tag, target + j * kBlock);
         } else {
           for (int j = 0; j < columns; ++j)
-            hn::Store(hn::Max(hn::Add(o[j], shift), floor), tag, target + j * kBlock);
+            hn::Store(hn::Max(floor, hn::Add(o[j], shift)), tag, target + j * kBlock);
         }
       }
       return;
@@ -217,7 +219,7 @@ struct OutputTilePart {
       for (int j = 0; j < C / 2; ++j)
         r[j] = hn::Max(hn::Max(o[2 * j], o[2 * j + 1]), hn::Max(q[2 * j], q[2 * j + 1]));
       for (int j = 0; 2 * j + 1 < columns; ++j)
-        hn::Store(hn::Max(hn::Add(r[j], shift), floor), tag, target + j * kBlock);
+        hn::Store(hn::Max(floor, hn::Add(r[j], shift)), tag, target + j * kBlock);
     }
   }
 };
@@ -233,7 +235,7 @@ void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
                  float* out1) {
   const D d;
   for (size_t o = 0; o < kBlock; o += hn::Lanes(d)) {
-    for (int x = 0; x < pixels; x += kTiles) {
+    for (int x = 0; x < pixels; x += kMR) {
       V c00, c01, c10, c11, c20, c21, c30, c31, c40, c41, c50, c51;
       c00 = c10 = c20 = c30 = c40 = c50 = hn::Load(d, bias + o);
       c01 = c11 = c21 = c31 = c41 = c51 = hn::Load(d, bias + kBlock + o);
@@ -243,8 +245,8 @@ void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
           const float* s = in + c * plane + r * row + x;
 #define GRAFT_TAP(k)                                            \
   do {                                                          \
-    const V w0 = hn::Load(d, w + (k)*kOutputs);                 \
-    const V w1 = hn::Load(d, w + (k)*kOutputs + kBlock);        \
+    const V w0 = hn::Load(d, w + (k)*kNR);                      \
+    const V w1 = hn::Load(d, w + (k)*kNR + kBlock);             \
     V a = hn::Set(d, s[(k)]);                                   \
     c00 = hn::MulAdd(a, w0, c00), c01 = hn::MulAdd(a, w1, c01); \
     a = hn::Set(d, s[(k) + 1]);                                 \
@@ -267,17 +269,18 @@ void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
           GRAFT_TAP(2);
           HWY_FENCE;
 #undef GRAFT_TAP
-          w += 3 * kOutputs;
+          w += 3 * kNR;
         }
-      const V floor = relu ? hn::Zero(d) : hn::Set(d, -3.4e38F);  // as in OutputTilePart
+      const V floor = relu ? hn::Zero(d)  // as in OutputTilePart
+                           : hn::Set(d, -std::numeric_limits<float>::infinity());
       float* p = out0 + static_cast<ptrdiff_t>(x) * kBlock + o;
       float* q = out1 + static_cast<ptrdiff_t>(x) * kBlock + o;
-      hn::Store(hn::Max(c00, floor), d, p), hn::Store(hn::Max(c01, floor), d, q);
-      hn::Store(hn::Max(c10, floor), d, p + 8), hn::Store(hn::Max(c11, floor), d, q + 8);
-      hn::Store(hn::Max(c20, floor), d, p + 16), hn::Store(hn::Max(c21, floor), d, q + 16);
-      hn::Store(hn::Max(c30, floor), d, p + 24), hn::Store(hn::Max(c31, floor), d, q + 24);
-      hn::Store(hn::Max(c40, floor), d, p + 32), hn::Store(hn::Max(c41, floor), d, q + 32);
-      hn::Store(hn::Max(c50, floor), d, p + 40), hn::Store(hn::Max(c51, floor), d, q + 40);
+      hn::Store(hn::Max(floor, c00), d, p), hn::Store(hn::Max(floor, c01), d, q);
+      hn::Store(hn::Max(floor, c10), d, p + 8), hn::Store(hn::Max(floor, c11), d, q + 8);
+      hn::Store(hn::Max(floor, c20), d, p + 16), hn::Store(hn::Max(floor, c21), d, q + 16);
+      hn::Store(hn::Max(floor, c30), d, p + 24), hn::Store(hn::Max(floor, c31), d, q + 24);
+      hn::Store(hn::Max(floor, c40), d, p + 32), hn::Store(hn::Max(floor, c41), d, q + 32);
+      hn::Store(hn::Max(floor, c50), d, p + 40), hn::Store(hn::Max(floor, c51), d, q + 40);
     }
   }
 }

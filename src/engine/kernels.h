@@ -14,8 +14,8 @@ constexpr int kBlock = 8;  ///< channels kept together in an activation: one AVX
 
 // The product kernel's register block, MR × NR in the terms of GEMM: 6 × 16 sums are 12 of AVX2's
 // 16 registers; two of weights and one of inputs go with them.
-constexpr int kTiles = 6;     ///< MR: rows of a product panel, tiles or images
-constexpr int kOutputs = 16;  ///< NR: columns of a product panel, output channels
+constexpr int kMR = 6;   ///< MR: rows of a product panel, tiles or images
+constexpr int kNR = 16;  ///< NR: columns of a product panel, output channels
 
 /// Output pixels of a Winograd tile: 2, 4 or 6 each way. Its input has two more each way, and it
 /// has as many frequencies as input pixels, row by row.

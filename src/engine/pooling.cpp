@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace graft {
+namespace graft::engine {
 
 void global_pool(LayerKind kind, const float* maps, int64_t channels, int64_t pixels, float* out) {
   for (int64_t c = 0; c < channels; ++c) {
@@ -38,4 +38,4 @@ void apply_affine(const Affine& affine, bool relu, float* maps, int64_t pixels) 
   }
 }
 
-}  // namespace graft
+}  // namespace graft::engine

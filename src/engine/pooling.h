@@ -6,7 +6,7 @@
 #include "engine/fold.h"
 #include "graft/network.h"
 
-namespace graft {
+namespace graft::engine {
 
 /// One image: `kind` is gap, gmp or stats; `maps` is (C, H·W), `out` is (C) or, for stats, (3C):
 /// means, maxima, population standard deviations. Sums are in double.
@@ -15,4 +15,4 @@ void global_pool(LayerKind kind, const float* maps, int64_t channels, int64_t pi
 /// One image in place.
 void apply_affine(const Affine& affine, bool relu, float* maps, int64_t pixels);
 
-}  // namespace graft
+}  // namespace graft::engine

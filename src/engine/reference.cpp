@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-namespace graft {
+namespace graft::engine {
 namespace {
 
 using Values = std::vector<double>;
@@ -134,4 +134,4 @@ std::vector<double> reference_forward(const Network& network, size_t begin, size
   return values;
 }
 
-}  // namespace graft
+}  // namespace graft::engine

@@ -7,10 +7,10 @@
 #include "graft/network.h"
 #include "weights/tensor.h"
 
-namespace graft {
+namespace graft::engine {
 
 /// Layers [begin, end) in inference mode for one image; `in` is (C, H, W) before layer `begin`.
 std::vector<double> reference_forward(const Network& network, size_t begin, size_t end,
                                       const TensorMap& tensors, const std::vector<double>& in);
 
-}  // namespace graft
+}  // namespace graft::engine

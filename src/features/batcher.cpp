@@ -5,7 +5,7 @@
 
 namespace graft {
 
-Forward forward_of(Engine& engine) {
+Forward forward_of(engine::Engine& engine) {
   return {static_cast<size_t>(engine.input_elements()),
           static_cast<size_t>(engine.output_elements()),
           [&engine](const float* in, int count, float* out) { engine.run(in, count, out); },

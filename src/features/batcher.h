@@ -22,7 +22,7 @@ struct Forward {
 };
 
 /// Refers to what it is made of.
-Forward forward_of(Engine& engine);
+Forward forward_of(engine::Engine& engine);
 Forward forward_of(const Classifier& classifier);
 
 /// Collects rows until a batch is full, computes them, and hands each result to `sink` with the

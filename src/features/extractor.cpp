@@ -56,7 +56,7 @@ struct FeatureExtractor::State {
   Network network;
   std::vector<int64_t> shape;
   Preprocessing preprocessing;
-  Engine engine;
+  engine::Engine engine;
 };
 
 FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunContext& context) {
@@ -72,8 +72,8 @@ FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunConte
   request.context = context;
   const Weights weights = load_weights(request, base);
   if (!weights.note.empty()) context.tell(Severity::note, fmt::format("note: {}", weights.note));
-  Engine engine(network, 0, network.layers.size(), weights.tensors,
-                {context.thread_count(), options.batch_size});
+  engine::Engine engine(network, 0, network.layers.size(), weights.tensors,
+                        {context.thread_count(), options.batch_size});
   const std::string& named = options.model.weights;
   std::vector<int64_t> shape = row_shape(network, options.pooling);
   state_ = std::unique_ptr<State>(

@@ -28,15 +28,15 @@ class PrefixFeatures {
   using Sink = std::function<void(size_t, std::span<const float>)>;
   using OnError = std::function<void(size_t, const std::string&)>;
 
-  PrefixFeatures(const PrefixJob& job, const ImageJob& pictures, const Sink& sink,
+  PrefixFeatures(const PrefixJob& job, const ImageJob& images, const Sink& sink,
                  const OnError& on_error)
-      : job_(job), pictures_(pictures), sink_(sink), on_error_(on_error), cache_(job.cache) {
+      : job_(job), images_(images), sink_(sink), on_error_(on_error), cache_(job.cache) {
     // Layers of the head without parameters are in the prefix, but what is stored is of use to
     // every head.
     stored_end_ = stored_end(job);
     if (stored_end_ < job.end) {
       tail_.emplace(job.network, stored_end_, job.end, job.tensors, engine_options());
-      rest_of_prefix_.emplace(forward_of(*tail_), pictures.batch, sink);
+      rest_of_prefix_.emplace(forward_of(*tail_), images.batch, sink);
     }
   }
 
@@ -47,10 +47,10 @@ class PrefixFeatures {
       flush();  // nothing that was computed is lost to an interrupt
       throw;
     }
-    pictures_.context.tell(
+    images_.context.tell(
         Severity::detail,
         fmt::format("{}: {} from the cache, {} continued from an earlier layer, {} computed",
-                    pictures_.label, cached_, continued_, computed_));
+                    images_.label, cached_, continued_, computed_));
   }
 
  private:
@@ -58,7 +58,7 @@ class PrefixFeatures {
     std::vector<size_t> rest;
     with_cache([&] { open_set(); });
     if (cache_ == nullptr) {
-      for (size_t i = 0; i < pictures_.paths.size(); ++i) rest.push_back(i);
+      for (size_t i = 0; i < images_.paths.size(); ++i) rest.push_back(i);
     } else {
       make_keys();
       rest = send_cached();
@@ -77,14 +77,14 @@ class PrefixFeatures {
     } catch (const Error& error) {
       if (error.kind() != ErrorKind::io) throw;
       if (cache_->is_news(error.what()))
-        pictures_.context.tell(Severity::warning,
-                               fmt::format("going on without the cache: {}", error.what()));
+        images_.context.tell(Severity::warning,
+                             fmt::format("going on without the cache: {}", error.what()));
       cache_ = nullptr;
     }
   }
 
   void open_set() {
-    set_ = feature_set_id(job_, pictures_.preprocessing, stored_end_);
+    set_ = feature_set_id(job_, images_.preprocessing, stored_end_);
     cache_->use_set(set_, {{"backbone", job_.network.backbone},
                            {"until", job_.network.layers[stored_end_ - 1].name},
                            {"input", {job_.network.input_height, job_.network.input_width}},
@@ -94,18 +94,18 @@ class PrefixFeatures {
 
   /// Unreadable files get no key; they are reported when they are decoded.
   void make_keys() {
-    keys_ = pictures_.hashes.empty()
-                ? content_hashes(pictures_.paths, pictures_.context.thread_count())
-                : std::vector<std::string>(pictures_.hashes.begin(), pictures_.hashes.end());
+    keys_ = images_.hashes.empty()
+                ? content_hashes(images_.paths, images_.context.thread_count())
+                : std::vector<std::string>(images_.hashes.begin(), images_.hashes.end());
     for (std::string& key : keys_)
-      if (!key.empty()) key = view_key(pictures_, key);
+      if (!key.empty()) key = view_key(images_, key);
   }
 
   /// Returns those that the cache does not have.
   std::vector<size_t> send_cached() {
     std::vector<size_t> missing;
     std::vector<float> values(static_cast<size_t>(elements_at(job_.network, stored_end_)));
-    Progress progress(pictures_.context, pictures_.label + ", cached", keys_.size(), "images");
+    Progress progress(images_.context, images_.label + " from the cache", keys_.size(), "images");
     for (size_t i = 0; i < keys_.size(); ++i) {
       bool found = false;
       if (!keys_[i].empty()) with_cache([&] { found = cache_->read(set_, keys_[i], values); });
@@ -117,18 +117,19 @@ class PrefixFeatures {
       }
       if (i % 256 == 255) {
         progress.update(i + 1);
-        pictures_.context.check_stop();
+        images_.context.check_stop();
       }
     }
+    progress.update(keys_.size());
     return missing;
   }
 
-  /// Pictures whose features behind an earlier layer are stored take the rest of the way from
+  /// Images whose features behind an earlier layer are stored take the rest of the way from
   /// there. Returns the others.
   std::vector<size_t> continue_from_earlier(const std::vector<size_t>& indices) {
     std::vector<size_t> rest = indices;
     for (size_t end = stored_end_ - 1; end > 1 && !rest.empty() && cache_ != nullptr; --end) {
-      const std::string set = feature_set_id(job_, pictures_.preprocessing, end);
+      const std::string set = feature_set_id(job_, images_.preprocessing, end);
       bool there = false;
       with_cache([&] { there = cache_->has_set(set); });
       if (there) rest = continue_from(set, end, rest);
@@ -146,16 +147,15 @@ class PrefixFeatures {
       (there ? found : missing).push_back(i);
     }
     if (found.empty()) return missing;
-    Engine engine(job_.network, end, stored_end_, job_.tensors, engine_options());
-    Batcher batcher(forward_of(engine), pictures_.batch,
+    engine::Engine engine(job_.network, end, stored_end_, job_.tensors, engine_options());
+    Batcher batcher(forward_of(engine), images_.batch,
                     [&](size_t i, std::span<const float> values) {
                       store_and_send(i, keys_[i], values);
                       ++continued_;
                     });
-    Progress progress(
-        pictures_.context,
-        fmt::format("{}, from {}", pictures_.label, job_.network.layers[end - 1].name),
-        found.size(), "images");
+    Progress progress(images_.context,
+                      fmt::format("{}, from {}", images_.label, job_.network.layers[end - 1].name),
+                      found.size(), "images");
     for (size_t k = 0; k < found.size(); ++k) {
       bool read = false;  // another process may have evicted it meanwhile
       with_cache([&] { read = cache_->read(set, keys_[found[k]], batcher.row()); });
@@ -164,7 +164,7 @@ class PrefixFeatures {
       else
         missing.push_back(found[k]);
       progress.update(k + 1);
-      pictures_.context.check_stop();
+      images_.context.check_stop();
     }
     batcher.flush();
     progress.finish();
@@ -173,11 +173,11 @@ class PrefixFeatures {
 
   void compute(const std::vector<size_t>& indices) {
     if (indices.empty()) return;
-    Engine engine(job_.network, 0, stored_end_, job_.tensors, engine_options());
+    engine::Engine engine(job_.network, 0, stored_end_, job_.tensors, engine_options());
     std::vector<std::filesystem::path> paths;
     paths.reserve(indices.size());
-    for (const size_t i : indices) paths.push_back(pictures_.paths[i]);
-    ImageJob job = pictures_;
+    for (const size_t i : indices) paths.push_back(images_.paths[i]);
+    ImageJob job = images_;
     job.paths = paths;
     job.needs_keys = true;  // from the bytes that are decoded: the file may have changed since
     stream_features(
@@ -211,29 +211,29 @@ class PrefixFeatures {
     if (waiting_.empty()) return;
     with_cache([&] { full_ = full_ || !cache_->write(set_, waiting_, job_.dtype); });
     if (full_ && cache_ != nullptr && !said_full_)
-      pictures_.context.tell(Severity::note,
-                             "the feature cache is full: what follows is computed again in the "
-                             "next run; see `cache-limit`");
+      images_.context.tell(Severity::note,
+                           "the feature cache is full: what follows is computed again in the "
+                           "next run; see `cache-limit`");
     said_full_ = full_;
     waiting_.clear();
     waiting_bytes_ = 0;
   }
 
-  [[nodiscard]] EngineOptions engine_options() const {
-    EngineOptions options;
-    options.threads = pictures_.context.thread_count();
-    options.max_batch = pictures_.batch;
+  [[nodiscard]] engine::EngineOptions engine_options() const {
+    engine::EngineOptions options;
+    options.threads = images_.context.thread_count();
+    options.max_batch = images_.batch;
     options.single_plan = false;
     return options;
   }
 
   const PrefixJob& job_;
-  const ImageJob& pictures_;
+  const ImageJob& images_;
   const Sink& sink_;
   const OnError& on_error_;
   FeatureCache* cache_;
   size_t stored_end_ = 0;
-  std::optional<Engine> tail_;             // layers [stored_end_, job_.end)
+  std::optional<engine::Engine> tail_;     // layers [stored_end_, job_.end)
   std::optional<Batcher> rest_of_prefix_;  // through the tail
   std::string set_;
   std::vector<std::string> keys_;
@@ -243,7 +243,7 @@ class PrefixFeatures {
   bool said_full_ = false;
   size_t cached_ = 0;
   size_t continued_ = 0;  // from features of an earlier layer in the cache
-  size_t computed_ = 0;   // from the picture
+  size_t computed_ = 0;   // from the image
 };
 
 }  // namespace
@@ -258,7 +258,7 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
   const Network& net = job.network;
   std::string text =
       fmt::format("revision {} {} input {}x{} dtype {} bgr {} resampling {} crop {}\n", kRevision,
-                  Engine::instruction_set(), net.input_height, net.input_width,
+                  engine::Engine::instruction_set(), net.input_height, net.input_width,
                   job.dtype == FeatureType::fp16 ? 16 : 32, preprocessing.bgr,
                   static_cast<int>(preprocessing.resampling), preprocessing.crop_ratio);
   for (size_t c = 0; c < 3; ++c)
@@ -275,10 +275,10 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
   return content_hash(std::as_bytes(std::span(text)));
 }
 
-void prefix_features(const PrefixJob& job, const ImageJob& pictures,
+void prefix_features(const PrefixJob& job, const ImageJob& images,
                      const std::function<void(size_t, std::span<const float>)>& sink,
                      const std::function<void(size_t, const std::string&)>& on_error) {
-  PrefixFeatures(job, pictures, sink, on_error).run();
+  PrefixFeatures(job, images, sink, on_error).run();
 }
 
 }  // namespace graft

@@ -1,4 +1,4 @@
-// The frozen prefix's features of many pictures: from the feature cache where they are there,
+// The frozen prefix's features of many images: from the feature cache where they are there,
 // computed and stored where they are not.
 #pragma once
 
@@ -24,20 +24,20 @@ struct PrefixJob {
 };
 
 /// The identity of features behind layer `end` − 1: a hash of the layers and their weights, input
-/// size, preprocessing and the stored type. With view_key() of a picture it is the cache's key.
+/// size, preprocessing and the stored type. With view_key() of an image it is the cache's key.
 std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocessing, size_t end);
 
 /// Features are stored behind layer stored_end() − 1: layers of the head without parameters may
 /// belong to the prefix, but what is stored is of use to every head.
 size_t stored_end(const PrefixJob& job);
 
-/// Calls `sink(i, values)` once for each picture, in any order, from the calling thread, and
+/// Calls `sink(i, values)` once for each image, in any order, from the calling thread, and
 /// `on_error(i, message)` for those that cannot be decoded. `values` are the same, to the bit,
 /// whether they were computed now or in an earlier run from the same layer on, and whether there is
 /// a cache or not. A cache that fails (full disk) is left aside with a warning. Throws
 /// Error(interrupted) where the context says stop; what was computed until then is in the cache.
 /// Tells, as a detail, how many came from where.
-void prefix_features(const PrefixJob& job, const ImageJob& pictures,
+void prefix_features(const PrefixJob& job, const ImageJob& images,
                      const std::function<void(size_t, std::span<const float>)>& sink,
                      const std::function<void(size_t, const std::string&)>& on_error);
 

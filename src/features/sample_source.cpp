@@ -25,10 +25,10 @@ ImageJob image_job(const SourceJob& job, int batch) {
           .context = job.context};
 }
 
-/// The view that an epoch shows of the picture at that place in the list.
-uint64_t view_number(int views, int epoch, size_t picture) {
+/// The view that an epoch shows of the image at that place in the list.
+uint64_t view_number(int views, int epoch, size_t image) {
   const auto e = static_cast<uint64_t>(epoch);
-  return views == 0 ? e : (e + picture) % static_cast<uint64_t>(views);
+  return views == 0 ? e : (e + image) % static_cast<uint64_t>(views);
 }
 
 std::function<View(const std::string&)> views_of(const SourceJob& job, uint64_t number) {
@@ -37,8 +37,8 @@ std::function<View(const std::string&)> views_of(const SourceJob& job, uint64_t 
   };
 }
 
-EngineOptions engine_options(const SourceJob& job) {
-  EngineOptions options;
+engine::EngineOptions engine_options(const SourceJob& job) {
+  engine::EngineOptions options;
   options.threads = job.context.thread_count();
   options.single_plan = false;
   return options;
@@ -49,21 +49,21 @@ int64_t input_elements(const SourceJob& job) {
                                : output_shapes(job.network)[job.prefix->end - 1].elements();
 }
 
-/// The features of each view of each picture, from prefix_features(): `sink(picture, view,
+/// The features of each view of each image, from prefix_features(): `sink(image, view,
 /// values)`.
 void all_views(const SourceJob& job, const PrefixJob& prefix, std::span<const std::string> hashes,
                const OnError& on_error,
                const std::function<void(size_t, int, std::span<const float>)>& sink) {
   std::vector<bool> reported(job.paths.size());
   for (int view = 0; view < job.views; ++view) {
-    ImageJob pictures = image_job(job, 16);
-    pictures.hashes = hashes;
-    if (!job.augmentation.leaves_pictures()) {
-      pictures.view = views_of(job, static_cast<uint64_t>(view));
-      if (job.views > 1) pictures.label += fmt::format(", view {} of {}", view + 1, job.views);
+    ImageJob images = image_job(job, 16);
+    images.hashes = hashes;
+    if (!job.augmentation.leaves_images()) {
+      images.view = views_of(job, static_cast<uint64_t>(view));
+      if (job.views > 1) images.label += fmt::format(", view {} of {}", view + 1, job.views);
     }
     prefix_features(
-        prefix, pictures, [&](size_t i, std::span<const float> values) { sink(i, view, values); },
+        prefix, images, [&](size_t i, std::span<const float> values) { sink(i, view, values); },
         [&](size_t i, const std::string& message) {
           if (!reported[i]) on_error(i, message);
           reported[i] = true;
@@ -71,11 +71,11 @@ void all_views(const SourceJob& job, const PrefixJob& prefix, std::span<const st
   }
 }
 
-/// Counts the views that arrived; pictures that lack one are left out.
+/// Counts the views that arrived; images that lack one are left out.
 class Arrivals {
  public:
-  explicit Arrivals(size_t pictures) : seen_(pictures) {}
-  void add(size_t picture) { ++seen_[picture]; }
+  explicit Arrivals(size_t images) : seen_(images) {}
+  void add(size_t image) { ++seen_[image]; }
   [[nodiscard]] std::vector<size_t> complete(int views) const {
     std::vector<size_t> out;
     for (size_t i = 0; i < seen_.size(); ++i)
@@ -112,8 +112,8 @@ class FeaturesInMemory : public SampleSource {
 
   std::vector<size_t> fill(std::span<const int64_t> rows, int epoch, float* out) override {
     for (const int64_t r : rows) {
-      const size_t picture = usable_[static_cast<size_t>(r)];
-      const size_t from = row(picture, view_number(views_, epoch, picture)) * elements_;
+      const size_t image = usable_[static_cast<size_t>(r)];
+      const size_t from = row(image, view_number(views_, epoch, image)) * elements_;
       if (floats_)
         std::copy_n(&floats_[from], elements_, out);
       else
@@ -124,8 +124,8 @@ class FeaturesInMemory : public SampleSource {
   }
 
  private:
-  [[nodiscard]] size_t row(size_t picture, uint64_t view) const {
-    return picture * static_cast<size_t>(views_) + view;
+  [[nodiscard]] size_t row(size_t image, uint64_t view) const {
+    return image * static_cast<size_t>(views_) + view;
   }
 
   void put(size_t row, std::span<const float> values) {
@@ -144,16 +144,16 @@ class FeaturesInMemory : public SampleSource {
   size_t elements_;
   int views_;
   size_t rows_;
-  // (pictures, views, elements), one of the two. Not vectors: their zeros would cost seconds.
+  // (images, views, elements), one of the two. Not vectors: their zeros would cost seconds.
   std::unique_ptr<uint16_t[]> halves_;
   std::unique_ptr<float[]> floats_;
 };
 
-/// Pictures, kept at the network's input size (or, where views are cut out of them, read again),
+/// Images, kept at the network's input size (or, where views are cut out of them, read again),
 /// turned into views, and sent through the prefix if there is one.
-class Pictures : public SampleSource {
+class ImageSource : public SampleSource {
  public:
-  Pictures(const SourceJob& job, const OnError& on_error)
+  ImageSource(const SourceJob& job, const OnError& on_error)
       : job_(job),
         network_(job.network),
         paths_(job.paths.begin(), job.paths.end()),
@@ -173,16 +173,15 @@ class Pictures : public SampleSource {
         tail_.emplace(prefix.network, stored, prefix.end, prefix.tensors, engine_options(job));
     }
     if (keeps_pixels_) kept_ = std::make_unique_for_overwrite<uint8_t[]>(paths_.size() * pixels_);
-    ImageJob pictures = image_job(job, 64);
-    pictures.needs_keys = true;
+    ImageJob images = image_job(job, 64);
+    images.needs_keys = true;
     stream_images(
-        pictures,
-        [&](const StreamedImage& picture) {
-          const std::vector<uint8_t>& pixels = picture.image.pixels;
-          if (keeps_pixels_)
-            std::copy(pixels.begin(), pixels.end(), &kept_[picture.index * pixels_]);
-          hashes_[picture.index] = picture.key;
-          usable_.push_back(picture.index);
+        images,
+        [&](const StreamedImage& image) {
+          const std::vector<uint8_t>& pixels = image.image.pixels;
+          if (keeps_pixels_) std::copy(pixels.begin(), pixels.end(), &kept_[image.index * pixels_]);
+          hashes_[image.index] = image.key;
+          usable_.push_back(image.index);
         },
         on_error);
     job_.prefix = nullptr;  // the caller's, and used up
@@ -209,7 +208,7 @@ class Pictures : public SampleSource {
     std::vector<char> good(rows.size());  // not bool: written from several threads
     pool_.parallel_for(rows.size(), [&](size_t k) {
       try {
-        const Image image = picture(usable_[static_cast<size_t>(rows[k])], epoch);
+        const Image image = image_of(usable_[static_cast<size_t>(rows[k])], epoch);
         to_input(image, job_.preprocessing, out + k * pixels_);
         good[k] = 1;
       } catch (const Error&) {
@@ -229,7 +228,7 @@ class Pictures : public SampleSource {
     return lost;
   }
 
-  [[nodiscard]] Image picture(size_t i, int epoch) const {
+  [[nodiscard]] Image image_of(size_t i, int epoch) const {
     const View view =
         draw_view(job_.augmentation, job_.seed, hashes_[i], view_number(job_.views, epoch, i));
     if (!keeps_pixels_)
@@ -244,12 +243,12 @@ class Pictures : public SampleSource {
   Network network_;
   std::vector<std::filesystem::path> paths_;
   bool keeps_pixels_;
-  size_t pixels_;  // values of one picture
+  size_t pixels_;  // values of one image
   std::unique_ptr<uint8_t[]> kept_;
   std::vector<std::string> hashes_;
   ThreadPool pool_;
-  std::optional<Engine> engine_;
-  std::optional<Engine> tail_;  // behind what is rounded
+  std::optional<engine::Engine> engine_;
+  std::optional<engine::Engine> tail_;  // behind what is rounded
   FeatureType dtype_ = FeatureType::fp32;
   std::vector<float> inputs_;
   std::vector<float> waiting_;
@@ -310,7 +309,7 @@ class FeaturesInCache : public SampleSource {
     return hashes_[i] + view_at(i, view).id();
   }
 
-  /// False for a picture that can no longer be read.
+  /// False for an image that can no longer be read.
   bool compute(size_t i, uint64_t view, std::span<float> values) {
     if (!engine_)
       engine_.emplace(prefix_.network, 0, stored_, prefix_.tensors, engine_options(job_));
@@ -335,8 +334,8 @@ class FeaturesInCache : public SampleSource {
   size_t stored_;
   std::string set_;
   size_t elements_ = 0;  // of what is stored
-  std::optional<Engine> tail_;
-  std::optional<Engine> engine_;
+  std::optional<engine::Engine> tail_;
+  std::optional<engine::Engine> engine_;
   std::vector<float> waiting_;
 };
 
@@ -344,10 +343,10 @@ class FeaturesInCache : public SampleSource {
 
 std::unique_ptr<SampleSource> make_sample_source(
     const SourceJob& job, const std::function<void(size_t, const std::string&)>& on_error) {
-  if (job.prefix == nullptr || job.views == 0) return std::make_unique<Pictures>(job, on_error);
+  if (job.prefix == nullptr || job.views == 0) return std::make_unique<ImageSource>(job, on_error);
   if (job.keep_features) return std::make_unique<FeaturesInMemory>(job, on_error);
   if (job.prefix->cache != nullptr) {
-    // Pictures that cannot be read are reported once, by whichever source is used in the end.
+    // Images that cannot be read are reported once, by whichever source is used in the end.
     std::vector<std::pair<size_t, std::string>> errors;
     auto cached = std::make_unique<FeaturesInCache>(
         job, [&](size_t i, const std::string& message) { errors.emplace_back(i, message); });
@@ -361,7 +360,7 @@ std::unique_ptr<SampleSource> make_sample_source(
                     "every epoch; a larger `cache-limit` makes that faster",
                     job.label));
   }
-  return std::make_unique<Pictures>(job, on_error);
+  return std::make_unique<ImageSource>(job, on_error);
 }
 
 }  // namespace graft

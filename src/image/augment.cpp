@@ -29,7 +29,7 @@ Matrix operator*(const Matrix& a, const Matrix& b) {
           a.yx * b.xx + a.yy * b.yx, a.yx * b.xy + a.yy * b.yy, a.yx * b.x1 + a.yy * b.y1 + a.y1};
 }
 
-/// Where a pixel of the view comes from, about the picture's middle: rotation, shift, shear, zoom
+/// Where a pixel of the view comes from, about the image's middle: rotation, shift, shear, zoom
 /// multiplied in this order, as Keras does.
 Matrix affine(const View& view, int width, int height) {
   constexpr double kRadians = std::numbers::pi / 180;
@@ -226,7 +226,7 @@ double symmetric(Random& random, double most) { return random.uniform(-most, mos
 
 }  // namespace
 
-bool Augmentation::leaves_pictures() const { return flip_views() == 1; }
+bool Augmentation::leaves_images() const { return flip_views() == 1; }
 
 int Augmentation::flip_views() const {
   const bool more = rotate != 0 || shift_x != 0 || shift_y != 0 || shear != 0 || zoom.low != 1 ||

@@ -1,4 +1,4 @@
-// Augmentation: random variants ("views") of training pictures.
+// Augmentation: random variants ("views") of training images.
 //
 // The language of `--augment`, words separated by blanks or commas. A is a largest amount in both
 // directions, and A-B a range, where the table says so; the first block means what the arguments of
@@ -14,9 +14,9 @@
 //                    and height apart; below 1 enlarges
 //   brightness:A-B   factor on all pixels                              brightness_range
 //   channel:A        one offset for all channels, within the           channel_shift_range
-//                    picture's own least and largest value
+//                    image's own least and largest value
 //   hflip, vflip     in half of the views                              horizontal_flip, …
-//   fill:M           what is seen outside of the picture: nearest      fill_mode
+//   fill:M           what is seen outside of the image: nearest      fill_mode
 //                    (default), constant (black), reflect, wrap
 //   crop:A-B         a random part of that share of the area, aspect 3/4 to 4/3, resized to the
 //                    input (Szegedy et al., 2015; torchvision's RandomResizedCrop)
@@ -32,7 +32,7 @@
 // Order: crop or resize, affine (rotate, shift, shear, zoom in one bilinear step), channel, flips,
 // brightness (Keras' order), jitter, hue, erase. Pixels are rounded to 8 bits after each.
 //
-// mixup and cutmix work on what the trainable part reads: the pictures where everything trains, the
+// mixup and cutmix work on what the trainable part reads: the images where everything trains, the
 // features at the cut where a prefix is frozen ("Manifold Mixup", Verma et al., 2019).
 #pragma once
 
@@ -52,7 +52,7 @@ struct Range {
   double high = 0;
 };
 
-/// What may happen to a picture. Default-constructed: nothing.
+/// What may happen to an image. Default-constructed: nothing.
 struct Augmentation {
   double rotate = 0;   ///< degrees
   double shift_x = 0;  ///< below 1: share of the width; else pixels
@@ -71,18 +71,18 @@ struct Augmentation {
   double mixup = 0;   ///< parameter of the Beta distribution; 0: none
   double cutmix = 0;  ///< likewise
 
-  /// True if pictures stay as they are (mixup and cutmix mix them afterwards).
-  [[nodiscard]] bool leaves_pictures() const;
+  /// True if images stay as they are (mixup and cutmix mix them afterwards).
+  [[nodiscard]] bool leaves_images() const;
   /// Different views that flips alone can give; 0 if there is more to it.
   [[nodiscard]] int flip_views() const;
-  /// Needs the picture in its own size, not at the network's input size.
+  /// Needs the image in its own size, not at the network's input size.
   [[nodiscard]] bool crops() const { return crop.low != 1 || crop.high != 1; }
 };
 
 /// Throws Error(usage) that names the word.
 Augmentation parse_augmentation(std::string_view text);
 
-/// One view's random numbers. Default-constructed: the picture itself.
+/// One view's random numbers. Default-constructed: the image itself.
 struct View {
   double theta = 0;    ///< degrees
   double shift_x = 0;  ///< share of the width
@@ -97,7 +97,7 @@ struct View {
   bool vflip = false;
   double brightness = 1;
   FillMode fill = FillMode::nearest;
-  /// Left, top, width, height as shares of the picture; all zero: not cropped, or nothing erased.
+  /// Left, top, width, height as shares of the image; all zero: not cropped, or nothing erased.
   std::array<double, 4> crop{};
   std::array<double, 4> erase{};
   double jitter_brightness = 1;
@@ -105,20 +105,20 @@ struct View {
   double saturation = 1;
   double hue = 0;
 
-  /// Identifies the view: "" for the picture itself, else a hash of all numbers.
+  /// Identifies the view: "" for the image itself, else a hash of all numbers.
   [[nodiscard]] std::string id() const;
 };
 
-/// View `number` of a picture: a function of these values alone, whatever the thread. `image` is
+/// View `number` of an image: a function of these values alone, whatever the thread. `image` is
 /// the hash of its file. Flips alternate from number to number, so that two views for `hflip` are
-/// the picture and its mirror image.
+/// the image and its mirror image.
 View draw_view(const Augmentation& augmentation, uint64_t seed, const std::string& image,
                uint64_t number);
 
-/// A view of a decoded picture at the network's input size.
+/// A view of a decoded image at the network's input size.
 Image make_view(const Image& image, int width, int height, const Preprocessing& preprocessing,
                 const View& view);
-/// The same for a picture that has that size already, all but the crop.
+/// The same for an image that has that size already, all but the crop.
 Image apply_view(Image image, const View& view);
 
 }  // namespace graft

@@ -9,6 +9,7 @@
 #include <jpeglib.h>
 
 #include "base/fail.h"
+#include "base/file.h"
 
 namespace graft {
 namespace {
@@ -60,10 +61,24 @@ bool encode(Encoder& encoder, const Image& image, int quality) {
 }  // namespace
 
 std::vector<std::byte> encode_jpeg(const Image& image, int quality) {
+  check_image(image);
   Encoder encoder;
-  if (!encode(encoder, image, quality)) fail(ErrorKind::io, "libjpeg cannot encode a picture");
+  if (!encode(encoder, image, quality)) fail(ErrorKind::io, "libjpeg cannot encode an image");
   const auto* first = reinterpret_cast<const std::byte*>(encoder.bytes);
   return {first, first + encoder.size};
+}
+
+void save_image(const Image& image, const std::filesystem::path& file) {
+  constexpr int kQuality = 90;
+  const std::string suffix = file.extension().string();
+  std::vector<std::byte> bytes;
+  if (suffix == ".png")
+    bytes = encode_png(image);
+  else if (suffix == ".jpg" || suffix == ".jpeg")
+    bytes = encode_jpeg(image, kQuality);
+  else
+    fail(ErrorKind::usage, "{}: images are written as .png, .jpg or .jpeg", printable(file));
+  write_file_atomic(file, {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
 }
 
 }  // namespace graft

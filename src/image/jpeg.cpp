@@ -21,7 +21,7 @@
 namespace graft {
 namespace {
 
-constexpr int kApp1 = JPEG_APP0 + 1;
+constexpr int kApp1 = 0xE1;
 constexpr std::string_view kExifPrefix("Exif\0", 5);
 constexpr std::string_view kXmpPrefix("http://ns.adobe.com/xap/1.0/\0", 29);
 
@@ -100,7 +100,6 @@ bool read_header(Decoder& decoder, std::span<const std::byte> bytes) {
   jpeg_create_decompress(&decoder.info);
   decoder.info.progress = &decoder.progress;
   jpeg_mem_src(&decoder.info, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size());
-  jpeg_save_markers(&decoder.info, kApp1, 0xFFFF);
   jpeg_read_header(&decoder.info, TRUE);
   return true;
 }
@@ -172,13 +171,36 @@ bool lacks_data(const jpeg_decompress_struct& info) {
   return false;
 }
 
-int read_orientation(const jpeg_decompress_struct& info) {
+/// The APP1 segments in front of the image, as they lie in the file: libjpeg would keep a copy of
+/// each, and there may be as many as a file has room for.
+std::vector<std::string_view> app1_segments(std::span<const std::byte> bytes) {
+  const std::string_view file(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto byte = [&](size_t at) { return static_cast<unsigned char>(file[at]); };
+  std::vector<std::string_view> out;
+  // ITU-T T.81, B.1.1: FF, the marker, a length of two bytes that counts itself.
+  for (size_t at = 2;
+       (at = file.find('\xFF', at)) != std::string_view::npos && at + 4 <= file.size();) {
+    const unsigned marker = byte(at + 1);
+    constexpr unsigned kSos = 0xDA;
+    constexpr unsigned kEoi = 0xD9;
+    if (marker == kSos || marker == kEoi) break;
+    if (marker == 0xFF || marker == 0) {  // a fill byte; no marker
+      ++at;
+      continue;
+    }
+    const bool alone = marker == 0x01 || (marker >= 0xD0 && marker <= 0xD8);
+    const size_t length = alone ? 0 : byte(at + 2) << 8U | byte(at + 3);
+    if (marker == kApp1 && length > 2) out.push_back(file.substr(at + 4, length - 2));
+    at += 2 + length;
+  }
+  return out;
+}
+
+int read_orientation(std::span<const std::byte> bytes) {
   std::optional<int> exif;
   std::optional<int> xmp;
   bool seen_exif = false;
-  for (const jpeg_marker_struct* marker = info.marker_list; marker != nullptr;
-       marker = marker->next) {
-    const std::string_view data(reinterpret_cast<const char*>(marker->data), marker->data_length);
+  for (const std::string_view data : app1_segments(bytes)) {
     if (data.starts_with(kExifPrefix) && !std::exchange(seen_exif, true))
       exif = exif_orientation(std::as_bytes(std::span(data)));
     if (data.starts_with(kXmpPrefix) && !xmp) xmp = xmp_orientation(data);
@@ -235,7 +257,7 @@ Decoded decode_jpeg(const EncodedImage& encoded) {
   if (decoder.errors.ended_early && lacks_data(info))
     fail_damaged(encoded, "JPEG", "it ends too early");
   if (cmyk) cmyk_to_rgb(decoded.image.pixels, info.saw_Adobe_marker != 0);
-  decoded.orientation = read_orientation(info);
+  decoded.orientation = read_orientation(encoded.bytes);
   return decoded;
 }
 

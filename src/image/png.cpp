@@ -204,6 +204,7 @@ std::string software_chunk(std::string_view software) {
 }  // namespace
 
 std::vector<std::byte> encode_png(const Image& image, std::string_view software) {
+  check_image(image);
   png_image png{};
   png.version = PNG_IMAGE_VERSION;
   png.width = static_cast<png_uint_32>(image.width);

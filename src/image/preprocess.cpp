@@ -31,7 +31,18 @@ Preprocessing torchvision_preprocessing() {
   return p;
 }
 
+void check_image(const Image& image) {
+  if (image.width < 1 || image.height < 1 ||
+      image.pixels.size() !=
+          size_t{3} * static_cast<size_t>(image.width) * static_cast<size_t>(image.height))
+    fail(ErrorKind::usage,
+         "an image of {}x{} pixels with {} bytes; expected a width and a height of at least 1, and "
+         "3 bytes a pixel",
+         image.width, image.height, image.pixels.size());
+}
+
 Image fit_image(const Image& image, int width, int height, const Preprocessing& preprocessing) {
+  check_image(image);
   if (preprocessing.crop_ratio <= 0) return resize(image, width, height, preprocessing.resampling);
   // torchvision: the shorter side becomes `target`, the longer int(target · long / short).
   const double ratio = preprocessing.crop_ratio;
@@ -66,6 +77,7 @@ void to_input(const uint8_t* pixels, int width, int height, const Preprocessing&
 }
 
 void to_input(const Image& image, const Preprocessing& preprocessing, float* out) {
+  check_image(image);
   to_input(image.pixels.data(), image.width, image.height, preprocessing, out);
 }
 

@@ -167,6 +167,7 @@ Image resize_part(const Image& image, int width, int height, const Part& part, R
 }
 
 Image resize(const Image& image, int width, int height, Resampling filter) {
+  check_image(image);
   if (width == image.width && height == image.height) return image;
   return resize_part(image, width, height, {0, 0, width, height}, filter);
 }

@@ -32,9 +32,10 @@ ModelFile fold_batchnorm(const ModelFile& model) {
                     : network.layers.back().name);
   for (size_t i = 0; i < network.layers.size(); ++i) {
     if (network.layers[i].kind != LayerKind::conv) continue;
-    if (!takes_batchnorm(network, i, network.layers.size()))
+    if (!engine::takes_batchnorm(network, i, network.layers.size()))
       fail(ErrorKind::input, "layer {} has no BatchNorm behind it", network.layers[i].name);
-    FoldedLayer folded = fold_layer(network, i, network.layers.size(), model.tensors);
+    engine::FoldedLayer folded =
+        engine::fold_layer(network, i, network.layers.size(), model.tensors);
     for (const TensorSpec& spec : tensor_specs(network, i, i + 1))
       out.tensors.emplace(
           spec.name,

@@ -196,6 +196,24 @@ graft_status graft_classify_bytes(const graft_classifier* classifier, const void
   });
 }
 
+graft_status graft_classify_files(const graft_classifier* classifier, const char* const* paths,
+                                  size_t count, float* probabilities, graft_status* statuses) {
+  if (const graft_status status = check(classifier, paths, count, probabilities);
+      status != GRAFT_OK)
+    return status;
+  return guarded([&] {
+    classify(
+        classifier->classifier, count,
+        [&](size_t i) {
+          if (paths[i] == nullptr)
+            throw graft::Error(graft::ErrorKind::usage,
+                               "image " + std::to_string(i) + ": its path is NULL");
+          return graft::load_image(paths[i]);
+        },
+        probabilities, statuses);
+  });
+}
+
 const char* graft_last_error(void) { return last_error.c_str(); }
 
 }  // extern "C"

@@ -45,7 +45,7 @@ struct Classifier::State {
   ModelInfo info;
   size_t input_elements = 0;
   int max_batch = 1;
-  Engine first;  // the queue's engines share its weights
+  engine::Engine first;  // the queue's engines share its weights
   mutable RequestQueue queue;
   mutable ThreadPool preparing;
 };
@@ -63,12 +63,12 @@ Classifier Classifier::load(const std::filesystem::path& path, const ClassifierO
                                       : (threads + kThreadsOfSession - 1) / kThreadsOfSession,
                  1, threads);
   const size_t end = model.metadata.network.layers.size();
-  EngineOptions each;
+  engine::EngineOptions each;
   each.max_batch = std::max(options.max_batch, 1);
   each.single_plan = options.low_latency;
   each.threads = 1;
-  Engine first(model.metadata.network, 0, end, model.tensors, each);
-  std::vector<Engine> engines;
+  engine::Engine first(model.metadata.network, 0, end, model.tensors, each);
+  std::vector<engine::Engine> engines;
   for (int i = 0; i < sessions; ++i) {
     each.threads = threads / sessions + (i < threads % sessions ? 1 : 0);
     engines.push_back(first.with_same_weights(each));
@@ -85,7 +85,7 @@ int Classifier::max_batch() const { return state_->max_batch; }
 uint64_t Classifier::estimate(int images) const { return state_->first.estimate(images); }
 
 ClassifierMemory Classifier::prepare(int images) const {
-  const EngineMemory memory = state_->queue.prepare(images);
+  const engine::EngineMemory memory = state_->queue.prepare(images);
   return {memory.weights, memory.buffers};
 }
 

@@ -75,20 +75,20 @@ struct GradCam::State {
   ModelMetadata metadata;
   size_t target;
   Shape shape;
-  Engine below;
-  InputGradient above;
+  engine::Engine below;
+  engine::InputGradient above;
 };
 
 GradCam::GradCam(const ModelFile& model, const std::string& layer, int threads) {
   const Network& network = model.metadata.network;
   const size_t target = find_target(network, layer);
-  EngineOptions options;
+  engine::EngineOptions options;
   options.max_batch = 1;
   options.team = std::make_shared<engine::Team>(threads > 0 ? threads : available_processors());
-  state_ =
-      std::unique_ptr<State>(new State{model.metadata, target, output_shapes(network)[target],
-                                       Engine(network, 0, target + 1, model.tensors, options),
-                                       InputGradient(network, target, model.tensors, options)});
+  state_ = std::unique_ptr<State>(
+      new State{model.metadata, target, output_shapes(network)[target],
+                engine::Engine(network, 0, target + 1, model.tensors, options),
+                engine::InputGradient(network, target, model.tensors, options)});
 }
 
 GradCam::~GradCam() = default;
@@ -143,7 +143,12 @@ ActivationMap GradCam::explain_fitted(const Image& image, std::optional<size_t> 
 
 Image overlay(const Image& image, const ActivationMap& map, const Preprocessing& preprocessing,
               int width, int height) {
-  // A cropped picture is shown as the network sees it, at the size of its input.
+  check_image(image);
+  if (map.width < 1 || map.height < 1 ||
+      map.values.size() != static_cast<size_t>(map.width) * static_cast<size_t>(map.height))
+    fail(ErrorKind::usage, "a map of {}x{} with {} values", map.width, map.height,
+         map.values.size());
+  // A cropped image is shown as the network sees it, at the size of its input.
   Image out = preprocessing.crop_ratio > 0 ? fit_image(image, width, height, preprocessing) : image;
   for (int y = 0; y < out.height; ++y)
     for (int x = 0; x < out.width; ++x) {

@@ -6,20 +6,20 @@
 
 namespace graft {
 
-RequestQueue::RequestQueue(std::vector<Engine> engines)
+RequestQueue::RequestQueue(std::vector<engine::Engine> engines)
     : in_(static_cast<size_t>(engines.front().input_elements())),
       out_(static_cast<size_t>(engines.front().output_elements())),
       max_batch_(engines.front().max_batch()) {
-  for (Engine& engine : engines) {
+  for (engine::Engine& engine : engines) {
     workers_.push_back({std::move(engine), {}, {}});
     idle_.push_back(&workers_.back());
   }
 }
 
-EngineMemory RequestQueue::prepare(int count) {
-  EngineMemory all;
+engine::EngineMemory RequestQueue::prepare(int count) {
+  engine::EngineMemory all;
   for (Worker& worker : workers_) {
-    const EngineMemory one = worker.engine.prepare(count);
+    const engine::EngineMemory one = worker.engine.prepare(count);
     all.weights = one.weights;
     all.buffers += one.buffers;
   }

@@ -18,13 +18,13 @@ namespace graft {
 class RequestQueue {
  public:
   /// The engines have the same weights and inputs and outputs of one size.
-  explicit RequestQueue(std::vector<Engine> engines);
+  explicit RequestQueue(std::vector<engine::Engine> engines);
 
   /// `inputs`: count × (C, H, W), `outputs`: count × elements. Throws what the engine throws.
   void run(std::span<const float> inputs, int count, std::span<float> outputs);
 
   /// What all engines take for batches of `count` images.
-  EngineMemory prepare(int count);
+  engine::EngineMemory prepare(int count);
 
  private:
   struct Request {
@@ -35,7 +35,7 @@ class RequestQueue {
     std::exception_ptr error;
   };
   struct Worker {
-    Engine engine;
+    engine::Engine engine;
     std::vector<float> inputs;
     std::vector<float> outputs;
   };

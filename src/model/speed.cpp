@@ -24,17 +24,18 @@ double median(std::vector<double> values) {
 
 }  // namespace
 
-std::string instruction_set() { return Engine::instruction_set(); }
+std::string instruction_set() { return engine::Engine::instruction_set(); }
 
 NetworkTime measure_network(std::string_view backbone_name, int size, int batch, int repeats,
                             const RunContext& context) {
   const Network net = backbone(backbone_name, size, size);
-  EngineOptions options;
+  engine::EngineOptions options;
   options.threads = context.thread_count();
   options.max_batch = std::max(batch, 2);
   options.single_plan = true;  // of one image, the least time that it can take
-  Engine engine(net, 0, net.layers.size(), random_tensors(net, 0, net.layers.size(), 1), options);
-  const EngineMemory parts = engine.prepare(batch);
+  engine::Engine engine(net, 0, net.layers.size(), random_tensors(net, 0, net.layers.size(), 1),
+                        options);
+  const engine::EngineMemory parts = engine.prepare(batch);
   std::vector<float> in(static_cast<size_t>(engine.input_elements()) * batch);
   std::vector<float> out(static_cast<size_t>(engine.output_elements()) * batch);
   Random random(1);
@@ -47,12 +48,12 @@ NetworkTime measure_network(std::string_view backbone_name, int size, int batch,
     const auto start = Clock::now();
     engine.run(in.data(), batch, out.data());
     totals.push_back(seconds_since(start));
-    const std::vector<EngineStep> steps = engine.steps(batch);
+    const std::vector<engine::EngineStep> steps = engine.steps(batch);
     times.resize(steps.size());
     for (size_t k = 0; k < steps.size(); ++k) times[k].push_back(steps[k].seconds);
   }
   NetworkTime result{parts.weights + parts.buffers, {}, median(totals)};
-  const std::vector<EngineStep> steps = engine.steps(batch);
+  const std::vector<engine::EngineStep> steps = engine.steps(batch);
   for (size_t k = 0; k < steps.size(); ++k)
     result.layers.push_back({steps[k].layer, steps[k].how, steps[k].flops, median(times[k])});
   return result;
@@ -63,7 +64,7 @@ LoadTime measure_model(const std::filesystem::path& model, const RunContext& con
   const ModelFile file = read_model(model_file(model));
   const double read = seconds_since(start);
   const Network& net = file.metadata.network;
-  Engine engine(net, 0, net.layers.size(), file.tensors, {context.thread_count(), 2});
+  engine::Engine engine(net, 0, net.layers.size(), file.tensors, {context.thread_count(), 2});
   engine.prepare(1);
   const double packed = seconds_since(start);
   std::vector<float> in(static_cast<size_t>(engine.input_elements()), 0.5F);

@@ -27,6 +27,7 @@ void check_backbone(const std::string& text);
 void check_head(const std::string& text);
 void check_augmentation(const std::string& text);
 void check_exclusions(const std::string& text);
+std::vector<std::string> exclusion_words();
 /// A backbone's name as Graft writes it, for the ways that others write it: "VGG16", "VGG-16",
 /// "vgg16bn" are vgg16 and vgg16_bn. Other texts stay as they are.
 std::string backbone_name(const std::string& typed);
@@ -102,7 +103,7 @@ void visit_options(Visitor&& visit, Recipe& r) {
          "Images to leave out, as 'graft check' finds them: corrupt, duplicates, near-duplicates, "
          "conflicts, leaks, tiny, extreme-aspect, greyscale",
          G::data},
-        r.data.exclude, Text{check_exclusions});
+        r.data.exclude, Text{check_exclusions, nullptr, exclusion_words});
   visit({"max-skipped", "SHARE",
          "Share of the images that may be missing or unreadable; more is an error", G::data, true},
         r.data.max_skipped, Number{0, 1});

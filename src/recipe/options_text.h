@@ -9,6 +9,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -35,6 +36,15 @@ struct OptionReader {
       fail(error.kind(), "{}: `{}`: {}", place, option.name,
            without_name(error.what(), option.name));
     }
+  }
+};
+
+/// Collects names.
+struct NameLister {
+  std::vector<std::string>& names;
+  template <typename T, typename What>
+  void operator()(const Option& option, T&, const What&) const {
+    names.emplace_back(option.name);
   }
 };
 

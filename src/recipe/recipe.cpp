@@ -4,6 +4,7 @@
 #include <cctype>
 #include <charconv>
 #include <limits>
+#include <set>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -53,8 +54,12 @@ void check_backbone(const std::string& text) { default_input_size(text); }
 
 void check_augmentation(const std::string& text) { parse_augmentation(text); }
 
+std::vector<std::string> exclusion_words() {
+  return {std::begin(kExclusions), std::end(kExclusions)};
+}
+
 void check_exclusions(const std::string& text) {
-  const std::vector<std::string> known(std::begin(kExclusions), std::end(kExclusions));
+  const std::vector<std::string> known = exclusion_words();
   for (const std::string& word : split_words(text))
     if (std::find(known.begin(), known.end(), word) == known.end())
       fail(ErrorKind::usage, "'{}' is none of {}{}", clipped(word), fmt::join(known, ", "),
@@ -113,8 +118,19 @@ Recipe Recipe::named(std::string_view name) {
 }
 
 void Recipe::merge_toml(std::string_view text, std::string_view name) {
-  for (const options::OptionLine& line : options::read_options(text, name))
-    options::visit_options(options::OptionReader{line.key, line.value, line.place}, *this);
+  // What a file of options may hold beside a recipe: where things are, and how the program is run.
+  static const std::set<std::string_view> kOfTheProgram = {
+      "data",   "val",   "test", "cache-dir", "cache-limit", "no-cache", "no-report",
+      "output", "force", "json", "quiet",     "verbose",     "threads"};
+  for (const options::OptionLine& line : options::read_options(text, name)) {
+    bool found = kOfTheProgram.contains(line.key);
+    options::visit_options(options::OptionReader{line.key, line.value, line.place, &found}, *this);
+    if (found) continue;
+    std::vector<std::string> known;
+    options::visit_options(options::NameLister{known}, *this);
+    fail(ErrorKind::usage, "{}: unknown key '{}'{}", line.place, clipped(line.key),
+         did_you_mean(line.key, known));
+  }
 }
 
 std::string Recipe::to_toml() const {

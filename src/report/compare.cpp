@@ -68,7 +68,7 @@ std::vector<std::string> row(const ComparedRun& run) {
 }
 
 std::vector<std::string> pair_header() {
-  return {"a", "b", "pictures", "both right", "only a", "only b", "p (McNemar)"};
+  return {"a", "b", "images", "both right", "only a", "only b", "p (McNemar)"};
 }
 
 std::vector<std::string> pair_row(const std::vector<ComparedRun>& runs, const PairComparison& p) {
@@ -219,7 +219,9 @@ std::string compare_text(const std::vector<ComparedRun>& runs,
                          const std::vector<PairComparison>& pairs) {
   Rows rows = {header()};
   for (const ComparedRun& run : runs) rows.push_back(row(run));
-  return text_table(rows, {0, 1, 2}) + "\nthe same pictures, McNemar's exact test\n" +
+  return text_table(rows, {0, 1, 2}) +
+         "time: of the epochs, without the features of frozen layers\n"
+         "\nthe same images, McNemar's exact test\n" +
          pairs_text(runs, pairs);
 }
 
@@ -237,10 +239,10 @@ std::string compare_page(const std::vector<ComparedRun>& runs,
   rows.clear();
   for (const PairComparison& pair : pairs) rows.push_back(escaped(pair_row(runs, pair)));
   body += html::section(
-      "pairs", "The same pictures",
+      "pairs", "The same images",
       html::table(pair_header(), rows) +
           "<p>p is the chance that two classifiers that err equally often differ this much on "
-          "these pictures (McNemar's exact test). Below 0.05 the difference is unlikely to be "
+          "these images (McNemar's exact test). Below 0.05 the difference is unlikely to be "
           "chance; with many pairs expect a few such by chance.</p>\n");
   const auto chart = [&](const char* title, const char* label, double EpochRecord::*value) {
     Chart out{title, "epoch", label, false, {}, {}};

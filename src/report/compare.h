@@ -23,12 +23,12 @@ struct ComparedRun {
 /// kept.
 ComparedRun read_compared_run(const std::filesystem::path& folder);
 
-/// Two runs on the pictures that both classified: McNemar's test of "both are wrong equally often"
-/// (McNemar, 1947), exact: two-sided binomial over the pictures that one alone got right.
+/// Two runs on the images that both classified: McNemar's test of "both are wrong equally often"
+/// (McNemar, 1947), exact: two-sided binomial over the images that one alone got right.
 struct PairComparison {
   size_t a = 0;
   size_t b = 0;
-  std::string split;   ///< "test", or "val" where one of them has no test pictures
+  std::string split;   ///< "test", or "val" where one of them has no test images
   int64_t images = 0;  ///< in common
   int64_t only_a = 0;  ///< right in a alone
   int64_t only_b = 0;

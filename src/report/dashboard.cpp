@@ -122,7 +122,7 @@ async function refresh() {
     const rate = now.done / Math.max(now.seconds, 1e-3);
     const left = (run.epochs - now.epoch + 1 - now.done / now.images) * now.images / rate;
     document.getElementById('status').textContent =
-      `epoch ${now.epoch} of ${run.epochs}, ${now.done} of ${now.images} pictures, ` +
+      `epoch ${now.epoch} of ${run.epochs}, ${now.done} of ${now.images} images, ` +
       `${rate.toFixed(0)} a second, loss ${now.loss.toFixed(4)}, ` +
       `accuracy ${now.accuracy.toFixed(4)}, about ${clock(left)} left`;
     document.getElementById('bar').value = now.done / now.images;

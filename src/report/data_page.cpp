@@ -18,17 +18,17 @@ constexpr size_t kMostShown = 60;  // of each kind, so that a page stays of a si
 
 std::string figure(const Dataset& dataset, size_t index, std::string_view why) {
   const Sample& sample = dataset.samples[index];
-  std::string picture;
+  std::string image;
   try {
-    picture = html::thumbnail(load_image(sample.path), kThumbnail, dataset.classes[sample.label]);
+    image = html::thumbnail(load_image(sample.path), kThumbnail, dataset.classes[sample.label]);
   } catch (const Error&) {
-    picture = "<div class=\"tile bad\">no picture</div>";
+    image = "<div class=\"tile bad\">no image</div>";
   }
   const std::string split(to_string(sample.split));
   std::error_code error;
   fs::path name = fs::relative(sample.path, dataset.root, error);
   if (error || name.empty()) name = sample.path;
-  return fmt::format("<figure>{}<figcaption><b>{}</b>{}{}<br>{}{}</figcaption></figure>\n", picture,
+  return fmt::format("<figure>{}<figcaption><b>{}</b>{}{}<br>{}{}</figcaption></figure>\n", image,
                      html::escape(dataset.classes[sample.label]), split.empty() ? "" : ", ", split,
                      html::escape(printable(name)),
                      why.empty() ? "" : "<br><span class=\"bad\">" + html::escape(why) + "</span>");
@@ -88,8 +88,8 @@ std::string class_chart(const Dataset& dataset) {
   }
   const int height = kRow * (static_cast<int>(counts.size()) + 1) + 4;
   std::string svg = fmt::format(
-      "<svg viewBox=\"0 0 640 {}\" width=\"640\" role=\"img\" aria-label=\"Pictures in each "
-      "class\"><title>Pictures in each class</title>"
+      "<svg viewBox=\"0 0 640 {}\" width=\"640\" role=\"img\" aria-label=\"Images in each "
+      "class\"><title>Images in each class</title>"
       "<g font-family=\"system-ui,sans-serif\" font-size=\"13\" fill=\"currentColor\">\n",
       height);
   int at = kLabel;
@@ -125,14 +125,14 @@ std::string class_chart(const Dataset& dataset) {
 std::string data_page(const Dataset& dataset, const Inspection& found) {
   std::string body = fmt::format("<h1>{}</h1>\n<p class=\"dim\">What graft check found.</p>\n",
                                  html::escape(printable(dataset.root)));
-  body += "<div class=\"tiles\">\n" + tile(dataset.samples.size(), "pictures") +
+  body += "<div class=\"tiles\">\n" + tile(dataset.samples.size(), "images") +
           tile(dataset.classes.size(), "classes") + tile(found.corrupt.size(), "damaged") +
           tile(found.duplicates.size(), "groups of identical files") +
           tile(found.conflicting_labels.size(), "with conflicting labels") +
           tile(found.train_test_leaks.size(), "in train and test") +
           tile(found.near_duplicates.size(), "groups that look alike") + "</div>\n";
   std::string counts = class_chart(dataset);
-  counts += fmt::format("<p>The largest class has {:.1f} times the smallest one's pictures.</p>\n",
+  counts += fmt::format("<p>The largest class has {:.1f} times the smallest one's images.</p>\n",
                         found.imbalance);
   body += html::section("classes", "Classes", counts);
   for (const GroupKind& kind : kGroupKinds)

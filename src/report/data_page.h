@@ -7,7 +7,7 @@
 
 namespace graft {
 
-/// Bars of pictures in each class, as SVG; splits stacked.
+/// Bars of images in each class, as SVG; splits stacked.
 std::string class_chart(const Dataset& dataset);
 
 }  // namespace graft

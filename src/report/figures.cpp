@@ -10,7 +10,7 @@
 namespace graft {
 namespace {
 
-/// Share of the true class's pictures, 0–1.
+/// Share of the true class's images, 0–1.
 double share(const Metrics& metrics, size_t row, size_t column) {
   int64_t total = 0;
   for (const int64_t count : metrics.confusion[row]) total += count;
@@ -115,7 +115,7 @@ std::string reliability_svg(const Metrics& metrics) {
     if (bin.count == 0) continue;
     svg += fmt::format(
         "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"#0072b2\" "
-        "fill-opacity=\"{:.2f}\"><title>{} pictures, confidence {:.3f}, accuracy {:.3f}</title>"
+        "fill-opacity=\"{:.2f}\"><title>{} images, confidence {:.3f}, accuracy {:.3f}</title>"
         "</rect>\n",
         x(static_cast<double>(i) * width) + 1, y(bin.accuracy), width * kSize - 2,
         bin.accuracy * kSize,

@@ -117,7 +117,7 @@ std::string thumbnail(const Image& image, int side, std::string_view alternative
       height, escape(alternative));
 }
 
-std::string picture(const Image& image, std::string_view alternative) {
+std::string image(const Image& image, std::string_view alternative) {
   return fmt::format("<img src=\"data:image/png;base64,{}\" width=\"{}\" height=\"{}\" alt=\"{}\">",
                      base64(encode_png(image)), image.width, image.height, escape(alternative));
 }

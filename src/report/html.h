@@ -18,11 +18,11 @@ std::string base64(std::span<const std::byte> bytes);
 /// A whole document. `body` is HTML. A content security policy forbids every request.
 std::string page(std::string_view title, std::string_view body);
 
-/// <img> with the picture inside, scaled down so that no side is above `side` pixels.
+/// <img> with the image inside, scaled down so that no side is above `side` pixels.
 std::string thumbnail(const Image& image, int side, std::string_view alternative);
 
-/// <img> with the picture inside as it is, as PNG.
-std::string picture(const Image& image, std::string_view alternative);
+/// <img> with the image inside as it is, as PNG.
+std::string image(const Image& image, std::string_view alternative);
 
 /// A table in a box that scrolls sideways on narrow screens. Cells are HTML; columns from the
 /// second on are aligned right where `numeric`.

@@ -101,22 +101,6 @@ nlohmann::json to_json(const ClassMetrics& row) {
   return out;
 }
 
-/// Where `cost` is least in [low, high], if it has one valley there.
-template <typename Cost>
-double golden_section(double low, double high, const Cost& cost) {
-  constexpr int kSteps = 60;  // 6 · 0.618^60 is nothing
-  const double golden = (std::sqrt(5.0) - 1) / 2;
-  for (int i = 0; i < kSteps; ++i) {
-    const double a = high - golden * (high - low);
-    const double b = low + golden * (high - low);
-    if (cost(a) < cost(b))
-      high = b;
-    else
-      low = a;
-  }
-  return (low + high) / 2;
-}
-
 std::string auc_text(const ClassMetrics& row) {
   return row.auc ? fmt::format("{:.4f}", *row.auc) : "-";
 }
@@ -165,8 +149,8 @@ void MetricsBuilder::add(std::span<const float> logits, int label) {
   probabilities_.insert(probabilities_.end(), p.begin(), p.end());
 }
 
-/// The Mann-Whitney statistic: the chance that a picture of the class has a higher probability of
-/// it than another picture, ties counted half.
+/// The Mann-Whitney statistic: the chance that an image of the class has a higher probability of
+/// it than another image, ties counted half.
 std::optional<double> MetricsBuilder::auc(size_t c) const {
   std::vector<size_t> order(labels_.size());
   std::iota(order.begin(), order.end(), 0);
@@ -250,44 +234,6 @@ Metrics MetricsBuilder::finish() const {
   return m;
 }
 
-Calibration fit_temperature(std::span<const float> logits, std::span<const int> labels,
-                            size_t classes) {
-  check_logits(logits);
-  constexpr double kUsual = 3;  // of log T, either way: nearly all temperatures lie within
-  constexpr double kGrid = 0.5;
-  constexpr double kMost = std::numeric_limits<float>::max();
-  const double widest = std::log(kWidestTemperature);
-  std::vector<float> scaled(classes);
-  const auto cost = [&](double log_t) {
-    const auto factor = static_cast<float>(std::exp(-log_t));
-    double sum = log_t * log_t;
-    for (size_t i = 0; i < labels.size(); ++i) {
-      for (size_t c = 0; c < classes; ++c)
-        scaled[c] =
-            static_cast<float>(std::clamp(double{logits[i * classes + c] * factor}, -kMost, kMost));
-      sum += cross_entropy(scaled, labels[i]);
-    }
-    return sum;
-  };
-  double best = golden_section(-kUsual, kUsual, cost);
-  // With the pull towards 1 there may be a second valley, and sharp logits have theirs far out.
-  double least = cost(best);
-  std::optional<double> better;
-  const int steps = static_cast<int>(std::ceil(widest / kGrid));
-  for (int k = -steps; k <= steps; ++k) {
-    const double log_t = widest * k / steps;
-    const double value = cost(log_t);
-    if (value >= least) continue;
-    least = value;
-    better = log_t;
-  }
-  if (better)
-    best =
-        golden_section(std::max(*better - kGrid, -widest), std::min(*better + kGrid, widest), cost);
-  constexpr double kAtBound = 1e-6;
-  return {std::exp(best), std::abs(best) > widest - kAtBound};
-}
-
 nlohmann::json metrics_document(const Metrics& metrics, const std::vector<std::string>& classes) {
   const auto interval = [](const Interval& i) { return nlohmann::json::array({i.low, i.high}); };
   nlohmann::json out = {{"images", metrics.images}, {"top1", metrics.top1},
@@ -329,11 +275,20 @@ std::string metrics_text(const Metrics& metrics, const std::vector<std::string>&
   if (classes.size() <= kWidestMatrix) {
     text += "\nconfusion (rows true, columns predicted)\n";
     text += fmt::format("{:<{}}", "", width);
-    for (const std::string& name : classes) text += fmt::format("  {:>6.6}", printable(name));
+    // As much of the names as 80 columns hold.
+    constexpr size_t kColumns = 80;
+    constexpr size_t kLeastCell = 6;
+    size_t longest = kLeastCell;
+    for (const std::string& name : classes) longest = std::max(longest, printable(name).size());
+    const size_t room =
+        (kColumns - std::min(static_cast<size_t>(width), kColumns)) / classes.size();
+    const size_t cell = std::clamp(room < 2 ? 0 : room - 2, kLeastCell, longest);
+    for (const std::string& name : classes)
+      text += fmt::format("  {:>{}.{}}", printable(name), cell, cell);
     text += '\n';
     for (size_t c = 0; c < classes.size(); ++c) {
       text += fmt::format("{:<{}}", printable(classes[c]), width);
-      for (const int64_t count : metrics.confusion[c]) text += fmt::format("  {:>6}", count);
+      for (const int64_t count : metrics.confusion[c]) text += fmt::format("  {:>{}}", count, cell);
       text += '\n';
     }
   }

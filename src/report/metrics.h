@@ -1,4 +1,4 @@
-// Working out figures of merit, and the temperature that calibrates a classifier.
+// Working out figures of merit.
 #pragma once
 
 #include <cstdint>
@@ -16,10 +16,10 @@ namespace graft {
 
 /// Softmax in double precision.
 std::vector<double> softmax(std::span<const float> logits);
-/// Cross-entropy of one picture in nats.
+/// Cross-entropy of one image in nats.
 double cross_entropy(std::span<const float> logits, int label);
 
-/// Collects one picture after another. Keeps all probabilities, for the ROC curves.
+/// Collects one image after another. Keeps all probabilities, for the ROC curves.
 class MetricsBuilder {
  public:
   explicit MetricsBuilder(size_t classes);
@@ -38,19 +38,6 @@ class MetricsBuilder {
   std::vector<double> probabilities_;  // (images, classes)
   std::vector<std::vector<int64_t>> confusion_;
 };
-
-struct Calibration {
-  double temperature = 1;
-  bool at_bound = false;  ///< a better one may lie beyond kWidestTemperature, or its inverse
-};
-constexpr double kWidestTemperature = 1e4;
-
-/// The temperature T that logits of held-out images (rows of `classes` values) should be divided
-/// by: the one of least cross-entropy (Guo et al., "On calibration of modern neural networks",
-/// 2017), with a weak pull towards 1 that only matters for a few dozen images. Searched from
-/// 1 / kWidestTemperature to kWidestTemperature.
-Calibration fit_temperature(std::span<const float> logits, std::span<const int> labels,
-                            size_t classes);
 
 /// The document of `evaluate --json`.
 nlohmann::json metrics_document(const Metrics& metrics, const std::vector<std::string>& classes);

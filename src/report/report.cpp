@@ -22,7 +22,7 @@ namespace {
 constexpr int kThumbnail = 150;
 constexpr size_t kMistakes = 12;
 constexpr size_t kUnsure = 12;
-constexpr size_t kPicturesPerClass = 4;
+constexpr size_t kImagesPerClass = 4;
 constexpr size_t kMostClassesShown = 30;
 constexpr size_t kMostConfusions = 20;
 
@@ -44,8 +44,8 @@ class Report {
     const std::string title =
         fmt::format("{} on {}", about.network.backbone, printable(root.filename()));
     std::string body = fmt::format(
-        "<header>\n<h1>{}</h1>\n<p class=\"dim\">{} {} pictures, {} classes</p>\n</header>\n",
-        html::escape(title), m.images, split_name(), classes_.size());
+        "<header>\n<h1>{}</h1>\n<p class=\"dim\">{}{} images, {} classes{}</p>\n</header>\n",
+        html::escape(title), m.images, split_name(), classes_.size(), trained_on());
     body += "<nav>";
     for (const auto& [id, heading] : {std::pair{"curves", "Curves"},
                                       {"classes", "Classes"},
@@ -68,7 +68,7 @@ class Report {
     curves(body);
     per_class(body);
     calibration(body);
-    pictures(body);
+    images(body);
     data(body);
     network(body);
     configuration(body);
@@ -78,7 +78,13 @@ class Report {
 
  private:
   [[nodiscard]] std::string split_name() const {
-    return job_.split == "val" ? "validation" : job_.split == "all" ? "" : job_.split;
+    return job_.split == "val" ? " validation" : job_.split == "all" ? "" : " " + job_.split;
+  }
+
+  [[nodiscard]] std::string trained_on() const {
+    if (job_.trained_on == 0) return "";
+    return fmt::format("; {} of them are among the training images, so unseen images will do worse",
+                       job_.trained_on);
   }
 
   void curves(std::string& body) const {
@@ -126,7 +132,7 @@ class Report {
     row("<i>macro average</i>", job_.metrics.macro);
     row("<i>weighted average</i>", job_.metrics.weighted);
     std::string content =
-        html::table({"class", "precision", "recall", "F1", "ROC AUC", "pictures"}, rows);
+        html::table({"class", "precision", "recall", "F1", "ROC AUC", "images"}, rows);
     confusion(content);
     body += html::section("classes", "Classes", content);
   }
@@ -142,7 +148,7 @@ class Report {
     }
     constexpr int kPixels = 600;
     const int cell = std::max(1, kPixels / static_cast<int>(classes_.size()));
-    content += html::picture(confusion_image(m, cell), "confusion matrix");
+    content += html::image(confusion_image(m, cell), "confusion matrix");
     content +=
         "<p class=\"dim\">Rows are true classes, columns predicted ones, in the order of the "
         "table; darker where a larger share of the row went there.</p>\n";
@@ -159,26 +165,26 @@ class Report {
     for (const auto& [count, truth, predicted] : mistakes)
       rows.push_back({html::escape(classes_[truth]), html::escape(classes_[predicted]),
                       std::to_string(count)});
-    content += html::table({"class", "taken for", "pictures"}, rows);
+    content += html::table({"class", "taken for", "images"}, rows);
   }
 
   void calibration(std::string& body) const {
     std::string content = reliability_svg(job_.metrics);
     content +=
-        "<p>Of the pictures classified with a confidence of 0.8, eight in ten should be right: "
+        "<p>Of the images classified with a confidence of 0.8, eight in ten should be right: "
         "bars "
-        "that end on the dashed line. Paler bars stand for fewer pictures.";
+        "that end on the dashed line. Paler bars stand for fewer images.";
     const nlohmann::json& training = job_.model.metadata.training;
     if (training.contains("temperature"))
       content += fmt::format(
           " The logits were divided by a temperature of {:.3f}, fitted on the "
-          "validation pictures.",
+          "validation images.",
           training["temperature"].get<double>());
     body += html::section("calibration", "Calibration", content + "</p>\n");
   }
 
-  /// Worst mistakes and least sure pictures, each beside its Grad-CAM map.
-  void pictures(std::string& body) {
+  /// Worst mistakes and least sure images, each beside its Grad-CAM map.
+  void images(std::string& body) {
     const Predictions& p = job_.predictions;
     std::vector<size_t> order(p.samples.size());
     std::iota(order.begin(), order.end(), 0);
@@ -212,7 +218,7 @@ class Report {
       return out + "</div>\n";
     };
     std::string content = fmt::format(
-        "<p>{} of {} pictures were classified wrongly. Right of each picture: where the "
+        "<p>{} of {} images were classified wrongly. Right of each image: where the "
         "evidence for the predicted class lies (Grad-CAM at {}; blue none, red most).</p>\n",
         wrong, p.samples.size(), html::escape(cam.layer()));
     if (!mistakes.empty()) content += "<h3>Worst mistakes</h3>\n" + grid(mistakes);
@@ -243,7 +249,7 @@ class Report {
              html::thumbnail(map, kThumbnail, fmt::format("evidence for {}", classes_[predicted]));
     } catch (const Error& error) {
       if (error.kind() == ErrorKind::interrupted) throw;
-      pair = "<div class=\"tile bad\">no picture</div>";
+      pair = "<div class=\"tile bad\">no image</div>";
     }
     const bool right = predicted == sample.label;
     return fmt::format(
@@ -266,8 +272,8 @@ class Report {
       for (size_t i = 0; i < d.samples.size(); ++i)
         if (d.samples[i].label == static_cast<int>(label)) mine.push_back(i);
       content += fmt::format("<h3>{}</h3>\n<div class=\"row\">\n", html::escape(d.classes[label]));
-      for (size_t k = 0; k < std::min(mine.size(), kPicturesPerClass); ++k) {
-        const Sample& sample = d.samples[mine[k * mine.size() / kPicturesPerClass % mine.size()]];
+      for (size_t k = 0; k < std::min(mine.size(), kImagesPerClass); ++k) {
+        const Sample& sample = d.samples[mine[k * mine.size() / kImagesPerClass % mine.size()]];
         try {
           content += "<figure>" + html::thumbnail(load_image(sample.path), 112, d.classes[label]) +
                      "</figure>\n";
@@ -296,7 +302,7 @@ class Report {
     std::string content =
         html::table({"layer", "kind", "output (C, H, W)", "parameters", "trained"}, rows);
     content += fmt::format(
-        "<p>{} parameters, {} of them trained; {:.2f} GFLOP for a picture of {}x{}.</p>\n",
+        "<p>{} parameters, {} of them trained; {:.2f} GFLOP for an image of {}x{}.</p>\n",
         format_count(static_cast<unsigned long long>(summary.parameters)),
         format_count(static_cast<unsigned long long>(summary.trainable)), flops / 1e9,
         about.network.input_height, about.network.input_width);
@@ -314,7 +320,7 @@ class Report {
     const ModelMetadata& about = job_.model.metadata;
     const auto& training = about.training;
     std::vector<std::vector<std::string>> rows = {
-        {"Task", fmt::format("one of {} labels for a picture: {}", about.classes.size(),
+        {"Task", fmt::format("one of {} labels for an image: {}", about.classes.size(),
                              html::escape(fmt::format("{}", fmt::join(about.classes, ", "))))},
         {"Backbone", html::escape(about.network.backbone)},
         {"Weights from", html::escape(about.provenance.source)},
@@ -324,23 +330,26 @@ class Report {
         {"Input",
          fmt::format("{}x{} pixels, {}", about.network.input_height, about.network.input_width,
                      about.preprocessing.crop_ratio > 0 ? "cut from the centre" : "stretched")}};
-    for (const auto& [key, label] : {std::pair{"training_images", "Training pictures"},
-                                     {"validation_images", "Validation pictures"},
+    for (const auto& [key, label] : {std::pair{"training_images", "Training images"},
+                                     {"validation_images", "Validation images"},
                                      {"fine_tune", "Fine-tuned"},
                                      {"augment", "Augmentation"},
                                      {"epoch", "Epoch kept"},
                                      {"seed", "Seed"}})
       if (training.contains(key))
         rows.push_back(
-            {label, html::escape(training[key].is_string() ? training[key].get<std::string>()
-                                                           : training[key].dump())});
-    rows.push_back({"Measured", fmt::format("top-1 {} on {} {} pictures, 95 % between {} and {}",
-                                            percent(job_.metrics.top1), job_.metrics.images,
-                                            split_name(), percent(job_.metrics.top1_interval.low),
-                                            percent(job_.metrics.top1_interval.high))});
+            {label, training[key] == "0" && std::string_view(key) == "fine_tune"
+                        ? "nothing: the backbone is as it was"
+                        : html::escape(training[key].is_string() ? training[key].get<std::string>()
+                                                                 : training[key].dump())});
+    rows.push_back(
+        {"Measured", fmt::format("top-1 {} on {}{} images, 95 % between {} and {}{}",
+                                 percent(job_.metrics.top1), job_.metrics.images, split_name(),
+                                 percent(job_.metrics.top1_interval.low),
+                                 percent(job_.metrics.top1_interval.high), trained_on())});
     rows.push_back({"Limits",
-                    "every picture gets one of these labels, also one that shows none of them; "
-                    "pictures unlike those it was trained on may be classified wrongly with high "
+                    "every image gets one of these labels, also one that shows none of them; "
+                    "images unlike those it was trained on may be classified wrongly with high "
                     "confidence"});
     body += html::section("card", "Model card", html::table({"", ""}, rows, false));
   }

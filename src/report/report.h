@@ -1,4 +1,4 @@
-// report.html: one page about a model and how it does on a set of pictures.
+// report.html: one page about a model and how it does on a set of images.
 #pragma once
 
 #include <string>
@@ -13,17 +13,18 @@ namespace graft {
 
 struct ReportJob {
   const ModelFile& model;
-  const Predictions& predictions;  ///< on the pictures that the report is about
+  const Predictions& predictions;  ///< on the images that the report is about
   const Metrics& metrics;          ///< of them
   std::string split;               ///< "test", "val", …
   const Dataset& dataset;          ///< for the summary of the data
   RunFolder run;                   ///< parts that are missing leave their section out
   std::string command;             ///< to reproduce it
+  size_t trained_on = 0;           ///< of the images, those that the model was trained on
   RunContext context{};
 };
 
 /// The document: curves, metrics, mistakes with Grad-CAM, data, network, configuration, model card.
-/// Takes seconds: it explains two dozen pictures.
+/// Takes seconds: it explains two dozen images.
 std::string report_page(const ReportJob& job);
 
 }  // namespace graft

@@ -16,6 +16,7 @@
 #include "model/model_file.h"
 #include "report/predictions.h"
 #include "report/report.h"
+#include "run/calibrate.h"
 #include "run/run_folder.h"
 
 namespace graft {
@@ -32,11 +33,11 @@ Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const Mode
   std::vector<std::filesystem::path> paths;
   paths.reserve(samples.size());
   for (const Sample& sample : samples) paths.push_back(sample.path);
-  EngineOptions options;
+  engine::EngineOptions options;
   options.threads = context.thread_count();
   options.single_plan = false;
   const size_t prefix_end = plan.phases.back().prefix_end;
-  Engine suffix(net, prefix_end, net.layers.size(), model.tensors, options);
+  engine::Engine suffix(net, prefix_end, net.layers.size(), model.tensors, options);
   // In batches, and counted in the order of the samples.
   const size_t classes = model.metadata.classes.size();
   std::vector<float> logits(samples.size() * classes);
@@ -46,15 +47,15 @@ Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const Mode
                     std::copy(values.begin(), values.end(), &logits[i * classes]);
                     good[i] = true;
                   });
-  const ImageJob pictures{.paths = paths,
-                          .height = net.input_height,
-                          .width = net.input_width,
-                          .preprocessing = model.metadata.preprocessing,
-                          .batch = suffix.max_batch(),
-                          .label = fmt::format("evaluating, {}", to_string(split)),
-                          .context = context};
+  const ImageJob images{.paths = paths,
+                        .height = net.input_height,
+                        .width = net.input_width,
+                        .preprocessing = model.metadata.preprocessing,
+                        .batch = suffix.max_batch(),
+                        .label = fmt::format("evaluating, {}", to_string(split)),
+                        .context = context};
   prefix_features(
-      {net, prefix_end, model.tensors, cache, plan.feature_type}, pictures,
+      {net, prefix_end, model.tensors, cache, plan.feature_type}, images,
       [&](size_t i, std::span<const float> values) { batcher.add(i, values); },
       [&](size_t i, const std::string& message) { skipped.add(indices[i], message); });
   batcher.flush();
@@ -148,7 +149,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
     write_file_atomic(run / run_files::kReport,
                       report_page({model, tested ? *test : val,
                                    tested ? *test_metrics : val_metrics, tested ? "test" : "val",
-                                   plan.dataset, read_run_folder(run), command, context}));
+                                   plan.dataset, read_run_folder(run), command, 0, context}));
   }
   return text;
 }

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <set>
 #include <utility>
 
 #include "base/fail.h"
@@ -25,6 +26,7 @@ namespace {
 std::pair<std::vector<size_t>, std::string> choose(const Dataset& dataset, std::string_view split) {
   constexpr std::array<std::pair<std::string_view, Split>, 3> kSplits = {
       {{"test", Split::test}, {"val", Split::validation}, {"train", Split::train}}};
+  if (split == "validation") split = "val";
   for (const auto& [name, value] : kSplits) {
     if (split == name) {
       std::vector<size_t> chosen = dataset.of(value);
@@ -116,6 +118,21 @@ Evaluation evaluate(const Classifier& classifier, const Dataset& dataset, std::s
   return out;
 }
 
+size_t images_trained_on(const std::filesystem::path& model, const Evaluation& evaluation) {
+  std::error_code error;
+  const fs::path split = fs::is_directory(model, error) ? model / run_files::kSplit : fs::path();
+  if (split.empty() || !fs::exists(split, error)) return 0;
+  std::set<fs::path> trained;
+  const Dataset run = open_dataset(split);
+  for (const Sample& sample : run.samples)
+    if (sample.split == Split::train) trained.insert(fs::weakly_canonical(sample.path, error));
+  return static_cast<size_t>(
+      std::count_if(evaluation.predictions.samples.begin(), evaluation.predictions.samples.end(),
+                    [&](const Sample& sample) {
+                      return trained.contains(fs::weakly_canonical(sample.path, error));
+                    }));
+}
+
 void require_few_skipped(const Evaluation& evaluation, double max_share, std::string_view name) {
   require_few_skipped(evaluation.skipped,
                       evaluation.predictions.samples.size() + evaluation.skipped.size(), max_share,
@@ -140,7 +157,8 @@ void write_report(const Evaluation& evaluation, const std::filesystem::path& mod
                   const std::string& command, const RunContext& context) {
   write_file_atomic(
       file, report_page({read_model(model_file(model)), evaluation.predictions, evaluation.metrics,
-                         evaluation.split, dataset, read_run_folder(model), command, context}));
+                         evaluation.split, dataset, read_run_folder(model), command,
+                         images_trained_on(model, evaluation), context}));
 }
 
 void write_report(const Run& run, const std::filesystem::path& file, const RunContext& context) {

@@ -11,6 +11,7 @@
 #include "image/augment.h"
 #include "run/prepare.h"
 #include "run/training_limits.h"
+#include "weights/load.h"
 
 namespace graft {
 namespace {
@@ -84,7 +85,7 @@ MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase, i
     for (size_t i = 0; i < phase.prefix_end; ++i)
       most = std::max<uint64_t>(most, shapes[i].elements());
     // Two buffers of a batch, and the weights as read, folded and packed.
-    m.prefix = 2 * 4 * static_cast<uint64_t>(EngineOptions().max_batch) * most;
+    m.prefix = 2 * 4 * static_cast<uint64_t>(engine::EngineOptions().max_batch) * most;
     for (const TensorSpec& spec : tensor_specs(plan.network, 0, phase.prefix_end))
       m.prefix += 3 * 4 * static_cast<uint64_t>(spec.elements());
   }
@@ -138,7 +139,7 @@ MemoryEstimate fit_phase(const TrainPlan& plan, TrainPhase& phase, int threads) 
 /// epoch.
 int view_count(const Recipe& recipe, bool has_prefix) {
   const Augmentation a = parse_augmentation(recipe.views.augment);
-  if (a.leaves_pictures()) return 1;
+  if (a.leaves_images()) return 1;
   if (recipe.views.count) return *recipe.views.count;
   if (!has_prefix) return 0;
   constexpr int kViews = 4;
@@ -159,6 +160,7 @@ TrainPlan plan(Dataset data, const Recipe& given, const CacheOptions& cache,
   const Recipe& recipe = plan.recipe;
   const Recipe::Optimization& o = recipe.optimization;
   Network base = make_backbone(recipe.model);
+  require_weights(recipe.model.weights, recipe.model.backbone);
   plan.dataset = std::move(data);
   prepare_dataset(plan.dataset, recipe, context);
   plan.head = recipe.model.head == "default" ? std::string(default_head(base)) : recipe.model.head;

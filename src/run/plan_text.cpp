@@ -26,7 +26,7 @@ std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>
 /// Seconds for `count` images through the prefix, from a short measurement.
 double measure_prefix(const TrainPlan& plan, size_t end, int threads, size_t count) {
   const Network net = cut_after(plan.network, plan.network.layers[end - 1].name);
-  Engine engine(net, 0, end, random_tensors(net, 0, end, 0), {threads, 4});
+  engine::Engine engine(net, 0, end, random_tensors(net, 0, end, 0), {threads, 4});
   std::vector<float> in(static_cast<size_t>(engine.input_elements()) * 4, 0.5F);
   std::vector<float> out(static_cast<size_t>(engine.output_elements()) * 4);
   engine.run(in.data(), 4, out.data());  // builds the plan
@@ -66,11 +66,13 @@ std::string plan_text(const TrainPlan& plan, bool with_time, const RunContext& c
     if (phase.prefix_end > 1)
       text += fmt::format("prefix     input … {}, {}\n", layers[phase.prefix_end - 1].name,
                           prefix_text(plan, phase));
-    text += fmt::format("training   {} epochs at most, batch {}, {} at {:g}, patience {}\n",
-                        phase.epochs, o.batch_size, options::word(o.optimizer), phase.learning_rate,
-                        o.patience.value_or(0));
+    const int patience = o.patience.value_or(0);
+    text += fmt::format("training   {} epochs{}, batch {}, {} at {:g}{}\n", phase.epochs,
+                        patience > 0 ? " at most" : "", o.batch_size, options::word(o.optimizer),
+                        phase.learning_rate,
+                        patience > 0 ? fmt::format(", patience {}", patience) : "");
   }
-  if (!augmentation.leaves_pictures() || augmentation.mixup + augmentation.cutmix > 0)
+  if (!augmentation.leaves_images() || augmentation.mixup + augmentation.cutmix > 0)
     text += fmt::format("augment    {}\n", recipe.views.augment);
   const MemoryEstimate& m = plan.memory;
   text += fmt::format(

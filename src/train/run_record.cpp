@@ -121,7 +121,7 @@ RunProgress RunRecord::read(const nlohmann::json& record) const {
   if (!same("data") &&
       std::find(earlier_hashes_.begin(), earlier_hashes_.end(), data) == earlier_hashes_.end())
     fail(ErrorKind::input,
-         "{}: the pictures or their split are not those that this run began with; train without "
+         "{}: the images or their split are not those that this run began with; train without "
          "`resume`",
          run_);
   const JsonField fields(record, fmt::format("{}: its training state", run_));

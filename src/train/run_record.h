@@ -19,7 +19,7 @@ struct RunProgress {
   bool add(const EpochRecord& record);
 };
 
-/// The pictures, their labels and splits, and the options that a resumed run cannot change.
+/// The images, their labels and splits, and the options that a resumed run cannot change.
 class RunRecord {
  public:
   explicit RunRecord(const TrainJob& job);

@@ -89,13 +89,24 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
     skipped.add(result.excluded[k], result.errors[k]);
   if (!result.excluded.empty() || resumed)
     write_split(plan.dataset, result.excluded, folder / run_files::kSplit);
-  std::string metrics = conclude(
+  Run run;
+  run.folder = folder;
+  run.history = result.history;
+  run.best_epoch = result.best_epoch;
+  run.stopped_early = result.stopped_early;
+  run.metrics = conclude(
       plan, folder, cache.get(), {result.history, result.best_epoch, result.stopped_early}, skipped,
       options.report,
-      [&](const std::string& split, const Metrics& m) { events.confusion(split, m); }, context);
-  return {
-      folder,          result.history, result.best_epoch, result.stopped_early, std::move(metrics),
-      skipped.finish()};
+      [&](const std::string& split, const Metrics& m) {
+        events.confusion(split, m);
+        if (split == "test")
+          run.test = m;
+        else
+          run.validation = m;
+      },
+      context);
+  run.test_is_whole = skipped.finish();
+  return run;
 }
 
 }  // namespace
@@ -111,13 +122,15 @@ Run resume(const TrainPlan& plan, const std::filesystem::path& folder, const Run
   return run_whole(plan, folder, options, context, RunMode::resume);
 }
 
-Run resume(const std::filesystem::path& folder, const RunContext& context) {
+Run resume(const std::filesystem::path& folder, const RunContext& context,
+           const std::vector<TrainObserver*>& observers) {
   const RunSettings settings = run_settings(folder);
   if (settings.data.empty())
     fail(ErrorKind::input, "{}: a run of an earlier version, which does not say where its data is",
          printable(folder));
   RunOptions options;
   options.report = settings.report;
+  options.observers = observers;
   return resume(plan(open_dataset(settings.data, settings.validation, settings.test),
                      settings.recipe, settings.cache, context),
                 folder, options, context);

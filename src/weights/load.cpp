@@ -36,13 +36,26 @@ struct Source {
   std::string md5;
 };
 
-Source find_imagenet(const WeightsRequest& request, bool needs_top) {
-  const PublishedFile* file = find_published(request.backbone, needs_top);
+const PublishedFile* need_published(const std::string& backbone, bool needs_top) {
+  const PublishedFile* file = find_published(backbone, needs_top);
   if (file == nullptr)
     fail(ErrorKind::input,
          "no ImageNet weights are published for {} in a form that Graft reads (Keras "
          "has vgg16 and vgg19); use {}`weights` none, `weights` FILE, or one of those backbones",
-         request.backbone, builtin_weights(request.backbone).empty() ? "" : "`weights` builtin, ");
+         backbone, builtin_weights(backbone).empty() ? "" : "`weights` builtin, ");
+  return file;
+}
+
+std::span<const std::byte> need_builtin(const std::string& backbone) {
+  const std::span<const std::byte> bytes = builtin_weights(backbone);
+  if (bytes.empty())
+    fail(ErrorKind::usage, "`weights` builtin: {} has no weights inside graft; only vgg-mini has",
+         backbone);
+  return bytes;
+}
+
+Source find_imagenet(const WeightsRequest& request, bool needs_top) {
+  const PublishedFile* file = need_published(request.backbone, needs_top);
   std::error_code error;
   // The full file has everything that the smaller one has.
   for (const PublishedFile* candidate : {file, find_published(request.backbone, true)}) {
@@ -173,6 +186,16 @@ int top_classes(const std::string& weights) {
   return kImageNetClasses;
 }
 
+void require_weights(const std::string& weights, std::string_view backbone) {
+  if (weights == "none") return;
+  if (weights == "imagenet")
+    need_published(std::string(backbone), false);
+  else if (weights == "builtin")
+    need_builtin(std::string(backbone));
+  else
+    static_cast<void>(file_kind(weights));
+}
+
 Weights load_weights(const WeightsRequest& request, const Network& network) {
   if (request.weights == "none") {
     return {random_tensors(network, 0, network.layers.size(), request.seed),
@@ -182,10 +205,7 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
   }
   Weights weights;
   if (request.weights == "builtin") {
-    const std::span<const std::byte> bytes = builtin_weights(request.backbone);
-    if (bytes.empty())
-      fail(ErrorKind::usage, "`weights` builtin: {} has no weights inside graft; only vgg-mini has",
-           request.backbone);
+    const std::span<const std::byte> bytes = need_builtin(request.backbone);
     const std::string name = request.backbone + ".safetensors";
     weights = from_graft(read_safetensors(bytes, name), network, name);
     keep_needed(weights.tensors, network);

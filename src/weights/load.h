@@ -28,6 +28,11 @@ struct WeightsRequest {
 /// program (weights/builtin.h), else "imagenet".
 std::string default_weights(std::string_view backbone);
 
+/// Throws what load_weights() would throw where weights are named that there cannot be: of a
+/// backbone without published or built-in ones, or a file that is not there. Reads and fetches
+/// nothing.
+void require_weights(const std::string& weights, std::string_view backbone);
+
 /// How many classes the top of such weights has: a Keras file's own number, else ImageNet's 1000.
 /// `weights` as in WeightsRequest. Throws as load_weights does.
 int top_classes(const std::string& weights);

@@ -88,4 +88,13 @@ void check_finite(const TensorMap& tensors, const std::string& file) {
   }
 }
 
+const Tensor& need_tensor(const TensorMap& tensors, const TensorSpec& spec) {
+  const auto at = tensors.find(spec.name);
+  if (at == tensors.end()) fail(ErrorKind::input, "tensor {} is missing", spec.name);
+  if (at->second.shape() != spec.shape)
+    fail(ErrorKind::input, "tensor {} has shape {}, expected {}", spec.name,
+         shape_text(at->second.shape()), shape_text(spec.shape));
+  return at->second;
+}
+
 }  // namespace graft

@@ -71,4 +71,7 @@ void check_tensors(const Network& full, size_t needed_end, const TensorMap& foun
 /// Throws Error(input) if any tensor holds NaN or infinity, or a variance below 0.
 void check_finite(const TensorMap& tensors, const std::string& file);
 
+/// The tensor, or Error(input) if it is missing or of another shape than the network needs.
+const Tensor& need_tensor(const TensorMap& tensors, const TensorSpec& spec);
+
 }  // namespace graft

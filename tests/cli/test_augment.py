@@ -1,4 +1,4 @@
-"""Augmentation, views, fine-tuning in one run, averages and the range test, on drawn pictures."""
+"""Augmentation, views, fine-tuning in one run, averages and the range test, on drawn images."""
 import re
 import sys
 import xml.etree.ElementTree
@@ -31,7 +31,7 @@ class Preview(t.TestCase):
         self.succeed("preview", self.data, "--augment", WORDS, "--input-size", "40x50", "--images", "4",
                      "--views", "3", "-o", again)
         self.assertEqual(out.read_bytes(), again.read_bytes())
-        # Without augmentation all columns are the picture.
+        # Without augmentation all columns are the image.
         self.succeed("preview", self.data, "--augment", "none", "--input-size", "40", "--images", "1",
                      "--views", "1", "-o", out)
         sheet = np.asarray(Image.open(out))
@@ -90,14 +90,14 @@ class Augmentation(t.TestCase):
     def test_each_part_of_a_view_is_in_the_key(self):
         self.train("a", "--augment", "rotate:20", "--views", "1")
         before = self.images()
-        train = self.in_split("train")  # validation pictures are not augmented
+        train = self.in_split("train")  # validation images are not augmented
         self.assertEqual(before, 48)
         for words in ("rotate:21", "rotate:20 brightness:0.5-0.9", "rotate:20 fill:wrap"):
             self.train("a", "--augment", words, "--views", "1")
             now = self.images()
             self.assertEqual(now - before, train, words)
             before = now
-        # Two views for flips: one of them is the picture itself, whoever computed it.
+        # Two views for flips: one of them is the image itself, whoever computed it.
         self.train("a", "--augment", "none")
         plain = self.images()
         self.train("a", "--augment", "hflip")
@@ -107,7 +107,7 @@ class Augmentation(t.TestCase):
         first, _ = self.train("a", "--augment", WORDS + " mixup:0.2", "--views", "0")
         again, _ = self.train("b", "--augment", WORDS + " mixup:0.2", "--views", "0")
         self.assertEqual(first, again)
-        # Nothing but the validation pictures' features is worth storing.
+        # Nothing but the validation images' features is worth storing.
         self.assertEqual(self.images(), self.in_split("val"))
         whole, _ = self.train("c", "--augment", WORDS + " cutmix:1", "--fine-tune", "all", "--head",
                               "gap")

@@ -40,12 +40,12 @@ class Cache(t.TestCase):
     def images(self, until="block3_pool"):
         return [s["images"] for s in self.sets() if s["until"] == until]
 
-    def pictures(self):
+    def photos(self):
         return sorted(self.data.rglob("*.jpg"))
 
     def test_second_run_computes_nothing_and_gives_the_same_model(self):
         first = self.train("a")
-        count = len(self.pictures())
+        count = len(self.photos())
         self.assertEqual(self.images(), [count])
         self.assertEqual(self.train("b"), first)
         self.assertEqual(self.images(), [count])
@@ -54,7 +54,7 @@ class Cache(t.TestCase):
         self.train("all")
         want = self.train("all")
         shutil.rmtree(self.cache)
-        removed = {p: p.read_bytes() for p in self.pictures()[::3]}
+        removed = {p: p.read_bytes() for p in self.photos()[::3]}
         for p in removed:
             p.unlink()
         self.train("part")
@@ -67,7 +67,7 @@ class Cache(t.TestCase):
         self.train("b", "--head", "flatten dense:8")
         self.assertEqual(len(self.sets()), 1)
         self.succeed(*self.arguments("c", "--until", "block4_pool"))
-        self.assertEqual(self.images("block4_pool"), [len(self.pictures())])
+        self.assertEqual(self.images("block4_pool"), [len(self.photos())])
 
     def test_weights_size_and_dtype_have_sets_of_their_own(self):
         self.train("a")
@@ -78,11 +78,11 @@ class Cache(t.TestCase):
 
     def test_content_counts_not_names(self):
         self.train("a")
-        count = len(self.pictures())
-        first, second = self.pictures()[:2]
+        count = len(self.photos())
+        first, second = self.photos()[:2]
         first.rename(first.with_name("moved.jpg"))
         self.train("b")
-        self.assertEqual(self.images(), [count], "a picture that moved is not computed again")
+        self.assertEqual(self.images(), [count], "an image that moved is not computed again")
         t.draw_scenes(self.folder / "more", 1, 100, 64)
         other = sorted((self.folder / "more").rglob("*.jpg"))[0]
         shutil.copy(other, second)  # same name, other content
@@ -120,7 +120,7 @@ class Cache(t.TestCase):
 
     def test_damage_is_computed_again(self):
         want = self.train("a")
-        count = len(self.pictures())
+        count = len(self.photos())
         noise = random.Random(1).randbytes
 
         def cut(path):
@@ -190,7 +190,7 @@ class Cache(t.TestCase):
         self.assertGreaterEqual(freed, 1000)
         self.assertLess(abs(freed - held), 10000)
         self.assertEqual(list(store.iterdir()), [])
-        self.assertTrue(self.pictures(), "what a link points to stays")
+        self.assertTrue(self.photos(), "what a link points to stays")
 
     def test_damage_before_a_resume(self):
         long = ("--epochs", "40", "--patience", "40")
@@ -246,7 +246,7 @@ class Cache(t.TestCase):
             self.assertEqual(process.returncode, 0, errors)
         models = [(self.folder / name / "model.safetensors").read_bytes() for name in ("x", "y")]
         self.assertEqual(models[0], models[1])
-        self.assertEqual(self.images(), [len(self.pictures())])
+        self.assertEqual(self.images(), [len(self.photos())])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from PIL import Image
 
 
 def photo(seed, size=(96, 96)):
-    """A picture of its own: coloured blobs, no two alike."""
+    """An image of its own: coloured blobs, no two alike."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(small).resize(size, Image.BICUBIC)
@@ -60,7 +60,7 @@ class Check(t.TestCase):
             self.assertEqual(document[key], [], key)
         self.assertIn("nothing odd found", self.succeed("check", self.data).stdout)
 
-    def test_odd_pictures(self):
+    def test_odd_images(self):
         a, b = self.data / "train" / "a", self.data / "train" / "b"
         whole = (a / "0.jpg").read_bytes()
         (a / "cut.jpg").write_bytes(whole[:len(whole) // 2])
@@ -135,22 +135,22 @@ class Check(t.TestCase):
         self.assertEqual(self.groups(document["conflicting_labels"]), want[2:])
         self.assertEqual(self.groups(document["train_test_leaks"]), want[:1])
         self.assertEqual(document["near_duplicates"], [], "identical files are no near-duplicates")
-        # The same with the test pictures named apart.
+        # The same with the test images named apart.
         apart = self.succeed_json("check", self.data / "train", "--test", self.data / "test", "--json")
         self.assertEqual(len(apart["train_test_leaks"]), 1)
         self.assertEqual(len(apart["duplicates"]), 3)
 
     def test_near_duplicates(self):
         train = self.data / "train"
-        picture = Image.open(train / "a" / "3.jpg")
-        picture.save(train / "b" / "worse.jpg", quality=40)
-        picture.resize((64, 64), Image.LANCZOS).save(train / "c" / "smaller.png")
+        image = Image.open(train / "a" / "3.jpg")
+        image.save(train / "b" / "worse.jpg", quality=40)
+        image.resize((64, 64), Image.LANCZOS).save(train / "c" / "smaller.png")
         document = self.check()
         self.assertEqual(document["duplicates"], [])
         self.assertEqual(self.groups(document["near_duplicates"]),
                          [["train/a/3.jpg", "train/b/worse.jpg", "train/c/smaller.png"]])
 
-    def test_flat_pictures_are_not_all_alike(self):
+    def test_flat_images_are_not_all_alike(self):
         for i in range(5):
             Image.new("RGB", (64, 64), (40 * i, 90, 200 - 30 * i)).save(
                 self.data / "train" / "a" / f"flat{i}.png")
@@ -182,7 +182,7 @@ class Check(t.TestCase):
         errors = self.succeed(*train, "--dry-run").stdout
         self.assertIn("1 group of identical files with conflicting labels", errors)
         self.assertIn("1 group of identical files are in training and test data", errors)
-        # Without words 21 pictures of train; conflicts take two, leaks and corrupt one each.
+        # Without words 21 images of train; conflicts take two, leaks and corrupt one each.
         errors = self.succeed(*train, "--exclude", "conflicts,leaks corrupt").stderr
         self.assertIn("--exclude: 4 of 31 images left out", errors)
         self.assertNotIn("skipped", errors)

@@ -159,6 +159,82 @@ class Installed(t.TestCase):
             self.assertIn(text, done.stderr)
             self.assertNotIn("Traceback", done.stderr)
 
+    @unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
+    def test_the_c_interface_with_wrong_arguments_and_many_threads(self):
+        script = self.folder / "callers.py"
+        script.write_text(f"""
+import concurrent.futures, ctypes as c, sys
+sys.path.insert(0, {str(t.SOURCE / 'examples')!r})
+from classify import Classifier
+model = Classifier({str(self.model)!r})
+g, n = model.graft, len(model.classes)
+g.graft_classify_pixels.argtypes = [c.c_void_p, c.c_void_p, c.c_size_t, c.c_void_p, c.c_void_p]
+g.graft_version.restype = c.c_char_p
+assert g.graft_version()
+USAGE, INPUT = 1, 2
+
+class Pixels(c.Structure):
+    _fields_ = [("data", c.c_char_p), ("width", c.c_int32), ("height", c.c_int32), ("row_bytes", c.c_size_t)]
+
+class Options(c.Structure):
+    _fields_ = [("size", c.c_size_t), ("threads", c.c_int32)]
+
+grey = bytes([120]) * (40 * 30 * 3)
+out = (c.c_float * n)()
+def pixels(*fields):
+    return g.graft_classify_pixels(model.handle, c.byref(Pixels(*fields)), 1, out, None), g.graft_last_error().decode()
+
+assert pixels(grey, 40, 30, 0) == (0, "") and abs(sum(out) - 1) < 1e-5
+one = list(out)
+padded = b"".join(grey[y * 120:y * 120 + 120] + b"xxxx" for y in range(30))
+assert pixels(padded, 40, 30, 124) == (0, "") and list(out) == one
+for fields in ((None, 40, 30, 0), (grey, -40, 30, 0), (grey, 40, 0, 0), (grey, 40, 30, 10)):
+    status, text = pixels(*fields)
+    assert status == USAGE and "image 0" in text, (fields, status, text)
+assert g.graft_classify_pixels(None, c.byref(Pixels(grey, 40, 30, 0)), 1, out, None) == USAGE
+assert g.graft_classify_pixels(model.handle, None, 1, out, None) == USAGE
+assert g.graft_classify_pixels(model.handle, None, 0, None, None) == 0
+assert g.graft_class_name(model.handle, n) is None and g.graft_class_count(None) == 0
+g.graft_free(None)
+# A structure of an earlier version, and none at all.
+handle = c.c_void_p()
+small = Options(c.sizeof(Options), 1)
+assert g.graft_load({str(self.model)!r}.encode(), c.byref(small), c.byref(handle)) == 0
+g.graft_free(handle)
+assert g.graft_load({str(self.model)!r}.encode(), c.byref(Options(0, 1)), c.byref(handle)) == USAGE and not handle
+assert g.graft_load(b"/nowhere", None, c.byref(handle)) == INPUT
+# One by one: what fails leaves zeros, and the first text.
+good = open({str(self.images[0])!r}, "rb").read()
+files = [good, b"no image", good, b""]
+rows, statuses = (c.c_float * (4 * n))(), (c.c_int * 4)()
+assert g.graft_classify_bytes(model.handle, (c.c_char_p * 4)(*files), (c.c_size_t * 4)(*map(len, files)), 4, rows, statuses) == 0
+assert [s == 0 for s in statuses] == [True, False, True, False], list(statuses)
+assert "image 1" in g.graft_last_error().decode() and not any(rows[n:2 * n])
+# Eight threads get what one gets, and errors of their own.
+expected = model.classify([good])[0]
+def call(i):
+    if i % 4 == 3:
+        try:
+            model.classify([b"broken %d" % i])
+        except ValueError as error:
+            return "image 0" in str(error)
+        return False
+    return model.classify([good])[0] == expected
+with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    assert all(pool.map(call, range(64)))
+""")
+        command("/usr/bin/python3", "-B", script,
+                env=dict(os.environ, GRAFT_LIBRARY=str(self.lib / "libgraft_core.so.0")))
+
+    def test_static_libraries_by_pkg_config(self):
+        flags = command("pkg-config", "--cflags", "--libs", "graft-core-static", env=dict(
+            os.environ, PKG_CONFIG_PATH=str(self.lib / "pkgconfig"))).split()
+        program = self.folder / "classify"
+        command("g++", "-std=c++20", t.SOURCE / "examples" / "classify.cpp", "-o", program, *flags)
+        self.assertNotIn("libgraft", command("ldd", program))
+        if self.model:
+            self.assertEqual(command(program, self.model, *self.images), self.expected())
+
     def test_manual_pages_and_completions_have_every_option(self):
         pages = {page.name: page.read_text() for page in (self.prefix / "share" / "man" / "man1").iterdir()}
         bash = next(self.prefix.rglob("bash-completion/completions/graft"))
@@ -194,6 +270,13 @@ class Installed(t.TestCase):
         self.assertEqual(complete("graft", "train", "pho"), ["photos"])
         self.assertEqual(complete("graft", "weights", "d"), ["download"])
         self.assertEqual(complete("graft", "train", "--epochs", ""), [])
+        self.assertEqual(complete("graft", "train", "--backbone", "=", "vgg11_"), ["vgg11_bn"])
+        self.assertEqual(complete("graft", "train", "--optimizer", "="), ["adam", "adamw", "sgd"])
+        self.assertIn("vgg16", complete("graft", "weights", "download", ""))
+        self.assertNotIn("download", complete("graft", "weights", "download", ""))
+        self.assertEqual(complete("graft", "train", "--exclude", "cor"), ["corrupt"])
+        (self.folder / "my photos").mkdir()
+        self.assertEqual(complete("graft", "train", "my"), ["my", "photos"])  # one word with a space
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ import sys
 import unicodedata
 
 import graft_testing as t
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 NFC, NFD = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
 
 
-def picture(path, number=0, side=40):
+def image(path, number=0, side=40):
     """A small JPEG, another one for each number."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     Image.new("RGB", (side, side), (number * 37 % 256, number * 91 % 256, number * 11 % 256)).save(path)
@@ -30,7 +30,7 @@ class Layouts(t.TestCase):
         for folder in folders:
             for i in range(count):
                 self.number += 1
-                picture(str(self.data / folder / f"{i}.{suffix}"), self.number)
+                image(str(self.data / folder / f"{i}.{suffix}"), self.number)
 
     def check(self, *arguments, data=None):
         return self.succeed_json("check", data or self.data, "--json", "--quiet", *arguments)
@@ -62,6 +62,26 @@ class Layouts(t.TestCase):
             self.assertEqual(len(document["splits"]), len(names), names)
             self.assertIn("splits, 2 classes", document["layout"])
             self.assertIn(names[0] + "/", document["layout"])
+
+    def test_splits_and_classes_in_one_name(self):
+        self.fill("trainA", "trainB", "testA", "testB")
+        self.refuse("seem to name splits and classes at once", "testA/", "test/A/")
+
+    def test_some_classes_with_the_same_parts_are_noted(self):
+        self.fill("s1/cat", "s1/dog", "s2/cat", "s2/dog", "s3")
+        document = self.check()
+        self.assertEqual(document["classes"], {"s1": 4, "s2": 4, "s3": 2})
+        self.assertIn("s1/ and s2/ both hold the folders cat, dog", self.notes(document))
+
+    def test_maps_of_predict_are_no_class(self):
+        self.fill("cat", "dog")
+        info = PngImagePlugin.PngInfo()
+        info.add_text("Software", "graft predict --explain")
+        os.makedirs(self.data / "why")
+        Image.new("RGB", (40, 40)).save(self.data / "why" / "0.png", pnginfo=info)
+        document = self.check()
+        self.assertEqual(document["classes"], {"cat": 2, "dog": 2})
+        self.assertIn("why: maps that 'graft predict --explain' drew; left out", self.notes(document))
 
     def test_classes_that_are_called_like_splits(self):
         self.fill("train", "bus", "car")
@@ -151,7 +171,7 @@ class Layouts(t.TestCase):
         other = self.folder / "other"
         shutil.copytree(self.data / "train", other)
         for i, path in enumerate(sorted(other.rglob("*.jpg"))):
-            picture(str(path), 100 + i)
+            image(str(path), 100 + i)
         document = self.check("--test", self.data, data=other)
         self.assertEqual(document["splits"], {"unassigned": 4, "test": 4})
         self.assertIn("the test split alone is taken", self.notes(document))
@@ -186,10 +206,10 @@ class Layouts(t.TestCase):
             shutil.rmtree(self.data, ignore_errors=True)
             for i in range(3):
                 for kind in ("cat", "dog"):
-                    picture(str(self.data / folder / f"{kind}.{i}.jpg"), i)
+                    image(str(self.data / folder / f"{kind}.{i}.jpg"), i)
             if folder:  # Dogs vs. Cats as it is downloaded
                 for i in range(3):
-                    picture(str(self.data / "test1" / f"{i}.jpg"), i)
+                    image(str(self.data / "test1" / f"{i}.jpg"), i)
             self.refuse("begin with their class (cat, dog)", "cat/cat.0.jpg", "CSV manifest")
         shutil.rmtree(self.data)
         self.fill("")
@@ -277,9 +297,9 @@ class Layouts(t.TestCase):
         (self.data / "a" / "top").symlink_to("/")
         (self.data / "b" / "self").symlink_to("self")
         outside = self.folder / "outside"
-        picture(str(outside / "x.jpg"), 99)
+        image(str(outside / "x.jpg"), 99)
         (self.data / "b" / "more").symlink_to(outside)
-        picture(str(self.folder / "y.jpg"), 98)
+        image(str(self.folder / "y.jpg"), 98)
         (self.data / "b" / "y.jpg").symlink_to(self.folder / "y.jpg")
         document = self.check()
         self.assertEqual(document["classes"], {"a": 4, "b": 4})

@@ -24,7 +24,7 @@ class Mistakes(t.TestCase):
         self.data.mkdir()
         self.refuse(1, "expected a folder of class folders", self.data)
 
-    def test_pictures_without_class_folders(self):
+    def test_images_without_class_folders(self):
         t.draw_scenes(self.data, 1)
         self.refuse(1, "expected a folder of class folders", self.data / "sea")
 
@@ -34,13 +34,13 @@ class Mistakes(t.TestCase):
             shutil.rmtree(kind)
         self.refuse(1, "only one class", self.data)
 
-    def test_class_with_one_picture(self):
+    def test_class_with_one_image(self):
         t.draw_scenes(self.data, 4)
         for path in sorted((self.data / "sea").iterdir())[1:]:
             path.unlink()
         self.refuse(1, "class 'sea' has only one image", self.data)
 
-    def test_all_pictures_corrupt(self):
+    def test_all_images_corrupt(self):
         for kind in ("a", "b"):
             for i in range(4):
                 path = self.data / kind / f"{i}.jpg"
@@ -50,7 +50,7 @@ class Mistakes(t.TestCase):
             self.fail_with(1, "none of the", "train", self.data, "--weights", "none", "--backbone",
                            "vgg-mini", "-o", self.out)
 
-    def test_class_without_training_picture(self):
+    def test_class_without_training_image(self):
         t.draw_scenes(self.data / "train", 2)
         t.draw_scenes(self.data / "val", 2)
         (self.data / "val" / "sea").rename(self.data / "val" / "ocean")

@@ -1,4 +1,4 @@
-"""graft predict and evaluate on a model that this test trains on drawn pictures."""
+"""graft predict and evaluate on a model that this test trains on drawn images."""
 import csv
 import io
 import json
@@ -37,10 +37,10 @@ class Predict(t.TestCase):
     def setUp(self):
         super().setUp()
         self.model = BASE / "run"
-        self.pictures = sorted((BASE / "data" / "test").rglob("*.jpg"))
+        self.images = sorted((BASE / "data" / "test").rglob("*.jpg"))
 
     def test_formats_agree(self):
-        some = self.pictures[5:8]
+        some = self.images[5:8]
         document = self.succeed_json("predict", self.model, *some, "--json", "--top", 3)
         self.assertEqual([p["path"] for p in document["predictions"]], [str(p) for p in some])
         for p in document["predictions"]:
@@ -58,31 +58,31 @@ class Predict(t.TestCase):
             self.assertTrue(line.startswith(f"{p['path']}: {p['label']} "))
 
     def test_top_beyond_the_classes(self):
-        p = self.succeed_json("predict", self.model, self.pictures[0], "--json", "--top", 99)
+        p = self.succeed_json("predict", self.model, self.images[0], "--json", "--top", 99)
         top = p["predictions"][0]["top"]
         self.assertEqual(len(top), 6)
         self.assertAlmostEqual(sum(k["probability"] for k in top), 1, places=5)
 
     def test_order_given_and_folders_walked(self):
         folder = BASE / "data" / "test" / "sea"
-        document = self.succeed_json("predict", self.model, self.pictures[7], folder, self.pictures[0],
+        document = self.succeed_json("predict", self.model, self.images[7], folder, self.images[0],
                                      "--json")
         self.assertEqual([p["path"] for p in document["predictions"]],
-                         [str(p) for p in (self.pictures[7], *sorted(folder.iterdir()),
-                                           self.pictures[0])])
+                         [str(p) for p in (self.images[7], *sorted(folder.iterdir()),
+                                           self.images[0])])
 
     def test_list_on_stdin(self):
-        stdin = f"{self.pictures[1]}\r\n\n{self.pictures[0]}\n"
+        stdin = f"{self.images[1]}\r\n\n{self.images[0]}\n"
         document = self.succeed_json("predict", self.model, "-", "--json", stdin=stdin)
         self.assertEqual([p["path"] for p in document["predictions"]],
-                         [str(self.pictures[1]), str(self.pictures[0])])
+                         [str(self.images[1]), str(self.images[0])])
 
     def test_one_bad_among_many(self):
         bad = self.folder / "bad.jpg"
         bad.write_text("hello")
         missing = self.folder / "missing.png"
         done = self.fail_with(1, "bad.jpg: not a JPEG, PNG or WebP", "predict", self.model,
-                              self.pictures[0], bad, missing, self.pictures[1])
+                              self.images[0], bad, missing, self.images[1])
         self.assertIn("missing.png: no such file", done.stderr)
         self.assertEqual(len(done.stdout.splitlines()), 2)
 
@@ -90,12 +90,12 @@ class Predict(t.TestCase):
         huge = self.folder / "huge.jpg"
         with open(huge, "wb") as file:
             file.truncate(50 << 30)
-        done = self.fail_with(1, "huge.jpg: too large", "predict", self.model, huge, self.pictures[0])
+        done = self.fail_with(1, "huge.jpg: too large", "predict", self.model, huge, self.images[0])
         self.assertEqual(len(done.stdout.splitlines()), 1)
         data = self.folder / "photos"
         for kind in ("a", "b"):
             (data / kind).mkdir(parents=True)
-            shutil.copy(self.pictures[0], data / kind)
+            shutil.copy(self.images[0], data / kind)
         os.link(huge, data / "a" / "huge.jpg")
         corrupt = self.succeed_json("check", data, "--json")["corrupt"]
         self.assertIn("too large", corrupt[0]["why"])
@@ -118,14 +118,14 @@ class Predict(t.TestCase):
 
     def test_maps_that_do_not_fit_are_refused_first(self):
         done = self.fail_with(1, "of memory for an image of 16384x16384", "predict",
-                              self.large_input_model(16384, 64), self.pictures[0], "--explain",
+                              self.large_input_model(16384, 64), self.images[0], "--explain",
                               self.folder / "why")
         self.assertEqual(done.stdout, "")
 
     def test_formats_that_are_not_read_are_named(self):
         folder = self.folder / "mixed"
         folder.mkdir()
-        shutil.copy(self.pictures[0], folder)
+        shutil.copy(self.images[0], folder)
         (folder / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
         done = self.succeed("predict", self.model, folder)
         self.assertIn("1 image of formats that are not read (1 .heic)", done.stderr)
@@ -137,17 +137,17 @@ class Predict(t.TestCase):
         self.fail_with(2, "would be replaced", "weights", "convert", run, "-o", run / "model.safetensors")
         self.assertEqual((run / "model.safetensors").read_bytes(), before)
         manifest = self.folder / "m.csv"
-        manifest.write_text(f"path,label\n{self.pictures[0]},{self.pictures[0].parent.name}\n")
+        manifest.write_text(f"path,label\n{self.images[0]},{self.images[0].parent.name}\n")
         text = manifest.read_text()
         self.fail_with(2, "would be replaced", "evaluate", run, manifest, "--predictions", manifest)
         self.assertEqual(manifest.read_text(), text)
 
     def test_explained_or_not_the_answer_is_one(self):
-        plain = self.succeed_json("predict", self.model, *self.pictures[:3], "--json", "--top", 9)
-        why = self.succeed_json("predict", self.model, *self.pictures[:3], "--json", "--top", 9, "--explain",
+        plain = self.succeed_json("predict", self.model, *self.images[:3], "--json", "--top", 9)
+        why = self.succeed_json("predict", self.model, *self.images[:3], "--json", "--top", 9, "--explain",
                                 self.folder / "why")
         self.assertEqual(why, plain)
-        one = self.succeed_json("predict", self.model, self.pictures[1], "--json", "--top", 9)
+        one = self.succeed_json("predict", self.model, self.images[1], "--json", "--top", 9)
         self.assertEqual(one["predictions"][0], plain["predictions"][1])
 
     def large_input_model(self, size, channels=4):
@@ -178,7 +178,7 @@ class Predict(t.TestCase):
     def test_memory_is_for_the_images_at_hand(self):
         model = self.large_input_model(2048)
         for count in (1, 2):
-            process = subprocess.Popen([t.GRAFT, "predict", model, *self.pictures[:count]],
+            process = subprocess.Popen([t.GRAFT, "predict", model, *self.images[:count]],
                                        stdout=subprocess.PIPE)
             lines = process.stdout.read().splitlines()
             process.stdout.close()
@@ -195,7 +195,7 @@ class Predict(t.TestCase):
         if int(available.split()[0]) > 100_000_000:
             self.skipTest("this machine has the memory")
         done = self.fail_with(1, "of memory for an image of 16384x16384", "predict",
-                              self.large_input_model(16384, 64), self.pictures[0])
+                              self.large_input_model(16384, 64), self.images[0])
         self.assertEqual(done.stdout, "")
 
     def test_every_overlay_has_a_file(self):
@@ -241,7 +241,7 @@ class Predict(t.TestCase):
 
     def test_an_overlay_that_cannot_be_written(self):
         out = self.folder / "why"
-        some = self.pictures[:3]
+        some = self.images[:3]
         paths = [shutil.copy(path, self.folder / f"{i}{path.stem}.jpg") for i, path in enumerate(some)]
         (out / f"1{some[1].stem}.png").mkdir(parents=True)
         done = self.fail_with(1, f"1{some[1].stem}.png", "predict", self.model, *paths, "--explain", out)
@@ -249,7 +249,7 @@ class Predict(t.TestCase):
         self.assertEqual(len([path for path in out.iterdir() if path.is_file()]), 2)
 
     def test_a_reader_that_has_seen_enough(self):
-        many = " ".join(str(path) for path in self.pictures * 60)
+        many = " ".join(str(path) for path in self.images * 60)
         for words in ("", "--format csv", "--json"):
             done = subprocess.run(
                 ["bash", "-c", f"{t.GRAFT} predict {self.model} {many} {words} --quiet | head -1"],
@@ -269,26 +269,26 @@ class Predict(t.TestCase):
         self.succeed("predict", self.model, self.folder, "--format", "csv")
 
     def test_model_by_file_and_thread_counts(self):
-        one = self.succeed("predict", self.model / "model.safetensors", *self.pictures, "--threads", 1)
-        many = self.succeed("predict", self.model, *self.pictures, "--threads", 5)
+        one = self.succeed("predict", self.model / "model.safetensors", *self.images, "--threads", 1)
+        many = self.succeed("predict", self.model, *self.images, "--threads", 5)
         self.assertEqual(one.stdout, many.stdout)
 
     def test_bad_models(self):
-        picture = self.pictures[0]
-        self.fail_with(1, "no such model", "predict", self.folder / "none", picture)
-        self.fail_with(1, "no model.safetensors", "predict", self.folder, picture)
+        image = self.images[0]
+        self.fail_with(1, "no such model", "predict", self.folder / "none", image)
+        self.fail_with(1, "no model.safetensors", "predict", self.folder, image)
         good = (self.model / "model.safetensors").read_bytes()
         bad = self.folder / "m.safetensors"
         for data in (b"", b"x" * 100, good[:50], good[:len(good) // 2], good[:-1], good + b"x"):
             bad.write_bytes(data)
-            self.fail_with(1, str(bad), "predict", bad, picture)
+            self.fail_with(1, str(bad), "predict", bad, image)
         t.write_safetensors(bad, {})
-        self.fail_with(1, "not a model written by graft", "predict", bad, picture)
+        self.fail_with(1, "not a model written by graft", "predict", bad, image)
         self.fail_with(2, "PATH", "predict", self.model)
-        self.fail_with(2, "--format", "predict", self.model, picture, "--format", "xml")
+        self.fail_with(2, "--format", "predict", self.model, image, "--format", "xml")
 
     def test_libtorch_is_not_loaded_and_libraries_are_few(self):
-        done = subprocess.run([t.GRAFT, "predict", str(self.model), str(self.pictures[0])],
+        done = subprocess.run([t.GRAFT, "predict", str(self.model), str(self.images[0])],
                               env=dict(os.environ, LD_DEBUG="libs"), capture_output=True, text=True)
         self.assertEqual(done.returncode, 0)
         loaded = {line.split("calling init: ")[1] for line in done.stderr.splitlines()
@@ -308,7 +308,7 @@ class Predict(t.TestCase):
         self.assertGreaterEqual(document["top5"], document["top1"])
         for row in document["per_class"]:
             self.assertEqual(row["support"], 3)
-        # Against predict, picture by picture.
+        # Against predict, image by image.
         predicted = self.succeed_json("predict", self.model, BASE / "data" / "test", "--json")
         right = sum(pathlib.Path(p["path"]).parent.name == p["label"]
                     for p in predicted["predictions"])
@@ -343,7 +343,7 @@ class Predict(t.TestCase):
         self.succeed("evaluate", self.model, BASE / "data", "--predictions", out)
         rows = t.read_csv(out)
         self.assertEqual(len(rows), 18)
-        self.assertEqual({row["label"] for row in rows}, {p.parent.name for p in self.pictures})
+        self.assertEqual({row["label"] for row in rows}, {p.parent.name for p in self.images})
 
     def test_evaluate_split(self):
         self.fail_with(1, "has no val split", "evaluate", self.model, BASE / "data", "--split", "val")

@@ -29,7 +29,7 @@ TRAIN = ("--backbone", "vgg-mini", "--input-size", "64", "--head", "stats batchn
 
 
 def setUpModule():
-    """Two finished runs on the same pictures."""
+    """Two finished runs on the same images."""
     global BASE
     BASE = pathlib.Path(tempfile.mkdtemp(prefix="graft-report-"))
     t.draw_scenes(BASE / "data" / "train", 20)
@@ -173,22 +173,22 @@ class Report(t.TestCase):
         self.assertFalse((self.folder / "r" / "report.html").exists())
 
     def test_explain(self):
-        pictures = sorted((BASE / "data" / "test" / "sea").iterdir())[:2]
-        other = BASE / "data" / "test" / "forest" / pictures[0].name
+        images = sorted((BASE / "data" / "test" / "sea").iterdir())[:2]
+        other = BASE / "data" / "test" / "forest" / images[0].name
         why = self.folder / "why"
-        self.succeed("predict", BASE / "two", *pictures, other, "--explain", why)
+        self.succeed("predict", BASE / "two", *images, other, "--explain", why)
         self.assertEqual(len(list(why.iterdir())), 3)
         from PIL import Image
-        with Image.open(why / (pictures[0].stem + ".png")) as image, Image.open(pictures[0]) as given:
+        with Image.open(why / (images[0].stem + ".png")) as image, Image.open(images[0]) as given:
             self.assertEqual(image.size, given.size)
         finer = self.folder / "finer"
-        self.succeed("predict", BASE / "two", pictures[0], "--explain", finer, "--explain-layer",
+        self.succeed("predict", BASE / "two", images[0], "--explain", finer, "--explain-layer",
                      "block2_conv2")
-        self.assertNotEqual((finer / (pictures[0].stem + ".png")).read_bytes(),
-                            (why / (pictures[0].stem + ".png")).read_bytes())
-        self.fail_with(2, "block5_conv1", "predict", BASE / "two", pictures[0], "--explain", finer,
+        self.assertNotEqual((finer / (images[0].stem + ".png")).read_bytes(),
+                            (why / (images[0].stem + ".png")).read_bytes())
+        self.fail_with(2, "block5_conv1", "predict", BASE / "two", images[0], "--explain", finer,
                        "--explain-layer", "block9")
-        self.fail_with(2, "--explain DIR", "predict", BASE / "two", pictures[0], "--explain-layer",
+        self.fail_with(2, "--explain DIR", "predict", BASE / "two", images[0], "--explain-layer",
                        "block2_conv2")
 
     def test_event_file(self):

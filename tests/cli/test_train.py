@@ -1,4 +1,4 @@
-"""graft train on drawn pictures: what it writes, what it freezes, how it stops."""
+"""graft train on drawn images: what it writes, what it freezes, how it stops."""
 import json
 import os
 import shutil
@@ -199,8 +199,8 @@ class Train(t.TestCase):
         self.fail_with(2, "--val", "train", self.data, "--val", "x", "--val-split", "0.2")
         self.fail_with(2, "--test", "train", self.data, "--test", "x", "--test-split", "0.2")
 
-    def test_corrupt_pictures_are_skipped_and_listed(self):
-        (self.data / "sea" / "0.jpg").write_text("text, not a picture")
+    def test_corrupt_images_are_skipped_and_listed(self):
+        (self.data / "sea" / "0.jpg").write_text("text, not an image")
         data = (self.data / "sea" / "1.jpg").read_bytes()
         (self.data / "sea" / "1.jpg").write_bytes(data[:len(data) // 2])
         self.fail_with(1, "2 of 60 images cannot be used (3.3 %", "train", self.data, *FAST, "-o",
@@ -260,9 +260,9 @@ class Train(t.TestCase):
         self.assertFalse(list(self.out.rglob("*.tmp")))
         self.assertFalse((self.out / "model.safetensors").exists())
         for name in ("best", "last"):
-            picture = next(self.data.rglob("*.jpg"))
-            self.succeed("predict", self.out / "checkpoints" / f"{name}.safetensors", picture)
-        self.fail_with(1, "interrupted", "predict", self.out, picture)
+            image = next(self.data.rglob("*.jpg"))
+            self.succeed("predict", self.out / "checkpoints" / f"{name}.safetensors", image)
+        self.fail_with(1, "interrupted", "predict", self.out, image)
 
     def test_interrupted_by_ctrl_c(self):
         self.interrupt(signal.SIGINT, 130)

@@ -54,12 +54,12 @@ class Weights(t.TestCase):
     def setUp(self):
         super().setUp()
         t.draw_scenes(self.folder / "p", 1)
-        self.picture = next((self.folder / "p").rglob("*.jpg"))
+        self.image = next((self.folder / "p").rglob("*.jpg"))
         self.env = {"XDG_CACHE_HOME": str(self.folder / "cache")}
 
     def refuse(self, text, path, *arguments, backbone="vgg11"):
         out = self.folder / "out.npy"
-        done = self.fail_with(1, text, "features", self.picture, "-o", out, "--backbone", backbone,
+        done = self.fail_with(1, text, "features", self.image, "-o", out, "--backbone", backbone,
                               "--input-size", "32", "--weights", path, *arguments, env=self.env)
         self.assertFalse(out.exists())
         self.assertFalse(list(self.folder.glob("*.tmp")))
@@ -88,7 +88,7 @@ class Weights(t.TestCase):
     def note(self, path, *texts, backbone="vgg-mini"):
         """Reads the file; what is left out is said in one line. Returns the features."""
         out = self.folder / "note.npy"
-        done = self.succeed("features", self.picture, "-o", out, "--backbone", backbone,
+        done = self.succeed("features", self.image, "-o", out, "--backbone", backbone,
                             "--input-size", "32", "--weights", path)
         if texts:
             self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
@@ -172,7 +172,7 @@ class Weights(t.TestCase):
                     del weights[layer]
         path = self.write(change)
         self.refuse("cut there with --until", path)
-        self.succeed("features", self.picture, "-o", self.folder / "o.npy", "--backbone", "vgg11",
+        self.succeed("features", self.image, "-o", self.folder / "o.npy", "--backbone", "vgg11",
                      "--input-size", "32", "--weights", path, "--until", "block2_pool")
 
     def test_wrong_backbone_is_recognised(self):
@@ -225,11 +225,11 @@ class Weights(t.TestCase):
             done = self.refuse(what, path)
             self.assertIn(todo, done.stderr)
             self.assertEqual(len(done.stderr.splitlines()), 1)
-            self.fail_with(1, what, "predict", path, self.picture)
+            self.fail_with(1, what, "predict", path, self.image)
 
     def test_keras_file_as_model(self):
         path = self.mini()
-        for command in (("predict", path, self.picture), ("summary", path),
+        for command in (("predict", path, self.image), ("summary", path),
                         ("evaluate", path, self.folder / "p"),
                         ("weights", "convert", path, "-o", self.folder / "x.safetensors")):
             done = self.fail_with(1, "a Keras weights file (HDF5), not a Graft model", *command)
@@ -264,7 +264,7 @@ class Weights(t.TestCase):
         path = self.mini()
         path.chmod(0)
         self.folder.chmod(0o755)
-        command = [t.GRAFT, "features", str(self.picture), "-o", "/nowhere/x.npy", "--backbone",
+        command = [t.GRAFT, "features", str(self.image), "-o", "/nowhere/x.npy", "--backbone",
                    "vgg-mini", "--input-size", "32", "--weights", str(path)]
         user = {"user": 65534} if os.geteuid() == 0 else {}
         try:
@@ -296,7 +296,7 @@ class Weights(t.TestCase):
     def test_reader_that_fails(self):
         """Crashes, strange answers and none at all are one line each."""
         path = self.mini()
-        command = ("features", self.picture, "-o", self.folder / "x.npy", "--backbone", "vgg-mini",
+        command = ("features", self.image, "-o", self.folder / "x.npy", "--backbone", "vgg-mini",
                    "--input-size", "32", "--weights", path)
         for body, text in (("os.kill(os.getpid(), 11)", "signal 11"),
                            ("os.kill(os.getpid(), 24)", "computed longer"),
@@ -312,7 +312,7 @@ class Weights(t.TestCase):
         path, mark = self.mini(), self.folder / "mark"
         env = self.fake_reader(f"open({str(mark)!r}, 'w').write(str(os.getpid()))\ntime.sleep(60)")
         process = subprocess.Popen(
-            [t.GRAFT, "features", self.picture, "-o", self.folder / "x.npy", "--backbone",
+            [t.GRAFT, "features", self.image, "-o", self.folder / "x.npy", "--backbone",
              "vgg-mini", "--input-size", "32", "--weights", path], stderr=subprocess.PIPE,
             env=dict(os.environ, **env))
         while not mark.exists() or not mark.read_text():
@@ -388,7 +388,7 @@ class Weights(t.TestCase):
         path = self.folder / "top.h5"
         t.write_keras_h5(path, specs, t.random_weights(specs))
         out = self.folder / "top.npy"
-        self.succeed("features", self.picture, "-o", out, "--backbone", "vgg11", "--input-size",
+        self.succeed("features", self.image, "-o", out, "--backbone", "vgg11", "--input-size",
                      "32", "--weights", path, "--include-top")
         self.assertEqual(np.load(out).shape, (1, 7))
 
@@ -399,7 +399,7 @@ class Weights(t.TestCase):
         target.parent.mkdir(parents=True)
         specs = t.layer_specs("vgg16")
         t.write_keras_h5(target, specs, t.random_weights(specs))
-        features = ("features", self.picture, "-o", self.folder / "x.npy", "--input-size", "32")
+        features = ("features", self.image, "-o", self.folder / "x.npy", "--input-size", "32")
         self.fail_with(1, f"bytes instead of {first['bytes']}", *features, env=self.env)
         with open(target, "ab") as file:
             file.truncate(first["bytes"])
@@ -456,9 +456,9 @@ class Weights(t.TestCase):
     def test_builtin_needs_no_network(self):
         env = dict(self.env, GRAFT_WEIGHTS_MIRROR="http://127.0.0.1:9")
         out = self.folder / "x.npy"
-        self.succeed("features", self.picture, "--backbone", "vgg-mini", "-o", out, env=env)
+        self.succeed("features", self.image, "--backbone", "vgg-mini", "-o", out, env=env)
         self.assertGreater(np.abs(np.load(out)).max(), 0)
-        self.fail_with(2, "no weights inside graft", "features", self.picture, "--backbone", "vgg16",
+        self.fail_with(2, "no weights inside graft", "features", self.image, "--backbone", "vgg16",
                        "--weights", "builtin", "-o", out)
 
     def test_convert_folds_batchnorm(self):
@@ -471,17 +471,17 @@ class Weights(t.TestCase):
                            ("vgg-mini", ("--fold-batchnorm", "--dtype", "fp16"))):
             file, out = self.folder / "b.safetensors", self.folder / "x.npy"
             self.succeed("weights", "convert", run, "-o", file, *more)
-            self.succeed("features", self.picture, "--backbone", name, "--weights", file,
+            self.succeed("features", self.image, "--backbone", name, "--weights", file,
                          "--input-size", "32", "-o", out)
             features.append(np.load(out))
         scale = np.abs(features[0]).max()
         self.assertLess(np.abs(features[1] - features[0]).max(), 1e-5 * scale)
         self.assertLess(np.abs(features[2] - features[0]).max(), 1e-2 * scale)  # 11 bits of weights
-        self.fail_with(1, "cannot classify", "predict", file, self.picture)
+        self.fail_with(1, "cannot classify", "predict", file, self.image)
 
     def test_imagenet_offline_says_where_to_get_it(self):
         env = dict(self.env, GRAFT_WEIGHTS_MIRROR="http://127.0.0.1:9")
-        done = self.fail_with(1, "6d6bbae143d832006294945121d1f1fc", "features", self.picture, "-o",
+        done = self.fail_with(1, "6d6bbae143d832006294945121d1f1fc", "features", self.image, "-o",
                               self.folder / "x.npy", env=env)
         self.assertIn("http://127.0.0.1:9/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
                       done.stderr)

@@ -16,7 +16,7 @@ namespace {
 using testing::TemporaryFolder;
 using testing::write;
 
-/// `count` files of distinct content (no real pictures: opening a dataset reads none).
+/// `count` files of distinct content (no real images: opening a dataset reads none).
 void fill(const fs::path& folder, int count, const std::string& salt = "") {
   for (int i = 0; i < count; ++i)
     write(folder / (std::to_string(i) + ".jpg"), folder.string() + salt + std::to_string(i));
@@ -27,14 +27,14 @@ TEST(Dataset, FolderOfClassFolders) {
   fill(t.path() / "cat", 3);
   fill(t.path() / "Dog", 2);
   write(t.path() / "cat" / "sub" / "x.PNG", "deep");
-  write(t.path() / "cat" / "notes.txt", "no picture");
+  write(t.path() / "cat" / "notes.txt", "no image");
   write(t.path() / ".ipynb_checkpoints" / "a.jpg", "hidden");
   write(t.path() / "loose.jpg", "loose");
   fs::create_directories(t.path() / "empty");
   const Dataset d = open_dataset(t.path());
   EXPECT_EQ(d.classes, (std::vector<std::string>{"Dog", "cat"}));
   EXPECT_EQ(d.samples.size(), 6U);
-  EXPECT_EQ(d.notes.size(), 3U) << "empty class, loose picture, other file";
+  EXPECT_EQ(d.notes.size(), 3U) << "empty class, loose image, other file";
   EXPECT_TRUE(std::is_sorted(d.samples.begin(), d.samples.end(),
                              [](const auto& a, const auto& b) { return a.path < b.path; }));
 }
@@ -89,7 +89,7 @@ TEST(Dataset, Manifest) {
            {"path,label\nx,\n", ":2: the label is empty"},
            {"path,label,split\nx,a,fold1\n", "none of train, val, test"},
            {"path,label\n\"x,a\n", "never ends"},
-           {"path,label\n", "lists no picture"}}) {
+           {"path,label\n", "lists no image"}}) {
     write(t.path() / "bad.csv", text);
     EXPECT_ERROR(open_dataset(t.path() / "bad.csv"), ErrorKind::input, why);
   }
@@ -100,7 +100,7 @@ TEST(Dataset, SaysWhatItExpected) {
   EXPECT_ERROR(open_dataset(t.path() / "none"), ErrorKind::input, "no such file or folder");
   EXPECT_ERROR(open_dataset(t.path()), ErrorKind::input, "expected a folder of class folders");
   write(t.path() / "x.jpg", "x");
-  EXPECT_ERROR(open_dataset(t.path() / "x.jpg"), ErrorKind::input, "a single picture");
+  EXPECT_ERROR(open_dataset(t.path() / "x.jpg"), ErrorKind::input, "a single image");
 }
 
 TEST(Split, IsSeededStratifiedAndDisjoint) {

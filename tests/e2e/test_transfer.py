@@ -1,4 +1,4 @@
-"""Transfer from the weights inside the program, offline, on drawn pictures that they never saw."""
+"""Transfer from the weights inside the program, offline, on drawn images that they never saw."""
 import sys
 
 import graft_testing as t
@@ -30,8 +30,8 @@ class Transfer(t.TestCase):
         tuned = self.train("--epochs", "16", "--freeze-epochs", "8", "--fine-tune", "block4_conv1",
                            "--lr", "5e-4")
         self.assertGreater(tuned, 0.55)
-        picture = self.folder / "test" / "sea" / "0.jpg"
-        p = self.succeed_json("predict", self.folder / "run", picture, "--json")["predictions"][0]
+        image = self.folder / "test" / "sea" / "0.jpg"
+        p = self.succeed_json("predict", self.folder / "run", image, "--json")["predictions"][0]
         self.assertGreater(p["probability"], 1 / 6)
         again = self.succeed_json("evaluate", self.folder / "run", self.folder, "--json")
         self.assertAlmostEqual(again["top1"], tuned, places=5)

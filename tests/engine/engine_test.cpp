@@ -24,9 +24,10 @@ std::vector<float> make_input(int64_t elements, uint64_t seed) {
 }
 
 /// Largest error over the largest value, of `count` images.
-double engine_error(const Network& net, size_t begin, int count, const EngineOptions& options) {
+double engine_error(const Network& net, size_t begin, int count,
+                    const engine::EngineOptions& options) {
   const TensorMap tensors = make_tensors(net, 5);
-  Engine engine(net, begin, net.layers.size(), tensors, options);
+  engine::Engine engine(net, begin, net.layers.size(), tensors, options);
   const std::vector<float> in = make_input(engine.input_elements() * count, 3);
   std::vector<float> out(static_cast<size_t>(engine.output_elements() * count), NAN);
   engine.run(in.data(), count, out.data());
@@ -34,8 +35,8 @@ double engine_error(const Network& net, size_t begin, int count, const EngineOpt
   double most = 0;
   for (int n = 0; n < count; ++n) {
     const auto first = in.begin() + n * engine.input_elements();
-    const std::vector<double> want = reference_forward(net, begin, net.layers.size(), tensors,
-                                                       {first, first + engine.input_elements()});
+    const std::vector<double> want = engine::reference_forward(
+        net, begin, net.layers.size(), tensors, {first, first + engine.input_elements()});
     for (size_t i = 0; i < want.size(); ++i) {
       const double got = out[static_cast<size_t>(n * engine.output_elements()) + i];
       error = std::max(error, std::isfinite(got) ? std::abs(got - want[i]) : INFINITY);
@@ -115,7 +116,7 @@ TEST(Engine, StartsAnywhere) {
 
 TEST(Engine, EmptyRangeCopies) {
   const Network net = cut_after(backbone("vgg11", 32, 32), "block1_conv1");
-  Engine engine(net, 0, 1, {});
+  engine::Engine engine(net, 0, 1, {});
   const std::vector<float> in = make_input(engine.input_elements(), 1);
   std::vector<float> out(in.size());
   engine.run(in.data(), 1, out.data());
@@ -125,7 +126,7 @@ TEST(Engine, EmptyRangeCopies) {
 TEST(Engine, DoesNotTouchItsInputAndIgnoresNeighbours) {
   const Network net = cut_after(backbone("vgg-mini", 32, 32), "block4_pool");
   const TensorMap tensors = make_tensors(net, 1);
-  Engine engine(net, 0, net.layers.size(), tensors);
+  engine::Engine engine(net, 0, net.layers.size(), tensors);
   const std::vector<float> in = make_input(engine.input_elements() * 4, 2);
   std::vector<float> copy = in;
   const auto out_size = static_cast<size_t>(engine.output_elements());
@@ -149,16 +150,16 @@ TEST(Engine, TakesMemoryForTheImagesAtHand) {
   const Network net = with_head(backbone("vgg-mini", 64, 64), "gap", 10);
   const TensorMap tensors = make_tensors(net, 5);
   const size_t end = net.layers.size();
-  Engine few(net, 0, end, tensors);
-  const EngineMemory small = few.prepare(2);
+  engine::Engine few(net, 0, end, tensors);
+  const engine::EngineMemory small = few.prepare(2);
   EXPECT_LT(small.buffers, few.prepare(16).buffers);
   EXPECT_EQ(small.weights, few.prepare(16).weights);
   // More images after fewer, and fewer after more, are as they are in an engine of their own.
   const auto in = static_cast<size_t>(few.input_elements());
   const std::vector<float> input = make_input(few.input_elements() * 9, 1);
   std::vector<float> want(90);
-  Engine(net, 0, end, tensors).run(input.data(), 9, want.data());
-  Engine grows(net, 0, end, tensors);
+  engine::Engine(net, 0, end, tensors).run(input.data(), 9, want.data());
+  engine::Engine grows(net, 0, end, tensors);
   std::vector<float> got(90);
   for (const auto& [first, count] : {std::pair{0, 2}, {2, 5}, {7, 2}})
     grows.run(&input[in * first], count, &got[10 * static_cast<size_t>(first)]);
@@ -174,9 +175,9 @@ TEST(Engine, EstimatesItsMemory) {
   for (const Case& c : {Case{"vgg-mini", 64, 16}, Case{"vgg-mini", 512, 1}, Case{"vgg16", 96, 4},
                         Case{"vgg11", 160, 1}}) {
     const Network net = with_head(backbone(c.backbone, c.size, c.size), "gap", 10);
-    Engine engine(net, 0, net.layers.size(), make_tensors(net, 5));
+    engine::Engine engine(net, 0, net.layers.size(), make_tensors(net, 5));
     const auto estimate = static_cast<double>(engine.estimate(c.count));
-    const EngineMemory memory = engine.prepare(c.count);
+    const engine::EngineMemory memory = engine.prepare(c.count);
     const auto taken = static_cast<double>(memory.weights + memory.buffers);
     EXPECT_GT(estimate, 0.5 * taken) << c.backbone << ' ' << c.size;
     EXPECT_LT(estimate, 2 * taken) << c.backbone << ' ' << c.size;
@@ -188,7 +189,7 @@ TEST(Engine, ThreadCountDoesNotChangeResults) {
   const TensorMap tensors = make_tensors(net, 1);
   std::vector<float> first;
   for (const int threads : {1, 2, 3, 8, 32}) {
-    Engine engine(net, 0, net.layers.size(), tensors, {threads, 16});
+    engine::Engine engine(net, 0, net.layers.size(), tensors, {threads, 16});
     const std::vector<float> in = make_input(engine.input_elements() * 3, 2);
     std::vector<float> out(static_cast<size_t>(engine.output_elements() * 3));
     engine.run(in.data(), 3, out.data());
@@ -200,7 +201,7 @@ TEST(Engine, ThreadCountDoesNotChangeResults) {
 TEST(Engine, ServesSeveralCallers) {
   const Network net = cut_after(backbone("vgg-mini", 32, 32), "block3_pool");
   const TensorMap tensors = make_tensors(net, 1);
-  Engine engine(net, 0, net.layers.size(), tensors, {2, 16});
+  engine::Engine engine(net, 0, net.layers.size(), tensors, {2, 16});
   const std::vector<float> in = make_input(engine.input_elements(), 2);
   std::vector<float> want(static_cast<size_t>(engine.output_elements()));
   engine.run(in.data(), 1, want.data());
@@ -218,13 +219,13 @@ TEST(Engine, ServesSeveralCallers) {
 
 TEST(Engine, SharesItsWeights) {
   const Network net = with_head(backbone("vgg-mini", 48, 48), "stats dense:9", 4);
-  auto first =
-      std::make_unique<Engine>(net, 0, net.layers.size(), make_tensors(net, 1), EngineOptions{2});
-  const EngineMemory memory = first->prepare(4);
+  auto first = std::make_unique<engine::Engine>(net, 0, net.layers.size(), make_tensors(net, 1),
+                                                engine::EngineOptions{2});
+  const engine::EngineMemory memory = first->prepare(4);
   const std::vector<float> in = make_input(first->input_elements() * 4, 2);
   std::vector<float> want(16);
   first->run(in.data(), 4, want.data());
-  Engine second = first->with_same_weights({3});
+  engine::Engine second = first->with_same_weights({3});
   EXPECT_EQ(second.prepare(4).weights, memory.weights) << "nothing is packed again";
   EXPECT_LT(second.prepare(4).buffers, 2 * memory.buffers);
   // Beside each other, and after the first has gone.
@@ -243,11 +244,11 @@ TEST(Engine, SharesItsWeights) {
 TEST(Engine, OneTeamServesSeveralEngines) {
   const Network net = cut_after(backbone("vgg-mini", 32, 32), "block3_pool");
   const TensorMap tensors = make_tensors(net, 1);
-  EngineOptions options;
+  engine::EngineOptions options;
   options.team = std::make_shared<engine::Team>(2);
-  Engine a(net, 0, 5, tensors, options);
-  Engine b(net, 5, net.layers.size(), tensors, options);
-  Engine whole(net, 0, net.layers.size(), tensors);
+  engine::Engine a(net, 0, 5, tensors, options);
+  engine::Engine b(net, 5, net.layers.size(), tensors, options);
+  engine::Engine whole(net, 0, net.layers.size(), tensors);
   const std::vector<float> in = make_input(whole.input_elements(), 2);
   std::vector<float> want(static_cast<size_t>(whole.output_elements()));
   whole.run(in.data(), 1, want.data());
@@ -267,7 +268,7 @@ TEST(Engine, OneTeamServesSeveralEngines) {
 
 TEST(Engine, ResultsDoNotDependOnTheNumberOfImages) {
   const Network net = with_head(backbone("vgg-mini", 61, 75), "conv:24 batchnorm stats dense:9", 4);
-  Engine engine(net, 0, net.layers.size(), make_tensors(net, 3), {2, 5});
+  engine::Engine engine(net, 0, net.layers.size(), make_tensors(net, 3), {2, 5});
   const auto in = static_cast<size_t>(engine.input_elements());
   const std::vector<float> input = make_input(engine.input_elements() * 11, 1);
   std::vector<float> together(44);
@@ -283,7 +284,8 @@ TEST(Engine, NamesTheTensorThatIsMissing) {
   const Network net = cut_after(backbone("vgg11", 32, 32), "block1_pool");
   TensorMap tensors = make_tensors(net, 1);
   tensors.erase("block1_conv1.bias");
-  EXPECT_ERROR(Engine(net, 0, net.layers.size(), tensors), ErrorKind::input, "block1_conv1.bias");
+  EXPECT_ERROR(engine::Engine(net, 0, net.layers.size(), tensors), ErrorKind::input,
+               "block1_conv1.bias");
 }
 
 }  // namespace

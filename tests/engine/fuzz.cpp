@@ -17,7 +17,7 @@ namespace {
 
 struct Case {
   Network net;
-  EngineOptions options;
+  engine::EngineOptions options;
   int images = 1;
   std::string text;
 };
@@ -77,7 +77,7 @@ Case draw_case(uint64_t seed) {
 double error_of(const Case& c, uint64_t seed) {
   const TensorMap tensors = testing::make_tensors(c.net, seed);
   Random random(seed, 2);
-  Engine engine(c.net, 0, c.net.layers.size(), tensors, c.options);
+  engine::Engine engine(c.net, 0, c.net.layers.size(), tensors, c.options);
   const auto in_size = static_cast<size_t>(engine.input_elements());
   const auto out_size = static_cast<size_t>(engine.output_elements());
   std::vector<float> in(in_size * c.images);
@@ -89,7 +89,7 @@ double error_of(const Case& c, uint64_t seed) {
   for (int n = 0; n < c.images; ++n) {
     const auto* begin = &in[n * in_size];
     const std::vector<double> want =
-        reference_forward(c.net, 0, c.net.layers.size(), tensors, {begin, begin + in_size});
+        engine::reference_forward(c.net, 0, c.net.layers.size(), tensors, {begin, begin + in_size});
     for (size_t i = 0; i < out_size; ++i) {
       const double got = out[n * out_size + i];
       error = std::max(error, std::isfinite(got) ? std::abs(got - want[i]) : INFINITY);

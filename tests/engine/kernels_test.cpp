@@ -39,21 +39,21 @@ TEST_F(EveryTarget, Multiply) {
       for (const bool accumulate : {false, true})
         for (const int lines : {0, 1, 2, 4, 8})
           for (const int rows : {1, 2, 3, 4, 5, 6}) {
-            const Buffer a = random_buffer(k8 * kTiles * kBlock, 1);
-            const Buffer b = random_buffer(k8 * kBlock * kOutputs, 2);
-            const Buffer c = random_buffer(kTiles * kOutputs, 3);
-            std::vector<double> want(kTiles * kOutputs);
-            for (int t = 0; t < kTiles; ++t)
-              for (int o = 0; o < kOutputs; ++o) {
-                double sum = accumulate ? c.data()[t * kOutputs + o] : 0.0;
+            const Buffer a = random_buffer(k8 * kMR * kBlock, 1);
+            const Buffer b = random_buffer(k8 * kBlock * kNR, 2);
+            const Buffer c = random_buffer(kMR * kNR, 3);
+            std::vector<double> want(kMR * kNR);
+            for (int t = 0; t < kMR; ++t)
+              for (int o = 0; o < kNR; ++o) {
+                double sum = accumulate ? c.data()[t * kNR + o] : 0.0;
                 for (size_t i = 0; i < k8 * kBlock; ++i)
-                  sum += double{a.data()[i / kBlock * kTiles * kBlock + t * kBlock + i % kBlock]} *
-                         b.data()[i * kOutputs + o];
-                want[t * kOutputs + o] = sum;
+                  sum += double{a.data()[i / kBlock * kMR * kBlock + t * kBlock + i % kBlock]} *
+                         b.data()[i * kNR + o];
+                want[t * kNR + o] = sum;
               }
             k.multiply(a.data(), b.data(), c.data(), rows, k8, accumulate, b.data(), lines);
             // At most 256 terms of size about 1, each rounded by at most 6e-8 of the running sum.
-            for (int i = 0; i < rows * kOutputs; ++i) ASSERT_NEAR(c.data()[i], want[i], 1e-4);
+            for (int i = 0; i < rows * kNR; ++i) ASSERT_NEAR(c.data()[i], want[i], 1e-4);
           }
   });
 }
@@ -86,15 +86,15 @@ TEST_F(EveryTarget, TransformsShiftTheirInput) {
             const int n = mc + 2;  // pixels in a row of the input
             const auto pixels = static_cast<size_t>(size.frequencies());
             const Buffer in = random_buffer(pixels * kBlock, 4);
-            const Buffer v(pixels * kOutputs);
-            k.transform_input(size, in.data(), n * kBlock, v.data(), kOutputs, in.data());
+            const Buffer v(pixels * kNR);
+            k.transform_input(size, in.data(), n * kBlock, v.data(), kNR, in.data());
             for (int f = 0; f < size.frequencies(); ++f) {
               const auto g = [&](int of, int i, int j) {
                 return of == 2 ? g2[i][j] : of == 4 ? g4[i][j] : g6[i][j];
               };
               const double u = g(m, f / n, tap / 3) * g(mc, f % n, tap % 3);
               for (int c = 0; c < kBlock; ++c)
-                v.data()[f * kOutputs + c] = static_cast<float>(v.data()[f * kOutputs + c] * u);
+                v.data()[f * kNR + c] = static_cast<float>(v.data()[f * kNR + c] * u);
             }
             const Buffer bias = random_buffer(kBlock, 5);
             for (const bool relu : {false, true})
@@ -104,7 +104,7 @@ TEST_F(EveryTarget, TransformsShiftTheirInput) {
                 const int columns = mc / shrink;
                 const Buffer out(static_cast<size_t>(m / shrink) * columns * kBlock);
                 std::fill_n(out.data(), out.size(), -77.0F);
-                k.transform_output(size, v.data(), kOutputs, bias.data(), relu, pool,
+                k.transform_output(size, v.data(), kNR, bias.data(), relu, pool,
                                    {out.data(), columns * kBlock, down, across});
                 const auto value = [&](int y, int x, int c) {
                   const double sum =
@@ -141,18 +141,18 @@ TEST_F(EveryTarget, ConvolveRow) {
         constexpr int kRow = kPixels + 2;
         const ptrdiff_t plane = 3 * kRow;
         const Buffer in = random_buffer(static_cast<size_t>(channels * plane), 6);
-        const Buffer w = random_buffer(static_cast<size_t>(channels) * 9 * kOutputs, 7);
-        const Buffer bias = random_buffer(kOutputs, 8);
+        const Buffer w = random_buffer(static_cast<size_t>(channels) * 9 * kNR, 7);
+        const Buffer bias = random_buffer(kNR, 8);
         const Buffer out0(kPixels * kBlock);
         const Buffer out1(kPixels * kBlock);
         k.convolve_row(in.data(), channels, plane, kRow, w.data(), bias.data(), relu, kPixels,
                        out0.data(), out1.data());
         for (int x = 0; x < kPixels; ++x)
-          for (int o = 0; o < kOutputs; ++o) {
+          for (int o = 0; o < kNR; ++o) {
             double want = bias.data()[o];
             for (int t = 0; t < channels * 9; ++t)
               want += double{in.data()[t / 9 * plane + t / 3 % 3 * kRow + x + t % 3]} *
-                      w.data()[t * kOutputs + o];
+                      w.data()[t * kNR + o];
             if (relu) want = std::max(want, 0.0);
             const float* half = o < kBlock ? out0.data() : out1.data();
             ASSERT_NEAR(half[x * kBlock + o % kBlock], want, 1e-5);

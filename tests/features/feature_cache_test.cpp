@@ -273,7 +273,7 @@ TEST_F(Prefix, AnInterruptLosesNothingThatWasComputed) {
     const auto jpeg = encode_jpeg(draw_scene(0, i, 32), 90);
     testing::write(paths.back(), {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
   }
-  ImageJob pictures{paths, 32, 32, preprocessing_};
+  ImageJob images{paths, 32, 32, preprocessing_};
   FeatureCache cache(folder.path() / "cache", 10'000'000);
   const PrefixJob job{net_, net_.layers.size(), tensors_, &cache};
   const auto no_error = [](size_t, const std::string& message) { ADD_FAILURE() << message; };
@@ -281,13 +281,13 @@ TEST_F(Prefix, AnInterruptLosesNothingThatWasComputed) {
   const auto stop_at_third = [&](size_t, std::span<const float>) {
     if (++seen == 3) fail(ErrorKind::interrupted, "stop");
   };
-  EXPECT_ERROR(prefix_features(job, pictures, stop_at_third, no_error), ErrorKind::interrupted,
+  EXPECT_ERROR(prefix_features(job, images, stop_at_third, no_error), ErrorKind::interrupted,
                "stop");
   EXPECT_EQ(cache.sets().at(0).images, 2);
   std::vector<int> order;
   prefix_features(
-      job, pictures,
-      [&](size_t i, std::span<const float>) { order.push_back(static_cast<int>(i)); }, no_error);
+      job, images, [&](size_t i, std::span<const float>) { order.push_back(static_cast<int>(i)); },
+      no_error);
   EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3}));
   EXPECT_EQ(cache.sets().at(0).images, 4);
 }
@@ -297,12 +297,12 @@ TEST_F(Prefix, ValuesAreTheSameWithoutACache) {
   const std::vector<std::filesystem::path> paths = {folder.path() / "0.jpg"};
   const auto jpeg = encode_jpeg(draw_scene(0, 0, 32), 90);
   testing::write(paths[0], {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
-  ImageJob pictures{paths, 32, 32, preprocessing_};
+  ImageJob images{paths, 32, 32, preprocessing_};
   FeatureCache cache(folder.path() / "cache", 10'000'000);
   std::vector<std::vector<float>> seen;
   for (FeatureCache* which : {&cache, &cache, static_cast<FeatureCache*>(nullptr)})
     prefix_features(
-        {net_, net_.layers.size(), tensors_, which}, pictures,
+        {net_, net_.layers.size(), tensors_, which}, images,
         [&](size_t, std::span<const float> values) {
           seen.emplace_back(values.begin(), values.end());
         },

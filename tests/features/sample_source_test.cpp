@@ -16,12 +16,12 @@ namespace {
 
 using testing::TemporaryFolder;
 
-constexpr int kPictures = 5;
+constexpr int kImages = 5;
 
 class SampleSourceTest : public ::testing::Test {
  protected:
   SampleSourceTest() {
-    for (int i = 0; i < kPictures; ++i) {
+    for (int i = 0; i < kImages; ++i) {
       const std::vector<std::byte> jpeg =
           encode_jpeg(draw_scene(static_cast<size_t>(i), 4, 48), 95);
       paths_.push_back(folder_.path() / fmt::format("{}.jpg", i));
@@ -143,8 +143,8 @@ TEST_F(SampleSourceTest, ViewsOfZeroAreNewInEveryEpochAndRepeatable) {
   }
 }
 
-TEST_F(SampleSourceTest, DamagedPicturesAreReportedOnceAndLeftOut) {
-  testing::write(paths_[1], "no picture");
+TEST_F(SampleSourceTest, DamagedImagesAreReportedOnceAndLeftOut) {
+  testing::write(paths_[1], "no image");
   FeatureCache cache(folder_.path() / "cache", 1U << 30U);
   for (const bool keep : {true, false}) {
     errors_.clear();

@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     check_finite(file.tensors, "fuzz");
     const Shape in = output_shapes(net).front();
     if (in.elements() > 3 * 64 * 64) return;  // a larger one is valid, and slow
-    Engine engine(net, 0, net.layers.size(), file.tensors, {1, 2});
+    engine::Engine engine(net, 0, net.layers.size(), file.tensors, {1, 2});
     const std::vector<float> input(static_cast<size_t>(in.elements()), 0.5F);
     std::vector<float> logits(metadata.classes.size());
     engine.run(input.data(), 1, logits.data());

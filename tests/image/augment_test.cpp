@@ -23,10 +23,10 @@ TEST(Augment, ReadsItsLanguage) {
   EXPECT_TRUE(a.hflip);
   EXPECT_FALSE(a.vflip);
   EXPECT_EQ(a.fill, FillMode::reflect);
-  EXPECT_TRUE(parse_augmentation("").leaves_pictures());
-  EXPECT_TRUE(parse_augmentation("light none").leaves_pictures());
-  EXPECT_TRUE(parse_augmentation("mixup:0.2").leaves_pictures());
-  EXPECT_FALSE(parse_augmentation("light").leaves_pictures());
+  EXPECT_TRUE(parse_augmentation("").leaves_images());
+  EXPECT_TRUE(parse_augmentation("light none").leaves_images());
+  EXPECT_TRUE(parse_augmentation("mixup:0.2").leaves_images());
+  EXPECT_FALSE(parse_augmentation("light").leaves_images());
   EXPECT_EQ(parse_augmentation("hflip vflip").flip_views(), 4);
   EXPECT_EQ(parse_augmentation("vflip").flip_views(), 2);
   EXPECT_EQ(parse_augmentation("hflip rotate:1").flip_views(), 0);
@@ -74,7 +74,7 @@ TEST(Augment, DrawsWithinItsLimitsAndAlternatesFlips) {
   EXPECT_NEAR(erased, 100, 30);
 }
 
-TEST(Augment, ThePictureItselfHasNoId) {
+TEST(Augment, TheImageItselfHasNoId) {
   EXPECT_EQ(View().id(), "");
   EXPECT_EQ(draw_view({}, 3, "x", 5).id(), "");
   EXPECT_EQ(draw_view(parse_augmentation("fill:wrap"), 3, "x", 5).id(), "");

@@ -28,6 +28,34 @@ TEST(Sniff, SaysWhatAFileIsInstead) {
     EXPECT_ERROR(sniff_format(bytes_of(text), "a.jpg"), ErrorKind::input, what);
 }
 
+TEST(Image, OneFilledByHandIsCheckedBeforeItIsRead) {
+  const std::vector<Image> wrong = {{},
+                                    {100, 100, {}},
+                                    {100, 100, std::vector<uint8_t>(100)},
+                                    {-5, 5, std::vector<uint8_t>(75)},
+                                    {2, 2, std::vector<uint8_t>(13)}};
+  std::vector<float> input(3 * 100 * 100);
+  for (const Image& image : wrong) {
+    EXPECT_ERROR(check_image(image), ErrorKind::usage, "3 bytes a pixel");
+    EXPECT_ERROR(resize(image, 8, 8, Resampling::bilinear), ErrorKind::usage, "bytes");
+    EXPECT_ERROR(fit_image(image, 8, 8, torchvision_preprocessing()), ErrorKind::usage, "bytes");
+    EXPECT_ERROR(to_input(image, keras_preprocessing(), input.data()), ErrorKind::usage, "bytes");
+    EXPECT_ERROR(encode_png(image), ErrorKind::usage, "bytes");
+    EXPECT_ERROR(encode_jpeg(image, 90), ErrorKind::usage, "bytes");
+  }
+  check_image({2, 2, std::vector<uint8_t>(12)});
+}
+
+TEST(Image, IsSavedByItsSuffix) {
+  const testing::TemporaryFolder folder;
+  const Image image{3, 2, {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18}};
+  save_image(image, folder.path() / "a.png");
+  EXPECT_EQ(load_image(folder.path() / "a.png").pixels, image.pixels);
+  save_image(image, folder.path() / "a.jpg");
+  EXPECT_EQ(load_image(folder.path() / "a.jpg").width, 3);
+  EXPECT_ERROR(save_image(image, folder.path() / "a.bmp"), ErrorKind::usage, ".png, .jpg");
+}
+
 TEST(Decode, RefusesTooManyPixelsBeforeReadingThem) {
   const std::vector<std::byte> jpeg = encode_jpeg(make_image(40, 30), 90);
   DecodeLimits limits;
@@ -77,7 +105,7 @@ TEST(Decode, FlippedBytesNeverCrash) {
     try {
       decode_image(bad, "bad.jpg", {10'000});
     } catch (const Error&) {
-      // an error is as good as a picture
+      // an error is as good as an image
     }
   }
 }

@@ -10,16 +10,16 @@ from PIL import Image
 class Keras(t.TestCase):
     def setUp(self):
         super().setUp()
-        t_pictures = self.folder / "p"
+        t_images = self.folder / "p"
         random = np.random.default_rng(0)
-        t_pictures.mkdir()
+        t_images.mkdir()
         for i in range(2):
             small = Image.fromarray(random.integers(0, 256, (20, 20, 3), dtype=np.uint8))
-            small.resize((224, 224), Image.BICUBIC).save(t_pictures / f"{i}.png")
-        self.pictures = sorted(t_pictures.iterdir())
+            small.resize((224, 224), Image.BICUBIC).save(t_images / f"{i}.png")
+        self.images = sorted(t_images.iterdir())
 
     def inputs(self, preprocess):
-        rows = [np.asarray(Image.open(p).convert("RGB"), dtype="f4") for p in self.pictures]
+        rows = [np.asarray(Image.open(p).convert("RGB"), dtype="f4") for p in self.images]
         return preprocess(np.stack(rows))
 
     def check(self, application, backbone, include_top, until, suffix=".weights.h5"):
@@ -35,7 +35,7 @@ class Keras(t.TestCase):
         if want.ndim == 4:
             want = want.transpose(0, 3, 1, 2)
         out = self.folder / "out.npy"
-        self.succeed("features", *self.pictures, "--backbone", backbone, "--weights", path, "--until",
+        self.succeed("features", *self.images, "--backbone", backbone, "--weights", path, "--until",
                      until, "-o", out)
         got = np.load(out)
         self.assertEqual(got.shape, want.shape)

@@ -16,7 +16,7 @@ BASE = None
 def setUpModule():
     global BASE
     BASE = pathlib.Path(tempfile.mkdtemp(prefix="graft-interop-"))
-    # The tests' drawing tool is not part of a plain build; pictures of coloured noise do.
+    # The tests' drawing tool is not part of a plain build; images of coloured noise do.
     random = np.random.default_rng(0)
     for split, count in (("train", 24), ("test", 40)):
         for k, name in enumerate(("a", "b", "c", "d", "e", "f", "g")):
@@ -94,11 +94,11 @@ class Metrics(t.TestCase):
             np.testing.assert_allclose([s.value for s in scalars], [float(r[column]) for r in history],
                                        rtol=1e-4, atol=1e-6)
         (image,) = events.Images("confusion_matrix/test")
-        picture = Image.open(io.BytesIO(image.encoded_image_string))
-        self.assertEqual(picture.size, (image.width, image.height))
+        image = Image.open(io.BytesIO(image.encoded_image_string))
+        self.assertEqual(image.size, (image.width, image.height))
         confusion = np.array(json.loads((BASE / "run" / "metrics.json").read_text())["test"]["confusion"])
         cell = image.width // len(confusion)
-        middle = np.asarray(picture)[cell // 2::cell, cell // 2::cell, 0].astype(int)
+        middle = np.asarray(image)[cell // 2::cell, cell // 2::cell, 0].astype(int)
         shares = confusion / confusion.sum(1, keepdims=True)
         np.testing.assert_allclose(middle, 8 + (1 - shares) * 240, atol=1.5)
 

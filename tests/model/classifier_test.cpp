@@ -113,9 +113,9 @@ TEST(Classifier, AnExplanationComesWithTheSameAnswer) {
 
 TEST(RequestQueue, CutsWhatIsLargerThanABatch) {
   const Network net = with_head(cut_after(backbone("vgg-mini", 32, 32), "block1_pool"), "gap", 2);
-  std::vector<Engine> engines;
+  std::vector<engine::Engine> engines;
   engines.emplace_back(net, 0, net.layers.size(), testing::make_tensors(net, 1),
-                       EngineOptions{1, 4});
+                       engine::EngineOptions{1, 4});
   RequestQueue queue(std::move(engines));
   const std::vector<float> inputs(size_t{3} * 32 * 32 * 9, 0.5F);
   std::vector<float> outputs(18);

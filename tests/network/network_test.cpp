@@ -218,8 +218,8 @@ TEST(Network, FollowsWindowsAndInputs) {
   spread.insert_or_assign("point.weight", Tensor({6, 8, 1, 1}, std::move(weight)));
   std::vector<double> in(3 * 17 * 12);
   for (size_t i = 0; i < in.size(); ++i) in[i] = static_cast<double>(i % 7) - 3;
-  const auto a = reference_forward(whole, 0, 3, tensors, in);
-  const auto b = reference_forward(dense, 0, 3, spread, in);
+  const auto a = engine::reference_forward(whole, 0, 3, tensors, in);
+  const auto b = engine::reference_forward(dense, 0, 3, spread, in);
   ASSERT_EQ(a.size(), 6U * 9 * 6);
   for (size_t i = 0; i < a.size(); ++i) EXPECT_NEAR(a[i], b[i], 1e-9);
 }

@@ -60,5 +60,5 @@ def visit(browser, url, width, height=900):
     missing = browser.execute_script(
         "return [...document.images].filter(i => !i.alt || !i.naturalWidth).length")
     if missing:
-        faults.append(f"{missing} pictures without text or content")
+        faults.append(f"{missing} images without text or content")
     return faults

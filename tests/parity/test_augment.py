@@ -1,4 +1,4 @@
-"""Views of pictures against NumPy, with the formulas of Keras' ImageDataGenerator."""
+"""Views of images against NumPy, with the formulas of Keras' ImageDataGenerator."""
 import graft_testing as t
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -11,10 +11,10 @@ NUMBERS = ("theta", "shift_x", "shift_y", "pixels_x", "pixels_y", "shear", "zoom
            "hflip", "vflip", "brightness")
 
 
-def affine(picture, theta=0, tx=0, ty=0, shear=0, zx=1, zy=1, fill="nearest"):
+def affine(image, theta=0, tx=0, ty=0, shear=0, zx=1, zy=1, fill="nearest"):
     """Bilinear, about the middle; tx and ty in pixels. As Keras' apply_affine_transform() on (x, y),
     which takes height for width in the middle of images that are not square (docs/augmentation.md)."""
-    height, width, _ = picture.shape
+    height, width, _ = image.shape
     theta, shear = np.deg2rad(theta), np.deg2rad(shear)
     m = np.array([[np.cos(theta), -np.sin(theta), 0], [np.sin(theta), np.cos(theta), 0], [0, 0, 1]])
     m = m @ np.array([[1, 0, tx], [0, 1, ty], [0, 0, 1]])
@@ -27,7 +27,7 @@ def affine(picture, theta=0, tx=0, ty=0, shear=0, zx=1, zy=1, fill="nearest"):
     sx, sy, _ = np.tensordot(m, np.stack([x, y, np.ones_like(x)]), 1)
     pad = 4 * max(height, width)
     mode = {"nearest": "edge", "constant": "edge", "reflect": "symmetric", "wrap": "wrap"}[fill]
-    big = np.pad(picture.astype(float), ((pad, pad), (pad, pad), (0, 0)), mode)
+    big = np.pad(image.astype(float), ((pad, pad), (pad, pad), (0, 0)), mode)
     x0, y0 = np.floor(sx).astype(int), np.floor(sy).astype(int)
     ax, ay = (sx - x0)[..., None], (sy - y0)[..., None]
     at = lambda dy, dx: big[y0 + dy + pad, x0 + dx + pad]
@@ -45,7 +45,7 @@ class Augment(t.TestCase):
         self.image = small.resize((60, 44), Image.BICUBIC)
         self.path = self.folder / "p.png"
         self.image.save(self.path)
-        self.picture = np.asarray(self.image)
+        self.array = np.asarray(self.image)
 
     def probe(self, **numbers):
         done = t.tool("augment_probe", self.path, *(f"{k}={v}" for k, v in numbers.items()))
@@ -66,14 +66,14 @@ class Augment(t.TestCase):
                 with self.subTest(fill=fill, theta=theta, zx=zx):
                     got = self.probe(theta=theta, shift_x=sx, pixels_y=py, shear=shear, zoom_x=zx,
                                      zoom_y=zy, fill=FILL[fill])
-                    want = affine(self.picture, theta, sx * 60, py, shear, zx, zy, fill)
+                    want = affine(self.array, theta, sx * 60, py, shear, zx, zy, fill)
                     # Pixels whose source lies on the border may fall on either side of it.
                     off = np.abs(got - want) > 0.51
                     self.assertLess(off.mean(), 0.003 if fill == "constant" else 1e-9)
 
     def test_the_middle_stays_where_it_is(self):
         # Half a turn about the middle is both flips, and a quarter of a turn keeps the middle square.
-        p = self.picture.astype(float)
+        p = self.array.astype(float)
         self.close(self.probe(theta=180), p[::-1, ::-1])
         margin = (60 - 44) // 2
         for theta, turns in ((90, 1), (-90, -1)):
@@ -118,7 +118,7 @@ class Augment(t.TestCase):
         self.assertLess(together.max(), 0.07)
 
     def test_flips_channel_brightness(self):
-        p = self.picture.astype(float)
+        p = self.array.astype(float)
         self.close(self.probe(hflip=1), p[:, ::-1])
         self.close(self.probe(vflip=1), p[::-1])
         self.close(self.probe(hflip=1, vflip=1), p[::-1, ::-1])
@@ -139,13 +139,13 @@ class Augment(t.TestCase):
         import colorsys
         got = self.probe(hue=0.3)
         for y, x in ((0, 0), (10, 20), (43, 59), (30, 7)):
-            h, s, v = colorsys.rgb_to_hsv(*(self.picture[y, x] / 255))
+            h, s, v = colorsys.rgb_to_hsv(*(self.array[y, x] / 255))
             want = np.array(colorsys.hsv_to_rgb((h + 0.3) % 1, s, v)) * 255
             self.assertLessEqual(np.abs(got[y, x] - want).max(), 0.51)
 
     def test_order_is_keras(self):
         # Affine, channel, flip, brightness; each rounds to whole levels.
-        p = np.round(affine(self.picture, theta=20))
+        p = np.round(affine(self.array, theta=20))
         p = np.clip(p + 30, p.min(), p.max())[:, ::-1]
         self.close(self.probe(theta=20, channel=30, hflip=1, brightness=0.5), p * 0.5, 1.01)
 
@@ -156,9 +156,9 @@ class Augment(t.TestCase):
         for other in (dict(seed=2, number=0), dict(seed=1, number=1)):
             self.assertGreater(np.abs(a - self.probe(augment=words, **other)).mean(), 1)
 
-    def test_two_views_for_hflip_are_the_picture_and_its_mirror_image(self):
+    def test_two_views_for_hflip_are_the_image_and_its_mirror_image(self):
         views = [self.probe(augment="hflip", number=n) for n in range(2)]
-        p = self.picture.astype(float)
+        p = self.array.astype(float)
         self.assertEqual(sorted(v.tobytes() for v in views),
                          sorted(v.tobytes() for v in (p, p[:, ::-1])))
 

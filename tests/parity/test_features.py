@@ -1,5 +1,5 @@
 """Activations against a float64 PyTorch reference: full-size weights in the official layout, drawn
-pictures. The real weights on real photos are in e2e/test_scenes.py."""
+images. The real weights on real photos are in e2e/test_scenes.py."""
 import graft_testing as t
 import numpy as np
 import torch
@@ -41,12 +41,12 @@ def reference(specs, weights, x, until):
 class Features(t.TestCase):
     def setUp(self):
         super().setUp()
-        t.draw_scenes(self.folder / "pictures", 1, size=100)
-        self.pictures = sorted((self.folder / "pictures").rglob("*.jpg"))[:2]
+        t.draw_scenes(self.folder / "images", 1, size=100)
+        self.images = sorted((self.folder / "images").rglob("*.jpg"))[:2]
 
     def features(self, *arguments):
         out = self.folder / "out.npy"
-        self.succeed("features", *self.pictures, "-o", out, *arguments)
+        self.succeed("features", *self.images, "-o", out, *arguments)
         return np.load(out)
 
     def assertNear(self, got, want, tolerance):
@@ -59,7 +59,7 @@ class Features(t.TestCase):
         path = self.folder / "vgg16_notop.h5"
         t.write_keras_h5(path, specs, weights)
         self.assertGreater(path.stat().st_size, 58_000_000)
-        x = np.stack([keras_input(p, 224) for p in self.pictures])
+        x = np.stack([keras_input(p, 224) for p in self.images])
         want = reference(specs, weights, x, "block5_pool")
         got = self.features("--backbone", "vgg16", "--weights", path)
         self.assertEqual(got.dtype, np.float32)
@@ -74,7 +74,7 @@ class Features(t.TestCase):
         weights = t.random_weights(specs, seed=1)
         path = self.folder / "vgg19_notop.h5"
         t.write_keras_h5(path, specs, weights, style="keras2")
-        x = np.stack([keras_input(p, 111) for p in self.pictures])
+        x = np.stack([keras_input(p, 111) for p in self.images])
         for until in ("block4_conv2", "block5_pool"):
             got = self.features("--backbone", "vgg19", "--weights", path, "--until", until,
                                 "--input-size", "111")
@@ -87,13 +87,13 @@ class Features(t.TestCase):
         weights = t.random_weights(specs, seed=2)
         path = self.folder / "top.h5"
         t.write_keras_h5(path, specs, weights, style="model")
-        x = np.stack([keras_input(p, 64) for p in self.pictures])
+        x = np.stack([keras_input(p, 64) for p in self.images])
         common = ("--backbone", "vgg11", "--weights", path, "--input-size", "64")
         for until, more in (("fc1", ("--until", "fc1")), ("fc2", ("--until", "fc2")),
                             ("predictions", ("--include-top",))):
             self.assertNear(self.features(*common, *more), reference(specs, weights, x, until), 1e-4)
         # Without the top the same file serves any input size.
-        x = np.stack([keras_input(p, 80) for p in self.pictures])
+        x = np.stack([keras_input(p, 80) for p in self.images])
         self.assertNear(self.features("--backbone", "vgg11", "--weights", path, "--input-size", "80"),
                         reference(specs, weights, x, "block5_pool"), 1e-4)
 
@@ -110,9 +110,9 @@ class Features(t.TestCase):
             np.testing.assert_array_equal(row, rows[0])
 
     def test_rows_follow_sorted_paths(self):
-        paths = sorted((self.folder / "pictures").rglob("*.jpg"))
+        paths = sorted((self.folder / "images").rglob("*.jpg"))
         out = self.folder / "rows.npy"
-        document = self.succeed_json("features", *reversed(paths), self.folder / "pictures", "-o", out,
+        document = self.succeed_json("features", *reversed(paths), self.folder / "images", "-o", out,
                                      "--backbone", "vgg-mini", "--weights", "none", "--json", "--no-cache")
         self.assertEqual(document["shape"][0], len(paths))
         lines = (self.folder / "rows.csv").read_text().splitlines()
@@ -122,11 +122,11 @@ class Features(t.TestCase):
         self.succeed("features", paths[3], "-o", one, "--backbone", "vgg-mini", "--weights", "none")
         np.testing.assert_allclose(np.load(one)[0], np.load(out)[3], rtol=1e-4, atol=1e-5)
 
-    def test_bad_picture_is_named_and_the_others_are_written(self):
-        bad = self.folder / "pictures" / "bad.jpg"
-        bad.write_text("not a picture")
+    def test_bad_image_is_named_and_the_others_are_written(self):
+        bad = self.folder / "images" / "bad.jpg"
+        bad.write_text("not an image")
         out = self.folder / "f.npy"
-        done = self.fail_with(1, str(bad), "features", self.folder / "pictures", "-o", out,
+        done = self.fail_with(1, str(bad), "features", self.folder / "images", "-o", out,
                               "--backbone", "vgg-mini", "--weights", "none")
         self.assertEqual(np.load(out).shape[0], 6)
         self.assertIn("skipped", done.stderr)

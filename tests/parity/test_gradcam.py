@@ -13,13 +13,13 @@ import torch
 from PIL import Image
 
 
-def gradcam(model, picture, target, output):
+def gradcam(model, image, target, output):
     """The network rebuilt from the file's own description, in double precision."""
     tensors, metadata = t.read_safetensors(model)
     network = json.loads(metadata["network"])
     preprocessing = json.loads(metadata["preprocessing"])
     height, width = network["input_size"]
-    image = Image.open(picture).convert("RGB").resize((width, height), Image.BILINEAR)
+    image = Image.open(image).convert("RGB").resize((width, height), Image.BILINEAR)
     x = np.asarray(image).astype("f8")
     if preprocessing["channel_order"] == "bgr":
         x = x[..., ::-1]
@@ -69,7 +69,7 @@ class GradCam(t.TestCase):
 
     def test_every_layer(self):
         t.draw_scenes(self.folder / "data", 6, size=72)
-        picture = self.folder / "data" / "sea" / "3.jpg"
+        image = self.folder / "data" / "sea" / "3.jpg"
         checked = alive = 0
         for number, (head, backbone) in enumerate(self.HEADS.items()):
             run = self.folder / f"run{number}"
@@ -82,9 +82,9 @@ class GradCam(t.TestCase):
             layers = [l["name"] for l in network["layers"] if l["kind"] == "conv"]
             for layer in layers[:1] + layers[-3:]:
                 for output in (0, 4):
-                    done = t.tool("gradcam_probe", model, picture, layer, output, check=True)
+                    done = t.tool("gradcam_probe", model, image, layer, output, check=True)
                     got = json.loads(done.stdout)
-                    want, logits = gradcam(model, picture, layer, output)
+                    want, logits = gradcam(model, image, layer, output)
                     np.testing.assert_allclose(got["logits"], logits, atol=2e-4)
                     self.assertEqual((got["height"], got["width"]), want.shape)
                     np.testing.assert_allclose(np.reshape(got["values"], want.shape), want, atol=2e-3,

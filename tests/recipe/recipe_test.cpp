@@ -61,6 +61,25 @@ TEST(Recipe, EveryOptionComesBackFromItsFile) {
   EXPECT_FALSE(fixed.contains("epochs"));
 }
 
+TEST(Recipe, UnknownOptionsOfAFileAreErrors) {
+  Recipe recipe;
+  EXPECT_ERROR(recipe.merge_toml("epoch = 3\n", "mine.toml"), ErrorKind::usage,
+               "mine.toml:1: unknown key 'epoch' (did you mean epochs?)");
+  EXPECT_ERROR(recipe.merge_toml("recipe = 'notebook'\n", "mine.toml"), ErrorKind::usage, "recipe");
+  // Of the program, not of a recipe.
+  recipe.merge_toml("output = 'runs/a'\nno-report = true\nval = 'v'\n", "mine.toml");
+  EXPECT_EQ(recipe, Recipe());
+}
+
+TEST(Recipe, IsTheSameFromItsFileOnceItIsResolved) {
+  const Recipe recipe = Recipe::named("notebook").resolved();
+  Recipe again;
+  again.merge_toml(recipe.to_toml(), "again");
+  EXPECT_EQ(again, recipe);
+  again.seed = 5;
+  EXPECT_NE(again, recipe);
+}
+
 TEST(Recipe, NamesAreUnique) {
   Recipe recipe;
   std::vector<std::string> names;

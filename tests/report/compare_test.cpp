@@ -20,7 +20,7 @@ PredictionRow row(const char* path, const char* label, const char* predicted, co
   return {path, label, predicted, 0.9, split};
 }
 
-TEST(Compare, OnlyPicturesInCommonCount) {
+TEST(Compare, OnlyImagesInCommonCount) {
   std::vector<ComparedRun> runs(2);
   runs[0].predictions = {row("1", "a", "a", "test"), row("2", "a", "b", "test"),
                          row("3", "b", "b", "test"), row("4", "b", "b", "val"),
@@ -35,7 +35,7 @@ TEST(Compare, OnlyPicturesInCommonCount) {
   EXPECT_EQ(pairs[0].both, 1);
   EXPECT_EQ(pairs[0].only_a, 1);
   EXPECT_EQ(pairs[0].only_b, 1);
-  // Without test pictures in one of them: validation.
+  // Without test images in one of them: validation.
   runs[1].predictions = {row("4", "b", "a", "val")};
   pairs = compare_pairs(runs);
   EXPECT_EQ(pairs[0].split, "val");
@@ -50,8 +50,8 @@ TEST(Compare, HeadersStandOverTheirColumns) {
   for (ComparedRun& run : runs) run.run.metrics = nlohmann::json::object();
   const std::vector<PairComparison> pairs = {{0, 1, "test", 24, 3, 1, 20, 0.625}};
   std::string text = compare_text(runs, pairs);
-  EXPECT_NE(text.find("a         b         pictures  both right  only a  only b  p (McNemar)\n"
-                      "runs/one  runs/two  24 test           20       3       1       0.6250\n"),
+  EXPECT_NE(text.find("a         b         images   both right  only a  only b  p (McNemar)\n"
+                      "runs/one  runs/two  24 test          20       3       1       0.6250\n"),
             std::string::npos)
       << text;
   // In 80 columns whatever the names.
@@ -59,8 +59,8 @@ TEST(Compare, HeadersStandOverTheirColumns) {
   text = compare_text(runs, pairs);
   EXPECT_NE(text.find("a  runs/one\n"
                       "b  runs/of/another/name/that/is/long\n"
-                      "   pictures  both right  only a  only b  p (McNemar)\n"
-                      "   24 test           20       3       1       0.6250\n"),
+                      "   images   both right  only a  only b  p (McNemar)\n"
+                      "   24 test          20       3       1       0.6250\n"),
             std::string::npos)
       << text;
 }

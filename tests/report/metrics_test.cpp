@@ -1,4 +1,5 @@
 #include "report/metrics.h"
+#include "run/calibrate.h"
 
 #include <cmath>
 #include <limits>
@@ -36,7 +37,7 @@ TEST(Metrics, WorkedOutByHand) {
   EXPECT_NEAR(m.ece, (std::abs(3 * c2 - 2) + std::abs(c3 - 1) + ct) / 5, 1e-6);
 }
 
-TEST(Metrics, ClassesWithoutPicturesOrPredictions) {
+TEST(Metrics, ClassesWithoutImagesOrPredictions) {
   MetricsBuilder builder(7);
   builder.add(std::vector<float>{0, 9, 1, 2, 3, 4, 5}, 6);
   builder.add(std::vector<float>{0, 9, 1, 2, 3, 4, 5}, 0);
@@ -61,7 +62,7 @@ TEST(Metrics, AreaUnderTheCurve) {
   const Metrics m = builder.finish();
   // Pairs: (3,1) (3,2) right, (1,1) tied, (1,2) wrong.
   EXPECT_DOUBLE_EQ(m.per_class[0].auc.value(), 2.5 / 4);
-  EXPECT_FALSE(m.per_class[2].auc.has_value()) << "no picture of class 2";
+  EXPECT_FALSE(m.per_class[2].auc.has_value()) << "no image of class 2";
   EXPECT_DOUBLE_EQ(m.macro.auc.value(), (*m.per_class[0].auc + *m.per_class[1].auc) / 2);
   const nlohmann::json json = metrics_document(m, {"a", "b", "c"});
   EXPECT_TRUE(json["per_class"][2]["auc"].is_null());
@@ -76,7 +77,7 @@ TEST(Metrics, AveragesAndIntervals) {
   EXPECT_DOUBLE_EQ(m.weighted.recall,
                    (100 * m.per_class[0].recall + 200 * m.per_class[1].recall) / 300);
   EXPECT_NEAR(m.weighted.recall, m.top1, 1e-12);
-  // Of 300 pictures the interval is about 2 · 1.96 · sqrt(p (1 - p) / n) wide.
+  // Of 300 images the interval is about 2 · 1.96 · sqrt(p (1 - p) / n) wide.
   const double width = m.top1_interval.high - m.top1_interval.low;
   EXPECT_NEAR(width, 2 * 1.96 * std::sqrt(m.top1 * (1 - m.top1) / 300), 0.02);
   EXPECT_LT(m.macro_f1_interval.low, m.macro.f1);

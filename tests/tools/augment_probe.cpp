@@ -1,4 +1,4 @@
-// augment_probe FILE NAME=VALUE…: "WIDTH HEIGHT\n" and raw RGB on stdout of a picture under the
+// augment_probe FILE NAME=VALUE…: "WIDTH HEIGHT\n" and raw RGB on stdout of an image under the
 // view with those numbers (names as in graft::View), or, with seed=S number=N augment=WORDS, the
 // view that is drawn. With views=K as well: the numbers of views 0 to K - 1 instead, one a line.
 #include <cstdio>

@@ -1,4 +1,4 @@
-// draw_scenes FOLDER COUNT FIRST_SEED SIZE [things]: the demo's pictures (or those of things) as
+// draw_scenes FOLDER COUNT FIRST_SEED SIZE [things]: the demo's images (or those of things) as
 // FOLDER/<kind>/<n>.jpg.
 #include <cstdio>
 #include <cstdlib>

@@ -84,7 +84,7 @@ TEST(Suffix, MatchesTheReferenceOfTheEngineAtInference) {
   const auto shape = output_shapes(net)[3];
   torch::manual_seed(1);
   const torch::Tensor x = torch::randn({2, shape.elements()});
-  Engine engine(net, 4, net.layers.size(), tensors);
+  engine::Engine engine(net, 4, net.layers.size(), tensors);
   torch::Tensor out = torch::empty({2, 3});
   engine.run(x.data_ptr<float>(), 2, out.data_ptr<float>());
   const torch::NoGradGuard guard;

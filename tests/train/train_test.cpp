@@ -9,10 +9,14 @@
 #include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <thread>
 
 #include "base/file.h"
 #include "demo/scenes.h"
+#include "graft/evaluate.h"
+#include "graft/explain.h"
+#include "graft/features.h"
 #include "graft/image.h"
 #include "support.h"
 #include "weights/safetensors.h"
@@ -30,9 +34,14 @@ class Watcher : public Reporter {
     const std::lock_guard lock(mutex_);
     EXPECT_LE(update.done, update.total);
     ++updates;
+    if (update.ended)
+      open.erase(std::string(update.task));
+    else
+      open.insert(std::string(update.task));
   }
   std::string messages;
   int updates = 0;
+  std::set<std::string> open;  // tasks that have begun and not ended
 
  private:
   std::mutex mutex_;
@@ -132,10 +141,98 @@ TEST_F(Train, PrintsNothingAndTouchesNoHandler) {
   ::sigaction(SIGINT, nullptr, &after);
   EXPECT_EQ(after.sa_handler, before.sa_handler);
   EXPECT_GT(watcher.updates, 0);
+  EXPECT_EQ(watcher.open, std::set<std::string>());
   EXPECT_EQ(run.history.size(), 4U);
+  // Features from the cache have an end too.
+  train(make_plan(), folder_.path() / "again", {.report = false}, context);
+  EXPECT_EQ(watcher.open, std::set<std::string>());
   const nlohmann::json metrics = nlohmann::json::parse(run.metrics);
   EXPECT_TRUE(metrics.contains("calibration"));
   EXPECT_TRUE(fs::exists(run.folder / "report.html"));
+}
+
+TEST_F(Train, WhatComesOfARunIsMeasuredShownAndUsed) {
+  const RunContext context{.threads = 2};
+  const graft::Run run = train(make_plan(), folder_.path() / "run", {.report = false}, context);
+  EXPECT_GT(run.validation.images, 0);
+  EXPECT_FALSE(run.test.has_value());
+  EXPECT_FALSE(fs::exists(run.folder / "report.html"));
+  write_report(run, run.folder / "report.html", context);
+  EXPECT_NE(read_text_file(run.folder / "report.html").find("Model card"), std::string::npos);
+
+  // On its own images: those that it was trained on are known.
+  const Classifier classifier = run.classifier({.threads = 2});
+  const Dataset dataset = open_dataset(data_);
+  const Evaluation all = evaluate(classifier, dataset, "all", context);
+  EXPECT_EQ(all.metrics.images, 30);
+  EXPECT_EQ(images_trained_on(run.folder, all), 30U - static_cast<size_t>(run.validation.images));
+  EXPECT_EQ(images_trained_on(run.model(), all), 0U) << "a file alone does not know";
+  const Evaluation held =
+      evaluate(classifier, open_dataset(run.folder / "split.csv"), "validation", context);
+  EXPECT_EQ(held.metrics.top1, run.validation.top1);
+  EXPECT_NEAR(held.metrics.loss, run.validation.loss, 1e-3);
+  EXPECT_EQ(images_trained_on(run.folder, held), 0U);
+  EXPECT_ERROR(static_cast<void>(evaluate(classifier, dataset, "test")), ErrorKind::input,
+               "no test split");
+
+  // The same answers, one by one, by files and beside maps.
+  const std::vector<fs::path> paths = list_images(data_);
+  std::vector<Prediction> predictions;
+  const auto no_error = [](size_t, const std::string& message) { FAIL() << message; };
+  classify_files(
+      classifier, paths,
+      [&](size_t i, const Prediction& p) {
+        EXPECT_EQ(i, predictions.size());
+        predictions.push_back(p);
+      },
+      no_error, context);
+  ASSERT_EQ(predictions.size(), paths.size());
+  EXPECT_EQ(classifier.classify(load_image(paths[4])).logits, predictions[4].logits);
+  Explainer explainer = Explainer::load(run.folder, "", context);
+  size_t explained = 0;
+  explain_files(
+      explainer, std::span(paths).first(3),
+      [&](size_t i, const ActivationMap& map, const Image& image) {
+        EXPECT_EQ(map.logits, predictions[i].logits);
+        EXPECT_EQ(map.output, predictions[i].best());
+        EXPECT_EQ(explainer.overlay(image, map).width, image.width);
+        EXPECT_ERROR(static_cast<void>(explainer.overlay(image, {})), ErrorKind::usage, "map");
+        ++explained;
+      },
+      no_error, context);
+  EXPECT_EQ(explained, 3U);
+}
+
+TEST_F(Train, WhatCannotBeHadIsToldByThePlan) {
+  recipe_.model.weights = "imagenet";
+  EXPECT_ERROR(static_cast<void>(make_plan()), ErrorKind::input,
+               "no ImageNet weights are published for vgg-mini");
+  recipe_.model.weights = (folder_.path() / "none.h5").string();
+  EXPECT_ERROR(static_cast<void>(make_plan()), ErrorKind::input, "none.h5");
+  recipe_.model.backbone = "vgg16";
+  recipe_.model.weights = "builtin";
+  EXPECT_ERROR(static_cast<void>(make_plan()), ErrorKind::usage, "only vgg-mini has");
+}
+
+TEST_F(Train, FeaturesOfABackbone) {
+  FeatureOptions options;
+  options.model = recipe_.model;
+  options.pooling = Pooling::gap;
+  options.cache = cache_.folder;
+  FeatureExtractor extractor(options, {.threads = 2});
+  EXPECT_EQ(extractor.shape(), std::vector<int64_t>{32});
+  EXPECT_EQ(extractor.layer(), "gap");
+  std::vector<fs::path> paths = list_images(data_);
+  paths.push_back(data_ / "none.jpg");
+  const fs::path npy = folder_.path() / "features.npy";
+  std::vector<size_t> lost;
+  EXPECT_EQ(write_features(extractor, paths, npy, folder_.path() / "features.csv",
+                           [&](size_t i, const std::string&) { lost.push_back(i); }),
+            30U);
+  EXPECT_EQ(lost, std::vector<size_t>{30});
+  EXPECT_EQ((fs::file_size(npy) - 30 * 32 * sizeof(float)) % 64, 0U) << "the header's padding";
+  options.model.until = "none";
+  EXPECT_ERROR(FeatureExtractor(options, {}), ErrorKind::usage, "none");
 }
 
 TEST_F(Train, StopsFromAnotherThreadAndGoesOn) {
