@@ -115,7 +115,7 @@ std::string did_you_mean(std::string_view typed, const std::vector<std::string>&
 std::vector<std::string> split_words(const std::string& text) {
   std::vector<std::string> words(1);
   for (const char c : text) {
-    if (c != ',' && c != ' ')
+    if (std::string_view(", \t\n").find(c) == std::string_view::npos)
       words.back() += c;
     else if (!words.back().empty())
       words.emplace_back();

@@ -10,6 +10,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "dataset/ambiguous.h"
 #include "dataset/folders.h"
 #include "dataset/labels.h"
 #include "dataset/split_names.h"
@@ -24,46 +25,8 @@ constexpr std::array<std::string_view, 14> kPlainNames = {
     "images", "image", "imgs",   "img",      "jpg",  "jpeg", "jpegimages",
     "png",    "all",   "photos", "pictures", "data", "raw",  "unknown"};
 
-std::string fold(std::string_view name) { return folded_label(name); }
-
 bool is_plain(const std::string& name) {
   return std::find(kPlainNames.begin(), kPlainNames.end(), fold(name)) != kPlainNames.end();
-}
-
-using Folders = std::vector<const Folder*>;
-
-Folders content_of(const Folder& folder) {
-  Folders out;
-  for (const auto& child : folder.folders)
-    if (child->has_content()) out.push_back(child.get());
-  return out;
-}
-
-bool has_direct_images(const Folder& folder) {
-  const Folder& real = folder.link_to != nullptr ? *folder.link_to : folder;
-  return !real.images.empty() || !real.unread.empty();
-}
-
-std::set<std::string> class_keys(const Folder& folder) {
-  std::set<std::string> keys;
-  for (const Folder* child : content_of(folder)) keys.insert(fold(child->name()));
-  return keys;
-}
-
-std::set<std::string> shared(const std::set<std::string>& a, const std::set<std::string>& b) {
-  std::set<std::string> out;
-  std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::inserter(out, out.end()));
-  return out;
-}
-
-std::string names(const Folders& folders, size_t most = 6) {
-  std::string out;
-  for (size_t i = 0; i < std::min(folders.size(), most); ++i) {
-    if (i > 0) out += i + 1 == folders.size() ? " and " : ", ";
-    out += printable(folders[i]->name()) + "/";
-  }
-  if (folders.size() > most) out += fmt::format(" … ({} in all)", folders.size());
-  return out;
 }
 
 std::string images_text(size_t count) {
@@ -126,7 +89,7 @@ class Reader {
     Folders kids = content_of(*at_);
     leave_out_maps(kids);
     if (kids.empty()) refuse_flat(*at_, at_->path);
-    refuse_split_letters(kids);
+    refuse_split_letters(at_->path, kids);
     Folders splits;
     Folders rest;
     for (const Folder* kid : kids) {
@@ -218,7 +181,7 @@ class Reader {
       return split.split == Split::train;
     });
     const SplitFolder reference = train != splits.end() ? *train : splits[0];
-    refuse_annotations(content_of(*reference.classes));
+    refuse_annotations(at_->path, content_of(*reference.classes));
     for (const SplitFolder& split : splits)
       if (split.folder != reference.folder) require_shared_classes(reference, split);
     if (std::all_of(splits.begin(), splits.end(), [](const SplitFolder& split) {
@@ -291,8 +254,9 @@ class Reader {
   }
 
   void read_classes(const Folders& kids) {
-    refuse_shared_subfolders(kids);
-    note_shared_subfolders(kids);
+    refuse_shared_subfolders(at_->path, kids);
+    if (std::string note = shared_subfolders_note(at_->path, kids); !note.empty())
+      layout_.notes.push_back(std::move(note));
     add_classes(kids, Split::unassigned);
     note_empty(*at_);
     layout_.understood = "one folder per class";
@@ -307,104 +271,6 @@ class Reader {
                                           printable(kid->path)));
       return true;
     });
-  }
-
-  /// trainA/, trainB/, testA/, testB/: splits and classes in one name.
-  void refuse_split_letters(const Folders& kids) const {
-    std::set<Split> splits;
-    std::set<char> letters;
-    for (const Folder* kid : kids) {
-      std::string name = kid->name();
-      if (name.size() < 2) return;
-      const char letter = name.back();
-      name.pop_back();
-      if (letter < 'A' || letter > 'Z') return;
-      const std::optional<Split> split = split_of_name(name);
-      if (!split) return;
-      splits.insert(*split);
-      letters.insert(letter);
-    }
-    if (splits.size() < 2 || letters.size() < 2) return;
-    const std::string name = kids[0]->name();
-    fail(
-        ErrorKind::input,
-        "{}: {} seem to name splits and classes at once; move the images into {}/{}/ and so on; {}",
-        printable(at_->path), names(kids), printable(name.substr(0, name.size() - 1)), name.back(),
-        kExpectedLayout);
-  }
-
-  /// Some of the classes, though not all, hold the same subfolders: s1/{cat,dog}, s2/{cat,dog} and
-  /// s3/*.jpg may be classes with parts, or sessions.
-  void note_shared_subfolders(const Folders& kids) {
-    for (size_t i = 0; i < kids.size(); ++i) {
-      const std::set<std::string> keys = class_keys(*kids[i]);
-      for (size_t k = i + 1; k < kids.size(); ++k) {
-        const std::set<std::string> both = shared(keys, class_keys(*kids[k]));
-        if (both.size() < 2) continue;
-        layout_.notes.push_back(
-            fmt::format("{}: {}/ and {}/ both hold the folders {}, which are read as parts of "
-                        "these classes; if "
-                        "they are the classes, write a CSV manifest",
-                        printable(at_->path), printable(kids[i]->name()),
-                        printable(kids[k]->name()), label_list({both.begin(), both.end()})));
-        return;
-      }
-    }
-  }
-
-  /// Splits inside several of the classes, under whichever names.
-  void refuse_splits_inside(const Folders& kids) const {
-    std::vector<const Folder*> split;
-    for (const Folder* kid : kids) {
-      const std::set<std::string> keys = class_keys(*kid);
-      if (!has_direct_images(*kid) && !keys.empty() &&
-          std::all_of(keys.begin(), keys.end(),
-                      [](const std::string& name) { return split_of_name(name).has_value(); }))
-        split.push_back(kid);
-    }
-    if (split.size() < 2) return;
-    const std::set<std::string> inside = class_keys(*split[0]);
-    fail(ErrorKind::input,
-         "{}: there are splits inside the classes ({}/{}/); turn them round ({}/{}/); {}",
-         printable(at_->path), printable(split[0]->name()), *inside.begin(), *inside.rbegin(),
-         printable(split[0]->name()), kExpectedLayout);
-  }
-
-  /// Images beside what says where things are in them.
-  void refuse_annotations(const Folders& kids) const {
-    std::set<std::string> keys;
-    for (const Folder* kid : kids) keys.insert(fold(kid->name()));
-    if (!keys.contains("images")) return;
-    for (const char* other : {"labels", "masks", "annotations", "annots", "segmentation"})
-      if (keys.contains(other))
-        fail(ErrorKind::input,
-             "{}: images/ and {}/ are no classes but images and annotations of them; {}",
-             printable(at_->path), other, kExpectedLayout);
-  }
-
-  /// Folders that all hold the same subfolders and nothing else are rather splits, versions
-  /// (colour, grey), or images beside masks than classes.
-  void refuse_shared_subfolders(const Folders& kids) const {
-    if (kids.size() < 2) return;
-    refuse_splits_inside(kids);
-    refuse_annotations(kids);
-    std::set<std::string> common = class_keys(*kids[0]);
-    for (const Folder* kid : kids) {
-      if (has_direct_images(*kid)) return;
-      common = shared(common, class_keys(*kid));
-    }
-    if (common.size() < 2) return;
-    if (std::all_of(common.begin(), common.end(),
-                    [](const std::string& name) { return split_of_name(name).has_value(); }))
-      fail(ErrorKind::input,
-           "{}: there are splits inside the classes ({}/{}/); turn them round ({}/{}/); {}",
-           printable(at_->path), printable(kids[0]->name()), *common.begin(), *common.rbegin(),
-           printable(kids[0]->name()), kExpectedLayout);
-    fail(ErrorKind::input,
-         "{}: {} all hold the folders {}: it is not clear which are the classes; name one of them "
-         "as DATA, call them train/, val/ and test/, or write a CSV manifest; {}",
-         printable(at_->path), names(kids), label_list({common.begin(), common.end()}),
-         kExpectedLayout);
   }
 
   void add_classes(const Folders& kids, Split split) {

@@ -1,4 +1,5 @@
 #include "engine/convolution.h"
+#include "engine/winograd_weights.h"
 
 #include <fmt/format.h>
 
@@ -32,24 +33,6 @@ size_t frequency_stride(size_t floats) {
   while (lines % 16 != 1) ++lines;
   return lines * 16;
 }
-
-/// G of F(m×m, 3×3) for the points of winograd-inl.h; weights are transformed in double.
-constexpr std::array<std::array<double, 3>, 4> kG2 = {
-    {{1, 0, 0}, {1. / 2, 1. / 2, 1. / 2}, {1. / 2, -1. / 2, 1. / 2}, {0, 0, 1}}};
-constexpr std::array<std::array<double, 3>, 6> kG4 = {{{1. / 4, 0, 0},
-                                                       {-1. / 6, -1. / 6, -1. / 6},
-                                                       {-1. / 6, 1. / 6, -1. / 6},
-                                                       {1. / 24, 1. / 12, 1. / 6},
-                                                       {1. / 24, -1. / 12, 1. / 6},
-                                                       {0, 0, 1}}};
-constexpr std::array<std::array<double, 3>, 8> kG6 = {{{1, 0, 0},
-                                                       {-2. / 9, -2. / 9, -2. / 9},
-                                                       {-2. / 9, 2. / 9, -2. / 9},
-                                                       {1. / 90, 1. / 45, 2. / 45},
-                                                       {1. / 90, -1. / 45, 2. / 45},
-                                                       {1. / 45, 1. / 90, 1. / 180},
-                                                       {1. / 45, -1. / 90, 1. / 180},
-                                                       {0, 0, 1}}};
 
 const std::array<double, 3>& g_row(int m, int i) {
   return m == 2 ? kG2.at(i) : m == 4 ? kG4.at(i) : kG6.at(i);

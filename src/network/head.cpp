@@ -24,21 +24,6 @@ constexpr const char* kWords =
 const std::vector<std::string> kNames = {"conv",      "maxpool", "gap",   "gmp",     "stats",
                                          "batchnorm", "flatten", "dense", "dropout", "default"};
 
-std::vector<std::string> split_words(std::string_view text) {
-  std::vector<std::string> words;
-  std::string word;
-  for (const char c : text) {
-    if (c == ' ' || c == ',' || c == '\t' || c == '\n') {
-      if (!word.empty()) words.push_back(std::move(word));
-      word.clear();
-    } else {
-      word += c;
-    }
-  }
-  if (!word.empty()) words.push_back(std::move(word));
-  return words;
-}
-
 int parse_units(std::string_view word, std::string_view argument) {
   int value = 0;
   const char* end = argument.data() + argument.size();
@@ -188,7 +173,7 @@ std::string_view default_head(const Network& backbone) {
 Network with_head(Network network, std::string_view language, int classes) {
   if (language == "default") language = default_head(network);
   if (classes < 2) fail(ErrorKind::usage, "a classifier needs at least 2 classes, not {}", classes);
-  const std::vector<std::string> words = split_words(language);
+  const std::vector<std::string> words = split_words(std::string(language));
   if (words.size() > kMostWords)
     fail(ErrorKind::usage, "`head`: {} words; a head has at most {}", words.size(), kMostWords);
   HeadBuilder builder(network);

@@ -13,7 +13,7 @@ namespace graft {
 RunFiles::RunFiles(std::filesystem::path run) : run_(std::move(run)) {}
 
 void RunFiles::write_history(const std::vector<EpochRecord>& history) const {
-  std::string text = "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n";
+  std::string text(kHistoryHeader);
   for (const EpochRecord& r : history)
     text += fmt::format("{},{:.6f},{:.6f},{:.6f},{:.6f},{:g},{:.3f}\n", r.epoch, r.loss, r.accuracy,
                         r.val_loss, r.val_accuracy, r.learning_rate, r.seconds);

@@ -43,13 +43,11 @@ void check_metrics(const JsonField& metrics) {
 }  // namespace
 
 std::vector<EpochRecord> read_history(const std::filesystem::path& file) {
-  constexpr std::string_view kHeader =
-      "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n";
   const std::string name = printable(file);
   const std::string text = read_text_file(file);
-  if (!text.starts_with(kHeader))
+  if (!text.starts_with(kHistoryHeader))
     fail(ErrorKind::input, "{}: not a history of graft: its first line must be {}", name,
-         kHeader.substr(0, kHeader.size() - 1));
+         kHistoryHeader.substr(0, kHistoryHeader.size() - 1));
   std::vector<EpochRecord> out;
   const std::vector<CsvRow> rows = parse_csv(text, name);
   for (size_t i = 1; i < rows.size(); ++i) {

@@ -4,12 +4,17 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "graft/run_files.h"
 #include "graft/train.h"
 
 namespace graft {
+
+/// The first line of history.csv.
+inline constexpr std::string_view kHistoryHeader =
+    "epoch,loss,accuracy,val_loss,val_accuracy,learning_rate,seconds\n";
 
 /// Removes the files of an earlier run.
 void clear_run(const std::filesystem::path& folder);

@@ -1,4 +1,5 @@
 #include "train/convolution.h"
+#include "engine/winograd_weights.h"
 
 #include <ATen/Parallel.h>
 
@@ -22,22 +23,14 @@ constexpr double kMostWaste = 2;  // pixels of the tiles over pixels of the map
 // Floats of transformed maps in a chunk of images: they are to stay in the last-level cache.
 constexpr int64_t kChunkFloats = 3'000'000;
 
-/// G of F(4×4, 3×3) for the points of engine/winograd-inl.h.
-constexpr double kG[kTileInput][3] = {{1. / 4, 0, 0},
-                                      {-1. / 6, -1. / 6, -1. / 6},
-                                      {-1. / 6, 1. / 6, -1. / 6},
-                                      {1. / 24, 1. / 12, 1. / 6},
-                                      {1. / 24, -1. / 12, 1. / 6},
-                                      {0, 0, 1}};
-
 /// G ⊗ G: (36, 9), takes a 3×3 kernel to its frequencies.
 const Tensor& kernel_transform() {
   static const Tensor kMade = [] {
     Tensor g = torch::empty({kFrequencies, 9});
     for (int f = 0; f < kFrequencies; ++f)
       for (int k = 0; k < 9; ++k)
-        g.data_ptr<float>()[f * 9 + k] =
-            static_cast<float>(kG[f / kTileInput][k / 3] * kG[f % kTileInput][k % 3]);
+        g.data_ptr<float>()[f * 9 + k] = static_cast<float>(engine::kG4[f / kTileInput][k / 3] *
+                                                            engine::kG4[f % kTileInput][k % 3]);
     return g;
   }();
   return kMade;
