@@ -74,8 +74,10 @@ bench: deps-bench
 	cmake --build $(BUILD)
 	bench/run.sh $(BUILD)
 
-install: build
-	cmake --install $(BUILD) --prefix $(PREFIX)
+install: deps-build
+	cmake --preset release -DGRAFT_BUILD_TESTS=OFF -DCMAKE_INSTALL_PREFIX=$(abspath $(PREFIX))
+	cmake --build $(BUILD)
+	cmake --install $(BUILD)
 
 uninstall:
 	@test -f $(BUILD)/install_manifest.txt || { echo "nothing installed from $(BUILD)"; exit 1; }

@@ -32,7 +32,7 @@ file(RELATIVE_PATH PC_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INST
 # graft-core.pc is for the shared library, graft-core-static.pc for the static one. No Requires: the
 # packages' own files would then have to be there.
 set(PC_CORE_DOES "classifies images with a trained model")
-set(PC_CORE_LIBS "-lfmt -ljpeg -lpng -lz -lcrypto -lhwy -lwebpdemux -lwebp -lexif -lxxhash -lutf8proc -pthread")
+set(PC_CORE_LIBS "-lstdc++ -lm -ldl -lfmt -ljpeg -lpng -lz -lcrypto -lhwy -lwebpdemux -lwebp -lexif -lxxhash -lutf8proc -pthread")
 set(PC_DATA_DOES "datasets, recipes, evaluation, reports")
 set(PC_DATA_LIBS "-lgraft_core -lcurl -ltomlplusplus ${PC_CORE_LIBS}")
 set(PC_TRAIN_DOES "trains classifiers")

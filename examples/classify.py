@@ -10,6 +10,8 @@ import sys
 class Classifier:
     """A model file or run folder. classify() may be called from any number of threads."""
 
+    handle = None
+
     def __init__(self, path, library=os.environ.get("GRAFT_LIBRARY", "libgraft_core.so.0")):
         g = self.graft = c.CDLL(library)
         g.graft_load.argtypes = [c.c_char_p, c.c_void_p, c.POINTER(c.c_void_p)]
@@ -28,7 +30,8 @@ class Classifier:
                         for i in range(g.graft_class_count(self.handle))]
 
     def __del__(self):
-        self.graft.graft_free(self.handle)
+        if self.handle:
+            self.graft.graft_free(self.handle)
 
     def classify(self, files):
         """Probabilities of each class, a list for each of the files' bytes."""

@@ -21,7 +21,8 @@
 namespace graft {
 
 struct ClassifierOptions {
-  int threads = 0;     ///< in all; 0: all processors that the process may use
+  int threads =
+      0;  ///< that compute at once, in all; 0: all that the process may use; ≤ kMaxThreads
   int max_batch = 16;  ///< images computed at once, at most; more are cut into such batches
   /// Batches that may run beside each other, each on its share of the threads; 0: one for each 8
   /// threads. Weights are shared; each takes buffers of its own (see Classifier::memory).
@@ -67,6 +68,8 @@ struct ClassifierMemory {
   uint64_t buffers = 0;  ///< activations and scratch of all sessions
 };
 
+/// An object that was moved from may only be assigned to or destroyed. A process that forks without
+/// exec loads anew in the child: threads do not come along.
 class Classifier {
  public:
   /// Loads a model file, or a run folder's model.safetensors. Every field is checked. Throws

@@ -48,11 +48,16 @@ class Reporter {
   virtual void progress(const ProgressUpdate& update) { (void)update; }
 };
 
+inline constexpr int kMaxThreads = 1024;
+
 struct RunContext {
-  int threads = 0;               ///< 0: all processors that the process may use
+  /// That compute at once; 0: all processors that the process may use. Up to as many again decode
+  /// images meanwhile.
+  int threads = 0;
   Reporter* reporter = nullptr;  ///< not owned; null: nobody is told
   std::stop_token stop{};        ///< work ends with Error(interrupted) soon after a request
 
+  /// Throws Error(usage) for threads that are not from 0 to kMaxThreads.
   [[nodiscard]] int thread_count() const;
   void tell(Severity severity, std::string_view text) const {
     if (reporter != nullptr) reporter->message(severity, text);

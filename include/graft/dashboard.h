@@ -9,7 +9,7 @@
 namespace graft {
 
 /// Serves http://127.0.0.1:<port>/ on threads of its own while it lives: a page that asks for
-/// /run.json every second. See LoopbackServer for who is answered, and how long.
+/// /run.json every second. Only requests that name the loopback address are answered.
 class Dashboard : public TrainObserver {
  public:
   /// Throws Error(io) if the port cannot be had. `title` stands on the page.

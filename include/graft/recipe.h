@@ -104,6 +104,7 @@ struct Recipe {
     double warmup_epochs = 0;  ///< of a linear rise before constant or cosine
     double weight_decay = 0.01;
     double momentum = 0.9;  ///< of sgd
+    double beta2 = 0.999;   ///< decay of adam's and adamw's mean of squared gradients
     double label_smoothing = 0.1;
     double clip_gradients = 0;  ///< largest norm of all gradients together; 0: no limit
     ClassWeights class_weights = ClassWeights::none;

@@ -72,8 +72,9 @@ struct TrainPlan {
   MemoryEstimate memory;  ///< of the phase that needs most
 };
 
-/// Splits the data, builds the network, estimates memory. Throws Error for anything that would fail
-/// later: a class without training images, too little memory. Decodes nothing.
+/// Splits the data, builds the network, estimates memory. Throws Error for what can be known to
+/// fail later: a class without training images, weights that are not there, too little memory.
+/// Decodes nothing, and does not know what devices LibTorch has.
 TrainPlan plan(Dataset data, const Recipe& recipe, const CacheOptions& cache = {},
                const RunContext& context = {});
 

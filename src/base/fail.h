@@ -15,4 +15,9 @@ template <typename... Args>
   throw Error(kind, fmt::format(format, std::forward<Args>(args)...));
 }
 
+/// For functions that call back: throws Error(usage) unless all callbacks are there.
+inline void require_callbacks(bool all) {
+  if (!all) throw Error(ErrorKind::usage, "a callback is empty; pass one that does nothing");
+}
+
 }  // namespace graft

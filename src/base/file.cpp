@@ -171,6 +171,13 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
   refuse_nul(path_);
+  std::error_code none;
+  const fs::file_status there = fs::status(path_, none);
+  if (fs::exists(there) && !fs::is_regular_file(there) && !fs::is_directory(there))
+    fail(ErrorKind::io,
+         "{}: is no file but a device, pipe or socket, which would be replaced; "
+         "choose another name",
+         printable(path_));
   remove_leftovers(folder_of(path_), kMostNames);
   Descriptor file = make_temporary(path_, temporary_);
   if (file.valid()) file_ = ::fdopen(file.get(), "wb");
@@ -290,6 +297,11 @@ std::string printable(const fs::path& path) {
       out += before.substr(0, before.size() - rest.size());
   }
   return out;
+}
+
+bool same_file(const fs::path& a, const fs::path& b) {
+  std::error_code error;
+  return fs::weakly_canonical(a, error) == fs::weakly_canonical(b, error);
 }
 
 }  // namespace graft

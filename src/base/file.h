@@ -64,6 +64,9 @@ class AtomicFile {
   std::FILE* file_ = nullptr;
 };
 
+/// Whether two names lead to one place, there or not.
+bool same_file(const fs::path& a, const fs::path& b);
+
 void write_file_atomic(const fs::path& path, std::string_view text);
 
 /// Gives the file `source` the further name `target`, whatever bore it before: a hard link where

@@ -33,7 +33,7 @@ struct CommonOptions {
  private:
   mutable std::shared_ptr<TerminalReporter> reporter_;
 };
-inline constexpr int kMostThreads = 1024;
+inline constexpr int kMostThreads = kMaxThreads;
 void add_common_options(CLI::App& app, CommonOptions& options);
 
 /// Within [least, most]; unlike CLI::Range it refuses "nan".

@@ -158,8 +158,11 @@ int run_man(int argc, char** argv) {
   CLI::App app(
       "Shows a manual page, of graft or of one of its commands; not on a terminal, its source.",
       "graft man");
-  app.add_option("COMMAND", wanted, "The command")->check(one_of(names))->type_name("COMMAND");
-  app.add_option("--output", folder, "Write all pages into this folder instead")->type_name("DIR");
+  auto* one =
+      app.add_option("COMMAND", wanted, "The command")->check(one_of(names))->type_name("COMMAND");
+  app.add_option("--output", folder, "Write all pages into this folder instead")
+      ->excludes(one)
+      ->type_name("DIR");
   app.footer(
       "Examples:\n"
       "  graft man train\n"

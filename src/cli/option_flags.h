@@ -50,6 +50,8 @@ struct FlagAdder {
             with_choices(checked, {options::Words<T>::list.begin(), options::Words<T>::list.end()});
       if constexpr (std::is_same_v<What, options::Text>)
         if (what.examples != nullptr) checked = with_choices(checked, what.examples());
+      if constexpr (std::is_same_v<What, options::PathText>)
+        if (what.words != nullptr) checked = with_choices(checked, what.words());
       flag->check(checked);
       flag->type_name(std::string(option.value));
       if (const std::string text = options::value_text(member); !text.empty() && option.has_default)

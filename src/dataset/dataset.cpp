@@ -175,4 +175,20 @@ std::string class_table(const Dataset& dataset) {
   return text;
 }
 
+void check_dataset(const Dataset& dataset) {
+  std::set<std::string_view> names;
+  for (const std::string& name : dataset.classes) {
+    require_label(name, "a class of the dataset");
+    if (name.empty() || !names.insert(name).second)
+      fail(ErrorKind::usage, "dataset: class '{}' is {}", printable(name),
+           name.empty() ? "without a name" : "there twice");
+  }
+  for (const Sample& sample : dataset.samples) {
+    if (sample.path.empty()) fail(ErrorKind::usage, "dataset: a sample without a path");
+    if (sample.label < 0 || static_cast<size_t>(sample.label) >= dataset.classes.size())
+      fail(ErrorKind::usage, "dataset: {}: label {} is none of the {} classes",
+           printable(sample.path), sample.label, dataset.classes.size());
+  }
+}
+
 }  // namespace graft

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "graft/dataset.h"
+#include "graft/inspect.h"
 
 namespace graft {
 
@@ -15,6 +16,13 @@ namespace graft {
 /// joined by name; a class that `dataset` does not have is an error.
 void add_split(Dataset& dataset, const std::filesystem::path& folder, Split split,
                std::string_view option);
+
+/// Throws Error(usage) for a dataset filled by hand that contradicts itself: labels without a
+/// class, classes of the same name or none, samples without a path.
+void check_dataset(const Dataset& dataset);
+
+/// Throws Error(usage) where findings are not of this dataset.
+void check_inspection(const Dataset& dataset, const Inspection& found);
 
 /// Throws Error(input) where there are no training images, or of one class alone.
 void require_trainable(const Dataset& dataset);

@@ -1,4 +1,5 @@
 #include "graft/inspect.h"
+#include "dataset/dataset.h"
 #include "dataset/perceptual_hash.h"
 
 #include <algorithm>
@@ -254,6 +255,7 @@ bool near_duplicate(const PerceptualHash& a, const PerceptualHash& b) {
 }
 
 Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunContext& context) {
+  check_dataset(dataset);
   constexpr size_t kPiece = 64;  // images between two looks at the progress bar
   const size_t count = dataset.samples.size();
   std::vector<Facts> facts(count);
@@ -314,8 +316,22 @@ InspectionDepth depth_of(std::string_view exclusion) {
                                                               : InspectionDepth::copies;
 }
 
+void check_inspection(const Dataset& dataset, const Inspection& found) {
+  const auto require = [&](size_t sample) {
+    if (sample >= dataset.samples.size())
+      fail(ErrorKind::usage, "findings of another dataset: image {} of {}", sample,
+           dataset.samples.size());
+  };
+  for (const FindingKind& kind : kFindingKinds)
+    for (const Finding& finding : found.*kind.list) require(finding.sample);
+  for (const GroupKind& kind : kGroupKinds)
+    for (const SampleGroup& group : found.*kind.list)
+      for (const size_t sample : group) require(sample);
+}
+
 std::vector<size_t> excluded_samples(const Dataset& dataset, const Inspection& inspection,
                                      const std::vector<std::string>& exclusions) {
+  check_inspection(dataset, inspection);
   std::set<size_t> out;
   const auto all_but_first = [&](const std::vector<SampleGroup>& groups) {
     for (const SampleGroup& group : groups) {

@@ -46,6 +46,13 @@ std::vector<int64_t> row_shape(const Network& network, Pooling pooling) {
 }  // namespace
 
 void check_features(const FeatureOptions& options) {
+  constexpr int kMaxBatch = 65'536;
+  if (options.batch_size < 1 || options.batch_size > kMaxBatch)
+    fail(ErrorKind::usage, "`batch-size`: {} is not from 1 to {}", options.batch_size, kMaxBatch);
+  if (options.pooling != Pooling::none && options.pooling != Pooling::gap &&
+      options.pooling != Pooling::flatten)
+    fail(ErrorKind::usage, "`pool`: {} is the number of no value",
+         static_cast<int>(options.pooling));
   static_cast<void>(with_pooling(make_network(options), options.pooling));
 }
 
@@ -60,6 +67,7 @@ struct FeatureExtractor::State {
 };
 
 FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunContext& context) {
+  check_features(options);
   const Network base = make_network(options);
   Network network = with_pooling(base, options.pooling);
   WeightsRequest request;
@@ -91,6 +99,7 @@ const std::string& FeatureExtractor::layer() const { return state_->network.laye
 void FeatureExtractor::run(std::span<const std::filesystem::path> images,
                            const std::function<void(size_t, std::span<const float>)>& sink,
                            const std::function<void(size_t, const std::string&)>& on_error) {
+  require_callbacks(sink && on_error);
   State& s = *state_;
   const ImageJob job{.paths = images,
                      .height = s.network.input_height,
@@ -114,6 +123,8 @@ void FeatureExtractor::run(std::span<const std::filesystem::path> images,
 size_t write_features(FeatureExtractor& extractor, std::span<const std::filesystem::path> images,
                       const std::filesystem::path& npy, const std::filesystem::path& list,
                       const std::function<void(size_t, const std::string&)>& on_error) {
+  if (same_file(npy, list))
+    fail(ErrorKind::usage, "{}: one file for features and list; name two", printable(npy));
   NpyWriter writer(npy, extractor.shape());
   std::string rows_text = kFeatureListHeader;
   size_t rows = 0;

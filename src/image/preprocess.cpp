@@ -43,6 +43,10 @@ void check_image(const Image& image) {
 
 Image fit_image(const Image& image, int width, int height, const Preprocessing& preprocessing) {
   check_image(image);
+  constexpr double kMaxRatio = 16;
+  if (!(preprocessing.crop_ratio >= 0 && preprocessing.crop_ratio <= kMaxRatio))
+    fail(ErrorKind::usage, "crop_ratio is {:g}; expected 0 (stretched) to {:g}",
+         preprocessing.crop_ratio, kMaxRatio);
   if (preprocessing.crop_ratio <= 0) return resize(image, width, height, preprocessing.resampling);
   // torchvision: the shorter side becomes `target`, the longer int(target · long / short).
   const double ratio = preprocessing.crop_ratio;

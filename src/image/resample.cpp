@@ -160,8 +160,12 @@ Image resize_nearest(const Image& image, int width, int height, const Part& part
 }  // namespace
 
 Image resize_part(const Image& image, int width, int height, const Part& part, Resampling filter) {
-  if (width < 1 || height < 1)
-    fail(ErrorKind::usage, "cannot resize an image to {}x{}; sizes start at 1", width, height);
+  constexpr int kMaxSide = 1 << 30;
+  constexpr int64_t kMaxPixels = 1 << 30;  // of what is made of it
+  if (width < 1 || height < 1 || width > kMaxSide || height > kMaxSide ||
+      int64_t{part.width} * part.height > kMaxPixels)
+    fail(ErrorKind::usage, "cannot resize an image to {}x{}; sizes start at 1 and end at {} pixels",
+         width, height, kMaxPixels);
   return filter == Resampling::nearest ? resize_nearest(image, width, height, part)
                                        : resize_bilinear(image, width, height, part);
 }

@@ -75,6 +75,9 @@ Image to_image(const graft_pixels& pixels, size_t index) {
   if (step < row)
     throw graft::Error(graft::ErrorKind::usage, name + ": row_bytes is " + std::to_string(step) +
                                                     "; expected at least 3 × width, or 0");
+  if (step > std::numeric_limits<ptrdiff_t>::max() / static_cast<size_t>(pixels.height))
+    throw graft::Error(graft::ErrorKind::usage,
+                       name + ": row_bytes times height is no size of memory");
   if (static_cast<int64_t>(pixels.width) * pixels.height > graft::DecodeLimits{}.max_pixels)
     throw graft::Error(graft::ErrorKind::input, name + ": has more than 100 million pixels");
   Image image{pixels.width, pixels.height, {}};
@@ -113,12 +116,15 @@ void classify(const graft::Classifier& classifier, size_t count,
 }
 
 /// Refuses null pointers where there is something to point at.
-graft_status check(const void* classifier, const void* images, size_t count,
+graft_status check(const graft_classifier* classifier, const void* images, size_t count,
                    const void* probabilities) {
   last_error.clear();
   if (classifier == nullptr) return refuse(GRAFT_USAGE, "classifier is NULL");
   if (count > 0 && images == nullptr) return refuse(GRAFT_USAGE, "images are NULL");
   if (count > 0 && probabilities == nullptr) return refuse(GRAFT_USAGE, "probabilities are NULL");
+  const size_t classes = classifier->classifier.classes().size();
+  if (count > std::numeric_limits<ptrdiff_t>::max() / (sizeof(float) * classes))
+    return refuse(GRAFT_USAGE, "count is more than memory holds");
   return GRAFT_OK;
 }
 
@@ -139,6 +145,13 @@ graft_status graft_load(const char* path, const graft_options* options,
     // A program of another version has fewer or more members behind the same first ones.
     if (options->size < sizeof(size_t))
       return refuse(GRAFT_USAGE, "options: set size, as GRAFT_OPTIONS_INIT does");
+    // Members that this version does not know must be what leaves them out.
+    constexpr size_t kMaxSize = 4096;
+    const auto* bytes = reinterpret_cast<const unsigned char*>(options);
+    const size_t size = std::min(options->size, kMaxSize);
+    if (options->size > kMaxSize || std::any_of(bytes + std::min(sizeof given, size), bytes + size,
+                                                [](unsigned char byte) { return byte != 0; }))
+      return refuse(GRAFT_USAGE, "options: set members that this version of Graft does not know");
     std::memcpy(&given, options, std::min(options->size, sizeof given));
   }
   if (given.threads < 0 || given.max_batch < 0 || given.sessions < 0)

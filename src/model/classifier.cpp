@@ -56,8 +56,13 @@ Classifier::Classifier(Classifier&&) noexcept = default;
 Classifier& Classifier::operator=(Classifier&&) noexcept = default;
 
 Classifier Classifier::load(const std::filesystem::path& path, const ClassifierOptions& options) {
+  constexpr int kMaxImages = 1 << 16;
+  if (options.max_batch < 1 || options.max_batch > kMaxImages)
+    fail(ErrorKind::usage, "max_batch is {}; expected 1 to {}", options.max_batch, kMaxImages);
+  if (options.sessions < 0 || options.sessions > kMaxThreads)
+    fail(ErrorKind::usage, "sessions are {}; expected 0 to {}", options.sessions, kMaxThreads);
+  const int threads = RunContext{.threads = options.threads}.thread_count();
   ModelFile model = read_model(model_file(path));
-  const int threads = options.threads > 0 ? options.threads : available_processors();
   const int sessions =
       std::clamp(options.sessions > 0 ? options.sessions
                                       : (threads + kThreadsOfSession - 1) / kThreadsOfSession,
@@ -90,6 +95,13 @@ ClassifierMemory Classifier::prepare(int images) const {
 }
 
 void Classifier::run(std::span<const float> inputs, int count, std::span<float> logits) const {
+  const auto images = static_cast<size_t>(std::max(count, 0));
+  if (count < 0 || inputs.size() / input_elements() < images ||
+      logits.size() / classes().size() < images)
+    fail(ErrorKind::usage,
+         "{} images with {} inputs and room for {} logits; expected {} inputs and {} logits an "
+         "image",
+         count, inputs.size(), logits.size(), input_elements(), classes().size());
   state_->queue.run(inputs, count, logits);
 }
 
@@ -123,6 +135,7 @@ void classify_files(const Classifier& classifier, std::span<const std::filesyste
                     const std::function<void(size_t, const Prediction&)>& on_prediction,
                     const std::function<void(size_t, const std::string&)>& on_error,
                     const RunContext& context) {
+  require_callbacks(on_prediction && on_error);
   const ModelInfo& info = classifier.info();
   const ImageJob job{.paths = paths,
                      .height = info.network.input_height,

@@ -1,5 +1,6 @@
 #include <utility>
 
+#include "base/fail.h"
 #include "features/image_stream.h"
 #include "graft/explain.h"
 #include "model/gradcam.h"
@@ -41,6 +42,7 @@ void explain_files(Explainer& explainer, std::span<const std::filesystem::path> 
                    const std::function<void(size_t, const ActivationMap&, const Image&)>& on_map,
                    const std::function<void(size_t, const std::string&)>& on_error,
                    const RunContext& context) {
+  require_callbacks(on_map && on_error);
   const ModelInfo& info = explainer.info();
   GradCam& cam = explainer.state_->cam;
   const ImageJob job{.paths = paths,

@@ -126,6 +126,9 @@ ActivationMap GradCam::explain_fitted(const Image& image, std::optional<size_t> 
   map.logits = s.above.forward(activations);
   map.output = output.value_or(static_cast<size_t>(
       std::max_element(map.logits.begin(), map.logits.end()) - map.logits.begin()));
+  if (map.output >= map.logits.size())
+    fail(ErrorKind::usage, "class {} of {}: there is none of that number", map.output,
+         map.logits.size());
   const std::vector<float> gradient = s.above.backward(map.output);
   const auto pixels = static_cast<size_t>(map.width) * map.height;
   std::vector<double> sums(pixels, 0);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "base/fail.h"
 #include "base/random.h"
 #include "engine/engine.h"
 #include "model/model_file.h"
@@ -28,6 +29,11 @@ std::string instruction_set() { return engine::Engine::instruction_set(); }
 
 NetworkTime measure_network(std::string_view backbone_name, int size, int batch, int repeats,
                             const RunContext& context) {
+  constexpr int kMaxBatch = 1024;
+  constexpr int kMaxRepeats = 1000;
+  if (batch < 1 || batch > kMaxBatch || repeats < 1 || repeats > kMaxRepeats)
+    fail(ErrorKind::usage, "{} repeats of a batch of {}; expected 1 to {} of 1 to {}", repeats,
+         batch, kMaxRepeats, kMaxBatch);
   const Network net = backbone(backbone_name, size, size);
   engine::EngineOptions options;
   options.threads = context.thread_count();

@@ -2,6 +2,7 @@
 #include <system_error>
 #include <utility>
 
+#include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "graft/weights.h"
@@ -37,12 +38,17 @@ const PublishedWeights* recognise_weights(const std::filesystem::path& file) {
 
 void download_weights(const PublishedWeights& weights, const std::filesystem::path& cache,
                       const RunContext& context) {
+  if (weights.url.empty() || weights.file.empty())
+    fail(ErrorKind::usage, "weights without an address; take them from published_weights()");
   download({download_url(weights), weights_path(weights, cache), weights.md5, weights.bytes},
            context);
 }
 
 std::string convert_weights(const std::filesystem::path& model, const std::filesystem::path& file,
                             const ConvertOptions& options) {
+  if (same_file(file, model_file(model)))
+    fail(ErrorKind::usage, "{}: is the model itself; choose another name for its backbone",
+         printable(file));
   ModelFile made = without_head(read_model(model_file(model)));
   if (options.fold_batchnorm) made = fold_batchnorm(made);
   if (options.source) made.metadata.provenance.source = *options.source;

@@ -162,6 +162,7 @@ class HeadBuilder {
 }  // namespace
 
 std::string_view default_head(const Network& backbone) {
+  if (backbone.layers.empty()) fail(ErrorKind::usage, "a head on a network without layers");
   constexpr int64_t kLeastSide = 8;
   const Shape shape = output_shapes(backbone).back();
   if (shape.flat) return "dense:256 dropout:0.5";
@@ -171,6 +172,7 @@ std::string_view default_head(const Network& backbone) {
 }
 
 Network with_head(Network network, std::string_view language, int classes) {
+  if (network.layers.empty()) fail(ErrorKind::usage, "a head on a network without layers");
   if (language == "default") language = default_head(network);
   if (classes < 2) fail(ErrorKind::usage, "a classifier needs at least 2 classes, not {}", classes);
   const std::vector<std::string> words = split_words(std::string(language));

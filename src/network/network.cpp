@@ -42,6 +42,9 @@ int64_t windows(const Window& window, int64_t extent) {
 }
 
 Shape output_shape(const Layer& layer, const Shape& in) {
+  if (layer.window.stride < 1 || layer.window.kernel < 1 || layer.window.groups < 1)
+    if (layer.kind == LayerKind::conv || layer.kind == LayerKind::maxpool)
+      fail(ErrorKind::usage, "layer {}: its kernel, stride and groups start at 1", layer.name);
   const auto require = [&](bool flat) {
     if (in.flat != flat)
       fail(ErrorKind::usage, "layer {} ({}) cannot follow {} of shape {}", layer.name,

@@ -73,4 +73,8 @@ std::string value_text(const InputSize& value) {
   return value == InputSize() ? std::string() : fmt::format("{}x{}", value.height, value.width);
 }
 
+void refuse_enum(size_t value) {
+  fail(ErrorKind::usage, "{} is the number of no value of this option", value);
+}
+
 }  // namespace graft::options

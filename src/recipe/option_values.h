@@ -33,13 +33,19 @@ struct Text {
   std::vector<std::string> (*examples)() = nullptr;
 };
 /// The path of a file or folder, or a word that stands for one.
-struct PathText {};
+struct PathText {
+  /// Such words; null: there are none.
+  std::vector<std::string> (*words)() = nullptr;
+};
 /// One of the words of the member's type.
 struct Word {};
 /// "224" or "150x200", height first.
 struct Extent {};
 /// Present or not; in files true or false.
 struct Flag {};
+
+/// Throws Error(usage): there is no value of that number.
+[[noreturn]] void refuse_enum(size_t value);
 
 /// The words for an enumeration's values, in their order.
 template <typename E>
@@ -69,9 +75,12 @@ struct Words<FeatureType> {
   static constexpr std::array<std::string_view, 2> list = {"fp16", "fp32"};
 };
 
+/// Throws Error(usage) for a value that is none.
 template <typename E>
-constexpr std::string_view word(E value) {
-  return Words<E>::list.at(static_cast<size_t>(value));
+std::string_view word(E value) {
+  const auto index = static_cast<size_t>(value);
+  if (index >= Words<E>::list.size()) refuse_enum(index);
+  return Words<E>::list[index];
 }
 
 /// A message without the option's name in front, where a check put it there itself.

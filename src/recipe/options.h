@@ -45,7 +45,9 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
          "a Keras .h5 file, a Graft model, or 'none' for random ones (default: imagenet; vgg-mini "
          "builtin)",
          G::common},
-        m.weights, PathText{});
+        m.weights, PathText{[] {
+          return std::vector<std::string>{"imagenet", "builtin", "none"};
+        }});
   visit({"input-size", "N", "Input size in pixels, N or HEIGHTxWIDTH (default: 224; vgg-mini 112)",
          G::common},
         m.input, Extent{});
@@ -67,7 +69,7 @@ void visit_head(Visitor&& visit, Recipe::Model& m) {
          "Backbone layers to train too: 0, the last N as Keras counts, the first one's name, or "
          "'all'",
          G::common},
-        m.fine_tune, Text{});
+        m.fine_tune, Text{nullptr, nullptr, [] { return std::vector<std::string>{"all"}; }});
 }
 
 /// All options of a recipe.
@@ -137,6 +139,9 @@ void visit_options(Visitor&& visit, Recipe& r) {
   visit({"weight-decay", "F", "Decay of the weights (adamw: decoupled)", G::training},
         o.weight_decay, Number{0, 10});
   visit({"momentum", "F", "Momentum of sgd", G::training}, o.momentum, Number{0, 0.9999});
+  visit({"beta2", "F", "Decay of adam's mean of squared gradients; less suits short runs",
+         G::training},
+        o.beta2, Number{0.5, 0.999999});
   visit(
       {"label-smoothing", "F", "Share of each target spread evenly over all classes", G::training},
       o.label_smoothing, Number{0, 0.999});

@@ -122,15 +122,17 @@ void Recipe::merge_toml(std::string_view text, std::string_view name) {
   static const std::set<std::string_view> kOfTheProgram = {
       "data",   "val",   "test", "cache-dir", "cache-limit", "no-cache", "no-report",
       "output", "force", "json", "quiet",     "verbose",     "threads"};
+  Recipe merged = *this;  // all of the file or nothing
   for (const options::OptionLine& line : options::read_options(text, name)) {
     bool found = kOfTheProgram.contains(line.key);
-    options::visit_options(options::OptionReader{line.key, line.value, line.place, &found}, *this);
+    options::visit_options(options::OptionReader{line.key, line.value, line.place, &found}, merged);
     if (found) continue;
     std::vector<std::string> known;
     options::visit_options(options::NameLister{known}, *this);
     fail(ErrorKind::usage, "{}: unknown key '{}'{}", line.place, clipped(line.key),
          did_you_mean(line.key, known));
   }
+  *this = std::move(merged);
 }
 
 std::string Recipe::to_toml() const {

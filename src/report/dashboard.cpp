@@ -176,6 +176,9 @@ struct Dashboard::State {
 };
 
 Dashboard::Dashboard(int port, const std::string& title) : state_(std::make_unique<State>()) {
+  constexpr int kMaxPort = 65'535;
+  if (port < 1 || port > kMaxPort)
+    fail(ErrorKind::usage, "`dashboard`: port {} is not from 1 to {}", port, kMaxPort);
   if (startable_threads(kThreads) < kThreads)
     fail(ErrorKind::io,
          "`dashboard`: the limit on processes (ulimit -u, or a control group's) leaves no threads "

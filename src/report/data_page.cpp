@@ -8,6 +8,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "dataset/dataset.h"
 #include "report/html.h"
 
 namespace graft {
@@ -123,6 +124,8 @@ std::string class_chart(const Dataset& dataset) {
 }
 
 std::string data_page(const Dataset& dataset, const Inspection& found) {
+  check_dataset(dataset);
+  check_inspection(dataset, found);
   std::string body = fmt::format("<h1>{}</h1>\n<p class=\"dim\">What graft check found.</p>\n",
                                  html::escape(printable(dataset.root)));
   body += "<div class=\"tiles\">\n" + tile(dataset.samples.size(), "images") +

@@ -114,7 +114,10 @@ struct LoopbackServer::Connection {
   size_t sent = 0;
 };
 
-LoopbackServer::LoopbackServer() = default;
+KeptSigpipe::KeptSigpipe() { ::sigaction(SIGPIPE, nullptr, &before_); }
+void KeptSigpipe::restore() const { ::sigaction(SIGPIPE, &before_, nullptr); }
+
+LoopbackServer::LoopbackServer() { restore(); }
 
 LoopbackServer::~LoopbackServer() { stop(); }
 

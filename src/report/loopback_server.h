@@ -2,6 +2,7 @@
 #pragma once
 
 #include <httplib.h>
+#include <csignal>
 
 #include <atomic>
 #include <mutex>
@@ -16,13 +17,24 @@ namespace graft {
 /// Whether a Host header names 127.0.0.1 or localhost with that port; without one, port 80.
 bool names_loopback(std::string_view host, int port);
 
+/// What the process does on SIGPIPE: httplib::Server's constructor makes it ignored for good, which
+/// is the program's to decide. Sockets are written to with MSG_NOSIGNAL.
+class KeptSigpipe {
+ protected:
+  KeptSigpipe();
+  void restore() const;
+
+ private:
+  struct sigaction before_ {};
+};
+
 /// Listens on 127.0.0.1, on two threads of its own: one accepts, one moves bytes whenever any
 /// connection is ready, so that a client that stands still holds up no other. Only GET and HEAD of
 /// at most 16 KiB, answered within seconds from the first to the last byte, one to a connection;
 /// only requests that name the loopback address, so that no other site's script reads anything.
 /// stop() and the destructor cut whatever is connected and return at once. Handlers are added
 /// before start(), and should be quick: they run one at a time.
-class LoopbackServer : private httplib::Server {
+class LoopbackServer : private KeptSigpipe, private httplib::Server {
  public:
   LoopbackServer();
   ~LoopbackServer() override;

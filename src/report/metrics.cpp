@@ -203,6 +203,7 @@ Metrics MetricsBuilder::finish() const {
   const auto n = static_cast<double>(labels_.size());
   m.images = static_cast<int64_t>(labels_.size());
   m.confusion = confusion_;
+  m.per_class.resize(classes_);
   m.reliability.resize(kBins);
   if (m.images == 0) return m;
   int64_t correct = 0;
@@ -234,7 +235,18 @@ Metrics MetricsBuilder::finish() const {
   return m;
 }
 
+void check_metrics(const Metrics& metrics, const std::vector<std::string>& classes) {
+  bool fits =
+      metrics.per_class.size() == classes.size() && metrics.confusion.size() == classes.size();
+  for (const std::vector<int64_t>& row : metrics.confusion)
+    fits = fits && row.size() == classes.size();
+  if (!fits)
+    fail(ErrorKind::usage, "metrics of {} classes where {} are named", metrics.per_class.size(),
+         classes.size());
+}
+
 nlohmann::json metrics_document(const Metrics& metrics, const std::vector<std::string>& classes) {
+  check_metrics(metrics, classes);
   const auto interval = [](const Interval& i) { return nlohmann::json::array({i.low, i.high}); };
   nlohmann::json out = {{"images", metrics.images}, {"top1", metrics.top1},
                         {"loss", metrics.loss},     {"ece", metrics.ece},
@@ -259,6 +271,7 @@ nlohmann::json metrics_document(const Metrics& metrics, const std::vector<std::s
 }
 
 std::string metrics_text(const Metrics& metrics, const std::vector<std::string>& classes) {
+  check_metrics(metrics, classes);
   size_t width = 12;
   for (const std::string& name : classes) width = std::max(width, name.size());
   std::string text =

@@ -39,6 +39,9 @@ class MetricsBuilder {
   std::vector<std::vector<int64_t>> confusion_;
 };
 
+/// Throws Error(usage) where the metrics are not of so many classes.
+void check_metrics(const Metrics& metrics, const std::vector<std::string>& classes);
+
 /// The document of `evaluate --json`.
 nlohmann::json metrics_document(const Metrics& metrics, const std::vector<std::string>& classes);
 

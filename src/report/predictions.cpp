@@ -23,7 +23,18 @@ int Predictions::predicted(size_t i) const {
   return static_cast<int>(std::max_element(values.begin(), values.end()) - values.begin());
 }
 
+void check_predictions(const Predictions& p) {
+  if (p.logits.size() != p.samples.size() * p.classes.size())
+    fail(ErrorKind::usage, "predictions: {} logits for {} images and {} classes", p.logits.size(),
+         p.samples.size(), p.classes.size());
+  for (const Sample& sample : p.samples)
+    if (sample.label < 0 || static_cast<size_t>(sample.label) >= p.classes.size())
+      fail(ErrorKind::usage, "predictions: {}: label {} is none of the {} classes",
+           printable(sample.path), sample.label, p.classes.size());
+}
+
 Metrics Predictions::measure() const {
+  check_predictions(*this);
   MetricsBuilder builder(classes.size());
   for (size_t i = 0; i < samples.size(); ++i) builder.add(row(i), samples[i].label);
   return builder.finish();
@@ -31,6 +42,7 @@ Metrics Predictions::measure() const {
 
 std::string predictions_csv(const Predictions& predictions, const std::string& split, bool header,
                             bool whole) {
+  check_predictions(predictions);
   std::string text;
   if (header) {
     text = "path,label,predicted,probability";

@@ -11,6 +11,9 @@
 
 namespace graft {
 
+/// Throws Error(usage) where the parts do not fit each other.
+void check_predictions(const Predictions& predictions);
+
 /// path,label,predicted,probability, and unless not `whole` each class's probability under
 /// "p:<class>", with all digits of a double; with `split`, a column of that name. `header`: with
 /// the line of names.

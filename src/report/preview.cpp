@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/random.h"
+#include "dataset/dataset.h"
 #include "graft/preview.h"
 #include "image/augment.h"
 
@@ -61,6 +62,16 @@ class Sheet {
 }  // namespace
 
 Preview preview(const Dataset& dataset, const PreviewOptions& o, const RunContext& context) {
+  check_dataset(dataset);
+  constexpr int kMaxCells = 1000;
+  constexpr int kMaxSide = 4096;
+  if (o.images < 1 || o.images > kMaxCells || o.views < 0 || o.views > kMaxCells ||
+      o.input.height < 1 || o.input.height > kMaxSide || o.input.width < 1 ||
+      o.input.width > kMaxSide)
+    fail(ErrorKind::usage,
+         "a sheet of {} `images` with {} `views` of {}x{} pixels; expected at most {} of them, and "
+         "{} pixels a side",
+         o.images, o.views, o.input.height, o.input.width, kMaxCells, kMaxSide);
   const Augmentation augmentation = parse_augmentation(o.augment);
   const auto [height, width] = o.input;
   const std::vector<fs::path> paths = pick(dataset, o.seed);

@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/words.h"
+#include "dataset/dataset.h"
 #include "dataset/join_labels.h"
 #include "dataset/labels.h"
 #include "dataset/skipped.h"
@@ -67,6 +68,7 @@ void warn_of_lost_classes(const std::vector<Sample>& samples, const Predictions&
 
 Evaluation evaluate(const Classifier& classifier, const Dataset& dataset, std::string_view split,
                     const RunContext& context) {
+  check_dataset(dataset);
   const std::vector<std::string>& classes = classifier.classes();
   const auto [indices, name] = choose(dataset, split);
   const std::vector<Sample> samples = join_labels(dataset, indices, classes);
@@ -155,6 +157,11 @@ std::string predictions_csv(const Evaluation& evaluation) {
 void write_report(const Evaluation& evaluation, const std::filesystem::path& model,
                   const Dataset& dataset, const std::filesystem::path& file,
                   const std::string& command, const RunContext& context) {
+  check_dataset(dataset);
+  check_predictions(evaluation.predictions);
+  check_metrics(evaluation.metrics, evaluation.predictions.classes);
+  if (same_file(file, model_file(model)))
+    fail(ErrorKind::usage, "{}: is the model; choose another name for the page", printable(file));
   write_file_atomic(
       file, report_page({read_model(model_file(model)), evaluation.predictions, evaluation.metrics,
                          evaluation.split, dataset, read_run_folder(model), command,

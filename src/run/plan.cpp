@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/limits.h"
 #include "base/progress.h"
+#include "dataset/dataset.h"
 #include "engine/engine.h"
 #include "graft/train.h"
 #include "image/augment.h"
@@ -151,6 +152,7 @@ int view_count(const Recipe& recipe, bool has_prefix) {
 TrainPlan plan(Dataset data, const Recipe& given, const CacheOptions& cache,
                const RunContext& context) {
   given.check();
+  check_dataset(data);
   TrainPlan plan;
   plan.recipe = given.resolved();
   plan.cache = cache;
@@ -201,6 +203,31 @@ TrainPlan plan(Dataset data, const Recipe& given, const CacheOptions& cache,
     if (memory.total() > plan.memory.total()) plan.memory = memory;
   }
   return plan;
+}
+
+void check_plan(const TrainPlan& plan) {
+  plan.recipe.check();
+  check_dataset(plan.dataset);
+  validate(plan.network);
+  const auto refuse = [](const char* why) {
+    fail(ErrorKind::usage, "this plan {}; change the recipe, and plan again", why);
+  };
+  if (plan.network.layers.empty() || plan.phases.empty()) refuse("has no network or no phases");
+  if (output_shapes(plan.network).back().channels !=
+      static_cast<int64_t>(plan.dataset.classes.size()))
+    refuse("has a network for another number of classes");
+  if (plan.views < 0) refuse("has a negative number of views");
+  const Recipe::Optimization o = plan.recipe.resolved().optimization;
+  int epochs = 0;
+  for (const TrainPhase& phase : plan.phases) {
+    if (phase.prefix_end < 1 || phase.prefix_end > plan.network.layers.size())
+      refuse("has a phase whose prefix does not end in its network");
+    if (phase.epochs < 1) refuse("has a phase without epochs");
+    const double rate = &phase == &plan.phases.back() ? *o.learning_rate : o.head_learning_rate;
+    if (phase.learning_rate != rate) refuse("has a learning rate that its recipe does not have");
+    epochs += phase.epochs;
+  }
+  if (epochs != o.epochs) refuse("has another number of epochs than its recipe");
 }
 
 }  // namespace graft

@@ -106,6 +106,7 @@ void remove_earlier_leftovers(const fs::path& folder) {
 }  // namespace
 
 void check_run_folder(const fs::path& folder, RunMode mode) {
+  if (folder.empty()) fail(ErrorKind::usage, "a run folder without a name");
   std::error_code error;
   if (fs::exists(folder, error) && !fs::is_directory(folder, error))
     fail(ErrorKind::io, "{}: is a file; `output` names a folder", printable(folder));

@@ -70,6 +70,7 @@ void check_training_limits() {
 }
 
 ThreadLimit threads_within_limits(int wanted) {
+  wanted = std::max(wanted, 1);
   int threads = wanted;
   std::string_view reason = kProcesses;
   if (threads > 1) threads = std::clamp(startable_threads(kPools * wanted + 1) / kPools, 1, wanted);

@@ -14,7 +14,6 @@ namespace graft {
 namespace {
 
 constexpr double kBeta1 = 0.9;
-constexpr double kBeta2 = 0.999;
 constexpr double kEpsilon = 1e-8;
 constexpr int64_t kChunk = 1 << 16U;
 
@@ -48,9 +47,9 @@ void FusedOptimizer::step(double common_rate, const PostponedGradients* postpone
     const double learning_rate = common_rate * factors_[k];
     const training::AdamStep s{
         static_cast<float>(kBeta1),
-        static_cast<float>(kBeta2),
+        static_cast<float>(options_.beta2),
         static_cast<float>(learning_rate / (1 - std::pow(kBeta1, t))),
-        static_cast<float>(1 / std::sqrt(1 - std::pow(kBeta2, t))),
+        static_cast<float>(1 / std::sqrt(1 - std::pow(options_.beta2, t))),
         static_cast<float>(kEpsilon),
         static_cast<float>(decoupled ? 0 : options_.weight_decay),
         static_cast<float>(decoupled ? 1 - learning_rate * options_.weight_decay : 1)};
@@ -64,7 +63,7 @@ void FusedOptimizer::step(double common_rate, const PostponedGradients* postpone
         continue;
       }
       first_[k].mul_(kBeta1).add_(g, 1 - kBeta1);
-      second_[k].mul_(kBeta2).addcmul_(g, g, 1 - kBeta2);
+      second_[k].mul_(options_.beta2).addcmul_(g, g, 1 - options_.beta2);
       p.mul_(s.keep).addcdiv_(first_[k], second_[k].sqrt().mul_(s.root_bias).add_(kEpsilon),
                               -s.rate);
       continue;

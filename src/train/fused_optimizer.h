@@ -16,9 +16,10 @@ struct OptimizerOptions {
   OptimizerKind kind = OptimizerKind::adam;
   double weight_decay = 0;  ///< adam, sgd: added to the gradient; adamw: decoupled
   double momentum = 0.9;    ///< sgd
+  double beta2 = 0.999;     ///< adam, adamw
 };
 
-/// Adam (Kingma and Ba, 2015; β₁ 0.9, β₂ 0.999, ε 1e-8), AdamW (Loshchilov and Hutter, 2019) and
+/// Adam (Kingma and Ba, 2015; β₁ 0.9, ε 1e-8), AdamW (Loshchilov and Hutter, 2019) and
 /// SGD with momentum, with PyTorch's formulas. One pass over parameter, gradient and moments, in
 /// parallel: LibTorch's C++ Adam makes about ten. Elements do not depend on each other, so the
 /// thread count does not change results. Not thread-safe.

@@ -50,7 +50,7 @@ TrainLoop::TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t clas
       suffix_(std::move(suffix)),
       training_(std::move(training)),
       validation_(std::move(validation)),
-      optimizer_({options_.optimizer, options_.weight_decay, options_.momentum},
+      optimizer_({options_.optimizer, options_.weight_decay, options_.momentum, options_.beta2},
                  suffix_.parameters(), suffix_.rate_factors(options_.lr_decay_per_block)),
       hooks_(std::move(hooks)) {
   if (options_.ema > 0) average_ = suffix_.copies();
@@ -59,7 +59,7 @@ TrainLoop::TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t clas
 
 EpochEnd TrainLoop::run_epoch(int epoch, int epochs) {
   // Dropout of an epoch depends on nothing that came before it.
-  torch::manual_seed(seed_ * kSeedStride + static_cast<uint64_t>(epoch));
+  suffix_.seed_dropout(seed_ * kSeedStride + static_cast<uint64_t>(epoch));
   const auto start = std::chrono::steady_clock::now();
   Tally tally;
   size_t seen = 0;
@@ -110,7 +110,7 @@ std::vector<RatePoint> TrainLoop::find_rate(
   double average = 0;
   double least = std::numeric_limits<double>::infinity();
   for (int epoch = 1; static_cast<int>(points.size()) < kSteps; ++epoch) {
-    torch::manual_seed(seed_ * kSeedStride + static_cast<uint64_t>(epoch));
+    suffix_.seed_dropout(seed_ * kSeedStride + static_cast<uint64_t>(epoch));
     start_epoch(epoch);
     while (auto batch = training_->next()) {
       note_lost(*batch, *training_, epoch);

@@ -35,7 +35,11 @@ Tensor to_tensor(const torch::Tensor& tensor) {
 }
 
 Suffix::Suffix(const Network& network, size_t begin, const TensorMap& initial, torch::Device device)
-    : network_(network), shapes_(output_shapes(network)), begin_(begin), device_(device) {
+    : network_(network),
+      shapes_(output_shapes(network)),
+      begin_(begin),
+      device_(device),
+      generator_(at::detail::createCPUGenerator()) {
   for (const TensorSpec& spec : tensor_specs(network, begin, network.layers.size())) {
     const Tensor& source = need_tensor(initial, spec);
     torch::Tensor tensor = torch::empty(spec.shape);
@@ -54,6 +58,15 @@ torch::Tensor Suffix::tensor(const std::string& name) const {
 
 torch::Tensor Suffix::get(const Layer& layer, const char* role) const {
   return tensor(layer.name + role);
+}
+
+void Suffix::seed_dropout(uint64_t seed) { generator_ = at::detail::createCPUGenerator(seed); }
+
+/// torch::dropout's own steps, with a generator of this run's.
+torch::Tensor Suffix::dropout_mask(const torch::Tensor& x, double rate) {
+  torch::Tensor mask = torch::empty_like(x, torch::Device(torch::kCPU));
+  mask.bernoulli_(1 - rate, generator_).div_(1 - rate);
+  return mask.to(x.device());
 }
 
 torch::Tensor Suffix::forward(torch::Tensor x, bool training, PostponedGradients* postponed) {
@@ -92,7 +105,7 @@ torch::Tensor Suffix::forward(torch::Tensor x, bool training, PostponedGradients
         x = x.flatten(1);
         break;
       case LayerKind::dropout:
-        x = torch::dropout(x, layer.rate, training);
+        if (training && layer.rate > 0) x = x * dropout_mask(x, layer.rate);
         break;
       case LayerKind::input:
         break;

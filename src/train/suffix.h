@@ -22,6 +22,8 @@ class Suffix {
   /// (N, classes). Training mode uses batch statistics and dropout; frozen layers are not here.
   /// `postponed`: see dense(); null: all gradients are made by backward().
   torch::Tensor forward(torch::Tensor x, bool training, PostponedGradients* postponed = nullptr);
+  /// What dropout draws from now on. LibTorch's own generator is the whole process's.
+  void seed_dropout(uint64_t seed);
 
   /// What the optimiser updates, in the order of the layers.
   [[nodiscard]] std::vector<torch::Tensor> parameters() const;
@@ -44,12 +46,14 @@ class Suffix {
   [[nodiscard]] std::string not_finite() const;
 
  private:
+  [[nodiscard]] torch::Tensor dropout_mask(const torch::Tensor& x, double rate);
   [[nodiscard]] torch::Tensor get(const Layer& layer, const char* role) const;
 
   Network network_;
   std::vector<Shape> shapes_;
   size_t begin_;
   torch::Device device_;
+  torch::Generator generator_;  // of dropout
   std::vector<std::pair<TensorSpec, torch::Tensor>> tensors_;
 };
 

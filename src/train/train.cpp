@@ -9,6 +9,7 @@
 #include "report/chart.h"
 #include "report/tensorboard.h"
 #include "run/conclude.h"
+#include "run/prepare.h"
 #include "run/run_claim.h"
 #include "run/run_config.h"
 #include "run/run_folder.h"
@@ -64,6 +65,8 @@ RunConfig config_of(const TrainPlan& plan, bool report) {
 
 Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const RunOptions& options,
               const RunContext& context, RunMode mode) {
+  check_plan(plan);
+  context.check_stop();  // before anything is replaced
   require_device(plan.recipe.device);
   const RunClaim claim(folder, mode, context);
   const bool resumed = mode == RunMode::resume;
@@ -79,7 +82,8 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
   TrainJob job = make_job(plan, cache.get(), folder, std::move(weights), context);
   job.resume = resumed;
-  job.observers = options.observers;
+  for (TrainObserver* observer : options.observers)
+    if (observer != nullptr) job.observers.push_back(observer);
   job.on_read = [&](const auto& samples, const auto& why) { skipped.read(samples, why); };
   TensorBoard events(folder);
   job.observers.push_back(&events);

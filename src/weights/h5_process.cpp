@@ -1,5 +1,6 @@
 #include "weights/h5_process.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <spawn.h>
@@ -35,6 +36,8 @@ constexpr seconds kLeastPatience{9};
 constexpr uint64_t kBytesPerSecond = uint64_t{1} << 20U;
 constexpr milliseconds kLookForSignals{100};
 
+bool is_executable(const fs::path& file) { return ::access(file.c_str(), X_OK) == 0; }
+
 /// The program beside this one as it is built and as it is installed, or in $GRAFT_LIBEXEC; for
 /// programs of others that use the library, where Graft is installed.
 fs::path find_program() {
@@ -45,9 +48,17 @@ fs::path find_program() {
   const fs::path here = fs::read_symlink("/proc/self/exe", error).parent_path();
   folders.push_back(here);
   folders.push_back(here.parent_path() / "libexec" / "graft");
+  // Beside the library that this is in: PREFIX/lib, or PREFIX/lib/<architecture>.
+  Dl_info library{};
+  if (::dladdr(reinterpret_cast<const void*>(&is_executable), &library) != 0 &&
+      library.dli_fname != nullptr) {
+    const fs::path folder = fs::weakly_canonical(library.dli_fname, error).parent_path();
+    folders.push_back(folder.parent_path() / "libexec" / "graft");
+    folders.push_back(folder.parent_path().parent_path() / "libexec" / "graft");
+  }
   folders.emplace_back(GRAFT_LIBEXEC);
   for (const fs::path& folder : folders)
-    if (::access((folder / kProgram).c_str(), X_OK) == 0) return folder / kProgram;
+    if (is_executable(folder / kProgram)) return folder / kProgram;
   fail(ErrorKind::io,
        "{}: this program, which reads .h5 files, is missing; build or install Graft "
        "again, or name its folder in $GRAFT_LIBEXEC",

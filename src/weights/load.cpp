@@ -54,6 +54,13 @@ std::span<const std::byte> need_builtin(const std::string& backbone) {
   return bytes;
 }
 
+FileKind require_kind(const fs::path& file) {
+  FileKind kind = file_kind(file);
+  if (kind.format == FileKind::other)
+    fail(ErrorKind::input, "{}: this is {}; {}", printable(file), kind.what, kind.advice);
+  return kind;
+}
+
 Source find_imagenet(const WeightsRequest& request, bool needs_top) {
   const PublishedFile* file = need_published(request.backbone, needs_top);
   std::error_code error;
@@ -193,7 +200,7 @@ void require_weights(const std::string& weights, std::string_view backbone) {
   else if (weights == "builtin")
     need_builtin(std::string(backbone));
   else
-    static_cast<void>(file_kind(weights));
+    require_kind(weights);
 }
 
 Weights load_weights(const WeightsRequest& request, const Network& network) {
@@ -214,9 +221,7 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
   Source file{request.weights, ""};
   if (request.weights == "imagenet") file = find_imagenet(request, ends_in_top(network));
   const std::string name = printable(file.path);
-  const FileKind kind = file_kind(file.path);
-  if (kind.format == FileKind::other)
-    fail(ErrorKind::input, "{}: this is {}; {}", name, kind.what, kind.advice);
+  const FileKind kind = require_kind(file.path);
   if (kind.format == FileKind::hdf5) {
     weights = load_h5(file, network, request.context.stop);
   } else if (kind.format == FileKind::safetensors || file.path.extension() == ".safetensors") {

@@ -114,6 +114,38 @@ class Installed(t.TestCase):
                 words = ["photo.jpg"] if "tutorial" in page else []
                 self.assertIn(expected, command(source.with_suffix(""), *words, cwd=self.folder, env=environment))
 
+    def test_the_installed_library_reads_h5(self):
+        """The reader is found beside the library, wherever the prefix has been moved to."""
+        import h5py
+        import numpy as np
+        moved = self.folder / "moved here"
+        shutil.copytree(self.prefix, moved, symlinks=True)
+        with h5py.File(self.folder / "weights.h5", "w") as file:
+            file.attrs["layer_names"] = [b"block1_conv1", b"block1_conv2"]
+            for layer, inputs in (("block1_conv1", 3), ("block1_conv2", 64)):
+                group = file.create_group(layer)
+                group.attrs["weight_names"] = [f"{layer}_W_1:0".encode(), f"{layer}_b_1:0".encode()]
+                group.create_dataset(f"{layer}_W_1:0", data=np.ones((3, 3, inputs, 64), "f4"))
+                group.create_dataset(f"{layer}_b_1:0", data=np.zeros(64, "f4"))
+        source = self.folder / "features.cpp"
+        source.write_text("""
+#include <graft/features.h>
+#include <cstdio>
+int main() {
+  graft::FeatureOptions options;
+  options.model.weights = "weights.h5";
+  options.model.until = "block1_pool";
+  options.model.input = {32, 32};
+  std::printf("%s\\n", graft::FeatureExtractor(options).layer().c_str());
+}
+""")
+        lib = next(moved.rglob("libgraft_data.so")).parent
+        command("g++", "-std=c++20", source, "-o", self.folder / "features", f"-I{moved}/include", f"-L{lib}",
+                "-lgraft_data")
+        environment = dict(os.environ, LD_LIBRARY_PATH=str(lib))
+        environment.pop("GRAFT_LIBEXEC")
+        self.assertEqual(command(self.folder / "features", cwd=self.folder, env=environment), "block1_pool\n")
+
     def test_headers_stand_alone(self):
         headers = sorted((self.prefix / "include" / "graft").iterdir())
         self.assertGreater(len(headers), 8)
@@ -191,6 +223,8 @@ assert pixels(padded, 40, 30, 124) == (0, "") and list(out) == one
 for fields in ((None, 40, 30, 0), (grey, -40, 30, 0), (grey, 40, 0, 0), (grey, 40, 30, 10)):
     status, text = pixels(*fields)
     assert status == USAGE and "image 0" in text, (fields, status, text)
+assert pixels(grey, 40, 30, 1 << 63)[0] == USAGE
+assert g.graft_classify_pixels(model.handle, c.byref(Pixels(grey, 40, 30, 0)), (1 << 64) - 1, out, None) == USAGE
 assert g.graft_classify_pixels(None, c.byref(Pixels(grey, 40, 30, 0)), 1, out, None) == USAGE
 assert g.graft_classify_pixels(model.handle, None, 1, out, None) == USAGE
 assert g.graft_classify_pixels(model.handle, None, 0, None, None) == 0
@@ -202,6 +236,14 @@ small = Options(c.sizeof(Options), 1)
 assert g.graft_load({str(self.model)!r}.encode(), c.byref(small), c.byref(handle)) == 0
 g.graft_free(handle)
 assert g.graft_load({str(self.model)!r}.encode(), c.byref(Options(0, 1)), c.byref(handle)) == USAGE and not handle
+class Later(c.Structure):
+    _fields_ = [("size", c.c_size_t), ("known", c.c_int32 * 4), ("unknown", c.c_int32 * 2)]
+later = Later(c.sizeof(Later))
+assert g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle)) == 0
+g.graft_free(handle)
+later.unknown[1] = 1
+assert g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle)) == USAGE
+assert g.graft_load({str(self.model)!r}.encode(), c.byref(Options(c.sizeof(Options), 1 << 30)), c.byref(handle)) == USAGE
 assert g.graft_load(b"/nowhere", None, c.byref(handle)) == INPUT
 # One by one: what fails leaves zeros, and the first text.
 good = open({str(self.images[0])!r}, "rb").read()
@@ -242,7 +284,7 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
         names = re.findall(r"^  graft ([a-z]+)", self.succeed("--help").stdout, re.M)
         self.assertEqual(set(pages), {"graft.1"} | {f"graft-{name}.1" for name in names})
         for name in names:
-            options = re.findall(r"^  (?:-\w,)?(--[a-z-]+)", self.succeed(name, "--help").stdout, re.M)
+            options = re.findall(r"^  (?:-\w,)?(--[a-z0-9-]+)", self.succeed(name, "--help").stdout, re.M)
             page = pages[f"graft-{name}.1"].replace("\\-", "-")
             section = re.search(rf"^    {name}\)\n(.*?)^      esac", bash.read_text(), re.M | re.S).group(1)
             for option in options + (["--help"] if "--help" not in options else []):

@@ -133,7 +133,7 @@ class RoundTrip(t.TestCase):
                    "--weights", "none", "--fine-tune", "all", "--batch-size", "5", "--optimizer", "sgd",
                    "--lr", "1e-05", "--augment", "hflip rotate:10.5", "--views", "0",
                    "--lr-decay-per-block", "0.1", "--ema", "0.9", "--weight-decay", "1e-09",
-                   "--momentum", "0.123456789012345", "--schedule", "cosine", "--warmup-epochs", "0.5",
+                   "--momentum", "0.123456789012345", "--beta2", "0.99", "--schedule", "cosine", "--warmup-epochs", "0.5",
                    "--label-smoothing", "0.05", "--clip-gradients", "1e9", "--class-weights", "balanced",
                    "--init", "glorot-uniform", "--device", "cpu", "--cache-dtype", "fp32", "--no-cache",
                    "--cache-limit", "0.5")

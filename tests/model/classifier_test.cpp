@@ -1,6 +1,7 @@
 // Classifying through the public interface: from many threads, alone and together.
 #include "graft/classifier.h"
 
+#include <climits>
 #include <thread>
 
 #include "base/random.h"
@@ -65,6 +66,28 @@ TEST(Classifier, AnImageIsWhatItIsWhoeverStandsBesideIt) {
       });
     for (std::thread& caller : callers) caller.join();
   }
+}
+
+TEST(Classifier, RefusesWhatWouldBeReadOrWrittenBeyondItsEnd) {
+  const testing::TemporaryFolder folder;
+  write_small_model(folder.path() / "model.safetensors");
+  const Classifier classifier = Classifier::load(folder.path(), {.threads = 1});
+  const size_t inputs = classifier.input_elements();
+  std::vector<float> in(2 * inputs);
+  std::vector<float> out(2 * classifier.classes().size());
+  classifier.run(in, 2, out);
+  EXPECT_ERROR(classifier.run(in, 3, out), ErrorKind::usage, "3 images");
+  EXPECT_ERROR(classifier.run(in, INT_MAX, out), ErrorKind::usage, "images");
+  EXPECT_ERROR(classifier.run(in, -1, out), ErrorKind::usage, "-1 images");
+  EXPECT_ERROR(classifier.run(in, 2, std::span(out).first(1)), ErrorKind::usage, "logits");
+  EXPECT_ERROR(classifier.run({}, 1, out), ErrorKind::usage, "inputs");
+  EXPECT_ERROR(static_cast<void>(classifier.classify(Image{100, 100, {1, 2, 3}})), ErrorKind::usage,
+               "3 bytes a pixel");
+  EXPECT_ERROR(classify_files(classifier, {}, nullptr, nullptr), ErrorKind::usage, "callback");
+  for (const ClassifierOptions& wrong :
+       {ClassifierOptions{.threads = -1}, ClassifierOptions{.threads = 1 << 20},
+        ClassifierOptions{.max_batch = 0}, ClassifierOptions{.sessions = -1}})
+    EXPECT_ERROR(static_cast<void>(Classifier::load(folder.path(), wrong)), ErrorKind::usage, "");
 }
 
 TEST(Classifier, ASecondSessionTakesBuffersOnly) {

@@ -16,6 +16,14 @@ struct Figures {
 };
 
 // Printed by Keras for the notebook's models (224×224×3, six classes).
+TEST(Network, ThoseFilledByHandAreRefusedNotDividedByZero) {
+  Network network = backbone("vgg-mini", 32, 32);
+  network.layers[1].window.stride = 0;
+  EXPECT_ERROR(output_shapes(network), ErrorKind::usage, "stride");
+  EXPECT_ERROR(with_head({}, "gap", 3), ErrorKind::usage, "without layers");
+  EXPECT_ERROR(default_head({}), ErrorKind::usage, "without layers");
+}
+
 TEST(Parameters, AreKeras) {
   for (const Figures& f : {Figures{"vgg16", "0", 121'877'654, 107'162'966, 14'714'688},
                            Figures{"vgg16", "2", 121'877'654, 109'522'774, 12'354'880},

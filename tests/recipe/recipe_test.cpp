@@ -71,6 +71,12 @@ TEST(Recipe, UnknownOptionsOfAFileAreErrors) {
   EXPECT_EQ(recipe, Recipe());
 }
 
+TEST(Recipe, AFileIsTakenWholeOrNotAtAll) {
+  Recipe recipe;
+  EXPECT_ERROR(recipe.merge_toml("epochs = 77\nlr = 'x'\n", "mine.toml"), ErrorKind::usage, "lr");
+  EXPECT_EQ(recipe, Recipe());
+}
+
 TEST(Recipe, IsTheSameFromItsFileOnceItIsResolved) {
   const Recipe recipe = Recipe::named("notebook").resolved();
   Recipe again;

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <csignal>
 
 #include <chrono>
 #include <memory>
@@ -85,6 +86,17 @@ std::string get(int port, const std::string& path, const std::string& headers) {
 }
 
 std::string host(int port) { return "Host: 127.0.0.1:" + std::to_string(port) + "\r\n"; }
+
+TEST(Dashboard, LeavesTheProcessAsItWas) {
+  struct sigaction before {};
+  struct sigaction after {};
+  ::sigaction(SIGPIPE, nullptr, &before);
+  { const Dashboard dashboard(18'743, "title"); }
+  ::sigaction(SIGPIPE, nullptr, &after);
+  EXPECT_EQ(after.sa_handler, before.sa_handler);
+  EXPECT_ERROR(Dashboard(70'000, "title"), ErrorKind::usage, "70000");
+  EXPECT_ERROR(Dashboard(0, "title"), ErrorKind::usage, "port 0");
+}
 
 TEST(Dashboard, NamesOfTheLoopbackAddress) {
   for (const char* own : {"127.0.0.1:8080", "localhost:8080", "LocalHost:8080"})

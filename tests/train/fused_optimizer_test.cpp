@@ -27,11 +27,13 @@ double difference(const OptimizerOptions& options, double rate) {
                                                             .momentum(options.momentum)
                                                             .weight_decay(options.weight_decay));
   else if (options.kind == OptimizerKind::adamw)
-    other = std::make_unique<torch::optim::AdamW>(
-        theirs, torch::optim::AdamWOptions(rate).weight_decay(options.weight_decay));
+    other = std::make_unique<torch::optim::AdamW>(theirs, torch::optim::AdamWOptions(rate)
+                                                              .weight_decay(options.weight_decay)
+                                                              .betas({0.9, options.beta2}));
   else
-    other = std::make_unique<torch::optim::Adam>(
-        theirs, torch::optim::AdamOptions(rate).weight_decay(options.weight_decay));
+    other = std::make_unique<torch::optim::Adam>(theirs, torch::optim::AdamOptions(rate)
+                                                             .weight_decay(options.weight_decay)
+                                                             .betas({0.9, options.beta2}));
   double most = 0;
   for (int step = 0; step < 6; ++step) {
     own.zero_grad();
@@ -56,6 +58,7 @@ TEST(FusedOptimizer, AgreesWithLibTorch) {
     EXPECT_LT(difference({OptimizerKind::adam, decay}, 0.01), kTolerance);
     EXPECT_LT(difference({OptimizerKind::adamw, decay}, 0.01), kTolerance);
     EXPECT_LT(difference({OptimizerKind::sgd, decay, 0.9}, 1e-4), kTolerance);
+    EXPECT_LT(difference({OptimizerKind::adamw, decay, 0, 0.95}, 0.01), kTolerance);
   }
 }
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -18,6 +19,7 @@
 #include "graft/explain.h"
 #include "graft/features.h"
 #include "graft/image.h"
+#include "graft/weights.h"
 #include "support.h"
 #include "weights/safetensors.h"
 
@@ -212,6 +214,76 @@ TEST_F(Train, WhatCannotBeHadIsToldByThePlan) {
   recipe_.model.backbone = "vgg16";
   recipe_.model.weights = "builtin";
   EXPECT_ERROR(static_cast<void>(make_plan()), ErrorKind::usage, "only vgg-mini has");
+}
+
+TEST_F(Train, WhatIsFilledByHandIsChecked) {
+  const auto plan_of = [&](auto change) {
+    Dataset data = open_dataset(data_);
+    change(data);
+    static_cast<void>(plan(std::move(data), recipe_, cache_));
+  };
+  EXPECT_ERROR(plan_of([](Dataset& d) { d.samples[0].label = 77; }), ErrorKind::usage, "label 77");
+  EXPECT_ERROR(plan_of([](Dataset& d) { d.samples[0].label = -1; }), ErrorKind::usage, "label -1");
+  EXPECT_ERROR(plan_of([](Dataset& d) { d.classes[1] = d.classes[0]; }), ErrorKind::usage, "twice");
+  EXPECT_ERROR(plan_of([](Dataset& d) { d.classes[1] = "a\xff"; }), ErrorKind::input, "UTF-8");
+  EXPECT_ERROR(plan_of([](Dataset& d) { d.samples[0].path.clear(); }), ErrorKind::usage, "path");
+  Recipe wrong = recipe_;
+  wrong.optimization.optimizer = static_cast<OptimizerKind>(99);
+  EXPECT_ERROR(wrong.check(), ErrorKind::usage, "99 is the number of no value");
+
+  const auto train_with = [&](auto change) {
+    TrainPlan changed = make_plan();
+    change(changed);
+    train(changed, folder_.path() / "run", {.report = false}, {.threads = 1});
+  };
+  EXPECT_ERROR(train_with([](TrainPlan& p) { p.phases[0].prefix_end = 0; }), ErrorKind::usage,
+               "prefix");
+  EXPECT_ERROR(train_with([](TrainPlan& p) { p.phases[0].prefix_end = 9999; }), ErrorKind::usage,
+               "prefix");
+  EXPECT_ERROR(train_with([](TrainPlan& p) { p.phases[0].epochs = 9; }), ErrorKind::usage,
+               "number of epochs");
+  EXPECT_ERROR(train_with([](TrainPlan& p) { p.phases[0].learning_rate = -1; }), ErrorKind::usage,
+               "learning rate");
+  EXPECT_ERROR(train_with([](TrainPlan& p) { p.network = {}; }), ErrorKind::input, "not a network");
+  EXPECT_ERROR(train_with([](TrainPlan& p) { p.views = -1; }), ErrorKind::usage, "views");
+  EXPECT_FALSE(fs::exists(folder_.path() / "run"));
+  EXPECT_ERROR(static_cast<void>(train(make_plan(), "")), ErrorKind::usage, "without a name");
+  EXPECT_ERROR(static_cast<void>(RunContext{.threads = 5000}.thread_count()), ErrorKind::usage,
+               "`threads`");
+}
+
+TEST_F(Train, ResultsNeverTakeThePlaceOfModelsAndDevices) {
+  const graft::Run run =
+      train(make_plan(), folder_.path() / "run", {.report = false}, {.threads = 2});
+  const std::string before = read_text_file(run.model());
+  const fs::path pipe = folder_.path() / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_ERROR(write_report(run, pipe), ErrorKind::io, "pipe or socket");
+  EXPECT_ERROR(write_report(run, run.model()), ErrorKind::usage, "is the model");
+  EXPECT_ERROR(static_cast<void>(convert_weights(run.folder, run.model())), ErrorKind::usage,
+               "the model itself");
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  // Asked to stop before it begins, a run that is there stays.
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_ERROR(static_cast<void>(train(make_plan(), run.folder, {.replace = true},
+                                       {.threads = 1, .stop = stop.get_token()})),
+               ErrorKind::interrupted, "");
+  EXPECT_EQ(read_text_file(run.model()), before);
+}
+
+TEST_F(Train, TwoAtOnceAndTheHostDoNotDisturbEachOther) {
+  recipe_.model.head = "gap dense:8 dropout:0.5";
+  train(make_plan(), folder_.path() / "alone", {.report = false}, {.threads = 1});
+  const TrainPlan plan = make_plan();
+  {
+    std::vector<std::jthread> both;
+    for (const char* name : {"one", "two"})
+      both.emplace_back(
+          [&, name] { train(plan, folder_.path() / name, {.report = false}, {.threads = 1}); });
+  }
+  expect_same_weights("one", "alone");
+  expect_same_weights("two", "alone");
 }
 
 TEST_F(Train, FeaturesOfABackbone) {
