@@ -64,7 +64,7 @@ class Sheet {
 Preview preview(const Dataset& dataset, const PreviewOptions& o, const RunContext& context) {
   check_dataset(dataset);
   constexpr int kMaxCells = 1000;
-  constexpr int kMaxSide = 4096;
+  constexpr int kMaxSide = 1 << 16;
   if (o.images < 1 || o.images > kMaxCells || o.views < 0 || o.views > kMaxCells ||
       o.input.height < 1 || o.input.height > kMaxSide || o.input.width < 1 ||
       o.input.width > kMaxSide)
