@@ -12,8 +12,6 @@ class FirstConvolution {
   FirstConvolution(const Shape& in, const FoldedLayer& weights);
 
   [[nodiscard]] int outputs() const { return outputs_; }
-  [[nodiscard]] int height() const { return height_; }
-  [[nodiscard]] int width() const { return width_; }
 
   /// Floats of the padded copy of one image's planes.
   [[nodiscard]] size_t padded_image() const;

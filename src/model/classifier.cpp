@@ -1,7 +1,6 @@
 #include "graft/classifier.h"
 
 #include <algorithm>
-#include <cmath>
 #include <numeric>
 #include <optional>
 #include <utility>
@@ -160,14 +159,9 @@ void classify_files(const Classifier& classifier, std::span<const std::filesyste
 }
 
 Prediction to_prediction(std::span<const float> logits) {
-  check_logits(logits);
   Prediction prediction;
   prediction.logits.assign(logits.begin(), logits.end());
-  const double most = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - most);
-  for (const float logit : logits)
-    prediction.probabilities.push_back(static_cast<float>(std::exp(logit - most) / sum));
+  for (const double p : softmax(logits)) prediction.probabilities.push_back(static_cast<float>(p));
   prediction.ranking.resize(logits.size());
   std::iota(prediction.ranking.begin(), prediction.ranking.end(), 0);
   std::stable_sort(prediction.ranking.begin(), prediction.ranking.end(),

@@ -18,4 +18,17 @@ void check_logits(std::span<const float> logits) {
         *bad);
 }
 
+std::vector<double> softmax(std::span<const float> logits) {
+  check_logits(logits);
+  const double most = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> out;
+  double sum = 0;
+  for (const float logit : logits) {
+    out.push_back(std::exp(logit - most));
+    sum += out.back();
+  }
+  for (double& p : out) p /= sum;
+  return out;
+}
+
 }  // namespace graft

@@ -107,19 +107,6 @@ std::string auc_text(const ClassMetrics& row) {
 
 }  // namespace
 
-std::vector<double> softmax(std::span<const float> logits) {
-  check_logits(logits);
-  const double most = *std::max_element(logits.begin(), logits.end());
-  std::vector<double> out;
-  double sum = 0;
-  for (const float logit : logits) {
-    out.push_back(std::exp(logit - most));
-    sum += out.back();
-  }
-  for (double& p : out) p /= sum;
-  return out;
-}
-
 double cross_entropy(std::span<const float> logits, int label) {
   check_logits(logits);
   const double most = *std::max_element(logits.begin(), logits.end());

@@ -9,13 +9,12 @@
 #include <vector>
 
 #include "graft/metrics.h"
+#include "model/logits.h"
 
 namespace graft {
 
 /// All functions here throw Error(input) for logits that are not finite (model/logits.h).
 
-/// Softmax in double precision.
-std::vector<double> softmax(std::span<const float> logits);
 /// Cross-entropy of one image in nats.
 double cross_entropy(std::span<const float> logits, int label);
 
