@@ -228,6 +228,7 @@ def check(kind, folder, data, size_of_valid, run):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=1000, help="mutations of each kind")
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutation, to go on with a run")
     parser.add_argument("--kind", action="append")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
@@ -269,7 +270,7 @@ def main():
             start = said = time.monotonic()
             bad = 0
             with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
-                for done, (number, why) in enumerate(pool.map(one, range(options.count)), 1):
+                for done, (number, why) in enumerate(pool.map(one, range(options.first, options.first + options.count)), 1):
                     if why:
                         bad += 1
                         print(f"FAILED {kind.name} {number}: {why}", flush=True)
