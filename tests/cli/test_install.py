@@ -116,17 +116,10 @@ class Installed(t.TestCase):
 
     def test_the_installed_library_reads_h5(self):
         """The reader is found beside the library, wherever the prefix has been moved to."""
-        import h5py
-        import numpy as np
         moved = self.folder / "moved here"
         shutil.copytree(self.prefix, moved, symlinks=True)
-        with h5py.File(self.folder / "weights.h5", "w") as file:
-            file.attrs["layer_names"] = [b"block1_conv1", b"block1_conv2"]
-            for layer, inputs in (("block1_conv1", 3), ("block1_conv2", 64)):
-                group = file.create_group(layer)
-                group.attrs["weight_names"] = [f"{layer}_W_1:0".encode(), f"{layer}_b_1:0".encode()]
-                group.create_dataset(f"{layer}_W_1:0", data=np.ones((3, 3, inputs, 64), "f4"))
-                group.create_dataset(f"{layer}_b_1:0", data=np.zeros(64, "f4"))
+        specs = t.layer_specs("vgg16")[:2]
+        t.write_keras_h5(self.folder / "weights.h5", specs, t.random_weights(specs))
         source = self.folder / "features.cpp"
         source.write_text("""
 #include <graft/features.h>

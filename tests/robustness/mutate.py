@@ -23,9 +23,6 @@ import tempfile
 import threading
 import time
 
-import h5py
-import numpy as np
-
 import graft_testing as t
 
 SECONDS = 10
@@ -152,13 +149,8 @@ def make_kinds(folder):
         done = t.run("train", data, "-o", run, "--epochs", "2", *options)
         assert done.returncode == 0, done.stderr
     weights = folder / "weights.h5"
-    with h5py.File(weights, "w") as file:
-        file.attrs["layer_names"] = [b"block1_conv1", b"block1_conv2"]
-        for layer, inputs in (("block1_conv1", 3), ("block1_conv2", 64)):
-            group = file.create_group(layer)
-            group.attrs["weight_names"] = [f"{layer}_W_1:0".encode(), f"{layer}_b_1:0".encode()]
-            group.create_dataset(f"{layer}_W_1:0", data=np.ones((3, 3, inputs, 64), "f4"))
-            group.create_dataset(f"{layer}_b_1:0", data=np.zeros(64, "f4"))
+    specs = t.layer_specs("vgg16")[:2]
+    t.write_keras_h5(weights, specs, t.random_weights(specs))
     manifest = folder / "manifest.csv"
     manifest.write_text("path,label,split\n" + "".join(
         f"{path},{path.parent.name},{split}\n"
