@@ -53,7 +53,7 @@ std::string clipped(std::string_view text) {
   return std::string(text.substr(0, whole_characters(text, kMostBytes))) + "…";
 }
 
-std::string bounded(std::string message) {
+std::string bounded(const std::string& message) {
   constexpr size_t kMostStretch = 4096;  // PATH_MAX: no longer path is a file's
   constexpr size_t kMostMessage = 3 * kMostStretch;
   constexpr std::string_view kBlanks = " \t\n";

@@ -12,7 +12,7 @@ std::string clipped(std::string_view text);
 
 /// A message in which nothing is longer than a path can be, nor the whole than a screen or two,
 /// whatever was echoed in it. Others come back as they are.
-std::string bounded(std::string message);
+std::string bounded(const std::string& message);
 
 /// Words between commas or spaces.
 std::vector<std::string> split_words(const std::string& text);

@@ -45,7 +45,7 @@ std::function<void(const CLI::App&)> looking;  // of the AppVisit that lives
 /// Says what is wrong with a command line; returns the exit code.
 int refuse(const CLI::App& app, std::string why) {
   std::replace(why.begin(), why.end(), '\n', ' ');
-  print_diagnostic("graft: {}; see '{} --help'\n", bounded(std::move(why)), app.get_name());
+  print_diagnostic("graft: {}; see '{} --help'\n", bounded(why), app.get_name());
   return 2;
 }
 
@@ -125,7 +125,7 @@ int guarded(const std::function<int()>& body) {
     std::string text = with_flags(error.what());
     if (error.kind() == ErrorKind::interrupted && text == "interrupted")
       text += fmt::format(" by SIG{}", ::sigabbrev_np(interrupting_signal()));
-    print_diagnostic("graft: {}\n", bounded(std::move(text)));
+    print_diagnostic("graft: {}\n", bounded(text));
     code = exit_code(error.kind());
   } catch (const OutputClosed&) {
     code = 1;  // no error worth a message

@@ -43,9 +43,7 @@ std::vector<int64_t> row_shape(const Network& network, Pooling pooling) {
   return {shape.elements()};
 }
 
-}  // namespace
-
-void check_features(const FeatureOptions& options) {
+void check_ranges(const FeatureOptions& options) {
   constexpr int kMaxBatch = 65'536;
   if (options.batch_size < 1 || options.batch_size > kMaxBatch)
     fail(ErrorKind::usage, "`batch-size`: {} is not from 1 to {}", options.batch_size, kMaxBatch);
@@ -53,6 +51,12 @@ void check_features(const FeatureOptions& options) {
       options.pooling != Pooling::flatten)
     fail(ErrorKind::usage, "`pool`: {} is the number of no value",
          static_cast<int>(options.pooling));
+}
+
+}  // namespace
+
+void check_features(const FeatureOptions& options) {
+  check_ranges(options);
   static_cast<void>(with_pooling(make_network(options), options.pooling));
 }
 
@@ -67,8 +71,8 @@ struct FeatureExtractor::State {
 };
 
 FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunContext& context) {
-  check_features(options);
-  const Network base = make_network(options);
+  check_ranges(options);
+  const Network base = make_network(options);  // reads a file for the number of its classes
   Network network = with_pooling(base, options.pooling);
   WeightsRequest request;
   request.weights = weight_source(options.model);
