@@ -12,6 +12,8 @@
 #ifndef GRAFT_C_H
 #define GRAFT_C_H
 
+/* NOLINTBEGIN(modernize-*): this is C. */
+
 #include <stddef.h>
 #include <stdint.h>
 
@@ -97,5 +99,7 @@ const char* graft_last_error(void);
 #if defined(__GNUC__)
 #pragma GCC visibility pop
 #endif
+
+/* NOLINTEND(modernize-*) */
 
 #endif

@@ -252,7 +252,7 @@ fs::path run_folder(const TrainOptions& o) {
     check_run_folder(o.resume, RunMode::resume);
     return o.resume;
   }
-  const fs::path folder = o.output.empty() ? new_run_folder(o) : fs::path(o.output);
+  fs::path folder = o.output.empty() ? new_run_folder(o) : fs::path(o.output);
   check_run_folder(folder, o.force ? RunMode::replace : RunMode::fresh);
   return folder;
 }

@@ -166,6 +166,7 @@ std::string unread_images(const fs::path& folder) {
   }
   if (all == 0) return {};
   std::vector<std::string> parts;
+  parts.reserve(counts.size());
   for (const auto& [suffix, count] : counts) parts.push_back(fmt::format("{} {}", count, suffix));
   return fmt::format("{} image{} of formats that are not read ({})", all, all == 1 ? "" : "s",
                      fmt::join(parts, ", "));

@@ -167,7 +167,7 @@ std::string canonical_label(std::string_view label) {
 }
 
 std::string folded_label(std::string_view label) {
-  const std::string folded =
+  std::string folded =
       map(label, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD | UTF8PROC_IGNORE);
   std::string out;
   std::string_view rest = trimmed(folded);

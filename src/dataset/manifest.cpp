@@ -243,6 +243,7 @@ Layout read_manifest(const fs::path& file) {
   std::map<Split, size_t> counts;
   for (const LabelledImage& image : layout.images) ++counts[image.split];
   std::vector<std::string> parts;
+  parts.reserve(counts.size());
   for (const auto& [split, count] : counts)
     parts.push_back(fmt::format("{} {}", count,
                                 split == Split::unassigned ? "without a split" : to_string(split)));

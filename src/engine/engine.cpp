@@ -21,18 +21,6 @@
 namespace graft::engine {
 namespace {
 
-using engine::Buffer;
-using engine::Convolution;
-using engine::Dense;
-using engine::FirstConvolution;
-using engine::Maps;
-using engine::normalise;
-using engine::PackedNetwork;
-using engine::pool;
-using engine::Team;
-using engine::to_maps;
-using engine::to_plain;
-
 // Up to so many channels a convolution is computed directly. Winograd pads them to 8, so half of
 // its products or more would be zeros, in sums of one step of the kernel. Where direct convolution
 // ceases to pay was not measured: VGG has 3 channels, then 64.

@@ -117,6 +117,7 @@ std::vector<SetFiles> sets_of(const std::vector<File>& files) {
     if (earlier(set.used, file.used)) set.used = file.used;
   }
   std::vector<SetFiles> out;
+  out.reserve(sets.size());
   for (auto& [id, set] : sets) out.push_back(std::move(set));
   std::stable_sort(out.begin(), out.end(),
                    [](const SetFiles& a, const SetFiles& b) { return earlier(b.used, a.used); });

@@ -100,7 +100,7 @@ class FeatureSet::WriteLock {
   int fd_;
 };
 
-FeatureSet::FeatureSet(std::filesystem::path folder, std::string id)
+FeatureSet::FeatureSet(const std::filesystem::path& folder, std::string id)
     : index_path_(folder / (id + ".index")),
       values_path_(folder / (id + ".values")),
       id_(std::move(id)),

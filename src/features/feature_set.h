@@ -22,7 +22,7 @@ namespace graft {
 class FeatureSet {
  public:
   /// `id`: letters, digits, '-' and '_'. Opens nothing.
-  FeatureSet(std::filesystem::path folder, std::string id);
+  FeatureSet(const std::filesystem::path& folder, std::string id);
 
   /// Opens the set if it is there; false if not. Throws Error(io).
   bool open();

@@ -1,6 +1,7 @@
 #include "model/backbone_file.h"
 
 #include <utility>
+#include <vector>
 
 #include "base/fail.h"
 #include "engine/fold.h"
@@ -36,10 +37,11 @@ ModelFile fold_batchnorm(const ModelFile& model) {
       fail(ErrorKind::input, "layer {} has no BatchNorm behind it", network.layers[i].name);
     engine::FoldedLayer folded =
         engine::fold_layer(network, i, network.layers.size(), model.tensors);
-    for (const TensorSpec& spec : tensor_specs(network, i, i + 1))
-      out.tensors.emplace(
-          spec.name,
-          Tensor(spec.shape, std::move(spec.shape.size() > 1 ? folded.weight : folded.bias)));
+    for (const TensorSpec& spec : tensor_specs(network, i, i + 1)) {
+      std::vector<float> values;
+      values.swap(spec.shape.size() > 1 ? folded.weight : folded.bias);
+      out.tensors.emplace(spec.name, Tensor(spec.shape, std::move(values)));
+    }
   }
   return out;
 }

@@ -20,7 +20,7 @@ bool parse(std::string_view text, T& value) {
 
 }  // namespace
 
-std::string without_name(std::string message, std::string_view option) {
+std::string without_name(const std::string& message, std::string_view option) {
   const std::string start = fmt::format("`{}`: ", option);
   return message.starts_with(start) ? message.substr(start.size()) : message;
 }

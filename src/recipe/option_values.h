@@ -84,7 +84,7 @@ std::string_view word(E value) {
 }
 
 /// A message without the option's name in front, where a check put it there itself.
-std::string without_name(std::string message, std::string_view option);
+std::string without_name(const std::string& message, std::string_view option);
 
 /// All throw Error(usage), which says what was expected and names no option.
 uint64_t read_whole_number(const std::string& text, const WholeNumber& range);

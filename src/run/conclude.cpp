@@ -138,8 +138,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
   }
   metrics["skipped"] = skipped.lines();
   write_file_atomic(run / run_files::kPredictions, predictions);
-  const std::string text =
-      metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  std::string text = metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   write_file_atomic(run / run_files::kMetrics, text);
   if (report) {
     const std::string command =

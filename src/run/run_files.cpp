@@ -23,7 +23,7 @@ void RunFiles::write_history(const std::vector<EpochRecord>& history) const {
 std::filesystem::path RunFiles::write_checkpoint(const std::string& name,
                                                  const ModelFile& model) const {
   make_folder(run_ / run_files::kCheckpoints);
-  const fs::path path = run_ / run_files::kCheckpoints / (name + ".safetensors");
+  fs::path path = run_ / run_files::kCheckpoints / (name + ".safetensors");
   write_model(path, model);
   return path;
 }
