@@ -34,7 +34,7 @@ int main(int argc, char** argv) {
     int inputs, outputs, side;
   };
   for (const Size s : {Size{256, 128, 18}, Size{128, 256, 9}, Size{256, 256, 18}, Size{256, 256, 9},
-                       Size{32, 32, 56}, Size{512, 512, 14}}) {
+                       Size{32, 32, 56}, Size{512, 512, 14}, Size{512, 512, 9}}) {
     const torch::Tensor x =
         torch::randn({images, s.inputs, s.side, s.side}).set_requires_grad(true);
     const torch::Tensor last =

@@ -1,7 +1,7 @@
-// Winograd's minimal filtering F(m×m, 3×3) for m = 2, 4 and 6, one dimension at a time (Lavin and
+// Winograd's minimal filtering F(m×m, 3×3) for m = 2, 3, 4 and 6, one dimension at a time (Lavin and
 // Gray, "Fast algorithms for convolutional neural networks", 2015). Interpolation points 0, ±1, ∞
-// for m = 2, 0, ±1, ±2, ∞ for m = 4 and 0, ±1, ±2, ±½, ∞ for m = 6. Included once per instruction
-// set: see kernels.cpp.
+// for m = 2, and 2 more for m = 3; 0, ±1, ±2, ∞ for m = 4 and 0, ±1, ±2, ±½, ∞ for m = 6. Included
+// once per instruction set: see kernels.cpp.
 
 // clang-format off: the guard that Highway wants toggles with each inclusion
 #if defined(GRAFT_ENGINE_WINOGRAD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -42,6 +42,26 @@ struct Winograd<2> {
   static HWY_INLINE void OutputRow(const T* m, T* y) {
     y[0] = hn::Add(hn::Add(m[0], m[1]), m[2]);
     y[1] = hn::Add(hn::Sub(m[1], m[2]), m[3]);
+  }
+};
+
+template <>
+struct Winograd<3> {
+  template <class T>
+  static HWY_INLINE void InputRow(const T* d, T* o) {
+    const T a = hn::Sub(d[3], d[1]);
+    o[0] = Scaled(2.0F, hn::Sub(d[0], d[2]), a);
+    o[1] = Scaled(-2.0F, d[1], hn::Sub(d[3], d[2]));
+    o[2] = Scaled(2.0F, d[1], Scaled(-3.0F, d[2], d[3]));
+    o[3] = a;
+    o[4] = Scaled(-2.0F, a, hn::Sub(d[4], d[2]));
+  }
+  template <class T>
+  static HWY_INLINE void OutputRow(const T* m, T* y) {
+    const T a = hn::Add(m[1], m[2]);
+    y[0] = hn::Add(hn::Add(m[0], a), m[3]);
+    y[1] = Scaled(2.0F, m[3], hn::Sub(m[1], m[2]));
+    y[2] = hn::Add(Scaled(4.0F, m[3], a), m[4]);
   }
 };
 

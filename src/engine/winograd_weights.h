@@ -9,6 +9,11 @@ namespace graft::engine {
 /// G of F(m×m, 3×3) for the points of winograd-inl.h; weights are transformed in double.
 inline constexpr std::array<std::array<double, 3>, 4> kG2 = {
     {{1, 0, 0}, {1. / 2, 1. / 2, 1. / 2}, {1. / 2, -1. / 2, 1. / 2}, {0, 0, 1}}};
+inline constexpr std::array<std::array<double, 3>, 5> kG3 = {{{1. / 2, 0, 0},
+                                                              {-1. / 2, -1. / 2, -1. / 2},
+                                                              {-1. / 6, 1. / 6, -1. / 6},
+                                                              {1. / 6, 1. / 3, 2. / 3},
+                                                              {0, 0, 1}}};
 inline constexpr std::array<std::array<double, 3>, 6> kG4 = {{{1. / 4, 0, 0},
                                                               {-1. / 6, -1. / 6, -1. / 6},
                                                               {-1. / 6, 1. / 6, -1. / 6},

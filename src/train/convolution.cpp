@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "train/kernels.h"
@@ -13,96 +14,117 @@ namespace graft {
 namespace {
 
 using torch::Tensor;
-using training::kFrequencies;
-using training::kTile;
-using training::kTileInput;
 
 // Below these, LibTorch's own convolution is as fast: transforms outweigh what products save.
 constexpr int64_t kLeastChannels = 16;
-constexpr double kMostWaste = 2;  // pixels of the tiles over pixels of the map
-// Floats of transformed maps in a chunk of images: they are to stay in the last-level cache.
+// Multiplications of a direct convolution over those of the tiles.
+constexpr double kLeastSaving = 2;
+// Floats of transformed maps in a chunk of images: they are to stay in the last-level cache, unless
+// the weights, which are packed anew for each chunk, are larger than that.
 constexpr int64_t kChunkFloats = 3'000'000;
+constexpr int64_t kChunkOfWeights = 2;  // times the transformed weights
 
-/// G ⊗ G: (36, 9), takes a 3×3 kernel to its frequencies.
-const Tensor& kernel_transform() {
-  static const Tensor kMade = [] {
-    Tensor g = torch::empty({kFrequencies, 9});
-    for (int f = 0; f < kFrequencies; ++f)
-      for (int k = 0; k < 9; ++k)
-        g.data_ptr<float>()[f * 9 + k] = static_cast<float>(engine::kG4[f / kTileInput][k / 3] *
-                                                            engine::kG4[f % kTileInput][k % 3]);
-    return g;
-  }();
-  return kMade;
+/// G ⊗ G: (frequencies, 9), takes a 3×3 kernel to the frequencies of a tile.
+template <size_t n>
+Tensor kernel_transform_of(const std::array<std::array<double, 3>, n>& rows) {
+  constexpr auto kSide = static_cast<int64_t>(n);
+  Tensor g = torch::empty({kSide * kSide, 9});
+  for (size_t f = 0; f < n * n; ++f)
+    for (size_t k = 0; k < 9; ++k)
+      g.data_ptr<float>()[f * 9 + k] =
+          static_cast<float>(rows.at(f / n).at(k / 3) * rows.at(f % n).at(k % 3));
+  return g;
+}
+
+const Tensor& kernel_transform(int tile) {
+  static const Tensor kOf3 = kernel_transform_of(engine::kG3);
+  static const Tensor kOf4 = kernel_transform_of(engine::kG4);
+  static const Tensor kOf6 = kernel_transform_of(engine::kG6);
+  return tile == 3 ? kOf3 : tile == 4 ? kOf4 : kOf6;
 }
 
 /// The tiles of a batch of maps (N, H, W, channels).
 struct Grid {
   int64_t height, width;
-  int64_t down, across;
+  int tile = 0;  ///< output pixels, each way: those that need the fewest products
+  int64_t down = 0, across = 0;
 
-  Grid(int64_t h, int64_t w)
-      : height(h), width(w), down((h + kTile - 1) / kTile), across((w + kTile - 1) / kTile) {}
+  Grid(int64_t h, int64_t w) : height(h), width(w) {
+    for (const int size : training::kTiles) {
+      Grid other = *this;
+      other.tile = size;
+      other.down = (h + size - 1) / size;
+      other.across = (w + size - 1) / size;
+      if (tile == 0 || other.products() < products()) *this = other;
+    }
+  }
   [[nodiscard]] int64_t tiles() const { return down * across; }
+  [[nodiscard]] int64_t frequencies() const { return training::frequencies(tile); }
+  /// Of each pair of an input channel and an output channel.
+  [[nodiscard]] int64_t products() const { return tiles() * frequencies(); }
+  [[nodiscard]] const training::TileTransforms& transforms() const {
+    return training::kernels().tile(tile);
+  }
 
-  /// Pointers to the pixels of an n×n window of tile t, which begins `before` pixels up and left of
-  /// the tile; null where there is none.
-  template <int n, class Float>
-  void pixels(Float* maps, int64_t channels, int64_t t, int before, Float** out) const {
+  /// Pointers to the pixels of tile t and of those within `around` of it; null where there is none.
+  template <class Float>
+  void pixels(Float* maps, int64_t channels, int64_t t, int around, Float** out) const {
     const int64_t image = t / tiles();
-    const int64_t top = t % tiles() / across * kTile - before;
-    const int64_t left = t % across * kTile - before;
-    for (int64_t y = top; y < top + n; ++y)
-      for (int64_t x = left; x < left + n; ++x)
+    const int64_t top = t % tiles() / across * tile;
+    const int64_t left = t % across * tile;
+    for (int64_t y = top - around; y < top + tile + around; ++y)
+      for (int64_t x = left - around; x < left + tile + around; ++x)
         *out++ = y < 0 || y >= height || x < 0 || x >= width
                      ? nullptr
                      : maps + ((image * height + y) * width + x) * channels;
   }
 };
 
-/// (36, tiles, channels), the frequencies an odd number of cache lines apart: the stores of a
-/// transform would all fall into one cache set otherwise.
-Tensor frequencies(int64_t tiles, int64_t channels) {
+/// (frequencies, tiles, channels), the frequencies an odd number of cache lines apart: the stores of
+/// a transform would all fall into one cache set otherwise.
+Tensor frequencies(const Grid& grid, int64_t images, int64_t channels) {
   constexpr int64_t kLine = 16;
+  const int64_t tiles = images * grid.tiles();
   int64_t lines = (tiles * channels + kLine - 1) / kLine;
   lines += (65 - lines % 64) % 64;
-  return torch::empty({kFrequencies * lines * kLine})
-      .as_strided({kFrequencies, tiles, channels}, {lines * kLine, channels, 1});
+  return torch::empty({grid.frequencies() * lines * kLine})
+      .as_strided({grid.frequencies(), tiles, channels}, {lines * kLine, channels, 1});
 }
 
-/// The frequencies of maps (images, H, W, channels), from windows of n×n pixels that begin `before`
-/// pixels up and left of their tiles.
-template <int n>
-Tensor transform(const Grid& grid, const float* maps, int64_t images, int64_t channels, int before,
-                 decltype(training::Kernels::input_tile) kernel) {
-  Tensor v = frequencies(images * grid.tiles(), channels);
+constexpr int kMostPixels = 8 * 8;  // of a tile of 6 and those around it
+
+/// The frequencies of maps (images, H, W, channels), of each tile's pixels and those within
+/// `around` of it.
+Tensor transform(const Grid& grid, const float* maps, int64_t images, int64_t channels, int around,
+                 decltype(training::TileTransforms::input) kernel) {
+  Tensor v = frequencies(grid, images, channels);
   float* to = v.data_ptr<float>();
-  const float* window[n * n];
+  std::array<const float*, kMostPixels> window{};
   for (int64_t t = 0; t < v.size(1); ++t) {
-    grid.pixels<n>(maps, channels, t, before, window);
-    kernel(window, static_cast<size_t>(channels), to + t * channels,
+    grid.pixels(maps, channels, t, around, window.data());
+    kernel(window.data(), static_cast<size_t>(channels), to + t * channels,
            static_cast<size_t>(v.stride(0)));
   }
   return v;
 }
 
 Tensor transform_input(const Grid& grid, const float* maps, int64_t images, int64_t channels) {
-  return transform<kTileInput>(grid, maps, images, channels, 1, training::kernels().input_tile);
+  return transform(grid, maps, images, channels, 1, grid.transforms().input);
 }
 
 Tensor transform_gradient(const Grid& grid, const float* maps, int64_t images, int64_t channels) {
-  return transform<kTile>(grid, maps, images, channels, 0, training::kernels().gradient_tile);
+  return transform(grid, maps, images, channels, 0, grid.transforms().gradient);
 }
 
 void transform_output(const Grid& grid, const Tensor& p, const float* bias, float* maps) {
   const int64_t channels = p.size(2);
   const float* from = p.data_ptr<float>();
   const auto step = static_cast<size_t>(p.stride(0));
-  float* window[kTile * kTile];
+  std::array<float*, kMostPixels> window{};
   for (int64_t t = 0; t < p.size(1); ++t) {
-    grid.pixels<kTile>(maps, channels, t, 0, window);
-    training::kernels().output_tile(from + t * channels, step, static_cast<size_t>(channels), bias,
-                                    window);
+    grid.pixels(maps, channels, t, 0, window.data());
+    grid.transforms().output(from + t * channels, step, static_cast<size_t>(channels), bias,
+                             window.data());
   }
 }
 
@@ -113,11 +135,14 @@ Tensor channels_last(const Tensor& maps) {
 /// body(thread, first, count) for chunks of `images`, each thread having a range of them, so that
 /// no thread waits for another before the end.
 template <class Body>
-void for_chunks(const Grid& grid, int64_t images, int64_t channels, const Body& body) {
+void for_chunks(const Grid& grid, int64_t images, int64_t inputs, int64_t outputs,
+                const Body& body) {
   const int64_t threads = at::get_num_threads();
   const int64_t share = (images + threads - 1) / threads;
-  const int64_t floats = kFrequencies * grid.tiles() * channels;
-  const int64_t chunks = (share * floats + kChunkFloats - 1) / kChunkFloats;
+  const int64_t floats = share * grid.products() * (inputs + outputs);
+  const int64_t most =
+      std::max(kChunkFloats, kChunkOfWeights * grid.frequencies() * inputs * outputs);
+  const int64_t chunks = (floats + most - 1) / most;
   const int64_t chunk = (share + chunks - 1) / chunks;
   at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
     const torch::NoGradGuard no_gradients;  // a setting of each thread
@@ -134,15 +159,15 @@ Tensor convolve(const Tensor& in, const Tensor& taps, const float* bias) {
   const int64_t inputs = taps.size(1);
   const int64_t outputs = taps.size(2);
   const int64_t pixels = grid.height * grid.width;
-  const Tensor u = shared_product(kernel_transform(), taps.reshape({9, -1}))
-                       .view({kFrequencies, inputs, outputs});
+  const Tensor u = shared_product(kernel_transform(grid.tile), taps.reshape({9, -1}))
+                       .view({grid.frequencies(), inputs, outputs});
   Tensor out =
       torch::empty({in.size(0), outputs, grid.height, grid.width},
                    torch::TensorOptions().memory_format(torch::MemoryFormat::ChannelsLast));
-  for_chunks(grid, in.size(0), inputs + outputs, [&](int64_t, int64_t first, int64_t count) {
+  for_chunks(grid, in.size(0), inputs, outputs, [&](int64_t, int64_t first, int64_t count) {
     const Tensor v =
         transform_input(grid, in.data_ptr<float>() + first * pixels * inputs, count, inputs);
-    Tensor products = frequencies(count * grid.tiles(), outputs);
+    Tensor products = frequencies(grid, count, outputs);
     torch::bmm_out(products, v, u);
     transform_output(grid, products, bias, out.data_ptr<float>() + first * pixels * outputs);
   });
@@ -156,7 +181,7 @@ Tensor weight_gradient(const Tensor& in, const Tensor& gradient) {
   const int64_t outputs = gradient.size(1);
   const int64_t pixels = grid.height * grid.width;
   std::vector<Tensor> sums(static_cast<size_t>(at::get_num_threads()));
-  for_chunks(grid, in.size(0), inputs + outputs, [&](int64_t thread, int64_t first, int64_t count) {
+  for_chunks(grid, in.size(0), inputs, outputs, [&](int64_t thread, int64_t first, int64_t count) {
     const Tensor v =
         transform_input(grid, in.data_ptr<float>() + first * pixels * inputs, count, inputs);
     const Tensor g = transform_gradient(grid, gradient.data_ptr<float>() + first * pixels * outputs,
@@ -169,7 +194,7 @@ Tensor weight_gradient(const Tensor& in, const Tensor& gradient) {
   });
   for (size_t t = 1; t < sums.size(); ++t)
     if (sums[t].defined()) sums[0] += sums[t];
-  return shared_product(kernel_transform().t(), sums[0].view({kFrequencies, -1}))
+  return shared_product(kernel_transform(grid.tile).t(), sums[0].view({grid.frequencies(), -1}))
       .view({3, 3, inputs, outputs})
       .permute({3, 2, 0, 1})
       .contiguous();
@@ -207,10 +232,10 @@ struct Winograd : torch::autograd::Function<Winograd> {
 torch::Tensor convolution(const torch::Tensor& x, const torch::Tensor& weight,
                           const torch::Tensor& bias) {
   const Grid grid(x.size(2), x.size(3));
-  const auto covered = static_cast<double>(grid.tiles() * kTile * kTile);
+  const double direct = 9.0 * static_cast<double>(grid.height * grid.width);
   const bool pays = x.device().is_cpu() && x.size(1) >= kLeastChannels &&
                     weight.size(0) >= kLeastChannels &&
-                    covered <= kMostWaste * static_cast<double>(grid.height * grid.width);
+                    direct >= kLeastSaving * static_cast<double>(grid.products());
   return pays ? Winograd::apply(x, weight, bias)
               : torch::conv2d(x, weight, bias, /*stride=*/1, /*padding=*/1);
 }

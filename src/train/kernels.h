@@ -6,9 +6,10 @@
 
 namespace graft::training {
 
-constexpr int kTile = 4;               ///< output pixels of a Winograd tile, each way
-constexpr int kTileInput = kTile + 2;  ///< input pixels of a tile, each way
-constexpr int kFrequencies = kTileInput * kTileInput;
+/// Output pixels of a Winograd tile, each way; its input has two more.
+constexpr int kTiles[] = {3, 4, 6};
+/// Of a tile, row by row.
+constexpr int frequencies(int tile) { return (tile + 2) * (tile + 2); }
 
 /// The constants of one Adam step, in the precision of the arrays.
 struct AdamStep {
@@ -25,23 +26,32 @@ struct SgdStep {
   float decay;  ///< times the parameter is added to the gradient
 };
 
+/// The transforms of m×m tiles. Pixels are pointers to the channels of a pixel, rows of the tile one
+/// after the other; a null pointer is a pixel of zeros to read, and one to leave alone in what is
+/// written. Frequency f of a tile is at f · frequency, `channels` floats.
+struct TileTransforms {
+  /// v = Bᵀ d B of (m+2)×(m+2) pixels d.
+  void (*input)(const float* const* pixels, size_t channels, float* v, size_t frequency);
+  /// Aᵀ p A (+ bias, where it is not null) into m×m pixels.
+  void (*output)(const float* p, size_t frequency, size_t channels, const float* bias,
+                 float* const* pixels);
+  /// v = A g Aᵀ of m×m pixels g: the adjoint of `output`, for the gradient of the weights.
+  void (*gradient)(const float* const* pixels, size_t channels, float* v, size_t frequency);
+};
+
 /// Gradients are read in runs of 16 elements, `run` floats apart: 16 for an array without gaps.
-/// Pixels are pointers to the channels of a pixel, rows of the tile one after the other; a null
-/// pointer is a pixel of zeros to read, and one to leave alone in what is written. Frequency f of
-/// a tile is at f · frequency, `channels` floats.
 struct Kernels {
   void (*adam)(const AdamStep& step, size_t count, float* parameter, const float* gradient,
                size_t run, float* first, float* second);
   void (*sgd)(const SgdStep& step, size_t count, float* parameter, const float* gradient,
               size_t run, float* momentum);
 
-  /// v = Bᵀ d B of 6×6 pixels d.
-  void (*input_tile)(const float* const* pixels, size_t channels, float* v, size_t frequency);
-  /// Aᵀ p A (+ bias, where it is not null) into 4×4 pixels.
-  void (*output_tile)(const float* p, size_t frequency, size_t channels, const float* bias,
-                      float* const* pixels);
-  /// v = A g Aᵀ of 4×4 pixels g: the adjoint of output_tile, for the gradient of the weights.
-  void (*gradient_tile)(const float* const* pixels, size_t channels, float* v, size_t frequency);
+  TileTransforms tile3, tile4, tile6;
+
+  /// `size`: one of kTiles.
+  [[nodiscard]] const TileTransforms& tile(int size) const {
+    return size == 3 ? tile3 : size == 4 ? tile4 : tile6;
+  }
 };
 
 /// The kernels of the best instruction set of this processor.
