@@ -1,63 +1,107 @@
-"""Accuracy of recipes on splits of one's own: mean and spread over seeds.
+"""Accuracy, time and memory of recipes on splits of one's own: mean and spread over seeds.
 
-    python3 bench/recipes.py build DATA WEIGHTS.h5 [--seeds 3] [--cache DIR] [--threads 2] [NAME...]
+    python3 bench/recipes.py build DATA WEIGHTS.h5 [--trunk vgg16] [--seeds 3] [--cache DIR]
+                             [--threads 2] [NAME...]
 
-DATA: class folders of 150x150 photos; WEIGHTS: VGG19 blocks 1-3. Each seed splits off 15 % as test
-and 15 % as validation images and seeds everything else too. Seconds are of the whole command;
-features that an earlier run has left in the cache are not computed again.
+DATA: class folders of photos. Trunks: `vgg16`, WEIGHTS being the whole of it; `vgg19-3`, VGG19's
+blocks 1 to 3 at 150x150. Each seed splits off 15 % as test and 15 % as validation images (`best`
+and `quick` set less aside) and seeds everything else too. Seconds and megabytes are of the whole
+command; features that an earlier run has left in the cache are not computed again: without --cache
+none has.
 """
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import tempfile
 import time
 
-CONV256 = "batchnorm conv:256 batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3"
-RECIPES = {
-    "default": [],
-    "best": ["--recipe", "best"],
-    "best-15": ["--recipe", "best", "--val-split", "0.15"],
-    "mixup": ["--recipe", "best", "--val-split", "0.15", "--augment", "hflip mixup:0.3", "--epochs",
-              "16"],
-    "stats": ["--head", "stats batchnorm dense:256 dropout:0.5", "--epochs", "20"],
-    "pool-conv": ["--head", "batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3"],
-    "pool-conv-stats": ["--head", "batchnorm maxpool conv:256 batchnorm stats dropout:0.5"],
-    "conv256": ["--head", CONV256, "--epochs", "7"],
-    "hflip": ["--augment", "hflip", "--epochs", "6"],
-    "crops": ["--augment", "hflip crop:0.5-1", "--epochs", "12", "--ema", "0.998", "--head",
-              "batchnorm conv:128 batchnorm maxpool conv:384 batchnorm maxpool gap dropout:0.4"],
+TRUNKS = {
+    "vgg16": ["--backbone", "vgg16"],
+    "vgg19-3": ["--backbone", "vgg19", "--until", "block3_pool", "--input-size", "150"],
 }
+CONV256 = "batchnorm conv:256 batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3"
+STATS = "stats batchnorm dense:256 dropout:0.5"
+FROZEN = ["--fine-tune", "0", "--augment", "hflip", "--epochs", "12"]
+TUNED = ["--augment", "hflip", "--freeze-epochs", "4", "--epochs", "10", "--fine-tune",
+         "block5_conv1"]
+NAMED = {name: ["--recipe", name] for name in ("default", "best", "quick", "notebook")}
+RECIPES = {
+    "vgg16": {
+        **NAMED,
+        "stats-150": ["--input-size", "150", *FROZEN],
+        "gap-150": ["--input-size", "150", *FROZEN, "--head", "gap batchnorm dense:256 dropout:0.5"],
+        "conv-150": ["--input-size", "150", *FROZEN, "--head",
+                     "batchnorm conv:256 batchnorm gap dropout:0.3"],
+        "conv-stats-150": ["--input-size", "150", *FROZEN, "--head",
+                           "batchnorm conv:256 batchnorm stats dropout:0.5"],
+        "flatten-150": ["--input-size", "150", *FROZEN, "--head",
+                        "batchnorm flatten dropout:0.5 dense:256 dropout:0.5"],
+        "stats": FROZEN,
+        "gap": [*FROZEN, "--head", "gap batchnorm dense:256 dropout:0.5"],
+        "conv-stats": [*FROZEN, "--head", "batchnorm conv:256 batchnorm stats dropout:0.5"],
+        "tuned-150": ["--input-size", "150", *TUNED],
+        "tuned-150-3e-4": ["--input-size", "150", *TUNED, "--lr", "3e-4"],
+        "tuned": TUNED,
+    },
+    "vgg19-3": {
+        **NAMED,
+        "best-15": ["--recipe", "best", "--val-split", "0.15"],
+        "mixup": ["--recipe", "best", "--val-split", "0.15", "--augment", "hflip mixup:0.3",
+                  "--epochs", "16"],
+        "stats": ["--head", STATS, "--epochs", "20"],
+        "pool-conv": ["--head", "batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3"],
+        "pool-conv-stats": ["--head", "batchnorm maxpool conv:256 batchnorm stats dropout:0.5"],
+        "conv256": ["--head", CONV256, "--epochs", "7"],
+        "hflip": ["--augment", "hflip", "--epochs", "6"],
+        "crops": ["--augment", "hflip crop:0.5-1", "--epochs", "12", "--ema", "0.998", "--head",
+                  "batchnorm conv:128 batchnorm maxpool conv:384 batchnorm maxpool gap dropout:0.4"],
+    },
+}
+
+
+def train(o, name, seed, run):
+    """(metrics, seconds, megabytes, seconds an epoch) of one run."""
+    command = [f"{o.build}/bin/graft", "train", o.data, "--weights", o.weights, *TRUNKS[o.trunk],
+               "--test-split", "0.15", "--seed", str(seed), "--quiet", "--json", "--no-report", "-o",
+               run, "--threads", str(o.threads), *(["--cache-dir", o.cache] if o.cache else
+                                                   ["--no-cache"]), *RECIPES[o.trunk][name]]
+    start = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        out = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.perf_counter() - start
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
+    epochs = [float(line.rsplit(",", 1)[1]) for line in list(open(f"{run}/history.csv"))[1:]]
+    return json.loads(out), seconds, usage.ru_maxrss / 1e3, epochs
 
 
 def main():
     parser = argparse.ArgumentParser()
     for name in ("build", "data", "weights"):
         parser.add_argument(name)
+    parser.add_argument("--trunk", choices=TRUNKS, default="vgg16")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--cache")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("names", nargs="*", default=list(RECIPES))
+    parser.add_argument("names", nargs="*")
     o = parser.parse_args()
-    for name in o.names:
+    for name in o.names or list(RECIPES[o.trunk]):
+        if name not in RECIPES[o.trunk]:
+            parser.error(f"there is no {name}; names of {o.trunk}: {', '.join(RECIPES[o.trunk])}")
         rows = []
-        for seed in range(o.seeds):
+        for seed in range(o.first_seed, o.first_seed + o.seeds):
             with tempfile.TemporaryDirectory() as out:
-                start = time.perf_counter()
-                done = subprocess.run(
-                    [f"{o.build}/bin/graft", "train", o.data, "--backbone", "vgg19", "--weights",
-                     o.weights, "--until", "block3_pool", "--input-size", "150", "--test-split",
-                     "0.15", "--seed", str(seed), "--quiet", "--json", "-o", f"{out}/run",
-                     "--threads", str(o.threads),
-                     *(["--cache-dir", o.cache] if o.cache else []), *RECIPES[name]],
-                    check=True, capture_output=True, text=True)
-                seconds = time.perf_counter() - start
-                epochs = [float(line.rsplit(",", 1)[1])
-                          for line in list(open(f"{out}/run/history.csv"))[1:]]
-            metrics = json.loads(done.stdout)
+                metrics, seconds, megabytes, epochs = train(o, name, seed, f"{out}/run")
             rows.append((metrics["validation"]["top1"], metrics["test"]["top1"], seconds))
-            print(f"{name:<16} seed {seed}  val {rows[-1][0]:.4f}  test {rows[-1][1]:.4f}  "
-                  f"{seconds:5.0f} s, {statistics.median(epochs):.0f} s an epoch", flush=True)
+            low, high = metrics["test"]["intervals"]["top1"]
+            print(f"{name:<16} seed {seed}  val {rows[-1][0]:.4f}  test {rows[-1][1]:.4f} ({low:.4f} to "
+                  f"{high:.4f})  {seconds:5.0f} s, {megabytes:.0f} MB, last epoch {epochs[-1]:.0f} s, "
+                  f"epoch {metrics['best_epoch']} of {len(epochs)}", flush=True)
         for label, column in (("val", 0), ("test", 1)):
             values = [row[column] for row in rows]
             print(f"{name:<16} {label:<4} mean {statistics.mean(values):.4f}  "

@@ -31,6 +31,8 @@ struct ClassifierOptions {
   /// rounding than it gets among others. False: an image's result depends neither on other images
   /// nor on their number, to the bit.
   bool low_latency = false;
+  /// Views of each image, 1 or 2: its mirror image too, logits averaged; 0: as the model says.
+  int views = 0;
 };
 
 /// One image's result.
@@ -53,6 +55,7 @@ struct ModelInfo {
   std::string weights_licence;  ///< licence family of those weights
   std::string training;         ///< the training run's summary, a JSON object
   std::string fine_tune;        ///< what was trained of the backbone: see freeze_plan()
+  int test_views = 1;           ///< of each image, as ClassifierOptions::views
 };
 
 /// MODEL of the command line: the model file of a run folder, or the file itself.
@@ -90,10 +93,13 @@ class Classifier {
 
   /// Floats of one image as the network reads it: (3, H, W), in the ranges of its preprocessing.
   [[nodiscard]] size_t input_elements() const;
+  /// Of each image: those asked for, else the model's own.
+  [[nodiscard]] int views() const;
   /// Images that are computed at once at most.
   [[nodiscard]] int max_batch() const;
   /// For callers that fit and convert images themselves (fit_image, to_input). `inputs`: count ×
-  /// (3, H, W); `logits`: count × classes. Thread-safe. Logits are not checked.
+  /// (3, H, W); `logits`: count × classes, averaged over the views. Thread-safe. Logits are not
+  /// checked.
   void run(std::span<const float> inputs, int count, std::span<float> logits) const;
 
   /// About what batches of `images` will take, weights included; builds nothing.

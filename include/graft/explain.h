@@ -37,9 +37,10 @@ class Explainer {
  public:
   /// `model`: a model file, or a run folder. `layer`: a convolution, or a BatchNorm or pooling of
   /// maps; empty: the last convolution with what normalises it. Throws Error(usage) for a name that
-  /// is none of them, Error(input) for a file that is no model.
+  /// is none of them, Error(input) for a file that is no model. `views`: of an image, whose logits
+  /// are averaged, as ClassifierOptions::views; maps are of the image itself.
   static Explainer load(const std::filesystem::path& model, const std::string& layer = {},
-                        const RunContext& context = {});
+                        const RunContext& context = {}, int views = 0);
   ~Explainer();
   Explainer(Explainer&&) noexcept;
   Explainer& operator=(Explainer&&) noexcept;

@@ -45,9 +45,12 @@ typedef struct graft_options {
   int32_t sessions;    /* batches beside each other; 0: one for each 8 threads */
   int32_t low_latency; /* not 0: an image alone is computed in the least time, with other rounding
                           than among others */
+  int32_t views;       /* of each image, 1 or 2: its mirror image too, logits averaged; 0: as the
+                          model says */
+  int32_t reserved;    /* 0 */
 } graft_options;
 #define GRAFT_OPTIONS_INIT \
-  { sizeof(graft_options), 0, 0, 0, 0 }
+  { sizeof(graft_options), 0, 0, 0, 0, 0, 0 }
 
 /* 8-bit RGB, interleaved (H, W, 3), rows from the top. The caller keeps the memory. */
 typedef struct graft_pixels {

@@ -85,6 +85,9 @@ struct Preprocessing {
   bool operator==(const Preprocessing&) const = default;
 };
 
+/// Views of an image that a finished model looks at, at most: the image, and its mirror image.
+inline constexpr int kMostTestViews = 2;
+
 /// Keras' VGG16 and VGG19: BGR 0–255 minus (103.939, 116.779, 123.68), stretched
 /// (keras/src/applications/imagenet_utils.py, mode "caffe").
 Preprocessing keras_preprocessing();

@@ -70,7 +70,8 @@ struct Recipe {
     std::string until;    ///< the layer behind which it is cut; empty: its last pooling
     InputSize input;
     std::string head = "default";               ///< see with_head()
-    std::string fine_tune = "0";                ///< see freeze_plan()
+    /// See freeze_plan(); empty: what suits the backbone, see resolved().
+    std::string fine_tune;
     Initializer init = Initializer::he_normal;  ///< of the head
 
     bool operator==(const Model&) const = default;
@@ -90,12 +91,16 @@ struct Recipe {
     /// Views of each image, drawn once, their features cached; 0: new ones in every epoch; none:
     /// what suits the augmentation.
     std::optional<int> count;
+    /// `test-views`: of an image that the finished model is given; 2: the image and its mirror image,
+    /// whose logits are averaged. Validation while training is of the image alone.
+    int test = 1;
 
     bool operator==(const Views&) const = default;
   } views;
 
   struct Optimization {
-    int epochs = 8;
+    /// None: 8, or as many as make some 240 steps of few images.
+    std::optional<int> epochs;
     int batch_size = 64;
     OptimizerKind optimizer = OptimizerKind::adamw;
     std::optional<double>
@@ -112,7 +117,9 @@ struct Recipe {
     /// Epochs without a better one before training stops; 0: never; none: 5 where the learning rate
     /// is constant, else never.
     std::optional<int> patience;
-    int freeze_epochs = 0;             ///< of the epochs, the first that train the head alone
+    /// Of the epochs, the first that train the head alone; none: 0, but three eighths of them where
+    /// resolved() chooses `fine-tune`.
+    std::optional<int> freeze_epochs;
     double head_learning_rate = 2e-3;  ///< `head-lr`: in these
     /// Learning rate of each backbone block over that of the block above it, of the last over the
     /// head's.
@@ -137,8 +144,11 @@ struct Recipe {
   /// As such a file: every option in effect, with what is left open filled in as resolved() does.
   [[nodiscard]] std::string to_toml() const;
 
-  /// The same with everything that is left open filled in.
-  [[nodiscard]] Recipe resolved() const;
+  /// The same with everything that is left open filled in. `fine-tune` becomes block5_conv1 where a
+  /// whole VGG11 to VGG19 has pretrained weights and no learning rate is given, which would be that
+  /// of the head alone; else 0. What suits depends on backbone and cut: docs/recipes.md.
+  /// `images` are for training, 0: many.
+  [[nodiscard]] Recipe resolved(size_t images = 0) const;
   /// Throws Error(usage) that names an option whose value is out of its range.
   void check() const;
 };

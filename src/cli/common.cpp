@@ -91,6 +91,14 @@ void add_head_options(CLI::App& app, Recipe::Model& model) {
   options::visit_head(FlagAdder{app}, model);
 }
 
+void add_views_option(CLI::App& app, int& views) {
+  app.add_option("--views", views,
+                 "Views of each image: 1, or 2 for the image and its mirror image, logits averaged "
+                 "(default: as the model was trained with --test-views)")
+      ->check(whole_number(1, kMostTestViews))
+      ->type_name("K");
+}
+
 fs::path cache_folder(const std::string& option) {
   return option.empty() ? default_cache_folder() : fs::path(option);
 }

@@ -43,6 +43,9 @@ CLI::Validator within(double least, double most);
 void add_backbone_options(CLI::App& app, Recipe::Model& model);
 void add_head_options(CLI::App& app, Recipe::Model& model);
 
+/// --views of a finished model; 0: its own.
+void add_views_option(CLI::App& app, int& views);
+
 /// The cache folder: --cache-dir or the default.
 std::filesystem::path cache_folder(const std::string& option);
 

@@ -18,6 +18,7 @@ struct EvaluateOptions {
   std::string split = "auto";
   std::string predictions;
   std::string report;
+  int views = 0;
   double max_skipped = Recipe().data.max_skipped;
   bool json = false;
 };
@@ -27,7 +28,8 @@ int run(const EvaluateOptions& o) {
        {std::pair("--predictions", &o.predictions), {"--report", &o.report}})
     if (!file->empty()) refuse_input_as_output(*file, option, {o.data, model_file(o.model)});
   const Classifier classifier =
-      Classifier::load(o.model, {.threads = o.common.thread_count(), .sessions = 1});
+      Classifier::load(
+      o.model, {.threads = o.common.thread_count(), .sessions = 1, .views = o.views});
   const RunContext context = o.common.context();
   const Dataset dataset = open_dataset(o.data);
   const Evaluation result = evaluate(classifier, dataset, o.split, context);
@@ -39,8 +41,10 @@ int run(const EvaluateOptions& o) {
   if (!o.predictions.empty()) write_file_atomic(o.predictions, predictions_csv(result));
   if (!o.report.empty())
     write_report(result, o.model, dataset, o.report,
-                 fmt::format("graft evaluate {} {} --split {} --report {}", shell_quoted(o.model),
-                             shell_quoted(o.data), o.split, shell_quoted(o.report)),
+                 fmt::format("graft evaluate {} {} --split {}{} --report {}", shell_quoted(o.model),
+                             shell_quoted(o.data), o.split,
+                             o.views > 0 ? fmt::format(" --views {}", o.views) : "",
+                             shell_quoted(o.report)),
                  context);
   if (o.json)
     print_result("{}\n", evaluation_json(result));
@@ -63,6 +67,7 @@ int run_evaluate(int argc, char** argv) {
       ->check(one_of({"auto", "test", "val", "train", "all"}))
       ->capture_default_str()
       ->type_name("SPLIT");
+  add_views_option(app, o.views);
   app.add_option("--predictions", o.predictions,
                  "Write each image's prediction and probabilities to this CSV file")
       ->check(ends_in(".csv"))

@@ -32,6 +32,7 @@ struct PredictOptions {
   std::string model;
   std::vector<std::string> paths;
   int top = 1;
+  int views = 0;
   std::string format = "text";
   std::string explain;
   std::string explain_layer;
@@ -218,7 +219,8 @@ class MapWriter {
 /// Labels alone.
 int classify(const PredictOptions& o, const RunContext& context) {
   const Classifier classifier =
-      Classifier::load(o.model, {.threads = o.common.thread_count(), .sessions = 1});
+      Classifier::load(
+      o.model, {.threads = o.common.thread_count(), .sessions = 1, .views = o.views});
   Output output(o, classifier.classes());
   const std::vector<fs::path> paths = collect(
       o.paths, [&](const auto& path, const auto& message) { output.add_error(path, message); });
@@ -233,7 +235,7 @@ int classify(const PredictOptions& o, const RunContext& context) {
 
 /// Labels and maps.
 int explain(const PredictOptions& o, const RunContext& context) {
-  Explainer explainer = Explainer::load(o.model, o.explain_layer, context);
+  Explainer explainer = Explainer::load(o.model, o.explain_layer, context, o.views);
   Output output(o, explainer.info().classes);
   const std::vector<fs::path> paths = collect(
       o.paths, [&](const auto& path, const auto& message) { output.add_error(path, message); });
@@ -276,6 +278,7 @@ int run_predict(int argc, char** argv) {
       ->check(whole_number(1, 1 << 20))
       ->capture_default_str()
       ->type_name("K");
+  add_views_option(app, o.views);
   auto* format = app.add_option("--format", o.format, "text, json or csv")
                      ->check(one_of({"text", "json", "csv"}))
                      ->capture_default_str()

@@ -79,6 +79,7 @@ int run(const CLI::App& app, const SummaryOptions& o) {
   if (const std::string note = fine_tune_note(network, fine_tune);
       !note.empty() && app.count("--fine-tune") > 0 && !o.common.quiet)
     print_diagnostic("note: {}\n", with_flags(note));
+  if (fine_tune.empty()) fine_tune = "0";
   const Summary summary = summarize(network, freeze_plan(network, fine_tune));
   if (o.json)
     print_json(summary_json(summary));

@@ -89,8 +89,8 @@ void add_options(CLI::App& app, TrainOptions& o) {
   app.get_option("--quiet")->excludes(app.get_option("--verbose"));
   app.footer(
       "Examples:\n"
-      "  graft train photos/                          feature extraction with VGG16\n"
-      "  graft train photos/ --fine-tune 2 -o runs/b  the last two layers train too\n"
+      "  graft train photos/                          head, then the last block of VGG16 too\n"
+      "  graft train photos/ --fine-tune 0 -o runs/b  feature extraction: the head alone\n"
       "  graft train photos/ --recipe notebook --backbone vgg19\n"
       "  graft train photos/ --backbone vgg19 --weights blocks1-3.h5 \\\n"
       "      --until block3_pool --input-size 150\n"

@@ -154,6 +154,8 @@ graft_status graft_load(const char* path, const graft_options* options,
       return refuse(GRAFT_USAGE, "options: set members that this version of Graft does not know");
     std::memcpy(&given, options, std::min(options->size, sizeof given));
   }
+  if (given.reserved != 0)
+    return refuse(GRAFT_USAGE, "options: set members that this version of Graft does not know");
   if (given.threads < 0 || given.max_batch < 0 || given.sessions < 0)
     return refuse(GRAFT_USAGE, "options: threads, max_batch and sessions must be 0 or more");
   return guarded([&] {
@@ -162,6 +164,7 @@ graft_status graft_load(const char* path, const graft_options* options,
     if (given.max_batch > 0) as_cpp.max_batch = given.max_batch;
     as_cpp.sessions = given.sessions;
     as_cpp.low_latency = given.low_latency != 0;
+    as_cpp.views = given.views;
     *classifier = new graft_classifier{graft::Classifier::load(path, as_cpp)};
   });
 }

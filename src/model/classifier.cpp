@@ -25,7 +25,7 @@ ModelInfo to_info(ModelMetadata metadata) {
           std::move(metadata.provenance.md5),
           std::move(metadata.provenance.licence),
           metadata.training.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
-          fine_tune};
+          fine_tune, metadata.test_views};
 }
 
 ModelInfo read_model_info(const std::filesystem::path& path) {
@@ -44,6 +44,7 @@ struct Classifier::State {
   ModelInfo info;
   size_t input_elements = 0;
   int max_batch = 1;
+  int views = 1;
   engine::Engine first;  // the queue's engines share its weights
   mutable RequestQueue queue;
   mutable ThreadPool preparing;
@@ -60,6 +61,8 @@ Classifier Classifier::load(const std::filesystem::path& path, const ClassifierO
     fail(ErrorKind::usage, "max_batch is {}; expected 1 to {}", options.max_batch, kMaxImages);
   if (options.sessions < 0 || options.sessions > kMaxThreads)
     fail(ErrorKind::usage, "sessions are {}; expected 0 to {}", options.sessions, kMaxThreads);
+  if (options.views < 0 || options.views > kMostTestViews)
+    fail(ErrorKind::usage, "views are {}; expected 0 to {}", options.views, kMostTestViews);
   const int threads = RunContext{.threads = options.threads}.thread_count();
   ModelFile model = read_model(model_file(path));
   const int sessions =
@@ -78,15 +81,21 @@ Classifier Classifier::load(const std::filesystem::path& path, const ClassifierO
     engines.push_back(first.with_same_weights(each));
   }
   const auto elements = static_cast<size_t>(first.input_elements());
+  const int views = options.views > 0 ? options.views : model.metadata.test_views;
   return Classifier(std::unique_ptr<State>(
-      new State{to_info(std::move(model.metadata)), elements, each.max_batch, std::move(first),
-                RequestQueue(std::move(engines)), ThreadPool(threads)}));
+      new State{to_info(std::move(model.metadata)), elements, each.max_batch, views,
+                std::move(first), RequestQueue(std::move(engines)), ThreadPool(threads)}));
 }
 
 const ModelInfo& Classifier::info() const { return state_->info; }
 size_t Classifier::input_elements() const { return state_->input_elements; }
+int Classifier::views() const { return state_->views; }
 int Classifier::max_batch() const { return state_->max_batch; }
-uint64_t Classifier::estimate(int images) const { return state_->first.estimate(images); }
+
+uint64_t Classifier::estimate(int images) const {
+  const auto mirrored = static_cast<uint64_t>(state_->views - 1) * std::max(images, 0);
+  return state_->first.estimate(images) + mirrored * input_elements() * sizeof(float);
+}
 
 ClassifierMemory Classifier::prepare(int images) const {
   const engine::EngineMemory memory = state_->queue.prepare(images);
@@ -102,6 +111,21 @@ void Classifier::run(std::span<const float> inputs, int count, std::span<float> 
          "image",
          count, inputs.size(), logits.size(), input_elements(), classes().size());
   state_->queue.run(inputs, count, logits);
+  if (state_->views == 1) return;
+  const Network& network = info().network;
+  const size_t row = input_elements();
+  const size_t outputs = classes().size();
+  std::vector<float> mirrored;
+  std::vector<float> of_mirrored;
+  for (size_t begin = 0; begin < images; begin += static_cast<size_t>(max_batch())) {
+    const size_t batch = std::min(images - begin, static_cast<size_t>(max_batch()));
+    mirrored.resize(batch * row);
+    of_mirrored.resize(batch * outputs);
+    for (size_t i = 0; i < batch; ++i)
+      mirror_input(inputs.subspan((begin + i) * row, row), network.input_width, &mirrored[i * row]);
+    state_->queue.run(mirrored, static_cast<int>(batch), of_mirrored);
+    average_views(logits.subspan(begin * outputs, batch * outputs), of_mirrored);
+  }
 }
 
 Prediction Classifier::classify(const Image& image) const {

@@ -19,10 +19,12 @@ Explainer::Explainer(Explainer&&) noexcept = default;
 Explainer& Explainer::operator=(Explainer&&) noexcept = default;
 
 Explainer Explainer::load(const std::filesystem::path& model, const std::string& layer,
-                          const RunContext& context) {
+                          const RunContext& context, int views) {
+  if (views < 0 || views > kMostTestViews)
+    fail(ErrorKind::usage, "views are {}; expected 0 to {}", views, kMostTestViews);
   const ModelFile file = read_model(model_file(model));
   return Explainer(std::unique_ptr<State>(
-      new State{to_info(file.metadata), GradCam(file, layer, context.thread_count())}));
+      new State{to_info(file.metadata), GradCam(file, layer, context.thread_count(), views)}));
 }
 
 const ModelInfo& Explainer::info() const { return state_->info; }

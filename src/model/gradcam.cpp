@@ -11,6 +11,7 @@
 #include "engine/engine.h"
 #include "engine/gradient.h"
 #include "engine/team.h"
+#include "model/logits.h"
 
 namespace graft {
 namespace {
@@ -73,20 +74,21 @@ float sample(const ActivationMap& map, float x, float y) {
 
 struct GradCam::State {
   ModelMetadata metadata;
+  int views;
   size_t target;
   Shape shape;
   engine::Engine below;
   engine::InputGradient above;
 };
 
-GradCam::GradCam(const ModelFile& model, const std::string& layer, int threads) {
+GradCam::GradCam(const ModelFile& model, const std::string& layer, int threads, int views) {
   const Network& network = model.metadata.network;
   const size_t target = find_target(network, layer);
   engine::EngineOptions options;
   options.max_batch = 1;
   options.team = std::make_shared<engine::Team>(threads > 0 ? threads : available_processors());
   state_ = std::unique_ptr<State>(
-      new State{model.metadata, target, output_shapes(network)[target],
+      new State{model.metadata, views > 0 ? views : model.metadata.test_views, target, output_shapes(network)[target],
                 engine::Engine(network, 0, target + 1, model.tensors, options),
                 engine::InputGradient(network, target, model.tensors, options)});
 }
@@ -119,11 +121,19 @@ ActivationMap GradCam::explain_fitted(const Image& image, std::optional<size_t> 
   std::vector<float> input(static_cast<size_t>(s.below.input_elements()));
   to_input(image, s.metadata.preprocessing, input.data());
   std::vector<float> activations(static_cast<size_t>(s.shape.elements()));
+  std::vector<float> of_mirrored;
+  if (s.views > 1) {
+    std::vector<float> mirrored(input.size());
+    mirror_input(input, s.metadata.network.input_width, mirrored.data());
+    s.below.run(mirrored.data(), 1, activations.data());
+    of_mirrored = s.above.forward(activations);
+  }
   s.below.run(input.data(), 1, activations.data());
   ActivationMap map;
   map.width = static_cast<int>(s.shape.width);
   map.height = static_cast<int>(s.shape.height);
   map.logits = s.above.forward(activations);
+  if (s.views > 1) average_views(map.logits, of_mirrored);
   map.output = output.value_or(static_cast<size_t>(
       std::max_element(map.logits.begin(), map.logits.end()) - map.logits.begin()));
   if (map.output >= map.logits.size())

@@ -31,4 +31,14 @@ std::vector<double> softmax(std::span<const float> logits) {
   return out;
 }
 
+void mirror_input(std::span<const float> input, int width, float* out) {
+  const auto row = static_cast<size_t>(width);
+  for (size_t begin = 0; begin < input.size(); begin += row)
+    std::reverse_copy(&input[begin], &input[begin] + row, out + begin);
+}
+
+void average_views(std::span<float> logits, std::span<const float> of_mirrored) {
+  for (size_t i = 0; i < logits.size(); ++i) logits[i] = (logits[i] + of_mirrored[i]) / 2;
+}
+
 }  // namespace graft

@@ -5,6 +5,7 @@
 
 #include <string_view>
 
+#include "graft/image.h"
 #include "recipe/option_values.h"
 
 namespace graft::options {
@@ -67,7 +68,8 @@ void visit_head(Visitor&& visit, Recipe::Model& m) {
         m.head, Text{});
   visit({"fine-tune", "N|LAYER|all",
          "Backbone layers to train too: 0, the last N as Keras counts, the first one's name, or "
-         "'all'",
+         "'all' (default: from block5_conv1 on, at the end, where a whole VGG11 to VGG19 has "
+         "pretrained weights and no --lr is given; else 0)",
          G::common},
         m.fine_tune, Text{nullptr, nullptr, [] { return std::vector<std::string>{"all"}; }});
 }
@@ -81,7 +83,10 @@ void visit_options(Visitor&& visit, Recipe& r) {
   constexpr Number kRate{1e-12, 1e3};
   visit_backbone(visit, r.model);
   visit_head(visit, r.model);
-  visit({"epochs", "N", "Passes over the training images", G::common, true}, o.epochs,
+  visit({"epochs", "N",
+         "Passes over the training images (default: 8; more of few images, for 240 steps)",
+         G::common, true},
+        o.epochs,
         WholeNumber{1, kMostEpochs});
   visit({"batch-size", "N", "Images per optimiser step", G::common}, o.batch_size,
         WholeNumber{1, 65'536});
@@ -114,6 +119,11 @@ void visit_options(Visitor&& visit, Recipe& r) {
          "cached (default: 4, or the flips there are; 0 where nothing is frozen)",
          G::augmentation},
         r.views.count, WholeNumber{0, 1000});
+  visit({"test-views", "K",
+         "Views of each image that the finished model looks at; 2: the image and its mirror image, "
+         "logits averaged, in twice the time",
+         G::augmentation},
+        r.views.test, WholeNumber{1, kMostTestViews});
   visit({"optimizer", "NAME", "adam, adamw or sgd", G::training}, o.optimizer, Word{});
   visit({"schedule", "NAME",
          "The learning rate over the run: constant, cosine (down to 0) or one-cycle", G::training},
@@ -122,7 +132,9 @@ void visit_options(Visitor&& visit, Recipe& r) {
          G::training},
         o.warmup_epochs, Number{0, 1000});
   visit({"freeze-epochs", "E",
-         "Of the epochs, the first that train the head alone, before `fine-tune`", G::training},
+         "Of the epochs, the first that train the head alone, before `fine-tune` (default: 0; three "
+         "eighths where fine-tuning is the default)",
+         G::training},
         o.freeze_epochs, WholeNumber{0, kMostEpochs});
   visit({"head-lr", "F", "Learning rate of the freeze epochs", G::training}, o.head_learning_rate,
         kRate);

@@ -24,6 +24,12 @@ namespace {
 constexpr double kHeadRate = 2e-3;
 constexpr double kFineTuningRate = 1e-4;
 constexpr int kPatience = 5;
+constexpr int kEpochs = 8;
+constexpr size_t kLeastSteps = 240;  // of few images; docs/recipes.md
+// Where fine-tuning is what is done unless something else is asked for.
+constexpr const char* kTunedLayer = "block5_conv1";
+constexpr const char* kLastPooling = "block5_pool";
+constexpr std::string_view kSmallBackbone = "vgg-mini";
 
 /// Letters and digits alone, in lower case.
 std::string plain_name(std::string_view name) {
@@ -147,18 +153,32 @@ void Recipe::check() const {
   options::visit_options(options::OptionChecker{}, copy);
 }
 
-Recipe Recipe::resolved() const {
+Recipe Recipe::resolved(size_t images) const {
   Recipe r = *this;
+  Optimization& o = r.optimization;
   if (r.model.weights.empty()) r.model.weights = default_weights(r.model.backbone);
   if (r.model.input == InputSize()) {
     const int side = default_input_size(r.model.backbone);
     r.model.input = {side, side};
   }
-  if (!r.optimization.learning_rate)
-    r.optimization.learning_rate =
+  if (!o.epochs) {
+    o.epochs = kEpochs;
+    const size_t batch = static_cast<size_t>(std::max(o.batch_size, 1));
+    if (const size_t steps = (images + batch - 1) / batch; steps > 0)
+      o.epochs = std::max(kEpochs, static_cast<int>((kLeastSteps + steps - 1) / steps));
+  }
+  if (r.model.fine_tune.empty()) {
+    const bool tunes = *o.epochs > 1 && !o.learning_rate && r.model.weights != "none" &&
+                       (r.model.until.empty() || r.model.until == kLastPooling) &&
+                       !r.model.backbone.starts_with(kSmallBackbone);
+    r.model.fine_tune = tunes ? kTunedLayer : "0";
+    if (tunes && !o.freeze_epochs) o.freeze_epochs = std::max(1, *o.epochs * 3 / 8);
+  }
+  if (!o.freeze_epochs) o.freeze_epochs = 0;
+  if (!o.learning_rate)
+    o.learning_rate =
         r.model.fine_tune != "0" && r.model.weights != "none" ? kFineTuningRate : kHeadRate;
-  if (!r.optimization.patience)
-    r.optimization.patience = r.optimization.schedule == Schedule::constant ? kPatience : 0;
+  if (!o.patience) o.patience = o.schedule == Schedule::constant ? kPatience : 0;
   return r;
 }
 

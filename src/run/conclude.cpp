@@ -13,6 +13,7 @@
 #include "dataset/join_labels.h"
 #include "features/batcher.h"
 #include "features/prefix_features.h"
+#include "model/logits.h"
 #include "model/model_file.h"
 #include "report/predictions.h"
 #include "report/report.h"
@@ -41,27 +42,35 @@ Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const Mode
   // In batches, and counted in the order of the samples.
   const size_t classes = model.metadata.classes.size();
   std::vector<float> logits(samples.size() * classes);
-  std::vector<bool> good(samples.size());
+  std::vector<int> views(samples.size());  // that were computed
   Batcher batcher(forward_of(suffix), suffix.max_batch(),
                   [&](size_t i, std::span<const float> values) {
-                    std::copy(values.begin(), values.end(), &logits[i * classes]);
-                    good[i] = true;
+                    const std::span<float> row(&logits[i * classes], classes);
+                    if (views[i]++ == 0)
+                      std::copy(values.begin(), values.end(), row.begin());
+                    else
+                      average_views(row, values);
                   });
-  const ImageJob images{.paths = paths,
+  ImageJob images{.paths = paths,
                         .height = net.input_height,
                         .width = net.input_width,
                         .preprocessing = model.metadata.preprocessing,
                         .batch = suffix.max_batch(),
                         .label = fmt::format("evaluating, {}", to_string(split)),
                         .context = context};
-  prefix_features(
-      {net, prefix_end, model.tensors, cache, plan.feature_type}, images,
-      [&](size_t i, std::span<const float> values) { batcher.add(i, values); },
-      [&](size_t i, const std::string& message) { skipped.add(indices[i], message); });
-  batcher.flush();
+  for (int view = 0; view < model.metadata.test_views; ++view) {
+    if (view > 0) images.view = [](const std::string&) { return View{.hflip = true}; };
+    prefix_features(
+        {net, prefix_end, model.tensors, cache, plan.feature_type}, images,
+        [&](size_t i, std::span<const float> values) { batcher.add(i, values); },
+        [&](size_t i, const std::string& message) {
+          if (view == 0) skipped.add(indices[i], message);
+        });
+    batcher.flush();
+  }
   Predictions out{model.metadata.classes, {}, {}};
   for (size_t i = 0; i < samples.size(); ++i)
-    if (good[i]) out.add(samples[i], {&logits[i * classes], classes});
+    if (views[i] > 0) out.add(samples[i], {&logits[i * classes], classes});
   if (out.samples.empty() && split == Split::validation)
     fail(ErrorKind::input,
          "none of the {} validation images can be read any longer, so that the model cannot be "

@@ -154,17 +154,18 @@ TrainPlan plan(Dataset data, const Recipe& given, const CacheOptions& cache,
   given.check();
   check_dataset(data);
   TrainPlan plan;
-  plan.recipe = given.resolved();
   plan.cache = cache;
   // As the cache stores them, even where it cannot be had: a run gives the model that it would
   // have given.
   plan.feature_type = cache.use ? given.feature_type : FeatureType::fp32;
   const Recipe& recipe = plan.recipe;
   const Recipe::Optimization& o = recipe.optimization;
+  plan.recipe = given.resolved();
   Network base = make_backbone(recipe.model);
   require_weights(recipe.model.weights, recipe.model.backbone);
   plan.dataset = std::move(data);
   prepare_dataset(plan.dataset, recipe, context);
+  plan.recipe = given.resolved(plan.dataset.of(Split::train).size());
   plan.head = recipe.model.head == "default" ? std::string(default_head(base)) : recipe.model.head;
   plan.network =
       with_head(std::move(base), plan.head, static_cast<int>(plan.dataset.classes.size()));
@@ -186,17 +187,19 @@ TrainPlan plan(Dataset data, const Recipe& given, const CacheOptions& cache,
   plan.views = view_count(recipe, end > 1);
   if (recipe.views.count.value_or(0) > 1 && plan.views == 1)
     plan.dataset.notes.push_back("`views` without `augment`: all views would be the same image");
-  if (o.freeze_epochs > 0) {
-    if (o.freeze_epochs >= o.epochs)
+  const int epochs = o.epochs.value();
+  const int freeze_epochs = o.freeze_epochs.value();
+  if (freeze_epochs > 0) {
+    if (freeze_epochs >= epochs)
       fail(ErrorKind::usage, "`freeze-epochs`: {} of {} `epochs` leave none for fine-tuning",
-           o.freeze_epochs, o.epochs);
+           freeze_epochs, epochs);
     const size_t head = frozen_prefix_end(plan.network, freeze_plan(plan.network, "0"));
     if (head == end)
       fail(ErrorKind::usage,
            "`freeze-epochs`: nothing is unfrozen afterwards; add `fine-tune N`, or leave it out");
-    plan.phases.push_back({o.freeze_epochs, head, true, o.head_learning_rate});
+    plan.phases.push_back({freeze_epochs, head, true, o.head_learning_rate});
   }
-  plan.phases.push_back({o.epochs - o.freeze_epochs, end, true, o.learning_rate.value()});
+  plan.phases.push_back({epochs - freeze_epochs, end, true, o.learning_rate.value()});
   check_file_sizes(plan);
   for (TrainPhase& phase : plan.phases) {
     const MemoryEstimate memory = fit_phase(plan, phase, context.thread_count());
@@ -217,7 +220,8 @@ void check_plan(const TrainPlan& plan) {
       static_cast<int64_t>(plan.dataset.classes.size()))
     refuse("has a network for another number of classes");
   if (plan.views < 0) refuse("has a negative number of views");
-  const Recipe::Optimization o = plan.recipe.resolved().optimization;
+  const size_t images = plan.dataset.of(Split::train).size();
+  const Recipe::Optimization o = plan.recipe.resolved(images).optimization;
   int epochs = 0;
   for (const TrainPhase& phase : plan.phases) {
     if (phase.prefix_end < 1 || phase.prefix_end > plan.network.layers.size())

@@ -95,7 +95,8 @@ std::string plan_text(const TrainPlan& plan, bool with_time, const RunContext& c
     double prefix_seconds = 0;
     const size_t views = static_cast<size_t>(std::max(plan.views, 1));
     const bool every_epoch = plan.views == 0 || (!phase.keep_features && !plan.cache.use);
-    const size_t images = train * (every_epoch ? 1 : views) + val;
+    const size_t images =
+        train * (every_epoch ? 1 : views) + val * static_cast<size_t>(recipe.views.test);
     if (phase.prefix_end > 1 && prefix_flops > 0) {
       prefix_seconds = measure_prefix(plan, phase.prefix_end, context.thread_count(), images);
       rate = prefix_flops * static_cast<double>(images) / prefix_seconds;

@@ -45,7 +45,8 @@ TrainJob make_job(const TrainPlan& plan, FeatureCache* cache, const std::filesys
       .cache = cache,
       .feature_type = plan.feature_type,
       .run = run,
-      .metadata = {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance},
+      .metadata = {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance,
+                   nlohmann::json::object(), plan.recipe.views.test},
       .backbone = std::move(weights.tensors),
       .context = context};
 }

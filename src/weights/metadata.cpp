@@ -13,8 +13,10 @@ namespace {
 
 using nlohmann::json;
 
-// 2 states the window and the inputs of each layer; in 1 they are the usual ones of its kind.
-constexpr int kFormatVersion = 2;
+// 2 states the window and the inputs of each layer; in 1 they are the usual ones of its kind. 3 has
+// several views of each image; models of one are written as 2, for earlier versions to read.
+constexpr int kFormatVersion = 3;
+constexpr int kVersionOfOneView = 2;
 constexpr int kOldestFormatVersion = 1;
 // 1000 layers, or a million labels, and room to spare.
 constexpr JsonLimits kLimits = {.bytes = size_t{64} << 20, .values = 2'000'000, .depth = 16};
@@ -183,12 +185,18 @@ std::map<std::string, std::string> format_metadata(const ModelMetadata& metadata
   const json provenance = {{"source", metadata.provenance.source},
                            {"md5", metadata.provenance.md5},
                            {"licence", metadata.provenance.licence}};
-  return {{"graft_format", std::to_string(kFormatVersion)},
-          {"network", network.dump()},
-          {"classes", json(metadata.classes).dump()},
-          {"preprocessing", preprocessing_to_json(metadata.preprocessing).dump()},
-          {"provenance", provenance.dump()},
-          {"training", metadata.training.dump()}};
+  std::map<std::string, std::string> fields = {
+      {"graft_format", std::to_string(kVersionOfOneView)},
+      {"network", network.dump()},
+      {"classes", json(metadata.classes).dump()},
+      {"preprocessing", preprocessing_to_json(metadata.preprocessing).dump()},
+      {"provenance", provenance.dump()},
+      {"training", metadata.training.dump()}};
+  if (metadata.test_views != 1) {
+    fields["graft_format"] = std::to_string(kFormatVersion);
+    fields["test_views"] = std::to_string(metadata.test_views);
+  }
+  return fields;
 }
 
 ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
@@ -223,6 +231,8 @@ ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
   const JsonField provenance = field("provenance");
   out.provenance = {provenance.at("source").text(), provenance.at("md5").text(),
                     provenance.at("licence").text()};
+  if (format > kVersionOfOneView)
+    out.test_views = static_cast<int>(field("test_views").integer(1, kMostTestViews));
   check_training(field("training"), out);
   out.training = std::move(document);
   return out;

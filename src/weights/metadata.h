@@ -19,6 +19,7 @@ struct ModelMetadata {
   Provenance provenance;
   nlohmann::json training =
       nlohmann::json::object();  ///< an object: free summary of the training run
+  int test_views = 1;            ///< of each image; 2: its mirror image too, logits averaged
 };
 
 /// As safetensors metadata: docs/formats.md describes every field.

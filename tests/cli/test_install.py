@@ -230,10 +230,13 @@ assert g.graft_load({str(self.model)!r}.encode(), c.byref(small), c.byref(handle
 g.graft_free(handle)
 assert g.graft_load({str(self.model)!r}.encode(), c.byref(Options(0, 1)), c.byref(handle)) == USAGE and not handle
 class Later(c.Structure):
-    _fields_ = [("size", c.c_size_t), ("known", c.c_int32 * 4), ("unknown", c.c_int32 * 2)]
+    _fields_ = [("size", c.c_size_t), ("known", c.c_int32 * 6), ("unknown", c.c_int32 * 2)]
 later = Later(c.sizeof(Later))
 assert g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle)) == 0
 g.graft_free(handle)
+later.known[5] = 1  # reserved
+assert g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle)) == USAGE
+later.known[5] = 0
 later.unknown[1] = 1
 assert g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle)) == USAGE
 assert g.graft_load({str(self.model)!r}.encode(), c.byref(Options(c.sizeof(Options), 1 << 30)), c.byref(handle)) == USAGE

@@ -314,6 +314,24 @@ class Predict(t.TestCase):
                     for p in predicted["predictions"])
         self.assertAlmostEqual(document["top1"], right / 18)
 
+    def test_views(self):
+        """A model that looks at mirror images too says so itself, and may be told otherwise."""
+        run = self.folder / "both"
+        self.succeed("train", BASE / "data", "-o", run, "--backbone", "vgg-mini", "--epochs", 2,
+                     "--input-size", 64, "--test-views", 2)
+        metrics = json.loads((run / "metrics.json").read_text())
+        for views, same in ((None, True), (2, True), (1, False)):
+            asked = [] if views is None else ["--views", views]
+            got = self.succeed_json("evaluate", run, BASE / "data", "--json", *asked)
+            close = abs(got["loss"] - metrics["test"]["loss"]) < 1e-3 * metrics["test"]["loss"]
+            self.assertEqual(close, same, (views, got["loss"], metrics["test"]["loss"]))
+            predicted = self.succeed_json("predict", run, *self.images[:4], "--json", *asked)
+            explained = self.succeed_json("predict", run, *self.images[:4], "--json", *asked, "--force",
+                                          "--explain", self.folder / "why")
+            self.assertEqual(predicted, explained)
+        self.fail_with(2, "--views", "predict", run, self.images[0], "--views", 3)
+        self.fail_with(2, "--test-views", "train", BASE / "data", "--test-views", 0)
+
     def test_evaluate_joins_classes_by_name(self):
         some = self.folder / "some"
         for name in ("sea", "forest"):

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/random.h"
+#include "graft/explain.h"
 #include "model/gradcam.h"
 #include "model/model_file.h"
 #include "model/request_queue.h"
@@ -68,6 +69,49 @@ TEST(Classifier, AnImageIsWhatItIsWhoeverStandsBesideIt) {
   }
 }
 
+TEST(Classifier, AveragesTheLogitsOfAnImageAndItsMirrorImage) {
+  const testing::TemporaryFolder folder;
+  ModelFile model = write_small_model(folder.path() / "model.safetensors");
+  model.metadata.test_views = 2;
+  write_model(folder.path() / "both.safetensors", model);
+  const Classifier one = Classifier::load(folder.path(), {.threads = 2, .max_batch = 4});
+  const Classifier both =
+      Classifier::load(folder.path() / "both.safetensors", {.threads = 2, .max_batch = 4});
+  const Classifier asked = Classifier::load(folder.path(), {.threads = 2, .views = 2});
+  EXPECT_EQ(one.views(), 1);
+  EXPECT_EQ(both.views(), 2);
+  EXPECT_GT(both.estimate(4), one.estimate(4));
+  // At the network's size already, so that fitting does nothing.
+  const Network& net = one.info().network;
+  std::vector<Image> images;
+  std::vector<Image> mirrored;
+  for (const Image& image : make_images(9)) {
+    images.push_back(resize(image, net.input_width, net.input_height, Resampling::bilinear));
+    mirrored.push_back(images.back());
+    for (int y = 0; y < net.input_height; ++y)
+      for (int x = 0; x < net.input_width; ++x)
+        for (int c = 0; c < 3; ++c)
+          mirrored.back().pixels[(y * net.input_width + x) * 3 + c] =
+              images.back().pixels[((y + 1) * net.input_width - 1 - x) * 3 + c];
+  }
+  const auto a = logits_of(one.classify(images));
+  const auto b = logits_of(one.classify(mirrored));
+  EXPECT_NE(a, b);
+  auto want = a;
+  for (size_t i = 0; i < want.size(); ++i)
+    for (size_t c = 0; c < want[i].size(); ++c) want[i][c] = (a[i][c] + b[i][c]) / 2;
+  EXPECT_EQ(logits_of(both.classify(images)), want);
+  EXPECT_EQ(logits_of(asked.classify(images)), want);
+  const Classifier first =
+      Classifier::load(folder.path() / "both.safetensors", {.threads = 2, .views = 1});
+  EXPECT_EQ(logits_of(first.classify(images)), a);
+  Explainer explainer = Explainer::load(folder.path() / "both.safetensors");
+  EXPECT_EQ(explainer.explain(images[3]).logits, want[3]);
+  EXPECT_EQ(Explainer::load(folder.path(), "", {}, 2).explain(images[3]).logits, want[3]);
+  EXPECT_ERROR(static_cast<void>(Explainer::load(folder.path(), "", {}, 3)), ErrorKind::usage,
+               "views are 3");
+}
+
 TEST(Classifier, RefusesWhatWouldBeReadOrWrittenBeyondItsEnd) {
   const testing::TemporaryFolder folder;
   write_small_model(folder.path() / "model.safetensors");
@@ -86,7 +130,8 @@ TEST(Classifier, RefusesWhatWouldBeReadOrWrittenBeyondItsEnd) {
   EXPECT_ERROR(classify_files(classifier, {}, nullptr, nullptr), ErrorKind::usage, "callback");
   for (const ClassifierOptions& wrong :
        {ClassifierOptions{.threads = -1}, ClassifierOptions{.threads = 1 << 20},
-        ClassifierOptions{.max_batch = 0}, ClassifierOptions{.sessions = -1}})
+        ClassifierOptions{.max_batch = 0}, ClassifierOptions{.sessions = -1},
+        ClassifierOptions{.views = 3}, ClassifierOptions{.views = -1}})
     EXPECT_ERROR(static_cast<void>(Classifier::load(folder.path(), wrong)), ErrorKind::usage, "");
 }
 

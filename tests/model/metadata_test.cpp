@@ -49,6 +49,25 @@ TEST(Model, LoadsWhatWasSaved) {
         << name;
 }
 
+TEST(Model, OneViewIsAnEarlierFormatAndTwoAreNot) {
+  const testing::TemporaryFolder folder;
+  const auto path = folder.path() / "model.safetensors";
+  ModelFile model = make_model();
+  EXPECT_EQ(format_metadata(model.metadata).at("graft_format"), "2");
+  write_model(path, model);
+  EXPECT_EQ(read_model(path).metadata.test_views, 1);
+  model.metadata.test_views = 2;
+  auto fields = format_metadata(model.metadata);
+  EXPECT_EQ(fields.at("graft_format"), "3");
+  write_model(path, model);
+  EXPECT_EQ(read_model(path).metadata.test_views, 2);
+  EXPECT_EQ(read_model_info(path).test_views, 2);
+  for (const char* wrong : {"0", "3", "2.5", "\"2\"", ""}) {
+    fields["test_views"] = wrong;
+    EXPECT_ERROR(static_cast<void>(parse_metadata(fields, "file")), ErrorKind::input, "test_views");
+  }
+}
+
 TEST(Model, PredictsTheSameAfterLoading) {
   const testing::TemporaryFolder folder;
   write_model(folder.path() / "a.safetensors", make_model());

@@ -79,6 +79,10 @@ class Formats(t.TestCase):
             model = self.train("--head", head, "--until", "block2_pool", "--augment", "none")
             self.assertLess(self.compare(model), TOLERANCE, head)
 
+    def test_two_views(self):
+        model = self.train("--until", "block2_pool", "--head", "conv:8 flatten", "--test-views", "2")
+        self.assertLess(self.compare(model), TOLERANCE)
+
     def test_half_precision(self):
         model = self.train("--head", "gap", "--augment", "none")
         half = self.folder / "half.safetensors"

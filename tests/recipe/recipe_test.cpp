@@ -1,6 +1,7 @@
 // Recipes: the option table both ways.
 #include "graft/recipe.h"
 
+#include <functional>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -16,7 +17,7 @@ struct Changer {
   template <typename T, typename What>
   void operator()(const options::Option& option, T& member, const What& what) const {
     for (const char* text :
-         {"1", "0.5", "7", "none", "balanced", "sgd", "cosine", "glorot-uniform", "cpu", "fp32",
+         {"1", "0.5", "7", "2", "none", "balanced", "sgd", "cosine", "glorot-uniform", "cpu", "fp32",
           "vgg19", "96x128", "duplicates", "hflip", "block3_pool", "gap", "all", "0.25"}) {
       T changed{};
       try {
@@ -106,6 +107,7 @@ TEST(Recipe, ThoseThatComeWithGraft) {
 
 TEST(Recipe, FillsInWhatIsLeftOpen) {
   Recipe recipe;
+  recipe.model.fine_tune = "0";
   EXPECT_EQ(recipe.resolved().optimization.learning_rate, 2e-3);
   EXPECT_EQ(recipe.resolved().optimization.patience, 0);
   EXPECT_EQ(recipe.resolved().model.weights, "imagenet");
@@ -118,6 +120,43 @@ TEST(Recipe, FillsInWhatIsLeftOpen) {
   EXPECT_EQ(recipe.resolved().model.input, (InputSize{112, 112}));
   recipe.model.weights = "none";
   EXPECT_EQ(recipe.resolved().optimization.learning_rate, 2e-3);
+}
+
+TEST(Recipe, FineTunesWholePretrainedTrunksUnlessToldOtherwise) {
+  const auto tuned = [](const std::function<void(Recipe&)>& change) {
+    Recipe recipe;
+    change(recipe);
+    recipe = recipe.resolved();
+    EXPECT_EQ(recipe.model.fine_tune != "0", *recipe.optimization.freeze_epochs > 0);
+    return recipe.model.fine_tune;
+  };
+  EXPECT_EQ(tuned([](Recipe&) {}), "block5_conv1");
+  EXPECT_EQ(tuned([](Recipe& r) { r.model.backbone = "vgg19_bn"; }), "block5_conv1");
+  EXPECT_EQ(tuned([](Recipe& r) { r.model.until = "block5_pool"; }), "block5_conv1");
+  EXPECT_EQ(tuned([](Recipe& r) { r.model.weights = "/somewhere/vgg16.h5"; }), "block5_conv1");
+  EXPECT_EQ(tuned([](Recipe& r) { r.model.fine_tune = "0"; }), "0");
+  EXPECT_EQ(tuned([](Recipe& r) { r.model.until = "block4_pool"; }), "0");
+  EXPECT_EQ(tuned([](Recipe& r) { r.model.backbone = "vgg-mini"; }), "0");
+  EXPECT_EQ(tuned([](Recipe& r) { r.model.weights = "none"; }), "0");
+  EXPECT_EQ(tuned([](Recipe& r) { r.optimization.learning_rate = 1e-3; }), "0");
+  EXPECT_EQ(tuned([](Recipe& r) { r.optimization.epochs = 1; }), "0");
+  for (const char* name : {"notebook", "scratch", "pretrain"}) {
+    const Recipe recipe = Recipe::named(name).resolved();
+    EXPECT_EQ(*recipe.optimization.freeze_epochs, 0) << name;
+  }
+}
+
+TEST(Recipe, FewImagesTakeMoreEpochs) {
+  const Recipe::Optimization many = Recipe().resolved(8000).optimization;
+  EXPECT_EQ(many.epochs, 8);
+  EXPECT_EQ(many.freeze_epochs, 3);
+  const Recipe::Optimization few = Recipe().resolved(100).optimization;  // 2 steps an epoch
+  EXPECT_EQ(few.epochs, 120);
+  EXPECT_EQ(few.freeze_epochs, 45);
+  Recipe recipe;
+  recipe.optimization.epochs = 5;
+  EXPECT_EQ(recipe.resolved(100).optimization.epochs, 5);
+  EXPECT_EQ(recipe.resolved(100).optimization.freeze_epochs, 1);
 }
 
 TEST(Recipe, RefusesValuesOutOfRange) {
