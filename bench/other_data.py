@@ -134,7 +134,7 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cache")
     parser.add_argument("names", nargs="*")
-    o = parser.parse_args()
+    o = parser.parse_intermixed_args()
     o.cached = ["--cache-dir", o.cache] if o.cache else []
     names = o.names or ["digits", "three-eight", "emoji", "emoji-50", "things",
                         *([f"scenes-{n}" for n in SHOTS] if o.scenes else [])]

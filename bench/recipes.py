@@ -23,27 +23,40 @@ TRUNKS = {
 }
 CONV256 = "batchnorm conv:256 batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3"
 STATS = "stats batchnorm dense:256 dropout:0.5"
-FROZEN = ["--fine-tune", "0", "--augment", "hflip", "--epochs", "12"]
-TUNED = ["--augment", "hflip", "--freeze-epochs", "4", "--epochs", "10", "--fine-tune",
-         "block5_conv1"]
+FROZEN = ["--fine-tune", "0", "--augment", "hflip"]
+CONV_STATS = "batchnorm conv:256 batchnorm stats dropout:0.5"
 NAMED = {name: ["--recipe", name] for name in ("default", "best", "quick", "notebook")}
+
+
+def tuned(first, freeze, epochs, *more, rate="1e-4"):
+    return ["--fine-tune", first, "--freeze-epochs", str(freeze), "--epochs", str(freeze + epochs),
+            "--lr", rate, *more]
+
+
 RECIPES = {
     "vgg16": {
         **NAMED,
-        "stats-150": ["--input-size", "150", *FROZEN],
-        "gap-150": ["--input-size", "150", *FROZEN, "--head", "gap batchnorm dense:256 dropout:0.5"],
-        "conv-150": ["--input-size", "150", *FROZEN, "--head",
-                     "batchnorm conv:256 batchnorm gap dropout:0.3"],
-        "conv-stats-150": ["--input-size", "150", *FROZEN, "--head",
-                           "batchnorm conv:256 batchnorm stats dropout:0.5"],
-        "flatten-150": ["--input-size", "150", *FROZEN, "--head",
+        "stats-150": ["--input-size", "150", *FROZEN, "--epochs", "12", "--head", STATS],
+        "gap-150": ["--input-size", "150", *FROZEN, "--epochs", "12", "--head",
+                    "gap batchnorm dense:256 dropout:0.5"],
+        "flatten-150": ["--input-size", "150", *FROZEN, "--epochs", "12", "--head",
                         "batchnorm flatten dropout:0.5 dense:256 dropout:0.5"],
-        "stats": FROZEN,
-        "gap": [*FROZEN, "--head", "gap batchnorm dense:256 dropout:0.5"],
-        "conv-stats": [*FROZEN, "--head", "batchnorm conv:256 batchnorm stats dropout:0.5"],
-        "tuned-150": ["--input-size", "150", *TUNED],
-        "tuned-150-3e-4": ["--input-size", "150", *TUNED, "--lr", "3e-4"],
-        "tuned": TUNED,
+        "conv-150": ["--input-size", "150", *FROZEN, "--epochs", "12", "--head",
+                     "batchnorm conv:256 batchnorm gap dropout:0.3"],
+        "conv-stats-150": ["--input-size", "150", *FROZEN, "--epochs", "12", "--head", CONV_STATS],
+        "stats": [*FROZEN, "--epochs", "12", "--head", STATS],
+        "gap": [*FROZEN, "--epochs", "12", "--head", "gap batchnorm dense:256 dropout:0.5"],
+        "conv-stats": [*FROZEN, "--epochs", "10", "--head", CONV_STATS],
+        "quick-hflip": [*FROZEN, "--epochs", "5", "--head", CONV_STATS],
+        "tuned-150": tuned("block5_conv1", 4, 6, "--input-size", "150", "--augment", "hflip", "--head",
+                           STATS),
+        "tuned-150-3e-4": tuned("block5_conv1", 3, 5, "--input-size", "150", "--augment", "hflip",
+                                "--head", STATS, rate="3e-4"),
+        "tuned-hflip": tuned("block5_conv1", 2, 6, "--augment", "hflip", "--test-views", "2", "--head",
+                             STATS),
+        "tuned": tuned("block5_conv1", 2, 4, "--head", STATS),
+        "tuned-conv2": tuned("block5_conv2", 3, 4, "--head", STATS),
+        "tuned-conv-stats": tuned("block5_conv1", 4, 3, "--head", CONV_STATS),
     },
     "vgg19-3": {
         **NAMED,
@@ -89,7 +102,7 @@ def main():
     parser.add_argument("--cache")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("names", nargs="*")
-    o = parser.parse_args()
+    o = parser.parse_intermixed_args()
     for name in o.names or list(RECIPES[o.trunk]):
         if name not in RECIPES[o.trunk]:
             parser.error(f"there is no {name}; names of {o.trunk}: {', '.join(RECIPES[o.trunk])}")

@@ -69,7 +69,7 @@ struct Recipe {
     std::string weights;  ///< "imagenet", "builtin", "none", a file; empty: the backbone's own
     std::string until;    ///< the layer behind which it is cut; empty: its last pooling
     InputSize input;
-    std::string head = "default";               ///< see with_head()
+    std::string head = "default";  ///< see with_head()
     /// See freeze_plan(); empty: what suits the backbone, see resolved().
     std::string fine_tune;
     Initializer init = Initializer::he_normal;  ///< of the head
@@ -91,15 +91,16 @@ struct Recipe {
     /// Views of each image, drawn once, their features cached; 0: new ones in every epoch; none:
     /// what suits the augmentation.
     std::optional<int> count;
-    /// `test-views`: of an image that the finished model is given; 2: the image and its mirror image,
-    /// whose logits are averaged. Validation while training is of the image alone.
+    /// `test-views`: of an image that the finished model is given; 2: the image and its mirror
+    /// image, whose logits are averaged. Validation while training is of the image alone.
     int test = 1;
 
     bool operator==(const Views&) const = default;
   } views;
 
   struct Optimization {
-    /// None: 8, or as many as make some 240 steps of few images.
+    /// None: 8 (6 where resolved() chooses `fine-tune`), or as many as make 240 steps of few
+    /// images.
     std::optional<int> epochs;
     int batch_size = 64;
     OptimizerKind optimizer = OptimizerKind::adamw;
@@ -117,7 +118,7 @@ struct Recipe {
     /// Epochs without a better one before training stops; 0: never; none: 5 where the learning rate
     /// is constant, else never.
     std::optional<int> patience;
-    /// Of the epochs, the first that train the head alone; none: 0, but three eighths of them where
+    /// Of the epochs, the first that train the head alone; none: 0, but two thirds of them where
     /// resolved() chooses `fine-tune`.
     std::optional<int> freeze_epochs;
     double head_learning_rate = 2e-3;  ///< `head-lr`: in these

@@ -27,8 +27,7 @@ int run(const EvaluateOptions& o) {
   for (const auto& [option, file] :
        {std::pair("--predictions", &o.predictions), {"--report", &o.report}})
     if (!file->empty()) refuse_input_as_output(*file, option, {o.data, model_file(o.model)});
-  const Classifier classifier =
-      Classifier::load(
+  const Classifier classifier = Classifier::load(
       o.model, {.threads = o.common.thread_count(), .sessions = 1, .views = o.views});
   const RunContext context = o.common.context();
   const Dataset dataset = open_dataset(o.data);
@@ -40,12 +39,12 @@ int run(const EvaluateOptions& o) {
         trained, result.metrics.images);
   if (!o.predictions.empty()) write_file_atomic(o.predictions, predictions_csv(result));
   if (!o.report.empty())
-    write_report(result, o.model, dataset, o.report,
-                 fmt::format("graft evaluate {} {} --split {}{} --report {}", shell_quoted(o.model),
-                             shell_quoted(o.data), o.split,
-                             o.views > 0 ? fmt::format(" --views {}", o.views) : "",
-                             shell_quoted(o.report)),
-                 context);
+    write_report(
+        result, o.model, dataset, o.report,
+        fmt::format("graft evaluate {} {} --split {}{} --report {}", shell_quoted(o.model),
+                    shell_quoted(o.data), o.split,
+                    o.views > 0 ? fmt::format(" --views {}", o.views) : "", shell_quoted(o.report)),
+        context);
   if (o.json)
     print_result("{}\n", evaluation_json(result));
   else

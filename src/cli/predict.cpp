@@ -218,8 +218,7 @@ class MapWriter {
 
 /// Labels alone.
 int classify(const PredictOptions& o, const RunContext& context) {
-  const Classifier classifier =
-      Classifier::load(
+  const Classifier classifier = Classifier::load(
       o.model, {.threads = o.common.thread_count(), .sessions = 1, .views = o.views});
   Output output(o, classifier.classes());
   const std::vector<fs::path> paths = collect(

@@ -1,7 +1,7 @@
-// Winograd's minimal filtering F(m×m, 3×3) for m = 2, 3, 4 and 6, one dimension at a time (Lavin and
-// Gray, "Fast algorithms for convolutional neural networks", 2015). Interpolation points 0, ±1, ∞
-// for m = 2, and 2 more for m = 3; 0, ±1, ±2, ∞ for m = 4 and 0, ±1, ±2, ±½, ∞ for m = 6. Included
-// once per instruction set: see kernels.cpp.
+// Winograd's minimal filtering F(m×m, 3×3) for m = 2, 3, 4 and 6, one dimension at a time (Lavin
+// and Gray, "Fast algorithms for convolutional neural networks", 2015). Interpolation points 0, ±1,
+// ∞ for m = 2, and 2 more for m = 3; 0, ±1, ±2, ∞ for m = 4 and 0, ±1, ±2, ±½, ∞ for m = 6.
+// Included once per instruction set: see kernels.cpp.
 
 // clang-format off: the guard that Highway wants toggles with each inclusion
 #if defined(GRAFT_ENGINE_WINOGRAD_INL_H_) == defined(HWY_TARGET_TOGGLE)

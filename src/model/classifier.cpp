@@ -25,7 +25,8 @@ ModelInfo to_info(ModelMetadata metadata) {
           std::move(metadata.provenance.md5),
           std::move(metadata.provenance.licence),
           metadata.training.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace),
-          fine_tune, metadata.test_views};
+          fine_tune,
+          metadata.test_views};
 }
 
 ModelInfo read_model_info(const std::filesystem::path& path) {

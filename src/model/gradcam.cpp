@@ -88,7 +88,8 @@ GradCam::GradCam(const ModelFile& model, const std::string& layer, int threads, 
   options.max_batch = 1;
   options.team = std::make_shared<engine::Team>(threads > 0 ? threads : available_processors());
   state_ = std::unique_ptr<State>(
-      new State{model.metadata, views > 0 ? views : model.metadata.test_views, target, output_shapes(network)[target],
+      new State{model.metadata, views > 0 ? views : model.metadata.test_views, target,
+                output_shapes(network)[target],
                 engine::Engine(network, 0, target + 1, model.tensors, options),
                 engine::InputGradient(network, target, model.tensors, options)});
 }

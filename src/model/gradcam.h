@@ -16,8 +16,8 @@ namespace graft {
 class GradCam {
  public:
   /// `layer`: a convolution, or a BatchNorm or pooling of maps; empty: the last convolution with
-  /// what normalises it. Throws Error(usage) for a name that is none of them. `views`: whose logits are
-  /// averaged, as ClassifierOptions::views; the map is of the image itself.
+  /// what normalises it. Throws Error(usage) for a name that is none of them. `views`: whose logits
+  /// are averaged, as ClassifierOptions::views; the map is of the image itself.
   GradCam(const ModelFile& model, const std::string& layer, int threads, int views = 0);
   ~GradCam();
   GradCam(GradCam&&) noexcept;

@@ -1,4 +1,5 @@
 // The head's language: words separated by blanks or commas.
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <set>
@@ -163,11 +164,14 @@ class HeadBuilder {
 
 std::string_view default_head(const Network& backbone) {
   if (backbone.layers.empty()) fail(ErrorKind::usage, "a head on a network without layers");
-  constexpr int64_t kLeastSide = 8;
+  // Measured at 18×18, 7×7 and 4×4 (docs/recipes.md); the limits lie between.
+  constexpr int64_t kLargeSide = 8;
+  constexpr int64_t kMiddleSide = 6;
   const Shape shape = output_shapes(backbone).back();
   if (shape.flat) return "dense:256 dropout:0.5";
-  if (shape.height < kLeastSide || shape.width < kLeastSide)
-    return "stats batchnorm dense:256 dropout:0.5";
+  const int64_t side = std::min(shape.height, shape.width);
+  if (side < kMiddleSide) return "stats batchnorm dense:256 dropout:0.5";
+  if (side < kLargeSide) return "batchnorm conv:256 batchnorm stats dropout:0.5";
   return "batchnorm conv:128 batchnorm maxpool conv:256 batchnorm maxpool gap dropout:0.3";
 }
 

@@ -84,10 +84,11 @@ void visit_options(Visitor&& visit, Recipe& r) {
   visit_backbone(visit, r.model);
   visit_head(visit, r.model);
   visit({"epochs", "N",
-         "Passes over the training images (default: 8; more of few images, for 240 steps)",
+         "Passes over the training images (default: 8; 6 where fine-tuning is the default; more of "
+         "few images, for 240 "
+         "steps)",
          G::common, true},
-        o.epochs,
-        WholeNumber{1, kMostEpochs});
+        o.epochs, WholeNumber{1, kMostEpochs});
   visit({"batch-size", "N", "Images per optimiser step", G::common}, o.batch_size,
         WholeNumber{1, 65'536});
   visit({"lr", "F", "Learning rate (default: 2e-3; 1e-4 where pretrained layers train too)",
@@ -132,8 +133,8 @@ void visit_options(Visitor&& visit, Recipe& r) {
          G::training},
         o.warmup_epochs, Number{0, 1000});
   visit({"freeze-epochs", "E",
-         "Of the epochs, the first that train the head alone, before `fine-tune` (default: 0; three "
-         "eighths where fine-tuning is the default)",
+         "Of the epochs, the first that train the head alone, before `fine-tune` (default: 0; two "
+         "thirds where fine-tuning is the default)",
          G::training},
         o.freeze_epochs, WholeNumber{0, kMostEpochs});
   visit({"head-lr", "F", "Learning rate of the freeze epochs", G::training}, o.head_learning_rate,

@@ -28,6 +28,7 @@ constexpr int kEpochs = 8;
 constexpr size_t kLeastSteps = 240;  // of few images; docs/recipes.md
 // Where fine-tuning is what is done unless something else is asked for.
 constexpr const char* kTunedLayer = "block5_conv1";
+constexpr int kTunedEpochs = 6;
 constexpr const char* kLastPooling = "block5_pool";
 constexpr std::string_view kSmallBackbone = "vgg-mini";
 
@@ -161,19 +162,18 @@ Recipe Recipe::resolved(size_t images) const {
     const int side = default_input_size(r.model.backbone);
     r.model.input = {side, side};
   }
+  const bool tunes = r.model.fine_tune.empty() && o.epochs.value_or(kTunedEpochs) > 1 &&
+                     !o.learning_rate && r.model.weights != "none" &&
+                     (r.model.until.empty() || r.model.until == kLastPooling) &&
+                     !r.model.backbone.starts_with(kSmallBackbone);
   if (!o.epochs) {
-    o.epochs = kEpochs;
+    o.epochs = tunes ? kTunedEpochs : kEpochs;
     const size_t batch = static_cast<size_t>(std::max(o.batch_size, 1));
     if (const size_t steps = (images + batch - 1) / batch; steps > 0)
-      o.epochs = std::max(kEpochs, static_cast<int>((kLeastSteps + steps - 1) / steps));
+      o.epochs = std::max(*o.epochs, static_cast<int>((kLeastSteps + steps - 1) / steps));
   }
-  if (r.model.fine_tune.empty()) {
-    const bool tunes = *o.epochs > 1 && !o.learning_rate && r.model.weights != "none" &&
-                       (r.model.until.empty() || r.model.until == kLastPooling) &&
-                       !r.model.backbone.starts_with(kSmallBackbone);
-    r.model.fine_tune = tunes ? kTunedLayer : "0";
-    if (tunes && !o.freeze_epochs) o.freeze_epochs = std::max(1, *o.epochs * 3 / 8);
-  }
+  if (r.model.fine_tune.empty()) r.model.fine_tune = tunes ? kTunedLayer : "0";
+  if (tunes && !o.freeze_epochs) o.freeze_epochs = std::max(1, *o.epochs * 2 / 3);
   if (!o.freeze_epochs) o.freeze_epochs = 0;
   if (!o.learning_rate)
     o.learning_rate =

@@ -25,11 +25,29 @@ constexpr size_t kUnsure = 12;
 constexpr size_t kImagesPerClass = 4;
 constexpr size_t kMostClassesShown = 30;
 constexpr size_t kMostConfusions = 20;
+constexpr std::string_view kChosenOn =
+    "on which the epoch was chosen and the probabilities were calibrated: better than images that "
+    "played no part would have it";
 
 std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
 
 std::string tile(const std::string& value, std::string_view what) {
   return fmt::format("<div class=\"tile\"><b>{}</b><span>{}</span></div>\n", value, what);
+}
+
+/// Which images the backbone's weights may come from: an image that is among them tells nothing of
+/// how the classifier does on new ones.
+std::string seen_by_backbone(const Provenance& provenance) {
+  const std::string& source = provenance.source;
+  if (source.find(", fine-tuned on") != std::string::npos)
+    return "those that it was fine-tuned on, and what its weights had seen before";
+  if (source.starts_with("random")) return "none: its weights were random";
+  if (source.find("vgg-mini") != std::string::npos)
+    return "those that its weights' source names; scenes like them flatter it";
+  if (source.find("ImageNet") != std::string::npos)
+    return "ImageNet's: 1.28 million photos from the web, of 1,000 kinds of things; public photos "
+           "that the classifier is measured on may be among them";
+  return "not known: the file does not say what its weights were trained on";
 }
 
 class Report {
@@ -324,12 +342,15 @@ class Report {
                              html::escape(fmt::format("{}", fmt::join(about.classes, ", "))))},
         {"Backbone", html::escape(about.network.backbone)},
         {"Weights from", html::escape(about.provenance.source)},
+        {"Images that the backbone has seen", html::escape(seen_by_backbone(about.provenance))},
         {"MD5 of the weights",
          html::escape(about.provenance.md5.empty() ? "–" : about.provenance.md5)},
         {"Licence of the weights", html::escape(about.provenance.licence)},
         {"Input",
-         fmt::format("{}x{} pixels, {}", about.network.input_height, about.network.input_width,
-                     about.preprocessing.crop_ratio > 0 ? "cut from the centre" : "stretched")}};
+         fmt::format(
+             "{}x{} pixels, {}{}", about.network.input_height, about.network.input_width,
+             about.preprocessing.crop_ratio > 0 ? "cut from the centre" : "stretched",
+             about.test_views > 1 ? "; the image and its mirror image, logits averaged" : "")}};
     for (const auto& [key, label] : {std::pair{"training_images", "Training images"},
                                      {"validation_images", "Validation images"},
                                      {"fine_tune", "Fine-tuned"},
@@ -342,11 +363,19 @@ class Report {
                         ? "nothing: the backbone is as it was"
                         : html::escape(training[key].is_string() ? training[key].get<std::string>()
                                                                  : training[key].dump())});
+    if (const auto accuracy = training.find("val_accuracy"),
+        count = training.find("validation_images");
+        job_.split != "val" && accuracy != training.end() && accuracy->is_number() &&
+        count != training.end() && count->is_number_unsigned())
+      rows.push_back(
+          {"Validation", fmt::format("top-1 {} on {} images, {}", percent(accuracy->get<double>()),
+                                     count->get<uint64_t>(), kChosenOn)});
     rows.push_back(
-        {"Measured", fmt::format("top-1 {} on {}{} images, 95 % between {} and {}{}",
+        {"Measured", fmt::format("top-1 {} on {}{} images, 95 % between {} and {}{}{}",
                                  percent(job_.metrics.top1), job_.metrics.images, split_name(),
                                  percent(job_.metrics.top1_interval.low),
-                                 percent(job_.metrics.top1_interval.high), trained_on())});
+                                 percent(job_.metrics.top1_interval.high), trained_on(),
+                                 job_.split == "val" ? fmt::format("; {}", kChosenOn) : "")});
     rows.push_back({"Limits",
                     "every image gets one of these labels, also one that shows none of them; "
                     "images unlike those it was trained on may be classified wrongly with high "

@@ -52,12 +52,12 @@ Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const Mode
                       average_views(row, values);
                   });
   ImageJob images{.paths = paths,
-                        .height = net.input_height,
-                        .width = net.input_width,
-                        .preprocessing = model.metadata.preprocessing,
-                        .batch = suffix.max_batch(),
-                        .label = fmt::format("evaluating, {}", to_string(split)),
-                        .context = context};
+                  .height = net.input_height,
+                  .width = net.input_width,
+                  .preprocessing = model.metadata.preprocessing,
+                  .batch = suffix.max_batch(),
+                  .label = fmt::format("evaluating, {}", to_string(split)),
+                  .context = context};
   for (int view = 0; view < model.metadata.test_views; ++view) {
     if (view > 0) images.view = [](const std::string&) { return View{.hflip = true}; };
     prefix_features(

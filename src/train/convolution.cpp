@@ -80,8 +80,8 @@ struct Grid {
   }
 };
 
-/// (frequencies, tiles, channels), the frequencies an odd number of cache lines apart: the stores of
-/// a transform would all fall into one cache set otherwise.
+/// (frequencies, tiles, channels), the frequencies an odd number of cache lines apart: the stores
+/// of a transform would all fall into one cache set otherwise.
 Tensor frequencies(const Grid& grid, int64_t images, int64_t channels) {
   constexpr int64_t kLine = 16;
   const int64_t tiles = images * grid.tiles();

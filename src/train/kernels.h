@@ -26,9 +26,9 @@ struct SgdStep {
   float decay;  ///< times the parameter is added to the gradient
 };
 
-/// The transforms of m×m tiles. Pixels are pointers to the channels of a pixel, rows of the tile one
-/// after the other; a null pointer is a pixel of zeros to read, and one to leave alone in what is
-/// written. Frequency f of a tile is at f · frequency, `channels` floats.
+/// The transforms of m×m tiles. Pixels are pointers to the channels of a pixel, rows of the tile
+/// one after the other; a null pointer is a pixel of zeros to read, and one to leave alone in what
+/// is written. Frequency f of a tile is at f · frequency, `channels` floats.
 struct TileTransforms {
   /// v = Bᵀ d B of (m+2)×(m+2) pixels d.
   void (*input)(const float* const* pixels, size_t channels, float* v, size_t frequency);

@@ -37,18 +37,17 @@ Weights load_backbone(const TrainPlan& plan, const RunContext& context) {
 
 TrainJob make_job(const TrainPlan& plan, FeatureCache* cache, const std::filesystem::path& run,
                   Weights weights, const RunContext& context) {
-  return {
-      .dataset = plan.dataset,
-      .recipe = plan.recipe,
-      .phases = plan.phases,
-      .views = plan.views,
-      .cache = cache,
-      .feature_type = plan.feature_type,
-      .run = run,
-      .metadata = {plan.network, plan.dataset.classes, weights.preprocessing, weights.provenance,
-                   nlohmann::json::object(), plan.recipe.views.test},
-      .backbone = std::move(weights.tensors),
-      .context = context};
+  return {.dataset = plan.dataset,
+          .recipe = plan.recipe,
+          .phases = plan.phases,
+          .views = plan.views,
+          .cache = cache,
+          .feature_type = plan.feature_type,
+          .run = run,
+          .metadata = {plan.network, plan.dataset.classes, weights.preprocessing,
+                       weights.provenance, nlohmann::json::object(), plan.recipe.views.test},
+          .backbone = std::move(weights.tensors),
+          .context = context};
 }
 
 RunConfig config_of(const TrainPlan& plan, bool report) {

@@ -139,6 +139,13 @@ Weights from_graft(SafetensorsFile file, const Network& network, const std::stri
   check_tensors(full, network.layers.size(), weights.tensors, name, "");
   weights.preprocessing = metadata.preprocessing;
   weights.provenance = metadata.provenance;
+  if (!metadata.classes.empty() && fine_tuned(metadata) != "0") {
+    const auto images = metadata.training.find("training_images");
+    weights.provenance.source += fmt::format(
+        ", fine-tuned on {} images of {} classes",
+        images != metadata.training.end() && images->is_number_unsigned() ? images->dump() : "the",
+        metadata.classes.size());
+  }
   return weights;
 }
 

@@ -167,6 +167,31 @@ class Report(t.TestCase):
         self.assertIn("--report &#39;it&#39;\\&#39;&#39;s.html&#39;", text)
         self.assertIn("<title>vgg-mini on test</title>", text)
 
+    def test_the_card_says_what_the_figures_are_worth(self):
+        def card(page):
+            return page.read_text().split("<h2>Model card</h2>")[1]
+
+        tested = card(BASE / "two" / "report.html")
+        self.assertIn("those that its weights&#39; source names", tested)
+        self.assertRegex(tested, r"Validation</td><td>top-1 [0-9.]+\s% on \d+ images, on which the epoch")
+        self.assertRegex(tested, r"Measured</td><td>top-1 [0-9.]+\s% on \d+ test images, 95 % between "
+                                 r"[0-9.]+\s% and [0-9.]+\s%</td>")
+        # Without test images the figure is of those that the epoch was chosen on.
+        run = self.folder / "run"
+        self.succeed("train", BASE / "data" / "train", *TRAIN, "--epochs", "2", "--weights", "none",
+                     "--fine-tune", "all", "-o", run)
+        alone = card(run / "report.html")
+        self.assertIn("none: its weights were random", alone)
+        self.assertNotIn("Validation</td>", alone)
+        self.assertRegex(alone, r"Measured</td><td>top-1 .* validation images, .*on which the epoch was")
+        # Whoever goes on with these weights is told what they have seen.
+        more = self.folder / "more"
+        self.succeed("train", BASE / "data", *TRAIN, "--epochs", "1", "--weights",
+                     run / "model.safetensors", "-o", more)
+        self.assertRegex(card(more / "report.html"), r"Weights from</td><td>random.*, fine-tuned on \d+ "
+                                                     r"images of 6 classes")
+        self.assertIn("those that it was fine-tuned on", card(more / "report.html"))
+
     def test_no_report(self):
         self.succeed("train", BASE / "data", *TRAIN, "--epochs", "1", "--no-report", "-o",
                      self.folder / "r")

@@ -17,8 +17,8 @@ struct Changer {
   template <typename T, typename What>
   void operator()(const options::Option& option, T& member, const What& what) const {
     for (const char* text :
-         {"1", "0.5", "7", "2", "none", "balanced", "sgd", "cosine", "glorot-uniform", "cpu", "fp32",
-          "vgg19", "96x128", "duplicates", "hflip", "block3_pool", "gap", "all", "0.25"}) {
+         {"1", "0.5", "7", "2", "none", "balanced", "sgd", "cosine", "glorot-uniform", "cpu",
+          "fp32", "vgg19", "96x128", "duplicates", "hflip", "block3_pool", "gap", "all", "0.25"}) {
       T changed{};
       try {
         options::read_value(text, changed, what);
@@ -148,15 +148,15 @@ TEST(Recipe, FineTunesWholePretrainedTrunksUnlessToldOtherwise) {
 
 TEST(Recipe, FewImagesTakeMoreEpochs) {
   const Recipe::Optimization many = Recipe().resolved(8000).optimization;
-  EXPECT_EQ(many.epochs, 8);
-  EXPECT_EQ(many.freeze_epochs, 3);
+  EXPECT_EQ(many.epochs, 6);
+  EXPECT_EQ(many.freeze_epochs, 4);
   const Recipe::Optimization few = Recipe().resolved(100).optimization;  // 2 steps an epoch
   EXPECT_EQ(few.epochs, 120);
-  EXPECT_EQ(few.freeze_epochs, 45);
+  EXPECT_EQ(few.freeze_epochs, 80);
   Recipe recipe;
   recipe.optimization.epochs = 5;
   EXPECT_EQ(recipe.resolved(100).optimization.epochs, 5);
-  EXPECT_EQ(recipe.resolved(100).optimization.freeze_epochs, 1);
+  EXPECT_EQ(recipe.resolved(100).optimization.freeze_epochs, 3);
 }
 
 TEST(Recipe, RefusesValuesOutOfRange) {

@@ -20,8 +20,8 @@ torch::Tensor leaf(const torch::Tensor& tensor) {
   return tensor.detach().clone().set_requires_grad(true);
 }
 
-/// Sizes that tiles of 3×3, 4×4 and 6×6 cover exactly and not, channels beside the width of vectors, and maps
-/// and channels so few that LibTorch does the work.
+/// Sizes that tiles of 3×3, 4×4 and 6×6 cover exactly and not, channels beside the width of
+/// vectors, and maps and channels so few that LibTorch does the work.
 class Convolutions : public testing::TestWithParam<std::tuple<int, int, int, int, int>> {};
 
 TEST_P(Convolutions, OutputAndGradientsAreExact) {
