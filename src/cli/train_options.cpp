@@ -263,7 +263,10 @@ TrainPlan make_plan(const TrainOptions& o) {
   c.recipe.check();
   static_cast<void>(make_backbone(c.recipe.model));
   static_cast<void>(run_folder(o));
-  return plan(open_dataset(o.data, c.val, c.test), c.recipe, c.cache(), o.common.context());
+  Recipe recipe = c.recipe;
+  // The rate that is suggested is given as --lr, with which the backbone stays frozen.
+  if (o.find_lr && recipe.model.fine_tune.empty()) recipe.model.fine_tune = "0";
+  return plan(open_dataset(o.data, c.val, c.test), recipe, c.cache(), o.common.context());
 }
 
 }  // namespace graft::cli

@@ -106,6 +106,28 @@ class Train(t.TestCase):
                                       weights[layer][0].transpose(3, 2, 0, 1))
                 self.assertEqual(same, layer not in moves, (fine_tune, layer))
 
+    def test_a_whole_trunk_ends_with_fine_tuning_unless_told_otherwise(self):
+        specs = t.layer_specs("vgg11")
+        weights = t.random_weights(specs)
+        path = self.folder / "w.h5"
+        t.write_keras_h5(path, specs, weights)
+        common = ("train", self.data, "--backbone", "vgg11", "--weights", path, "--input-size", "32")
+        self.succeed(*common, "--epochs", "3", "-o", self.out)
+        tensors, _ = t.read_safetensors(self.out / "model.safetensors")
+        for layer in ("block4_conv2", "block5_conv1", "block5_conv2"):
+            same = np.array_equal(tensors[layer + ".weight"], weights[layer][0].transpose(3, 2, 0, 1))
+            self.assertEqual(same, layer == "block4_conv2", layer)
+        rates = [float(row["learning_rate"]) for row in t.read_csv(self.out / "history.csv")]
+        self.assertEqual(len(rates), 3)
+        for more in (("--lr", "1e-3"), ("--find-lr",), ("--fine-tune", "0"), ("--recipe", "quick",
+                     "--head", "gap"), ("--epochs", "1")):
+            plan = self.succeed(*common, "--dry-run", *more).stdout
+            self.assertNotIn("block4_pool", plan, more)
+            self.assertEqual(plan.count("training   "), 1, more)
+        plan = self.succeed(*common, "--dry-run").stdout
+        self.assertIn("block4_pool", plan)
+        self.assertEqual(plan.count("training   "), 2)
+
     def test_frozen_batchnorm_keeps_its_statistics(self):
         self.succeed("train", self.data, "--backbone", "vgg-mini_bn", "--weights", "none", *FAST[2:], "--epochs", "2",
                      "--head", "gap", "--fine-tune", "block4_conv1", "-o", self.out)
