@@ -42,9 +42,10 @@ std::string seen_by_backbone(const Provenance& provenance) {
   if (source.find(", fine-tuned on") != std::string::npos)
     return "those that it was fine-tuned on, and what its weights had seen before";
   if (source.starts_with("random")) return "none: its weights were random";
-  if (source.find("vgg-mini") != std::string::npos)
+  if (source.starts_with("Graft vgg-mini"))
     return "those that its weights' source names; scenes like them flatter it";
-  if (source.find("ImageNet") != std::string::npos)
+  // Published files alone are known for what they are; others may have any name.
+  if (source.starts_with("Keras VGG"))
     return "ImageNet's: 1.28 million photos from the web, of 1,000 kinds of things; public photos "
            "that the classifier is measured on may be among them";
   return "not known: the file does not say what its weights were trained on";
