@@ -102,10 +102,10 @@ def make(name, options, folder, seed):
              int(name.removeprefix("scenes-")), 200)
 
 
-def stats_features(options, weights, folder, out):
+def stats_features(options, folder, out):
     """Means, maxima and deviations at block5_pool, and the images' paths."""
-    subprocess.run([f"{options.build}/bin/graft", "features", folder, "--weights", weights,
-                    "--quiet", "-o", out, *options.cached], check=True)
+    subprocess.run([f"{options.build}/bin/graft", "features", folder, "--weights",
+                    options.weights, "--quiet", "-o", out, *options.cached], check=True)
     maps = np.load(out)
     maps = maps.reshape(*maps.shape[:2], -1)
     with open(out.with_suffix(".csv"), encoding="utf-8") as rows:
@@ -151,12 +151,11 @@ def main():
                     check=True, capture_output=True, text=True)
                 seconds = time.perf_counter() - start
                 test = json.loads(done.stdout)["test"]
-                x, paths = stats_features(o, o.weights, folder / "data" / "train", folder / "x.npy")
+                x, paths = stats_features(o, folder / "data" / "train", folder / "x.npy")
                 with open(folder / "run" / "split.csv", encoding="utf-8") as rows:
                     split = {os.path.realpath(r["path"]): (r["label"], r["split"])
                              for r in csv.DictReader(rows)}
-                y, test_paths = stats_features(o, o.weights, folder / "data" / "test",
-                                               folder / "y.npy")
+                y, test_paths = stats_features(o, folder / "data" / "test", folder / "y.npy")
                 want = [split[p][0] for p in test_paths]
                 accuracy = []
                 for parts in (("train",), ("train", "val")):

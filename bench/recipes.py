@@ -5,7 +5,7 @@
 
 DATA: class folders of photos. Trunks: `vgg16`, WEIGHTS being the whole of it; `vgg19-3`, VGG19's
 blocks 1 to 3 at 150x150. Each seed splits off 15 % as test and 15 % as validation images (`best`
-and `quick` set less aside) and seeds everything else too. Seconds and megabytes are of the whole
+sets less aside) and seeds everything else too. Seconds and megabytes are of the whole
 command; features that an earlier run has left in the cache are not computed again: without --cache
 none has.
 """

@@ -220,8 +220,7 @@ void check_plan(const TrainPlan& plan) {
       static_cast<int64_t>(plan.dataset.classes.size()))
     refuse("has a network for another number of classes");
   if (plan.views < 0) refuse("has a negative number of views");
-  const size_t images = plan.dataset.of(Split::train).size();
-  const Recipe::Optimization o = plan.recipe.resolved(images).optimization;
+  const Recipe::Optimization o = plan.recipe.resolved().optimization;
   int epochs = 0;
   for (const TrainPhase& phase : plan.phases) {
     if (phase.prefix_end < 1 || phase.prefix_end > plan.network.layers.size())
