@@ -11,6 +11,7 @@
 // and what sets the process's threads alone; plan() and all else are in graft_data.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -95,7 +96,8 @@ struct EpochRecord {
 
 /// Whether `epoch` ranks before `other`: the higher validation accuracy, of equals the lower
 /// validation loss, of equals neither. An epoch with a figure that is not finite ranks behind all
-/// others. The only place that ranks epochs (docs/decisions/0003-best-epoch.md).
+/// others. Epochs are ranked here and in keeps_last_epoch() alone
+/// (docs/decisions/0003-best-epoch.md).
 inline bool better_epoch(const EpochRecord& epoch, const EpochRecord& other) {
   const auto finite = [](const EpochRecord& e) {
     return std::isfinite(e.val_accuracy) && std::isfinite(e.val_loss);
@@ -103,6 +105,19 @@ inline bool better_epoch(const EpochRecord& epoch, const EpochRecord& other) {
   if (!finite(epoch) || !finite(other)) return finite(epoch) && !finite(other);
   if (epoch.val_accuracy != other.val_accuracy) return epoch.val_accuracy > other.val_accuracy;
   return epoch.val_loss < other.val_loss;
+}
+
+/// Whether the last epoch of a run whose learning rate fell to nothing (one-cycle, cosine) is kept in
+/// place of `best`: such runs are best at their end, so that only a validation accuracy that is lower
+/// by more than two standard errors of the difference of two accuracies of `validation_images` images
+/// speaks against it (docs/decisions/0003-best-epoch.md).
+inline bool keeps_last_epoch(const EpochRecord& last, const EpochRecord& best,
+                             size_t validation_images) {
+  if (!std::isfinite(last.val_accuracy) || !std::isfinite(last.val_loss)) return false;
+  const double share = (last.val_accuracy + best.val_accuracy) / 2;
+  const double error =
+      std::sqrt(2 * share * (1 - share) / std::max(static_cast<double>(validation_images), 1.0));
+  return last.val_accuracy >= best.val_accuracy - 2 * error;
 }
 
 /// Where training is within an epoch.

@@ -33,7 +33,7 @@ constexpr std::array<Family, 5> kFamilies = {{
     {"vgg16", {2, 2, 3, 3, 3}, kVggChannels, 224},
     {"vgg19", {2, 2, 4, 4, 4}, kVggChannels, 224},
     // Narrow, for processors and for weights that travel inside the program: docs/vgg-mini.md.
-    {"vgg-mini", {2, 2, 2, 2, 1}, {16, 32, 64, 128, 160}, 112},
+    {"vgg-mini", {2, 2, 2, 2, 2}, {16, 32, 64, 128, 160}, 112},
 }};
 
 const Family& find_family(std::string_view name, bool& batchnorm) {

@@ -75,12 +75,14 @@ std::vector<int> phase_epochs(const std::vector<TrainPhase>& phases) {
 
 }  // namespace
 
-bool RunProgress::add(const EpochRecord& record) {
+bool RunProgress::add(const EpochRecord& record, size_t annealed_on) {
   history.push_back(record);
   EpochRecord best;
   best.val_accuracy = best_accuracy;
   best.val_loss = best_loss;
-  if (!better_epoch(record, best)) return false;
+  if (!better_epoch(record, best) &&
+      !(annealed_on > 0 && keeps_last_epoch(record, best, annealed_on)))
+    return false;
   best_epoch = record.epoch;
   best_accuracy = record.val_accuracy;
   best_loss = record.val_loss;

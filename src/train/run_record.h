@@ -15,8 +15,10 @@ struct RunProgress {
   double best_accuracy = -1;
   double best_loss = 0;
 
-  /// Appends, and says whether it is the best so far by better_epoch().
-  bool add(const EpochRecord& record);
+  /// Appends, and says whether it is the best so far by better_epoch(). `annealed_on`: of the last
+  /// epoch of a schedule that ends at a rate of nothing, the number of validation images, by which
+  /// keeps_last_epoch() judges; else 0.
+  bool add(const EpochRecord& record, size_t annealed_on = 0);
 };
 
 /// The images, their labels and splits, and the options that a resumed run cannot change.

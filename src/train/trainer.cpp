@@ -136,7 +136,10 @@ class Trainer {
       const EpochEnd end = loop_->run_epoch(epoch, epochs_);
       if (end.stopped) stop(end.record);
       const EpochRecord& record = end.record;
-      const bool better = progress_.add(record);
+      const bool annealed =
+          job_.recipe.optimization.schedule != Schedule::constant && epoch == epochs_;
+      const bool better =
+          progress_.add(record, annealed ? loop_->validation_images() : 0);
       tell([&](TrainObserver& o) { o.epoch(record, better); });
       files_.write_history(progress_.history);
       save("last", record);

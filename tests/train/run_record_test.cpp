@@ -36,6 +36,24 @@ TEST_F(RunRecordFields, WhatIsWrittenIsRead) {
   EXPECT_EQ(progress.best_epoch, 2);
 }
 
+/// Of a schedule that ends at nothing the last epoch stays, but for a clear loss: from 0.95 of 520
+/// images some three points, of 10,000 images less.
+TEST(RunProgress, AnAnnealedRunKeepsItsEnd) {
+  const auto kept = [](double best, double last, size_t annealed_on) {
+    RunProgress progress;
+    progress.add({1, 0.5, 0.75, 0.6, best, 1e-3, 1.5});
+    EXPECT_EQ(progress.add({2, 0.4, 0.75, 0.5, last, 1e-9, 1.5}, annealed_on),
+              progress.best_epoch == 2);
+    return progress.best_epoch;
+  };
+  EXPECT_EQ(kept(0.95, 0.94, 0), 1);
+  EXPECT_EQ(kept(0.95, 0.94, 520), 2);
+  EXPECT_EQ(kept(0.95, 0.91, 520), 1);
+  EXPECT_EQ(kept(0.95, 0.94, 10'000), 1);
+  EXPECT_EQ(kept(0.95, 0.96, 10'000), 2);
+  EXPECT_EQ(kept(0.95, std::nan(""), 10), 1);
+}
+
 /// Each error is of its own type, and names the run and the field.
 TEST_F(RunRecordFields, MissingOrOfAnotherKind) {
   for (const char* key : {"steps", "best_epoch", "best_accuracy", "best_loss", "history"}) {
