@@ -28,15 +28,16 @@ class Buffer {
   size_t size_ = 0;
 };
 
-/// Activations as nChw8c with a zero border: one pixel above and to the left, and on the other
-/// sides as far as the tiles of the convolution that reads them reach. Nothing ever writes to the
-/// border, so it is zeroed once.
+/// Activations in blocks of channels, [n][C/block][rows][columns][block], with a zero border: one
+/// pixel above and to the left, and on the other sides as far as the tiles of the convolution that
+/// reads them reach. Nothing ever writes to the border, so it is zeroed once.
 struct Maps {
   int channels = 0;
   int height = 0;
   int width = 0;
   int rows = 0;     ///< with border
   int columns = 0;  ///< with border
+  int block = kernels().block;
   float* data = nullptr;
 
   /// `reach_down`, `reach_across`: output pixels that the tiles of the reader cover, at least the
@@ -48,15 +49,14 @@ struct Maps {
         rows(std::max(height, reach_down) + 2),
         columns(std::max(width, reach_across) + 2) {}
 
-  [[nodiscard]] int blocks() const { return (channels + kBlock - 1) / kBlock; }
-  [[nodiscard]] ptrdiff_t row() const { return ptrdiff_t{kBlock} * columns; }
+  [[nodiscard]] int blocks() const { return (channels + block - 1) / block; }
+  [[nodiscard]] ptrdiff_t row() const { return ptrdiff_t{block} * columns; }
   [[nodiscard]] size_t image() const {
-    return static_cast<size_t>(blocks()) * rows * columns * kBlock;
+    return static_cast<size_t>(blocks()) * rows * columns * block;
   }
   /// Coordinates include the border: pixel (0, 0) is at (1, 1).
-  [[nodiscard]] float* at(int n, int block, int y, int x) const {
-    return data + ((static_cast<size_t>(n) * blocks() + block) * rows + y) * columns * kBlock +
-           static_cast<ptrdiff_t>(x) * kBlock;
+  [[nodiscard]] float* at(int n, int b, int y, int x) const {
+    return data + (((static_cast<size_t>(n) * blocks() + b) * rows + y) * columns + x) * block;
   }
 };
 

@@ -38,19 +38,19 @@ const std::array<double, 3>& g_row(int m, int i) {
   return m == 2 ? kG2.at(i) : m == 4 ? kG4.at(i) : kG6.at(i);
 }
 
-/// u = G g Gᵀ of 16 kernels side by side: g[9][16]; frequency f goes to u + f · stride, 16 floats.
-void transform_weights(TileSize m, const double (*g)[kNR], float* u, size_t stride) {
-  double t[8][3][kNR];  // 8: the frequencies of a tile of six, the largest
+/// u = G g Gᵀ of `count` kernels side by side: g[9][count]; frequency f goes to u + f · stride.
+void transform_weights(TileSize m, const double (*g)[kMostNR], int count, float* u, size_t stride) {
+  double t[8][3][kMostNR];  // 8: the frequencies of a tile of six, the largest
   for (int i = 0; i < m.rows + 2; ++i) {
     const auto& row = g_row(m.rows, i);
     for (int j = 0; j < 3; ++j)
-      for (int k = 0; k < kNR; ++k)
+      for (int k = 0; k < count; ++k)
         t[i][j][k] = row[0] * g[j][k] + row[1] * g[3 + j][k] + row[2] * g[6 + j][k];
   }
   for (int i = 0; i < m.rows + 2; ++i)
     for (int j = 0; j < m.columns + 2; ++j, u += stride) {
       const auto& row = g_row(m.columns, j);
-      for (int k = 0; k < kNR; ++k)
+      for (int k = 0; k < count; ++k)
         u[k] = static_cast<float>(t[i][0][k] * row[0] + t[i][1][k] * row[1] + t[i][2][k] * row[2]);
     }
 }
@@ -69,30 +69,29 @@ struct Convolution::Block {
   const std::vector<Tile>& tiles;
   int count;
 
-  [[nodiscard]] int groups() const { return (count + kMR - 1) / kMR; }
+  [[nodiscard]] int groups(int group) const { return (count + group - 1) / group; }
 };
 
-int Convolution::Part::block_for(int images, int threads) const {
+int Convolution::Part::block_for(int images, int threads, int group) const {
   const int total = images * down * across;
   const int blocks = round_up((total + block - 1) / block, threads);
   const int tiles = (total + blocks - 1) / blocks;
-  // Products come in rows of 2, 4 or 6 tiles, of which 6 are the most efficient.
-  return threads > 1 ? round_up(tiles, 2) : std::min(block, round_up(tiles, kMR));
+  // Products come in an even number of rows, of which whole groups are the most efficient.
+  return threads > 1 ? round_up(tiles, 2) : std::min(block, round_up(tiles, group));
 }
 
 Convolution::Convolution(const Shape& in, const Shape& out, const ConvolutionPlan& plan,
                          const FoldedLayer& weights, bool pool, const FirstConvolution* first,
                          Team& team)
-    : channels_(first != nullptr ? first->outputs()
-                                 : round_up(static_cast<int>(in.channels), kBlock)),
-      outputs_(round_up(static_cast<int>(out.channels), kNR)),
+    : channels_(round_up(static_cast<int>(in.channels), k_->block)),
+      outputs_(round_up(static_cast<int>(out.channels), k_->nr)),
       height_(static_cast<int>(in.height)),
       width_(static_cast<int>(in.width)),
       plan_(plan),
       pool_(pool),
       relu_(weights.relu),
       first_(first) {
-  plan_.outputs = std::min(plan_.outputs, outputs_);
+  plan_.outputs = std::min(round_up(plan_.outputs, k_->nr), outputs_);
   bias_ = Buffer(static_cast<size_t>(outputs_));
   std::copy(weights.bias.begin(), weights.bias.end(), bias_.data());
   const TileAxis& r = plan_.rows;
@@ -110,9 +109,10 @@ void Convolution::add_part(TileSize size, int y, int x, int down, int across,
   if (down == 0 || across == 0) return;
   Part part{size, y, x, down, across, 0, 0, 0, {}};
   const int per_tile = channels_ * size.frequencies();
-  part.block = plan_.shared ? (size.frequencies() == 64 ? kSharedTiles64 : kSharedTiles)
-                            : std::clamp(kPrivateFloats / per_tile / kMR * kMR, kMinPrivateTiles,
-                                         kMaxPrivateTiles);
+  const int tiles = plan_.shared
+                        ? (size.frequencies() == 64 ? kSharedTiles64 : kSharedTiles)
+                        : std::clamp(kPrivateFloats / per_tile, kMinPrivateTiles, kMaxPrivateTiles);
+  part.block = tiles / k_->mr * k_->mr;
   part.input_stride = frequency_stride(static_cast<size_t>(part.block) * channels_);
   part.product_stride = frequency_stride(static_cast<size_t>(part.block) * plan_.outputs);
   pack(part, weights, team);
@@ -120,6 +120,7 @@ void Convolution::add_part(TileSize size, int y, int x, int down, int across,
 }
 
 void Convolution::pack(Part& part, const FoldedLayer& weights, Team& team) const {
+  const int nr = k_->nr;
   const int frequencies = part.size.frequencies();
   part.weights = Buffer(static_cast<size_t>(frequencies) * channels_ * outputs_);
   const auto real_outputs = static_cast<int>(weights.bias.size());
@@ -130,25 +131,25 @@ void Convolution::pack(Part& part, const FoldedLayer& weights, Team& team) const
   constexpr int kChannelsAtOnce = 64;
   const int spans = (real_channels + kChannelsAtOnce - 1) / kChannelsAtOnce;
   team.run([&](Team::Member& member) {
-    for (int unit = member.take(); unit < outputs_ / kNR * spans; unit = member.take()) {
-      const int output = unit / spans * kNR;
+    for (int unit = member.take(); unit < outputs_ / nr * spans; unit = member.take()) {
+      const int output = unit / spans * nr;
       const int chunk = output / plan_.outputs;
       const int width = std::min(plan_.outputs, outputs_ - chunk * plan_.outputs);
-      const int panel = output % plan_.outputs / kNR;
+      const int panel = output % plan_.outputs / nr;
       float* base = part.weights.data() +
                     static_cast<size_t>(chunk) * plan_.outputs * frequencies * channels_;
       const int begin = unit % spans * kChannelsAtOnce;
       for (int c = begin; c < std::min(begin + kChannelsAtOnce, real_channels); ++c) {
-        double g[9][kNR] = {};
-        for (int k = 0; k < std::min(kNR, real_outputs - output); ++k)
+        double g[9][kMostNR] = {};
+        for (int k = 0; k < std::min(nr, real_outputs - output); ++k)
           for (int tap = 0; tap < 9; ++tap)
             g[tap][k] =
                 weights.weight[(static_cast<size_t>(output + k) * real_channels + c) * 9 + tap];
         const int first = c / plan_.depth * plan_.depth;
         const int depth = std::min(plan_.depth, channels_ - first);
-        transform_weights(part.size, g,
+        transform_weights(part.size, g, nr,
                           base + static_cast<size_t>(first) * width +
-                              (static_cast<size_t>(panel) * depth + c - first) * kNR,
+                              (static_cast<size_t>(panel) * depth + c - first) * nr,
                           static_cast<size_t>(channels_) * width);
       }
     }
@@ -172,7 +173,7 @@ size_t Convolution::private_scratch() const {
     size_t floats = part.products() + (plan_.shared ? 0 : part.inputs());
     if (first_ != nullptr)
       // A patch is at most two rows of tiles high, or as wide as all tiles of a block in one.
-      floats += static_cast<size_t>(2 * kBlock) * (2 * part.size.rows + 2) *
+      floats += static_cast<size_t>(2 * k_->block) * (2 * part.size.rows + 2) *
                 FirstConvolution::patch_stride(part.block * part.size.columns + 2);
     most = std::max(most, floats);
   }
@@ -209,8 +210,8 @@ Convolution::Block Convolution::enter(const Part& part, const Maps& in, const Ma
 
 void Convolution::transform_inputs(const Block& block, int tile_begin, int tile_end,
                                    int channel_begin, int channel_end, float* v) const {
-  const Kernels& k = kernels();
-  const int blocks = channels_ / kBlock;
+  const Kernels& k = *k_;
+  const int blocks = channels_ / k.block;
   const auto source = [&](int c, int i) {
     const Block::Tile& tile = block.tiles[i];
     return block.in.at(tile.n, c, tile.y, tile.x);
@@ -225,8 +226,8 @@ void Convolution::transform_inputs(const Block& block, int tile_begin, int tile_
         ahead = std::min(tile_begin + ahead - tile_end, tile_end - 1);
         ahead_c = std::min(c + 1, channel_end - 1);
       }
-      float* to = v + (static_cast<size_t>(i / kMR) * blocks + c) * (kMR * kBlock) +
-                  static_cast<size_t>(i % kMR) * kBlock;
+      float* to = v + (static_cast<size_t>(i / k.mr) * blocks + c) * (k.mr * k.block) +
+                  static_cast<size_t>(i % k.mr) * k.block;
       k.transform_input(block.part.size, source(c, i), block.in.row(), to, block.part.input_stride,
                         source(ahead_c, ahead));
     }
@@ -234,9 +235,9 @@ void Convolution::transform_inputs(const Block& block, int tile_begin, int tile_
 
 void Convolution::transform_first(const Block& block, const float* padded, float* patch,
                                   float* v) const {
-  const Kernels& k = kernels();
+  const Kernels& k = *k_;
   const TileSize size = block.part.size;
-  const int blocks = channels_ / kBlock;
+  const int blocks = channels_ / k.block;
   // Runs of tiles in one band share their first layer's pixels.
   for (int begin = 0, end = 0; begin < block.count; begin = end) {
     const Block::Tile& from = block.tiles[begin];
@@ -249,17 +250,17 @@ void Convolution::transform_first(const Block& block, const float* padded, float
     const int columns = block.tiles[end - 1].x - from.x + size.columns + 2;
     const int stride = FirstConvolution::patch_stride(columns);
     const float* image = padded + static_cast<size_t>(from.n) * first_->padded_image();
-    for (int panel = 0; panel < channels_ / kNR; ++panel) {
+    for (int panel = 0; 2 * panel < blocks; ++panel) {
       first_->compute_patch(image, panel, top - 1, from.x - 1, rows, columns, stride, patch);
-      for (int half = 0; half < 2; ++half)
+      for (int half = 0; half < std::min(2, blocks - 2 * panel); ++half)
         for (int i = begin; i < end; ++i) {
           const Block::Tile& tile = block.tiles[i];
           const int pixel = (half * rows + tile.y - top) * stride + tile.x - from.x;
-          float* to = v +
-                      (static_cast<size_t>(i / kMR) * blocks + 2 * panel + half) * (kMR * kBlock) +
-                      static_cast<size_t>(i % kMR) * kBlock;
-          const float* d = patch + static_cast<ptrdiff_t>(pixel) * kBlock;
-          k.transform_input(size, d, static_cast<ptrdiff_t>(stride) * kBlock, to,
+          float* to =
+              v + (static_cast<size_t>(i / k.mr) * blocks + 2 * panel + half) * (k.mr * k.block) +
+              static_cast<size_t>(i % k.mr) * k.block;
+          const float* d = patch + static_cast<ptrdiff_t>(pixel) * k.block;
+          k.transform_input(size, d, static_cast<ptrdiff_t>(stride) * k.block, to,
                             block.part.input_stride, d);
         }
     }
@@ -268,14 +269,14 @@ void Convolution::transform_first(const Block& block, const float* padded, float
 
 void Convolution::multiply_chunk(const Block& block, int chunk, const float* v,
                                  float* products) const {
-  const Kernels& k = kernels();
+  const Kernels& k = *k_;
   const Part& part = block.part;
   const int frequencies = part.size.frequencies();
   const int width = std::min(plan_.outputs, outputs_ - chunk * plan_.outputs);
-  const int groups = block.groups();
-  // The next panel of weights, of as many cache lines as it is deep, is prefetched while this one
-  // is used, spread over the groups of tiles: for each 8 of k at least 8 lines, by all of them.
-  const int lines = groups >= 8 ? 1 : groups >= 4 ? 2 : groups >= 2 ? 4 : 8;
+  const int groups = block.groups(k_->mr);
+  // The next panel of weights, is prefetched while this one
+  // is used, spread over the groups of tiles.
+  const int spread = groups >= 8 ? 8 : groups >= 4 ? 4 : groups >= 2 ? 2 : 1;
   const float* b =
       part.weights.data() + static_cast<size_t>(chunk) * plan_.outputs * frequencies * channels_;
   for (int f = 0; f < frequencies; ++f) {
@@ -283,14 +284,18 @@ void Convolution::multiply_chunk(const Block& block, int chunk, const float* v,
     float* pf = products + f * part.product_stride;
     for (int first = 0; first < channels_; first += plan_.depth) {
       const int depth = std::min(plan_.depth, channels_ - first);
-      for (int panel = 0; panel < width / kNR; ++panel) {
-        const float* next = b + static_cast<size_t>(depth) * kNR;
+      for (int panel = 0; panel < width / k.nr; ++panel) {
+        const float* next = b + static_cast<size_t>(depth) * k.nr;
+        // A second block of outputs that do not exist is not computed.
+        const int left = block.out.blocks() * k.block - chunk * plan_.outputs - panel * k.nr;
+        const int columns = std::min(k.nr, left);
         for (int i = 0; i < groups; ++i) {
-          const int offset = i * lines * (depth / kBlock);  // in cache lines
-          k.multiply(vf + (static_cast<size_t>(i) * channels_ + first) * kMR, b,
-                     pf + (static_cast<size_t>(panel) * groups + i) * (kMR * kNR),
-                     std::min(kMR, block.count - i * kMR), static_cast<size_t>(depth / kBlock),
-                     first > 0, next + offset * 16, offset < depth ? lines : 0);
+          k.multiply(vf + (static_cast<size_t>(i) * channels_ + first) * k.mr, b,
+                     pf + (static_cast<size_t>(panel) * groups + i) * (k.mr * k.nr),
+                     std::min(k.mr, block.count - i * k.mr), columns,
+                     static_cast<size_t>(depth / k.block), first > 0,
+                     next + static_cast<size_t>(i) * depth * k.nr / spread,
+                     i < spread ? spread : 0);
         }
         b = next;
       }
@@ -299,36 +304,37 @@ void Convolution::multiply_chunk(const Block& block, int chunk, const float* v,
 }
 
 void Convolution::transform_outputs(const Block& block, int chunk, const float* products) const {
-  const Kernels& kernel = kernels();
+  const Kernels& k = *k_;
   const TileSize m = block.part.size;
   const int shrink = pool_ ? 2 : 1;
   const int first = chunk * plan_.outputs;
   const int width = std::min(plan_.outputs, outputs_ - first);
-  const int groups = block.groups();
-  for (int panel = 0; panel < width / kNR; ++panel)
+  const int groups = block.groups(k_->mr);
+  for (int panel = 0; panel < width / k.nr; ++panel)
     for (int i = 0; i < block.count; ++i) {
       const Block::Tile& tile = block.tiles[i];
       const Block::Tile& ahead = block.tiles[std::min(i + 2, block.count - 1)];  // as above
-      const float* p = products + (static_cast<size_t>(panel) * groups * kMR + i) * kNR;
+      const float* p = products + (static_cast<size_t>(panel) * groups * k.mr + i) * k.nr;
       for (int half = 0; half < 2; ++half) {
-        const int channel = first + panel * kNR + half * kBlock;
-        if (channel / kBlock >= block.out.blocks()) break;
+        const int channel = first + panel * k.nr + half * k.block;
+        if (channel / k.block >= block.out.blocks()) break;
         const auto at = [&](const Block::Tile& t) {
-          return block.out.at(t.n, channel / kBlock, t.y / shrink + 1, t.x / shrink + 1);
+          return block.out.at(t.n, channel / k.block, t.y / shrink + 1, t.x / shrink + 1);
         };
         const float* next = at(ahead);
         for (int r = 0; r < m.rows / shrink; ++r, next += block.out.row())
-          for (int line = 0; line < m.columns / shrink * kBlock; line += 16)
+          for (int line = 0; line < m.columns / shrink * k.block; line += 16)
             __builtin_prefetch(next + line, 1);
         const OutputTile target{at(tile), block.out.row(), height_ - tile.y, width_ - tile.x};
-        kernel.transform_output(m, p + half * kBlock, block.part.product_stride,
-                                bias_.data() + channel, relu_, pool_, target);
+        k.transform_output(m, p + half * k.block, block.part.product_stride, bias_.data() + channel,
+                           relu_, pool_, target);
       }
     }
 }
 
 void Convolution::run(Team::Member& member, const Maps& in, const float* padded, const Maps& out,
                       int first, int count, float* private_scratch, float* shared_scratch) const {
+  const int blocks = channels_ / k_->block;
   const int chunks = (outputs_ + plan_.outputs - 1) / plan_.outputs;
   const auto blocks_of = [&](const Part& part, int size) {
     return (count * part.down * part.across + size - 1) / size;
@@ -338,43 +344,43 @@ void Convolution::run(Team::Member& member, const Maps& in, const float* padded,
     int unit = member.take();
     int before = 0;
     for (const Part& part : parts_) {
-      const int size = part.block_for(count, member.team_size());
-      const int blocks = blocks_of(part, size);
+      const int size = part.block_for(count, member.team_size(), k_->mr);
+      const int units = blocks_of(part, size);
       float* products = private_scratch + part.inputs();
-      for (; unit < before + blocks; unit = member.take()) {
+      for (; unit < before + units; unit = member.take()) {
         const Block block = enter(part, in, out, first, count, size, unit - before);
         if (first_ != nullptr)
           transform_first(block, padded, products + part.products(), private_scratch);
         else
-          transform_inputs(block, 0, block.count, 0, channels_ / kBlock, private_scratch);
+          transform_inputs(block, 0, block.count, 0, blocks, private_scratch);
         for (int chunk = 0; chunk < chunks; ++chunk) {
           multiply_chunk(block, chunk, private_scratch, products);
           transform_outputs(block, chunk, products);
         }
       }
-      before += blocks;
+      before += units;
     }
     return;
   }
-  // Units of the input transform: whole groups of six, so that no two members write to one panel,
-  // of four blocks of channels, 768 bytes in a row at each frequency. Smaller ones would be easier
-  // to divide, but write shorter rows. Not measured.
+  // Units of the input transform: whole groups of tiles, so that no two members write to one panel,
+  // of 32 channels, 768 bytes in a row at each frequency (of groups of six). Smaller ones would be
+  // easier to divide, but write shorter rows. Not measured.
   constexpr int kTilesAtOnce = 12;
-  constexpr int kBlocksAtOnce = 4;
+  const int blocks_at_once = 32 / k_->block;
   bool begun = false;
   for (const Part& part : parts_) {
-    const int size = part.block_for(count, 1);  // each block is the whole team's
+    const int size = part.block_for(count, 1, k_->mr);  // each block is the whole team's
     for (int b = 0; b < blocks_of(part, size); ++b) {
       if (begun) member.next_region();
       begun = true;
       const Block block = enter(part, in, out, first, count, size, b);
       const int rows = std::max(1, (block.count + kTilesAtOnce - 1) / kTilesAtOnce);
-      const int columns = (channels_ / kBlock + kBlocksAtOnce - 1) / kBlocksAtOnce;
+      const int columns = (blocks + blocks_at_once - 1) / blocks_at_once;
       for (int unit = member.take(); unit < rows * columns; unit = member.take()) {
         const int tile = unit % rows * kTilesAtOnce;
-        const int channel = unit / rows * kBlocksAtOnce;
+        const int channel = unit / rows * blocks_at_once;
         transform_inputs(block, tile, std::min(tile + kTilesAtOnce, block.count), channel,
-                         std::min(channel + kBlocksAtOnce, channels_ / kBlock), shared_scratch);
+                         std::min(channel + blocks_at_once, blocks), shared_scratch);
       }
       member.next_region();
       for (int chunk = member.take(); chunk < chunks; chunk = member.take()) {

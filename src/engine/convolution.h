@@ -47,7 +47,7 @@ class Convolution {
     TileSize size;
     int y, x;
     int down, across;
-    int block;              // tiles in a block, a multiple of 6
+    int block;              // tiles in a block, whole groups
     size_t input_stride;    // floats between frequencies of transformed input
     size_t product_stride;  // floats between frequencies of products
     Buffer weights;
@@ -56,7 +56,7 @@ class Convolution {
     [[nodiscard]] size_t products() const { return size.frequencies() * product_stride; }
     /// Tiles in each block for this many images. Blocks are of equal size and as many for each
     /// thread, or the team would wait for the last one.
-    [[nodiscard]] int block_for(int images, int threads) const;
+    [[nodiscard]] int block_for(int images, int threads, int group) const;
   };
 
   void add_part(TileSize size, int y, int x, int down, int across, const FoldedLayer& weights,
@@ -70,8 +70,9 @@ class Convolution {
   void multiply_chunk(const Block& block, int chunk, const float* v, float* products) const;
   void transform_outputs(const Block& block, int chunk, const float* products) const;
 
-  int channels_;  // rounded up to 8; to 16 where there is a first convolution
-  int outputs_;   // rounded up to 16
+  const Kernels* k_ = &kernels();
+  int channels_;  // rounded up to a block
+  int outputs_;   // rounded up to two blocks
   int height_, width_;
   ConvolutionPlan plan_;
   bool pool_;

@@ -24,10 +24,10 @@ class Dense {
 
  private:
   size_t inputs_;
-  size_t padded_;  // rounded up to 8
+  size_t padded_;  // rounded up to a block
   size_t outputs_;
   bool relu_;
-  Buffer weights_;  // [outputs / 16][inputs][16]
+  Buffer weights_;  // [outputs / nr][inputs][nr]
   Buffer bias_;
 };
 

@@ -453,10 +453,11 @@ uint64_t Engine::estimate(int count) const {
            (next == LayerKind::conv && input(i).channels <= kDirectChannels);
   };
   // Maps are kept in whole blocks of channels; what reads them one by one gets a copy.
+  const int64_t block = kernels().block;
   const auto stored = [&](size_t i) {
     const Shape& shape = shapes[i];
     const int64_t channels =
-        shape.flat ? shape.channels : (shape.channels + kBlock - 1) / kBlock * kBlock;
+        shape.flat ? shape.channels : (shape.channels + block - 1) / block * block;
     return static_cast<uint64_t>(shape.elements() / shape.channels * channels);
   };
   uint64_t each = static_cast<uint64_t>(s.in_shape.elements());  // with its border

@@ -9,20 +9,22 @@ FirstConvolution::FirstConvolution(const Shape& in, const FoldedLayer& weights)
     : channels_(static_cast<int>(in.channels)),
       height_(static_cast<int>(in.height)),
       width_(static_cast<int>(in.width)),
-      outputs_(static_cast<int>(weights.bias.size() + kNR - 1) / kNR * kNR),
+      blocks_((static_cast<int>(weights.bias.size()) + k_->block - 1) / k_->block),
+      outputs_((blocks_ + 1) / 2 * k_->nr),
       relu_(weights.relu) {
   weights_ = Buffer(static_cast<size_t>(outputs_) * channels_ * 9);
   bias_ = Buffer(static_cast<size_t>(outputs_));
   std::copy(weights.bias.begin(), weights.bias.end(), bias_.data());
   const int taps = channels_ * 9;
+  const int nr = k_->nr;
   for (int k = 0; k < static_cast<int>(weights.bias.size()); ++k)
     for (int t = 0; t < taps; ++t)
-      weights_.data()[(static_cast<size_t>(k / kNR) * taps + t) * kNR + k % kNR] =
+      weights_.data()[(static_cast<size_t>(k / nr) * taps + t) * nr + k % nr] =
           weights.weight[static_cast<size_t>(k) * taps + t];
 }
 
-// A border of one pixel, and as far as a group of six that starts at the last pixel reads.
-int FirstConvolution::padded_columns() const { return width_ + kMR + 1; }
+// A border of one pixel, and as far as a group of pixels that starts at the last pixel reads.
+int FirstConvolution::padded_columns() const { return width_ + kRowPixels + 1; }
 
 size_t FirstConvolution::padded_image() const {
   return static_cast<size_t>(channels_) * (height_ + 2) * padded_columns();
@@ -40,34 +42,36 @@ void FirstConvolution::pad(Team::Member& member, const float* in, float* padded,
 
 void FirstConvolution::run(Team::Member& member, const float* padded, const Maps& out, int first,
                            int count) const {
-  const Kernels& k = kernels();
+  const Kernels& k = *k_;
   const int columns = padded_columns();
   const ptrdiff_t plane = static_cast<ptrdiff_t>(height_ + 2) * columns;
-  const int whole = width_ / kMR * kMR;
-  alignas(64) float tail[2][kMR * kBlock];
+  const int whole = width_ / kRowPixels * kRowPixels;
+  alignas(64) float tail[2][kRowPixels * kMostBlock];
   for (int unit = member.take(); unit < count * height_; unit = member.take()) {
     const int n = first + unit / height_;
     const int y = unit % height_;
     const float* in =
         padded + static_cast<size_t>(n) * padded_image() + static_cast<size_t>(y) * columns;
-    for (int panel = 0; panel < outputs_ / kNR; ++panel) {
-      const float* w = weights_.data() + static_cast<size_t>(panel) * channels_ * 9 * kNR;
-      const float* bias = bias_.data() + panel * kNR;
+    for (int panel = 0; panel < outputs_ / k.nr; ++panel) {
+      const float* w = weights_.data() + static_cast<size_t>(panel) * channels_ * 9 * k.nr;
+      const float* bias = bias_.data() + panel * k.nr;
       const bool both = 2 * panel + 1 < out.blocks();
-      // The border of the output stays zero: the last, partial group goes through a buffer. So does
-      // a second half that does not exist.
-      for (int x = 0; x < width_; x += kMR) {
-        const bool direct = both && x < whole;
-        const int run = direct ? whole - x : kMR;
+      // The border of the output stays zero: the last, partial group goes through a buffer.
+      for (int x = 0; x < width_; x += kRowPixels) {
+        const bool direct = x < whole;
+        const int run = direct ? whole - x : kRowPixels;
         float* out0 = out.at(n, 2 * panel, y + 1, x + 1);
-        float* out1 = both ? out.at(n, 2 * panel + 1, y + 1, x + 1) : tail[1];
+        float* out1 = both ? out.at(n, 2 * panel + 1, y + 1, x + 1) : nullptr;
         k.convolve_row(in + x, channels_, plane, columns, w, bias, relu_, run,
-                       direct ? out0 : tail[0], direct ? out1 : tail[1]);
+                       direct ? out0 : tail[0],
+                       !both    ? nullptr
+                       : direct ? out1
+                                : tail[1]);
         if (direct) {
-          x += run - kMR;
+          x += run - kRowPixels;
           continue;
         }
-        const size_t bytes = sizeof(float) * kBlock * std::min(kMR, width_ - x);
+        const size_t bytes = sizeof(float) * k.block * std::min(kRowPixels, width_ - x);
         std::memcpy(out0, tail[0], bytes);
         if (both) std::memcpy(out1, tail[1], bytes);
       }
@@ -77,27 +81,29 @@ void FirstConvolution::run(Team::Member& member, const float* padded, const Maps
 
 void FirstConvolution::compute_patch(const float* padded, int panel, int y, int x, int rows,
                                      int columns, int stride, float* patch) const {
+  const Kernels& k = *k_;
   const ptrdiff_t row = padded_columns();
   const ptrdiff_t plane = (height_ + 2) * row;
-  const float* w = weights_.data() + static_cast<size_t>(panel) * channels_ * 9 * kNR;
-  const ptrdiff_t half = static_cast<ptrdiff_t>(rows) * stride * kBlock;
+  const float* w = weights_.data() + static_cast<size_t>(panel) * channels_ * 9 * k.nr;
+  const ptrdiff_t half = static_cast<ptrdiff_t>(rows) * stride * k.block;
   const int begin = std::clamp(-x, 0, columns);            // pixels left of the map …
   const int end = std::clamp(width_ - x, begin, columns);  // … and within it
   const auto clear = [&](float* to, int pixels) {
-    std::fill_n(to, pixels * kBlock, 0.0F);
-    std::fill_n(to + half, pixels * kBlock, 0.0F);
+    std::fill_n(to, pixels * k.block, 0.0F);
+    std::fill_n(to + half, pixels * k.block, 0.0F);
   };
   for (int r = 0; r < rows; ++r) {
-    float* to = patch + static_cast<ptrdiff_t>(r) * stride * kBlock;
+    float* to = patch + static_cast<ptrdiff_t>(r) * stride * k.block;
     if (y + r < 0 || y + r >= height_) {
       clear(to, columns);
       continue;
     }
-    float* inside = to + static_cast<ptrdiff_t>(begin) * kBlock;
-    kernels().convolve_row(padded + (y + r) * row + x + begin, channels_, plane, row, w,
-                           bias_.data() + panel * kNR, relu_, end - begin, inside, inside + half);
+    float* inside = to + static_cast<ptrdiff_t>(begin) * k.block;
+    k.convolve_row(padded + (y + r) * row + x + begin, channels_, plane, row, w,
+                   bias_.data() + panel * k.nr, relu_, end - begin, inside,
+                   2 * panel + 1 < blocks_ ? inside + half : nullptr);
     clear(to, begin);
-    clear(to + static_cast<ptrdiff_t>(end) * kBlock, columns - end);
+    clear(to + static_cast<ptrdiff_t>(end) * k.block, columns - end);
   }
 }
 

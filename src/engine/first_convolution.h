@@ -11,8 +11,6 @@ class FirstConvolution {
  public:
   FirstConvolution(const Shape& in, const FoldedLayer& weights);
 
-  [[nodiscard]] int outputs() const { return outputs_; }
-
   /// Floats of the padded copy of one image's planes.
   [[nodiscard]] size_t padded_image() const;
   void pad(Team::Member& member, const float* in, float* padded, int count) const;
@@ -20,20 +18,22 @@ class FirstConvolution {
   /// Images [first, first + count) by all members together.
   void run(Team::Member& member, const float* padded, const Maps& out, int first, int count) const;
 
-  /// Outputs [16·panel, 16·panel + 16) of the pixels (y … y + rows, x … x + columns) of one image
-  /// into `patch`: [2][rows][stride][8], stride ≥ patch_stride(columns). Pixels outside the map
+  /// Outputs [nr·panel, nr·panel + nr) of the pixels (y … y + rows, x … x + columns) of one image
+  /// into `patch`: [2][rows][stride][block], stride ≥ patch_stride(columns). Pixels outside the map
   /// are zero, as the next layer's padding wants them.
   void compute_patch(const float* padded, int panel, int y, int x, int rows, int columns,
                      int stride, float* patch) const;
-  [[nodiscard]] static int patch_stride(int columns) { return columns + kMR; }
+  [[nodiscard]] static int patch_stride(int columns) { return columns + kRowPixels; }
 
  private:
   [[nodiscard]] int padded_columns() const;
 
+  const Kernels* k_ = &kernels();
   int channels_, height_, width_;
-  int outputs_;  // rounded up to 16
+  int blocks_;   // of outputs
+  int outputs_;  // rounded up to a panel
   bool relu_;
-  Buffer weights_;  // [outputs / 16][channels][3][3][16]
+  Buffer weights_;  // [outputs / nr][channels][3][3][nr]
   Buffer bias_;
 };
 

@@ -10,124 +10,150 @@
 #include <hwy/cache_control.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <limits>
+#include <string_view>
 #include <type_traits>
 
+#include "base/fail.h"
+#include "base/words.h"
 #include "engine/winograd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace graft::engine::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// At most 8 lanes: the layout's block. Fewer lanes loop over parts of the block, so the code is
-// right from one lane up.
+// With AVX-512 vectors of 16 lanes and 32 registers, else at most 8 lanes: fewer loop over parts of
+// a block of 8, so the code is right from one lane up.
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+constexpr int kBlock = 16;
+constexpr int kMR = 12;
+constexpr int kNR = 32;
+#else
+constexpr int kBlock = 8;
+constexpr int kMR = 6;
+constexpr int kNR = 16;
+#endif
+static_assert(kBlock <= kMostBlock && kMR <= kMostMR && kNR <= kMostNR && kNR == 2 * kBlock);
 using D = hn::CappedTag<float, kBlock>;
 using V = hn::Vec<D>;
 
 // Accumulators have names because g++ 12 keeps arrays of them in memory (65 instead of 92 GFLOP/s;
-// bench/kernels_bench prints the rate). k goes by 8, the channels that a panel of inputs keeps
-// together.
-template <int kLines, int kRows>
+// bench/kernels_bench prints the rate). k goes by 8.
+/// kBoth: both vectors of a panel's row, else the left one alone.
+template <int kSpread, int kRows, bool kBoth>
 HWY_INLINE void MultiplyPart(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
-                             float* HWY_RESTRICT c, size_t k8, bool accumulate, const float* next) {
+                             float* HWY_RESTRICT c, size_t blocks, bool accumulate,
+                             const float* next) {
   const D d;
   const size_t lanes = hn::Lanes(d);
-  V c00, c01, c10, c11, c20, c21, c30, c31, c40, c41, c50, c51;
-  c00 = c01 = c10 = c11 = c20 = c21 = c30 = c31 = c40 = c41 = c50 = c51 = hn::Zero(d);
-  if (accumulate) {
-    c00 = hn::Load(d, c), c01 = hn::Load(d, c + lanes);
-    c10 = hn::Load(d, c + 16), c11 = hn::Load(d, c + 16 + lanes);
-    if constexpr (kRows > 2) {
-      c20 = hn::Load(d, c + 32), c21 = hn::Load(d, c + 32 + lanes);
-      c30 = hn::Load(d, c + 48), c31 = hn::Load(d, c + 48 + lanes);
-    }
-    if constexpr (kRows > 4) {
-      c40 = hn::Load(d, c + 64), c41 = hn::Load(d, c + 64 + lanes);
-      c50 = hn::Load(d, c + 80), c51 = hn::Load(d, c + 80 + lanes);
-    }
-  }
-  for (; k8 > 0; --k8, a += kMR * kBlock, b += kBlock * kNR) {
-#define GRAFT_STEP(k)                                             \
-  do {                                                            \
-    if constexpr (kLines > 0) {                                   \
-      if ((k) % (8 / kLines) == 0) {                              \
-        hwy::Prefetch(next);                                      \
-        next += 16;                                               \
-      }                                                           \
-    }                                                             \
-    const V b0 = hn::Load(d, b + (k)*kNR);                        \
-    const V b1 = hn::Load(d, b + (k)*kNR + lanes);                \
-    V x = hn::Set(d, a[(k)]);                                     \
-    c00 = hn::MulAdd(x, b0, c00), c01 = hn::MulAdd(x, b1, c01);   \
-    x = hn::Set(d, a[8 + (k)]);                                   \
-    c10 = hn::MulAdd(x, b0, c10), c11 = hn::MulAdd(x, b1, c11);   \
-    if constexpr (kRows > 2) {                                    \
-      x = hn::Set(d, a[16 + (k)]);                                \
-      c20 = hn::MulAdd(x, b0, c20), c21 = hn::MulAdd(x, b1, c21); \
-      x = hn::Set(d, a[24 + (k)]);                                \
-      c30 = hn::MulAdd(x, b0, c30), c31 = hn::MulAdd(x, b1, c31); \
-    }                                                             \
-    if constexpr (kRows > 4) {                                    \
-      x = hn::Set(d, a[32 + (k)]);                                \
-      c40 = hn::MulAdd(x, b0, c40), c41 = hn::MulAdd(x, b1, c41); \
-      x = hn::Set(d, a[40 + (k)]);                                \
-      c50 = hn::MulAdd(x, b0, c50), c51 = hn::MulAdd(x, b1, c51); \
-    }                                                             \
+#define GRAFT_ROWS(ROW)         \
+  do {                          \
+    ROW(0, c00, c01);           \
+    ROW(1, c10, c11);           \
+    if constexpr (kRows > 2) {  \
+      ROW(2, c20, c21);         \
+      ROW(3, c30, c31);         \
+    }                           \
+    if constexpr (kRows > 4) {  \
+      ROW(4, c40, c41);         \
+      ROW(5, c50, c51);         \
+    }                           \
+    if constexpr (kRows > 6) {  \
+      ROW(6, c60, c61);         \
+      ROW(7, c70, c71);         \
+    }                           \
+    if constexpr (kRows > 8) {  \
+      ROW(8, c80, c81);         \
+      ROW(9, c90, c91);         \
+    }                           \
+    if constexpr (kRows > 10) { \
+      ROW(10, ca0, ca1);        \
+      ROW(11, cb0, cb1);        \
+    }                           \
   } while (false)
-    GRAFT_STEP(0);
-    GRAFT_STEP(1);
-    GRAFT_STEP(2);
-    GRAFT_STEP(3);
-    GRAFT_STEP(4);
-    GRAFT_STEP(5);
-    GRAFT_STEP(6);
-    GRAFT_STEP(7);
+#define GRAFT_TAKE(row, left, right) \
+  left = hn::Load(d, c + (row)*kNR); \
+  if constexpr (kBoth) right = hn::Load(d, c + (row)*kNR + lanes)
+#define GRAFT_GIVE(row, left, right) \
+  hn::Store(left, d, c + (row)*kNR); \
+  if constexpr (kBoth) hn::Store(right, d, c + (row)*kNR + lanes)
+#define GRAFT_ADD(row, left, right)                                 \
+  x = hn::Set(d, at[(row)*kBlock]), left = hn::MulAdd(x, b0, left); \
+  if constexpr (kBoth) right = hn::MulAdd(x, b1, right)
+#define GRAFT_STEP(k)                                                          \
+  do {                                                                         \
+    if constexpr (kSpread > 0) {                                               \
+      if ((k) % kSpread == 0) {                                                \
+        for (int line = 0; line < kNR; line += 16) hwy::Prefetch(next + line); \
+        next += kNR;                                                           \
+      }                                                                        \
+    }                                                                          \
+    const float* at = a + part + (k);                                          \
+    const V b0 = hn::Load(d, b + (k)*kNR);                                     \
+    const V b1 = kBoth ? hn::Load(d, b + (k)*kNR + lanes) : b0;                \
+    V x;                                                                       \
+    GRAFT_ROWS(GRAFT_ADD);                                                     \
+  } while (false)
+  V c00, c01, c10, c11, c20, c21, c30, c31, c40, c41, c50, c51, c60, c61, c70, c71, c80, c81, c90,
+      c91, ca0, ca1, cb0, cb1;
+  c00 = c01 = c10 = c11 = c20 = c21 = c30 = c31 = c40 = c41 = c50 = c51 = c60 = c61 = c70 = c71 =
+      c80 = c81 = c90 = c91 = ca0 = ca1 = cb0 = cb1 = hn::Zero(d);
+  if (accumulate) GRAFT_ROWS(GRAFT_TAKE);
+  for (; blocks > 0; --blocks, a += kMR * kBlock)
+    for (int part = 0; part < kBlock; part += 8, b += 8 * kNR) {
+      GRAFT_STEP(0);
+      GRAFT_STEP(1);
+      GRAFT_STEP(2);
+      GRAFT_STEP(3);
+      GRAFT_STEP(4);
+      GRAFT_STEP(5);
+      GRAFT_STEP(6);
+      GRAFT_STEP(7);
+    }
+  GRAFT_ROWS(GRAFT_GIVE);
 #undef GRAFT_STEP
-  }
-  hn::Store(c00, d, c), hn::Store(c01, d, c + lanes);
-  hn::Store(c10, d, c + 16), hn::Store(c11, d, c + 16 + lanes);
-  if constexpr (kRows > 2) {
-    hn::Store(c20, d, c + 32), hn::Store(c21, d, c + 32 + lanes);
-    hn::Store(c30, d, c + 48), hn::Store(c31, d, c + 48 + lanes);
-  }
-  if constexpr (kRows > 4) {
-    hn::Store(c40, d, c + 64), hn::Store(c41, d, c + 64 + lanes);
-    hn::Store(c50, d, c + 80), hn::Store(c51, d, c + 80 + lanes);
+#undef GRAFT_ADD
+#undef GRAFT_GIVE
+#undef GRAFT_TAKE
+#undef GRAFT_ROWS
+}
+
+template <int kRows, bool kBoth>
+void MultiplyRows(const float* a, const float* b, float* c, size_t blocks, bool accumulate,
+                  const float* next, int spread) {
+  switch (spread) {
+    case 0:
+      MultiplyPart<0, kRows, kBoth>(a, b, c, blocks, accumulate, next);
+      break;
+    case 1:
+      MultiplyPart<1, kRows, kBoth>(a, b, c, blocks, accumulate, next);
+      break;
+    case 2:
+      MultiplyPart<2, kRows, kBoth>(a, b, c, blocks, accumulate, next);
+      break;
+    case 4:
+      MultiplyPart<4, kRows, kBoth>(a, b, c, blocks, accumulate, next);
+      break;
+    default:
+      MultiplyPart<8, kRows, kBoth>(a, b, c, blocks, accumulate, next);
   }
 }
 
-template <int kRows>
-void MultiplyRows(const float* a, const float* b, float* c, size_t k8, bool accumulate,
-                  const float* next, int lines) {
-  const size_t step = 2 * hn::Lanes(D());
-  for (size_t o = 0; o < kNR; o += step) {
-    switch (lines) {
-      case 0:
-        MultiplyPart<0, kRows>(a, b + o, c + o, k8, accumulate, next);
-        break;
-      case 1:
-        MultiplyPart<1, kRows>(a, b + o, c + o, k8, accumulate, next);
-        break;
-      case 2:
-        MultiplyPart<2, kRows>(a, b + o, c + o, k8, accumulate, next);
-        break;
-      case 4:
-        MultiplyPart<4, kRows>(a, b + o, c + o, k8, accumulate, next);
-        break;
-      default:
-        MultiplyPart<8, kRows>(a, b + o, c + o, k8, accumulate, next);
+template <int kRows = kMR>
+void Multiply(const float* a, const float* b, float* c, int rows, int columns, size_t blocks,
+              bool accumulate, const float* next, int spread) {
+  if constexpr (kRows > 2) {
+    if (rows <= kRows - 2) {
+      Multiply<kRows - 2>(a, b, c, rows, columns, blocks, accumulate, next, spread);
+      return;
     }
   }
-}
-
-void Multiply(const float* a, const float* b, float* c, int rows, size_t k8, bool accumulate,
-              const float* next, int lines) {
-  if (rows > 4)
-    MultiplyRows<6>(a, b, c, k8, accumulate, next, lines);
-  else if (rows > 2)
-    MultiplyRows<4>(a, b, c, k8, accumulate, next, lines);
-  else
-    MultiplyRows<2>(a, b, c, k8, accumulate, next, lines);
+  const auto lanes = static_cast<int>(hn::Lanes(D()));
+  int o = 0;
+  for (; o + 2 * lanes <= columns; o += 2 * lanes)
+    MultiplyRows<kRows, true>(a, b + o, c + o, blocks, accumulate, next, spread);
+  if (o < columns) MultiplyRows<kRows, false>(a, b + o, c + o, blocks, accumulate, next, spread);
 }
 
 template <int R, int C>
@@ -170,10 +196,9 @@ HWY_INLINE void ForSize(TileSize m, Arguments... arguments) {
 
 void TransformInput(TileSize m, const float* d, ptrdiff_t row, float* v, size_t stride,
                     const float* next) {
-  // A row of m + 2 pixels of 8 floats is (m + 2) / 2 cache lines; those of the halo were read by
-  // the tile to the left.
+  // The two pixels of the halo were read by the tile to the left.
   for (int i = 0; i < m.rows + 2; ++i, next += row)
-    for (int line = 1; line <= m.columns / 2; ++line) hwy::Prefetch(next + line * 16);
+    for (int at = 2 * kBlock; at < (m.columns + 2) * kBlock; at += 16) hwy::Prefetch(next + at);
   for (size_t part = 0; part < kBlock; part += hn::Lanes(D()))
     ForSize<InputTile>(m, d + part, row, v + part, stride);
 }
@@ -230,12 +255,13 @@ void TransformOutput(TileSize m, const float* p, size_t stride, const float* bia
     ForSize<OutputTilePart>(m, p + part, stride, bias, relu, pool, &tile, part);
 }
 
-void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
-                 const float* weights, const float* bias, bool relu, int pixels, float* out0,
-                 float* out1) {
+template <bool kBoth>
+void ConvolveRowPart(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
+                     const float* weights, const float* bias, bool relu, int pixels, float* out0,
+                     float* out1) {
   const D d;
   for (size_t o = 0; o < kBlock; o += hn::Lanes(d)) {
-    for (int x = 0; x < pixels; x += kMR) {
+    for (int x = 0; x < pixels; x += kRowPixels) {
       V c00, c01, c10, c11, c20, c21, c30, c31, c40, c41, c50, c51;
       c00 = c10 = c20 = c30 = c40 = c50 = hn::Load(d, bias + o);
       c01 = c11 = c21 = c31 = c41 = c51 = hn::Load(d, bias + kBlock + o);
@@ -243,22 +269,28 @@ void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
       for (int c = 0; c < channels; ++c)
         for (int r = 0; r < 3; ++r) {
           const float* s = in + c * plane + r * row + x;
-#define GRAFT_TAP(k)                                            \
-  do {                                                          \
-    const V w0 = hn::Load(d, w + (k)*kNR);                      \
-    const V w1 = hn::Load(d, w + (k)*kNR + kBlock);             \
-    V a = hn::Set(d, s[(k)]);                                   \
-    c00 = hn::MulAdd(a, w0, c00), c01 = hn::MulAdd(a, w1, c01); \
-    a = hn::Set(d, s[(k) + 1]);                                 \
-    c10 = hn::MulAdd(a, w0, c10), c11 = hn::MulAdd(a, w1, c11); \
-    a = hn::Set(d, s[(k) + 2]);                                 \
-    c20 = hn::MulAdd(a, w0, c20), c21 = hn::MulAdd(a, w1, c21); \
-    a = hn::Set(d, s[(k) + 3]);                                 \
-    c30 = hn::MulAdd(a, w0, c30), c31 = hn::MulAdd(a, w1, c31); \
-    a = hn::Set(d, s[(k) + 4]);                                 \
-    c40 = hn::MulAdd(a, w0, c40), c41 = hn::MulAdd(a, w1, c41); \
-    a = hn::Set(d, s[(k) + 5]);                                 \
-    c50 = hn::MulAdd(a, w0, c50), c51 = hn::MulAdd(a, w1, c51); \
+#define GRAFT_TAP(k)                                             \
+  do {                                                           \
+    const V w0 = hn::Load(d, w + (k)*kNR);                       \
+    const V w1 = kBoth ? hn::Load(d, w + (k)*kNR + kBlock) : w0; \
+    V a = hn::Set(d, s[(k)]);                                    \
+    c00 = hn::MulAdd(a, w0, c00);                                \
+    if constexpr (kBoth) c01 = hn::MulAdd(a, w1, c01);           \
+    a = hn::Set(d, s[(k) + 1]);                                  \
+    c10 = hn::MulAdd(a, w0, c10);                                \
+    if constexpr (kBoth) c11 = hn::MulAdd(a, w1, c11);           \
+    a = hn::Set(d, s[(k) + 2]);                                  \
+    c20 = hn::MulAdd(a, w0, c20);                                \
+    if constexpr (kBoth) c21 = hn::MulAdd(a, w1, c21);           \
+    a = hn::Set(d, s[(k) + 3]);                                  \
+    c30 = hn::MulAdd(a, w0, c30);                                \
+    if constexpr (kBoth) c31 = hn::MulAdd(a, w1, c31);           \
+    a = hn::Set(d, s[(k) + 4]);                                  \
+    c40 = hn::MulAdd(a, w0, c40);                                \
+    if constexpr (kBoth) c41 = hn::MulAdd(a, w1, c41);           \
+    a = hn::Set(d, s[(k) + 5]);                                  \
+    c50 = hn::MulAdd(a, w0, c50);                                \
+    if constexpr (kBoth) c51 = hn::MulAdd(a, w1, c51);           \
   } while (false)
           // The fences keep the compiler from saving loads of shared pixels at the price of spilled
           // accumulators (60 instead of 90 GFLOP/s; bench/kernels_bench prints the rate).
@@ -274,20 +306,55 @@ void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
       const V floor = relu ? hn::Zero(d)  // as in OutputTilePart
                            : hn::Set(d, -std::numeric_limits<float>::infinity());
       float* p = out0 + static_cast<ptrdiff_t>(x) * kBlock + o;
-      float* q = out1 + static_cast<ptrdiff_t>(x) * kBlock + o;
-      hn::Store(hn::Max(floor, c00), d, p), hn::Store(hn::Max(floor, c01), d, q);
-      hn::Store(hn::Max(floor, c10), d, p + 8), hn::Store(hn::Max(floor, c11), d, q + 8);
-      hn::Store(hn::Max(floor, c20), d, p + 16), hn::Store(hn::Max(floor, c21), d, q + 16);
-      hn::Store(hn::Max(floor, c30), d, p + 24), hn::Store(hn::Max(floor, c31), d, q + 24);
-      hn::Store(hn::Max(floor, c40), d, p + 32), hn::Store(hn::Max(floor, c41), d, q + 32);
-      hn::Store(hn::Max(floor, c50), d, p + 40), hn::Store(hn::Max(floor, c51), d, q + 40);
+      hn::Store(hn::Max(floor, c00), d, p);
+      hn::Store(hn::Max(floor, c10), d, p + 1 * kBlock);
+      hn::Store(hn::Max(floor, c20), d, p + 2 * kBlock);
+      hn::Store(hn::Max(floor, c30), d, p + 3 * kBlock);
+      hn::Store(hn::Max(floor, c40), d, p + 4 * kBlock);
+      hn::Store(hn::Max(floor, c50), d, p + 5 * kBlock);
+      if constexpr (kBoth) {
+        float* q = out1 + static_cast<ptrdiff_t>(x) * kBlock + o;
+        hn::Store(hn::Max(floor, c01), d, q);
+        hn::Store(hn::Max(floor, c11), d, q + 1 * kBlock);
+        hn::Store(hn::Max(floor, c21), d, q + 2 * kBlock);
+        hn::Store(hn::Max(floor, c31), d, q + 3 * kBlock);
+        hn::Store(hn::Max(floor, c41), d, q + 4 * kBlock);
+        hn::Store(hn::Max(floor, c51), d, q + 5 * kBlock);
+      }
     }
   }
 }
 
+void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
+                 const float* weights, const float* bias, bool relu, int pixels, float* out0,
+                 float* out1) {
+  if (out1 != nullptr)
+    ConvolveRowPart<true>(in, channels, plane, row, weights, bias, relu, pixels, out0, out1);
+  else
+    ConvolveRowPart<false>(in, channels, plane, row, weights, bias, relu, pixels, out0, out1);
+}
+
+/// What people call it; Highway's AVX3 is AVX-512.
+const char* NameOfTarget() {
+  switch (HWY_TARGET) {
+#if HWY_ARCH_X86
+    case HWY_AVX3:
+      return "avx512";
+    case HWY_AVX2:
+      return "avx2";
+    case HWY_SSE4:
+      return "sse4";
+    case HWY_SSSE3:
+      return "ssse3";
+#endif
+    default:
+      return hwy::TargetName(HWY_TARGET);
+  }
+}
+
 const Kernels* Table() {
-  static const Kernels kTable = {hwy::TargetName(HWY_TARGET), Multiply, TransformInput,
-                                 TransformOutput, ConvolveRow};
+  static const Kernels kTable = {NameOfTarget(), kBlock,          kMR,        kNR, Multiply<>,
+                                 TransformInput, TransformOutput, ConvolveRow};
   return &kTable;
 }
 
@@ -300,13 +367,25 @@ namespace graft::engine {
 HWY_EXPORT(Table);
 
 const Kernels& kernels() {
-  static const Kernels& kBest = *HWY_DYNAMIC_DISPATCH(Table)();
-  return kBest;
+  static const Kernels& kChosen = []() -> const Kernels& {
+    const char* wanted = std::getenv("GRAFT_TARGET");
+    if (wanted == nullptr || *wanted == '\0') return *HWY_DYNAMIC_DISPATCH(Table)();
+    const KernelTargets targets = kernel_targets();
+    std::vector<std::string> names;
+    for (const Kernels* table : targets.usable) {
+      if (std::string_view(table->target) == wanted) return *table;
+      names.emplace_back(table->target);
+    }
+    fail(ErrorKind::usage,
+         "GRAFT_TARGET: '{}' is not an instruction set of this processor{}; choose one of: {}",
+         clipped(wanted), did_you_mean(wanted, names), fmt::join(names, ", "));
+  }();
+  return kChosen;
 }
 
 KernelTargets kernel_targets() {
 #ifdef HWY_COMPILE_ONLY_STATIC
-  return {{&kernels()}, {}};
+  return {{HWY_DYNAMIC_DISPATCH(Table)()}, {}};
 #else
   KernelTargets targets;
   const int64_t usable = hwy::SupportedTargets();

@@ -1,7 +1,8 @@
 // The engine's inner loops, one set per instruction set, chosen at run time (Google Highway).
 //
-// Layouts: activations are nChw8c, [n][C/8][rows][columns][8]. A panel of transformed input is
-// [k/8][6 tiles][8]; a panel of weights [k][16 outputs]; a panel of products [6 tiles][16].
+// Layouts, with the sizes of the set in use: activations are [n][C/block][rows][columns][block]. A
+// panel of transformed input is [k/block][mr tiles][block]; a panel of weights [k][nr outputs]; a
+// panel of products [mr tiles][nr].
 #pragma once
 
 #include <cstddef>
@@ -10,12 +11,12 @@
 
 namespace graft::engine {
 
-constexpr int kBlock = 8;  ///< channels kept together in an activation: one AVX2 vector
-
-// The product kernel's register block, MR × NR in the terms of GEMM: 6 × 16 sums are 12 of AVX2's
-// 16 registers; two of weights and one of inputs go with them.
-constexpr int kMR = 6;   ///< MR: rows of a product panel, tiles or images
-constexpr int kNR = 16;  ///< NR: columns of a product panel, output channels
+/// What the sizes of any set divide, or are at most; an output panel is always two blocks.
+constexpr int kMostBlock = 16;
+constexpr int kMostMR = 12;
+constexpr int kMostNR = 32;
+/// Pixels that convolve_row computes at once.
+constexpr int kRowPixels = 6;
 
 /// Output pixels of a Winograd tile: 2, 4 or 6 each way. Its input has two more each way, and it
 /// has as many frequencies as input pixels, row by row.
@@ -34,33 +35,45 @@ struct OutputTile {
 };
 
 struct Kernels {
-  const char* target;  ///< "AVX2", …
+  const char* target;  ///< "avx2", …: what GRAFT_TARGET calls it
 
-  /// c[6][16] = (accumulate ? c : 0) + Σ_k a[k/8][6][8] · b[k][16]; k = 8·k8; of the first `rows`
-  /// of the six only (2, 4 or 6). While it runs it prefetches `lines` cache lines for each 8 of k
-  /// from `next` (0, 1, 2, 4 or 8).
-  void (*multiply)(const float* a, const float* b, float* c, int rows, size_t k8, bool accumulate,
-                   const float* next, int lines);
+  /// Channels kept together in an activation: one vector, of 16 lanes with AVX-512, else 8.
+  int block;
+  /// Rows (tiles or images) and columns (output channels) of a product panel, MR × NR in the terms
+  /// of GEMM: 12 × 32 sums are 24 of AVX-512's 32 registers, 6 × 16 are 12 of AVX2's 16; two of
+  /// weights and one of inputs go with them.
+  int mr;
+  int nr;
 
-  /// Bᵀ d B of the input of one tile, 8 channels: d has rows `row` floats apart and pixels 8 apart;
-  /// frequency f goes to v + f · stride. Prefetches the tile at `next`.
+  /// c[mr][nr] = (accumulate ? c : 0) + Σ_k a[k/block][mr][block] · b[k][nr]; k = block · blocks;
+  /// of the first `rows` of mr only, rounded up to even, and the first `columns` of nr, a block or
+  /// two. While it runs it prefetches a share of as many weights as it multiplies from `next` on:
+  /// all of them for a `spread` of 1, half for 2, a quarter for 4, an eighth for 8, none for 0.
+  void (*multiply)(const float* a, const float* b, float* c, int rows, int columns, size_t blocks,
+                   bool accumulate, const float* next, int spread);
+
+  /// Bᵀ d B of the input of one tile, a block of channels: d has rows `row` floats apart and pixels
+  /// a block apart; frequency f goes to v + f · stride. Prefetches the tile at `next`.
   void (*transform_input)(TileSize m, const float* d, ptrdiff_t row, float* v, size_t stride,
                           const float* next);
 
-  /// Aᵀ p A + bias, ReLU, 2×2 max-pooling, of one tile of 8 channels: frequency f at p + f ·
-  /// stride.
+  /// Aᵀ p A + bias, ReLU, 2×2 max-pooling, of one tile of a block of channels: frequency f at p +
+  /// f · stride.
   void (*transform_output)(TileSize m, const float* p, size_t stride, const float* bias, bool relu,
                            bool pool, const OutputTile& tile);
 
-  /// One row of 3×3 convolution straight from `channels` planes, into 16 outputs (two blocks of 8):
-  /// `in` points at the pixel up and left of the first output, planes are `plane` floats and rows
-  /// `row` floats apart; weights [channels][3][3][16]. Reads and writes whole groups of 6 pixels.
+  /// One row of 3×3 convolution straight from `channels` planes, into nr outputs (two blocks): `in`
+  /// points at the pixel up and left of the first output, planes are `plane` floats and rows `row`
+  /// floats apart; weights [channels][3][3][nr]. Reads and writes whole groups of kRowPixels. The
+  /// second block is left out where out1 is null.
   void (*convolve_row)(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
                        const float* weights, const float* bias, bool relu, int pixels, float* out0,
                        float* out1);
 };
 
-/// The kernels of the best instruction set of this processor.
+/// The kernels of the best instruction set of this processor, or of the one that the environment
+/// variable GRAFT_TARGET names (chosen once). Throws a usage error where it names one that is not
+/// there.
 const Kernels& kernels();
 
 /// The kernels of every instruction set that was compiled and that this processor can run, and the

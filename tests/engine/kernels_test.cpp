@@ -35,26 +35,32 @@ class EveryTarget : public ::testing::Test {
 
 TEST_F(EveryTarget, Multiply) {
   for_each([](const Kernels& k) {
-    for (const size_t k8 : {size_t{1}, size_t{2}, size_t{7}, size_t{32}})
+    const int block = k.block, mr = k.mr, nr = k.nr;
+    for (const size_t blocks : {size_t{1}, size_t{2}, size_t{7}, size_t{16}})
       for (const bool accumulate : {false, true})
-        for (const int lines : {0, 1, 2, 4, 8})
-          for (const int rows : {1, 2, 3, 4, 5, 6}) {
-            const Buffer a = random_buffer(k8 * kMR * kBlock, 1);
-            const Buffer b = random_buffer(k8 * kBlock * kNR, 2);
-            const Buffer c = random_buffer(kMR * kNR, 3);
-            std::vector<double> want(kMR * kNR);
-            for (int t = 0; t < kMR; ++t)
-              for (int o = 0; o < kNR; ++o) {
-                double sum = accumulate ? c.data()[t * kNR + o] : 0.0;
-                for (size_t i = 0; i < k8 * kBlock; ++i)
-                  sum += double{a.data()[i / kBlock * kMR * kBlock + t * kBlock + i % kBlock]} *
-                         b.data()[i * kNR + o];
-                want[t * kNR + o] = sum;
-              }
-            k.multiply(a.data(), b.data(), c.data(), rows, k8, accumulate, b.data(), lines);
-            // At most 256 terms of size about 1, each rounded by at most 6e-8 of the running sum.
-            for (int i = 0; i < rows * kNR; ++i) ASSERT_NEAR(c.data()[i], want[i], 1e-4);
-          }
+        for (const int spread : {0, 1, 2, 4, 8})
+          for (int rows = 1; rows <= mr; ++rows)
+            for (const int columns : {block, nr}) {
+              const Buffer a = random_buffer(blocks * mr * block, 1);
+              const Buffer b = random_buffer(blocks * block * nr, 2);
+              const Buffer c = random_buffer(mr * nr, 3);
+              std::vector<double> want(mr * nr);
+              for (int t = 0; t < mr; ++t)
+                for (int o = 0; o < nr; ++o) {
+                  double sum = accumulate ? c.data()[t * nr + o] : 0.0;
+                  for (size_t i = 0; i < blocks * block; ++i)
+                    sum += double{a.data()[i / block * mr * block + t * block + i % block]} *
+                           b.data()[i * nr + o];
+                  want[t * nr + o] = sum;
+                }
+              k.multiply(a.data(), b.data(), c.data(), rows, columns, blocks, accumulate, b.data(),
+                         spread);
+              // At most 256 terms of size about 1, each rounded by at most 6e-8 of the running sum.
+              for (int i = 0; i < rows * nr; ++i)
+                if (i % nr < columns) {
+                  ASSERT_NEAR(c.data()[i], want[i], 1e-4);
+                }
+            }
   });
 }
 
@@ -78,6 +84,7 @@ TEST_F(EveryTarget, TransformsShiftTheirInput) {
                            {0, 0, 1}};
   const double g2[4][3] = {{1, 0, 0}, {.5, .5, .5}, {.5, -.5, .5}, {0, 0, 1}};
   for_each([&](const Kernels& k) {
+    const int block = k.block, nr = k.nr;
     for (const int m : {2, 4, 6})
       for (const int mc : {2, 4, 6})
         for (int tap = 0; tap < 9; ++tap)
@@ -85,37 +92,37 @@ TEST_F(EveryTarget, TransformsShiftTheirInput) {
             const TileSize size{m, mc};
             const int n = mc + 2;  // pixels in a row of the input
             const auto pixels = static_cast<size_t>(size.frequencies());
-            const Buffer in = random_buffer(pixels * kBlock, 4);
-            const Buffer v(pixels * kNR);
-            k.transform_input(size, in.data(), n * kBlock, v.data(), kNR, in.data());
+            const Buffer in = random_buffer(pixels * block, 4);
+            const Buffer v(pixels * nr);
+            k.transform_input(size, in.data(), n * block, v.data(), nr, in.data());
             for (int f = 0; f < size.frequencies(); ++f) {
               const auto g = [&](int of, int i, int j) {
                 return of == 2 ? g2[i][j] : of == 4 ? g4[i][j] : g6[i][j];
               };
               const double u = g(m, f / n, tap / 3) * g(mc, f % n, tap % 3);
-              for (int c = 0; c < kBlock; ++c)
-                v.data()[f * kNR + c] = static_cast<float>(v.data()[f * kNR + c] * u);
+              for (int c = 0; c < block; ++c)
+                v.data()[f * nr + c] = static_cast<float>(v.data()[f * nr + c] * u);
             }
-            const Buffer bias = random_buffer(kBlock, 5);
+            const Buffer bias = random_buffer(block, 5);
             for (const bool relu : {false, true})
               for (const auto& [down, across] : {std::pair{m, mc}, std::pair{m - 1, mc},
                                                  std::pair{m, mc - 1}, std::pair{1, 1}}) {
                 const int shrink = pool ? 2 : 1;
                 const int columns = mc / shrink;
-                const Buffer out(static_cast<size_t>(m / shrink) * columns * kBlock);
+                const Buffer out(static_cast<size_t>(m / shrink) * columns * block);
                 std::fill_n(out.data(), out.size(), -77.0F);
-                k.transform_output(size, v.data(), kNR, bias.data(), relu, pool,
-                                   {out.data(), columns * kBlock, down, across});
+                k.transform_output(size, v.data(), nr, bias.data(), relu, pool,
+                                   {out.data(), columns * block, down, across});
                 const auto value = [&](int y, int x, int c) {
                   const double sum =
-                      double{in.data()[((y + tap / 3) * n + x + tap % 3) * kBlock + c]} +
+                      double{in.data()[((y + tap / 3) * n + x + tap % 3) * block + c]} +
                       bias.data()[c];
                   return relu ? std::max(sum, 0.0) : sum;
                 };
                 for (int y = 0; y < m / shrink; ++y)
                   for (int x = 0; x < columns; ++x)
-                    for (int c = 0; c < kBlock; ++c) {
-                      const float got = out.data()[(y * columns + x) * kBlock + c];
+                    for (int c = 0; c < block; ++c) {
+                      const float got = out.data()[(y * columns + x) * block + c];
                       if (y * shrink + shrink > down || x * shrink + shrink > across) {
                         ASSERT_EQ(got, -77.0F) << "wrote outside the valid part";
                         continue;
@@ -135,27 +142,28 @@ TEST_F(EveryTarget, TransformsShiftTheirInput) {
 
 TEST_F(EveryTarget, ConvolveRow) {
   for_each([](const Kernels& k) {
+    const int block = k.block, nr = k.nr;
     for (const int channels : {1, 3, 4})
       for (const bool relu : {false, true}) {
         constexpr int kPixels = 12;
         constexpr int kRow = kPixels + 2;
         const ptrdiff_t plane = 3 * kRow;
         const Buffer in = random_buffer(static_cast<size_t>(channels * plane), 6);
-        const Buffer w = random_buffer(static_cast<size_t>(channels) * 9 * kNR, 7);
-        const Buffer bias = random_buffer(kNR, 8);
-        const Buffer out0(kPixels * kBlock);
-        const Buffer out1(kPixels * kBlock);
+        const Buffer w = random_buffer(static_cast<size_t>(channels) * 9 * nr, 7);
+        const Buffer bias = random_buffer(nr, 8);
+        const Buffer out0(kPixels * block);
+        const Buffer out1(kPixels * block);
         k.convolve_row(in.data(), channels, plane, kRow, w.data(), bias.data(), relu, kPixels,
                        out0.data(), out1.data());
         for (int x = 0; x < kPixels; ++x)
-          for (int o = 0; o < kNR; ++o) {
+          for (int o = 0; o < nr; ++o) {
             double want = bias.data()[o];
             for (int t = 0; t < channels * 9; ++t)
               want += double{in.data()[t / 9 * plane + t / 3 % 3 * kRow + x + t % 3]} *
-                      w.data()[t * kNR + o];
+                      w.data()[t * nr + o];
             if (relu) want = std::max(want, 0.0);
-            const float* half = o < kBlock ? out0.data() : out1.data();
-            ASSERT_NEAR(half[x * kBlock + o % kBlock], want, 1e-5);
+            const float* half = o < block ? out0.data() : out1.data();
+            ASSERT_NEAR(half[x * block + o % block], want, 1e-5);
           }
       }
   });
