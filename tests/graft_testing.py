@@ -28,7 +28,7 @@ os.environ["XDG_CACHE_HOME"] = _CACHE.name
 os.environ["GRAFT_LIBEXEC"] = str(BUILD / "libexec" / "graft")
 
 BLOCKS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3),
-          "vgg19": (2, 2, 4, 4, 4), "vgg-mini": (2, 2, 2, 2, 1)}
+          "vgg19": (2, 2, 4, 4, 4), "vgg-mini": (2, 2, 2, 2, 2)}
 CHANNELS = (64, 128, 256, 512, 512)
 MINI_CHANNELS = (16, 32, 64, 128, 160)
 

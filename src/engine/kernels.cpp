@@ -337,7 +337,6 @@ void ConvolveRow(const float* in, int channels, ptrdiff_t plane, ptrdiff_t row,
 /// What people call it; Highway's AVX3 is AVX-512.
 const char* NameOfTarget() {
   switch (HWY_TARGET) {
-#if HWY_ARCH_X86
     case HWY_AVX3:
       return "avx512";
     case HWY_AVX2:
@@ -346,7 +345,10 @@ const char* NameOfTarget() {
       return "sse4";
     case HWY_SSSE3:
       return "ssse3";
-#endif
+    case HWY_SCALAR:
+      return "scalar";
+    case HWY_NEON:
+      return "neon";
     default:
       return hwy::TargetName(HWY_TARGET);
   }

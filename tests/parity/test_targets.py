@@ -1,0 +1,63 @@
+"""Whole networks on every instruction set of this processor, as GRAFT_TARGET picks them."""
+import os
+import re
+import unittest
+
+import graft_testing as t
+import numpy as np
+
+FUSED = {"avx512", "avx2"}  # multiply-adds, of the same sums in the same order
+
+
+def environment(target):
+    return {**os.environ, "GRAFT_TARGET": target}
+
+
+def targets():
+    done = t.run("bench", "--size", "32", env=environment("none"))
+    return re.search(r"choose one of: (.*)", done.stderr)[1].split(", ")
+
+
+class Targets(t.TestCase):
+    def features(self, target, *options):
+        out = self.folder / f"{target}.npy"
+        self.succeed("features", self.folder / "data", "-o", out, "--force", "--quiet", *options,
+                     env=environment(target))
+        return np.load(out)
+
+    def test_give_the_same_bits(self):
+        t.draw_scenes(self.folder / "data", 2, size=72)
+        names = targets()
+        print("targets of this processor:", ", ".join(names))
+        for options in (["--backbone", "vgg-mini"],
+                        ["--backbone", "vgg11", "--weights", "none", "--input-size", "68x95"],
+                        ["--backbone", "vgg16", "--weights", "none", "--input-size", "32", "--include-top"]):
+            got = {name: self.features(name, *options) for name in names}
+            want = got[names[0]]
+            for name in names[1:]:
+                if {names[0], name} <= FUSED:
+                    self.assertEqual(got[name].tobytes(), want.tobytes(), (options, name))
+                else:
+                    self.assertLess(abs(got[name] - want).max() / abs(want).max(), 1e-4, (options, name))
+
+    def test_fuzz(self):
+        for name in targets():
+            done = t.tool("engine_fuzz", "2", "1", env=environment(name))
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_is_named(self):
+        for name in targets():
+            document = self.succeed_json("bench", "--size", "32", "--batch", "1", "--repeats", "1", "--backbone",
+                                         "vgg-mini", "--json", env=environment(name))
+            self.assertEqual(document["instruction_set"], name)
+
+    def test_unknown(self):
+        t.draw_scenes(self.folder / "data", 1)
+        done = t.run("features", self.folder / "data", "-o", self.folder / "x.npy", "--backbone", "vgg-mini",
+                     env=environment("avx3"))
+        self.assertEqual(done.returncode, 2)
+        self.assertRegex(done.stderr, r"^graft: GRAFT_TARGET: 'avx3' is not an instruction set of this processor")
+
+
+if __name__ == "__main__":
+    t.main()
