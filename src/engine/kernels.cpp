@@ -12,8 +12,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <limits>
-#include <string_view>
+#include <string>
 #include <type_traits>
+#include <vector>
 
 #include "base/fail.h"
 #include "base/words.h"
@@ -355,8 +356,8 @@ const char* NameOfTarget() {
 }
 
 const Kernels* Table() {
-  static const Kernels kTable = {NameOfTarget(), kBlock,          kMR,        kNR, Multiply<>,
-                                 TransformInput, TransformOutput, ConvolveRow};
+  static const Kernels kTable = {NameOfTarget(), HWY_TARGET,     kBlock,          kMR,        kNR,
+                                 Multiply<>,     TransformInput, TransformOutput, ConvolveRow};
   return &kTable;
 }
 
@@ -368,20 +369,43 @@ namespace graft::engine {
 
 HWY_EXPORT(Table);
 
+namespace {
+
+#ifndef HWY_COMPILE_ONLY_STATIC
+/// Restricts this process to a target (0: to none) for all that Highway dispatches.
+void restrict_to(int64_t target) {
+  hwy::SetSupportedTargetsForTest(target);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+int64_t& restriction() {
+  static int64_t target = 0;
+  return target;
+}
+#endif
+
+const Kernels& choose_kernels() {
+  const char* wanted = std::getenv("GRAFT_TARGET");
+  if (wanted == nullptr || *wanted == '\0') return *HWY_DYNAMIC_DISPATCH(Table)();
+  std::vector<std::string> names;
+  for (const Kernels* table : kernel_targets().usable) {
+    names.emplace_back(table->target);
+    if (names.back() != wanted) continue;
+#ifndef HWY_COMPILE_ONLY_STATIC
+    restriction() = table->highway;
+    restrict_to(table->highway);
+#endif
+    return *table;
+  }
+  fail(ErrorKind::usage,
+       "GRAFT_TARGET: '{}' is not an instruction set of this processor{}; choose one of: {}",
+       clipped(wanted), did_you_mean(wanted, names), fmt::join(names, ", "));
+}
+
+}  // namespace
+
 const Kernels& kernels() {
-  static const Kernels& kChosen = []() -> const Kernels& {
-    const char* wanted = std::getenv("GRAFT_TARGET");
-    if (wanted == nullptr || *wanted == '\0') return *HWY_DYNAMIC_DISPATCH(Table)();
-    const KernelTargets targets = kernel_targets();
-    std::vector<std::string> names;
-    for (const Kernels* table : targets.usable) {
-      if (std::string_view(table->target) == wanted) return *table;
-      names.emplace_back(table->target);
-    }
-    fail(ErrorKind::usage,
-         "GRAFT_TARGET: '{}' is not an instruction set of this processor{}; choose one of: {}",
-         clipped(wanted), did_you_mean(wanted, names), fmt::join(names, ", "));
-  }();
+  static const Kernels& kChosen = choose_kernels();
   return kChosen;
 }
 
@@ -390,6 +414,7 @@ KernelTargets kernel_targets() {
   return {{HWY_DYNAMIC_DISPATCH(Table)()}, {}};
 #else
   KernelTargets targets;
+  restrict_to(0);
   const int64_t usable = hwy::SupportedTargets();
   for (int64_t bits = HWY_TARGETS; bits != 0; bits &= bits - 1) {
     const int64_t target = bits & -bits;
@@ -397,12 +422,10 @@ KernelTargets kernel_targets() {
       targets.skipped.emplace_back(hwy::TargetName(target));
       continue;
     }
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    restrict_to(target);
     targets.usable.push_back(HWY_DYNAMIC_DISPATCH(Table)());
   }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+  restrict_to(restriction());
   return targets;
 #endif
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,7 @@ struct OutputTile {
 
 struct Kernels {
   const char* target;  ///< "avx2", …: what GRAFT_TARGET calls it
+  int64_t highway;     ///< what Highway calls it
 
   /// Channels kept together in an activation: one vector, of 16 lanes with AVX-512, else 8.
   int block;
@@ -72,8 +74,8 @@ struct Kernels {
 };
 
 /// The kernels of the best instruction set of this processor, or of the one that the environment
-/// variable GRAFT_TARGET names (chosen once). Throws a usage error where it names one that is not
-/// there.
+/// variable GRAFT_TARGET names: chosen once, for all that Highway dispatches in this process.
+/// Throws a usage error where it names one that is not there.
 const Kernels& kernels();
 
 /// The kernels of every instruction set that was compiled and that this processor can run, and the

@@ -178,7 +178,8 @@ void PostponedGradients::compute(const Tensor& weight, const Sink& sink) const {
                                      static_cast<int>(nr), static_cast<size_t>(depth / block),
                                      false, b, 0);
         for (int64_t r = 0; r < std::min(mr, outputs - group * mr); ++r)
-          sink((group * mr + r) * inputs + begin * nr, count, products + r * nr, mr * nr);
+          sink((group * mr + r) * inputs + begin * nr, count, products + r * nr,
+               {static_cast<size_t>(nr), static_cast<size_t>(mr * nr)});
       }
     }
   });

@@ -6,6 +6,8 @@
 #include <functional>
 #include <unordered_map>
 
+#include "train/kernels.h"
+
 namespace graft {
 
 /// Gradients of large weight matrices that were not computed yet: the optimiser makes them piece by
@@ -14,9 +16,9 @@ namespace graft {
 /// thread-safe.
 class PostponedGradients {
  public:
-  /// Takes `count` gradients from `offset` in the weights on, in runs of 16, `run` floats apart.
+  /// Takes `count` gradients from `offset` in the weights on.
   using Sink =
-      std::function<void(int64_t offset, int64_t count, const float* gradient, size_t run)>;
+      std::function<void(int64_t offset, int64_t count, const float* gradient, training::Runs)>;
 
   /// Whether the gradient of these weights is here, and not in weight.grad().
   [[nodiscard]] bool has(const torch::Tensor& weight) const;

@@ -74,12 +74,13 @@ void FusedOptimizer::step(double common_rate, const PostponedGradients* postpone
     float* values = p.data_ptr<float>();
     float* m = first_[k].data_ptr<float>();
     float* v = second_.empty() ? nullptr : second_[k].data_ptr<float>();
-    const auto update = [&](int64_t offset, int64_t count, const float* gradient, size_t run) {
+    const auto update = [&](int64_t offset, int64_t count, const float* gradient,
+                            training::Runs runs) {
       const auto n = static_cast<size_t>(count);
       if (v != nullptr)
-        training::kernels().adam(s, n, values + offset, gradient, run, m + offset, v + offset);
+        training::kernels().adam(s, n, values + offset, gradient, runs, m + offset, v + offset);
       else
-        training::kernels().sgd(sgd, n, values + offset, gradient, run, m + offset);
+        training::kernels().sgd(sgd, n, values + offset, gradient, runs, m + offset);
     };
     if (late) {
       postponed->compute(p, update);
@@ -88,7 +89,8 @@ void FusedOptimizer::step(double common_rate, const PostponedGradients* postpone
     const torch::Tensor gradient = p.grad().contiguous();
     const float* g = gradient.data_ptr<float>();
     at::parallel_for(0, p.numel(), kChunk, [&](int64_t begin, int64_t end) {
-      update(begin, end - begin, g + begin, 16);
+      const auto count = static_cast<size_t>(end - begin);
+      update(begin, end - begin, g + begin, {count, count});
     });
   }
 }

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 
+#include "engine/kernels.h"
 #include "engine/winograd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -17,34 +18,36 @@ namespace hn = hwy::HWY_NAMESPACE;
 using engine::HWY_NAMESPACE::Scaled;
 using engine::HWY_NAMESPACE::Winograd;
 
-using D = hn::CappedTag<float, 8>;
+using D = hn::CappedTag<float, 16>;
+using Half = hn::CappedTag<float, 8>;
 using One = hn::CappedTag<float, 1>;
 
-/// body(tag, i) for whole vectors, then for what is left one by one.
+/// body(tag, i) for whole vectors, then for what is left by eight and one by one.
 template <class Body>
 HWY_INLINE void ForEach(size_t count, const Body& body) {
   const D d;
   const size_t lanes = hn::Lanes(d);
   size_t i = 0;
   for (; i + lanes <= count; i += lanes) body(d, i);
+  for (const Half half; i + hn::Lanes(half) <= count; i += hn::Lanes(half)) body(half, i);
   for (; i < count; ++i) body(One(), i);
 }
 
-/// body(tag, i, place of gradient i) in runs of 16.
+/// body(tag, i, place of gradient i).
 template <class Body>
-HWY_INLINE void ForEachGradient(size_t count, size_t run, const Body& body) {
-  if (run == 16) {
+HWY_INLINE void ForEachGradient(size_t count, Runs runs, const Body& body) {
+  if (runs.apart == runs.width) {
     ForEach(count, [&](auto d, size_t i) HWY_ATTR { body(d, i, i); });
     return;
   }
-  for (size_t begin = 0; begin < count; begin += 16)
-    ForEach(std::min<size_t>(16, count - begin),
-            [&](auto d, size_t i) HWY_ATTR { body(d, begin + i, begin / 16 * run + i); });
+  for (size_t begin = 0, from = 0; begin < count; begin += runs.width, from += runs.apart)
+    ForEach(std::min(runs.width, count - begin),
+            [&](auto d, size_t i) HWY_ATTR { body(d, begin + i, from + i); });
 }
 
 void Adam(const AdamStep& s, size_t count, float* HWY_RESTRICT p, const float* HWY_RESTRICT g,
-          size_t run, float* HWY_RESTRICT m, float* HWY_RESTRICT v) {
-  ForEachGradient(count, run, [&](auto d, size_t i, size_t at) HWY_ATTR {
+          Runs runs, float* HWY_RESTRICT m, float* HWY_RESTRICT v) {
+  ForEachGradient(count, runs, [&](auto d, size_t i, size_t at) HWY_ATTR {
     const auto value = hn::LoadU(d, p + i);
     const auto gradient = hn::MulAdd(hn::Set(d, s.decay), value, hn::LoadU(d, g + at));
     const auto first = hn::MulAdd(hn::Set(d, s.beta1), hn::LoadU(d, m + i),
@@ -60,8 +63,8 @@ void Adam(const AdamStep& s, size_t count, float* HWY_RESTRICT p, const float* H
 }
 
 void Sgd(const SgdStep& s, size_t count, float* HWY_RESTRICT p, const float* HWY_RESTRICT g,
-         size_t run, float* HWY_RESTRICT m) {
-  ForEachGradient(count, run, [&](auto d, size_t i, size_t at) HWY_ATTR {
+         Runs runs, float* HWY_RESTRICT m) {
+  ForEachGradient(count, runs, [&](auto d, size_t i, size_t at) HWY_ATTR {
     const auto value = hn::LoadU(d, p + i);
     const auto gradient = hn::MulAdd(hn::Set(d, s.decay), value, hn::LoadU(d, g + at));
     const auto momentum = hn::MulAdd(hn::Set(d, s.momentum), hn::LoadU(d, m + i), gradient);
@@ -215,7 +218,8 @@ namespace graft::training {
 HWY_EXPORT(Table);
 
 const Kernels& kernels() {
-  static const Kernels& kBest = *HWY_DYNAMIC_DISPATCH(Table)();
+  // The engine's come first: they heed GRAFT_TARGET.
+  static const Kernels& kBest = (engine::kernels(), *HWY_DYNAMIC_DISPATCH(Table)());
   return kBest;
 }
 

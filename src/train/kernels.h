@@ -39,12 +39,18 @@ struct TileTransforms {
   void (*gradient)(const float* const* pixels, size_t channels, float* v, size_t frequency);
 };
 
-/// Gradients are read in runs of 16 elements, `run` floats apart: 16 for an array without gaps.
+/// Where gradients lie: in runs of `width` elements, `apart` floats from one to the next; both the
+/// same for an array without gaps.
+struct Runs {
+  size_t width;
+  size_t apart;
+};
+
 struct Kernels {
   void (*adam)(const AdamStep& step, size_t count, float* parameter, const float* gradient,
-               size_t run, float* first, float* second);
-  void (*sgd)(const SgdStep& step, size_t count, float* parameter, const float* gradient,
-              size_t run, float* momentum);
+               Runs runs, float* first, float* second);
+  void (*sgd)(const SgdStep& step, size_t count, float* parameter, const float* gradient, Runs runs,
+              float* momentum);
 
   TileTransforms tile3, tile4, tile6;
 

@@ -138,8 +138,7 @@ class Trainer {
       const EpochRecord& record = end.record;
       const bool annealed =
           job_.recipe.optimization.schedule != Schedule::constant && epoch == epochs_;
-      const bool better =
-          progress_.add(record, annealed ? loop_->validation_images() : 0);
+      const bool better = progress_.add(record, annealed ? loop_->validation_images() : 0);
       tell([&](TrainObserver& o) { o.epoch(record, better); });
       files_.write_history(progress_.history);
       save("last", record);

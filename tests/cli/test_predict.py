@@ -185,8 +185,9 @@ class Predict(t.TestCase):
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             self.assertEqual((process.returncode, len(lines)), (0, count))
-            # 48 MB of input and 128 of activations an image; a batch of 16 would take 3 GB.
-            self.assertLess(usage.ru_maxrss / 1024, 200 + 300 * count)
+            # 48 MB of input and 128 of activations an image, 256 in blocks of 16 channels; a batch of 16
+            # would take 3 GB and more.
+            self.assertLess(usage.ru_maxrss / 1024, 200 + 450 * count)
 
     def test_what_does_not_fit_is_refused_first(self):
         # 69 GB of maps, as much in rows, and the input.

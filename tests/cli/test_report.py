@@ -134,7 +134,7 @@ class Report(t.TestCase):
             np.testing.assert_allclose(model[name] * scale, raw[name], rtol=1e-6)
         # What evaluate and predict say is calibrated.
         again = self.succeed_json("evaluate", BASE / "two", BASE / "data", "--json")
-        self.assertAlmostEqual(again["loss"], metrics["test"]["loss"], delta=1e-4)
+        self.assertAlmostEqual(again["loss"], metrics["test"]["loss"], delta=5e-4)  # features were halves
         history = t.read_csv(BASE / "two" / "history.csv")
         best = float(history[metrics["best_epoch"] - 1]["val_loss"])
         self.assertAlmostEqual(metrics["calibration"]["uncalibrated_validation"]["loss"], best,

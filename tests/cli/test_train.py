@@ -67,7 +67,11 @@ class Train(t.TestCase):
         self.assertEqual([row["epoch"] for row in history], ["1", "2", "3"])
         metrics = json.loads((self.out / "metrics.json").read_text())
         best = history[metrics["best_epoch"] - 1]
-        self.assertEqual(float(best["val_accuracy"]), max(float(r["val_accuracy"]) for r in history))
+        # The last of a one-cycle run, unless it is clearly worse: docs/decisions/0003-best-epoch.md.
+        accuracies = [float(r["val_accuracy"]) for r in history]
+        share = (max(accuracies) + accuracies[-1]) / 2
+        kept = accuracies[-1] >= max(accuracies) - 2 * (2 * share * (1 - share) / 12) ** 0.5
+        self.assertEqual(float(best["val_accuracy"]), accuracies[-1] if kept else max(accuracies))
         split = t.read_csv(self.out / "split.csv")
         self.assertEqual(len(split), 60)
         self.assertEqual(sum(row["split"] == "val" for row in split), 12)

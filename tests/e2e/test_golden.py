@@ -18,10 +18,8 @@ RUNS = {
     "fine-tuned": ["--epochs", "2", "--freeze-epochs", "1", "--fine-tune", "block2_conv1", "--augment",
                    "rotate:20 hflip", "--views", "0", "--head", "flatten dense:32 dropout:0.2", "--ema", "0.9"],
 }
-GOLDEN = {
-    "AVX3 AuthenticAMD 25/17": {"frozen": "7480d6cc1a20307cd40244734bed74c1",
-                                "fine-tuned": "abc338c79953a998b0b1c61b027e355f"},
-}
+ZEN_4 = {"frozen": "7adf6f84e06b2fc9535792ddd03ff56e", "fine-tuned": "f2fc8cb7cd2724df32e98956de076356"}
+GOLDEN = {"avx512 AuthenticAMD 25/17": ZEN_4, "avx2 AuthenticAMD 25/17": ZEN_4}
 
 
 def processor():

@@ -95,10 +95,14 @@ TEST_P(Denses, OutputAndGradientsAreExact) {
   if (!postponed.has(w3)) return;  // a small matrix
   EXPECT_FALSE(w3.grad().defined());
   torch::Tensor gradient = torch::zeros_like(w);
-  postponed.compute(w3, [&](int64_t offset, int64_t count, const float* values, size_t run) {
-    for (int64_t i = 0; i < count; ++i)
-      gradient.data_ptr<float>()[offset + i] += values[i / 16 * static_cast<int64_t>(run) + i % 16];
-  });
+  postponed.compute(w3,
+                    [&](int64_t offset, int64_t count, const float* values, training::Runs runs) {
+                      for (int64_t i = 0; i < count; ++i) {
+                        const auto at = static_cast<size_t>(i);
+                        gradient.data_ptr<float>()[offset + i] +=
+                            values[at / runs.width * runs.apart + at % runs.width];
+                      }
+                    });
   EXPECT_LT(difference(gradient, w2.grad()), kTolerance);
 }
 

@@ -42,8 +42,8 @@ TEST(RunProgress, AnAnnealedRunKeepsItsEnd) {
   const auto kept = [](double best, double last, size_t annealed_on) {
     RunProgress progress;
     progress.add({1, 0.5, 0.75, 0.6, best, 1e-3, 1.5});
-    EXPECT_EQ(progress.add({2, 0.4, 0.75, 0.5, last, 1e-9, 1.5}, annealed_on),
-              progress.best_epoch == 2);
+    const bool better = progress.add({2, 0.4, 0.75, 0.5, last, 1e-9, 1.5}, annealed_on);
+    EXPECT_EQ(better, progress.best_epoch == 2);
     return progress.best_epoch;
   };
   EXPECT_EQ(kept(0.95, 0.94, 0), 1);
