@@ -1,6 +1,5 @@
 """Augmentation, views, fine-tuning in one run, averages and the range test, on drawn images."""
 import re
-import sys
 import xml.etree.ElementTree
 
 import graft_testing as t

@@ -1,6 +1,5 @@
 """graft check: everything that can be odd about a dataset, each once; train's warnings from it."""
 import io
-import json
 import re
 import shutil
 import struct

@@ -1,7 +1,6 @@
 """graft train on drawn images: what it writes, what it freezes, how it stops."""
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys

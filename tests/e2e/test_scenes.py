@@ -1,6 +1,5 @@
 """The main job on real photos with the real weights of VGG19's first three blocks."""
 import shutil
-import sys
 
 import graft_testing as t
 import numpy as np

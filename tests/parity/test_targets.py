@@ -1,7 +1,6 @@
 """Whole networks on every instruction set of this processor, as GRAFT_TARGET picks them."""
 import os
 import re
-import unittest
 
 import graft_testing as t
 import numpy as np
