@@ -431,6 +431,9 @@ int64_t Engine::output_elements() const { return state_->out_shape.elements(); }
 int Engine::max_batch() const { return state_->options.max_batch; }
 int Engine::threads() const { return state_->team->size(); }
 std::string Engine::instruction_set() { return engine::kernels().target; }
+std::string Engine::numerics() {
+  return instruction_set() == "avx512" ? "avx2" : instruction_set();
+}
 
 uint64_t Engine::estimate(int count) const {
   const State& s = *state_;

@@ -71,8 +71,11 @@ class Engine {
   EngineMemory prepare(int count);
   /// The steps of the plan for batches of `count` images, with the times of the last run on it.
   [[nodiscard]] std::vector<EngineStep> steps(int count);
-  /// "AVX2", "AVX3", "NEON", …
+  /// "avx512", "avx2", "neon", …
   [[nodiscard]] static std::string instruction_set();
+  /// What decides results to the bit beside network, weights and plan: the instruction set, but that
+  /// AVX-512 gives what AVX2 gives.
+  [[nodiscard]] static std::string numerics();
 
   /// `in`: count × (C, H, W), `out`: count × (C, H, W) or count × (C), all float32.
   void run(const float* in, int count, float* out);

@@ -39,6 +39,22 @@ class Targets(t.TestCase):
                 else:
                     self.assertLess(abs(got[name] - want).max() / abs(want).max(), 1e-4, (options, name))
 
+    @t.unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
+    def test_share_cached_features(self):
+        both = [name for name in targets() if name in FUSED]
+        if len(both) < 2:
+            self.skipTest("this processor has no AVX-512")
+        t.draw_scenes(self.folder / "data", 4, size=48)
+        models = []
+        for name in both:
+            self.succeed("train", self.folder / "data", "-o", self.folder / name, "--backbone", "vgg-mini",
+                         "--epochs", "2", "--no-report", "--cache-dir", self.folder / "cache",
+                         env=environment(name))
+            sets = self.succeed_json("cache", "list", "--json", "--cache-dir", self.folder / "cache")["sets"]
+            self.assertEqual([s["images"] for s in sets], [24])
+            models.append((self.folder / name / "model.safetensors").read_bytes())
+        self.assertEqual(models[0], models[1])
+
     def test_fuzz(self):
         for name in targets():
             done = t.tool("engine_fuzz", "2", "1", env=environment(name))
