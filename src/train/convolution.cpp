@@ -1,203 +1,314 @@
 #include "train/convolution.h"
-#include "engine/winograd_weights.h"
 
 #include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <array>
+#include <limits>
 #include <vector>
 
-#include "train/kernels.h"
-#include "train/products.h"
+#include "engine/kernels.h"
+#include "train/winograd.h"
 
 namespace graft {
 namespace {
 
 using torch::Tensor;
+using training::Place;
+using training::Tile;
 
 // Below these, LibTorch's own convolution is as fast: transforms outweigh what products save.
 constexpr int64_t kLeastChannels = 16;
 // Multiplications of a direct convolution over those of the tiles.
 constexpr double kLeastSaving = 2;
-// Floats of transformed maps in a chunk of images: they are to stay in the last-level cache, unless
-// the weights, which are packed anew for each chunk, are larger than that.
-constexpr int64_t kChunkFloats = 3'000'000;
-constexpr int64_t kChunkOfWeights = 2;  // times the transformed weights
+// Tiles of one size that a thread multiplies with one panel of outputs: their products (36
+// frequencies × 264 × 32 floats) take 1.2 MB. Whole groups of 12 and of 6. 132 and 528 were slower
+// (bench/convolution_bench), as were 64 and 256 channels.
+constexpr int64_t kTilesAtOnce = 264;
+// Input channels whose weights are transformed together: 36 frequencies × 128 × 32 floats are 0.6
+// MB.
+constexpr int64_t kChannelsAtOnce = 128;
+// While a group of tiles is multiplied, the next one's inputs are fetched: half as many floats as
+// there are weights, a little more than its panel has (engine/kernels.h).
+constexpr int kSpread = 2;
 
-/// G ⊗ G: (frequencies, 9), takes a 3×3 kernel to the frequencies of a tile.
-template <size_t n>
-Tensor kernel_transform_of(const std::array<std::array<double, 3>, n>& rows) {
-  constexpr auto kSide = static_cast<int64_t>(n);
-  Tensor g = torch::empty({kSide * kSide, 9});
-  for (size_t f = 0; f < n * n; ++f)
-    for (size_t k = 0; k < 9; ++k)
-      g.data_ptr<float>()[f * 9 + k] =
-          static_cast<float>(rows.at(f / n).at(k / 3) * rows.at(f % n).at(k % 3));
-  return g;
-}
+int64_t panels_of(int64_t count, int64_t width) { return (count + width - 1) / width; }
 
-const Tensor& kernel_transform(int tile) {
-  static const Tensor kOf3 = kernel_transform_of(engine::kG3);
-  static const Tensor kOf4 = kernel_transform_of(engine::kG4);
-  static const Tensor kOf6 = kernel_transform_of(engine::kG6);
-  return tile == 3 ? kOf3 : tile == 4 ? kOf4 : kOf6;
-}
+/// A direction of a map, cut into tiles: `count` of each size, the largest first.
+struct Cut {
+  struct Run {
+    int size, count, begin;
+  };
+  std::vector<Run> runs;
+  int64_t frequencies = 0;  // of all tiles
 
-/// The tiles of a batch of maps (N, H, W, channels).
-struct Grid {
-  int64_t height, width;
-  int tile = 0;  ///< output pixels, each way: those that need the fewest products
-  int64_t down = 0, across = 0;
-
-  Grid(int64_t h, int64_t w) : height(h), width(w) {
-    for (const int size : training::kTiles) {
-      Grid other = *this;
-      other.tile = size;
-      other.down = (h + size - 1) / size;
-      other.across = (w + size - 1) / size;
-      if (tile == 0 || other.products() < products()) *this = other;
+  /// The cut with the fewest frequencies; of equals the one of fewest sizes.
+  explicit Cut(int64_t extent) {
+    const auto length = static_cast<int>(extent);
+    int best[3] = {};
+    int64_t least = std::numeric_limits<int64_t>::max();
+    for (int six = 0; six <= (length + 5) / 6; ++six)
+      for (int four = 0; four <= 2; ++four) {
+        const int rest = length - 6 * six - 4 * four;
+        const int three = rest > 0 ? (rest + 2) / 3 : 0;
+        const int64_t cost = 8 * six + 6 * four + 5 * three;
+        const int sizes = (six > 0 ? 1 : 0) + (four > 0 ? 1 : 0) + (three > 0 ? 1 : 0);
+        if (cost * 4 + sizes >= least) continue;
+        least = cost * 4 + sizes;
+        frequencies = cost;
+        best[0] = six, best[1] = four, best[2] = three;
+      }
+    int begin = 0;
+    for (const auto& [size, count] : {std::pair{6, best[0]}, {4, best[1]}, {3, best[2]}}) {
+      if (count > 0) runs.push_back({size, count, begin});
+      begin += size * count;
     }
   }
-  [[nodiscard]] int64_t tiles() const { return down * across; }
-  [[nodiscard]] int64_t frequencies() const { return training::frequencies(tile); }
+};
+
+/// Maps (N, H, W, channels) as tiles of several sizes.
+struct Grid {
+  int64_t height, width;
+  Cut rows, columns;
+
+  Grid(int64_t h, int64_t w) : height(h), width(w), rows(h), columns(w) {}
   /// Of each pair of an input channel and an output channel.
-  [[nodiscard]] int64_t products() const { return tiles() * frequencies(); }
-  [[nodiscard]] const training::TileTransforms& transforms() const {
-    return training::kernels().tile(tile);
-  }
+  [[nodiscard]] int64_t products() const { return rows.frequencies * columns.frequencies; }
+};
+
+/// The tiles of one size, of some images.
+struct Part {
+  const Grid& grid;
+  Tile tile;
+  Cut::Run down, across;
+  int64_t images;
+
+  [[nodiscard]] int64_t in_image() const { return int64_t{down.count} * across.count; }
+  [[nodiscard]] int64_t tiles() const { return images * in_image(); }
+  [[nodiscard]] int64_t frequencies() const { return tile.frequencies(); }
 
   /// Pointers to the pixels of tile t and of those within `around` of it; null where there is none.
   template <class Float>
   void pixels(Float* maps, int64_t channels, int64_t t, int around, Float** out) const {
-    const int64_t image = t / tiles();
-    const int64_t top = t % tiles() / across * tile;
-    const int64_t left = t % across * tile;
-    for (int64_t y = top - around; y < top + tile + around; ++y)
-      for (int64_t x = left - around; x < left + tile + around; ++x)
-        *out++ = y < 0 || y >= height || x < 0 || x >= width
+    const int64_t image = t / in_image();
+    const int64_t top = down.begin + t % in_image() / across.count * tile.rows;
+    const int64_t left = across.begin + t % across.count * tile.columns;
+    for (int64_t y = top - around; y < top + tile.rows + around; ++y)
+      for (int64_t x = left - around; x < left + tile.columns + around; ++x)
+        *out++ = y < 0 || y >= grid.height || x < 0 || x >= grid.width
                      ? nullptr
-                     : maps + ((image * height + y) * width + x) * channels;
+                     : maps + ((image * grid.height + y) * grid.width + x) * channels;
   }
 };
 
-/// (frequencies, tiles, channels), the frequencies an odd number of cache lines apart: the stores
-/// of a transform would all fall into one cache set otherwise.
-Tensor frequencies(const Grid& grid, int64_t images, int64_t channels) {
-  constexpr int64_t kLine = 16;
-  const int64_t tiles = images * grid.tiles();
-  int64_t lines = (tiles * channels + kLine - 1) / kLine;
-  lines += (65 - lines % 64) % 64;
-  return torch::empty({grid.frequencies() * lines * kLine})
-      .as_strided({grid.frequencies(), tiles, channels}, {lines * kLine, channels, 1});
-}
-
 constexpr int kMostPixels = 8 * 8;  // of a tile of 6 and those around it
+using Window = std::array<float*, kMostPixels>;
+using ConstWindow = std::array<const float*, kMostPixels>;
 
-/// The frequencies of maps (images, H, W, channels), of each tile's pixels and those within
-/// `around` of it.
-Tensor transform(const Grid& grid, const float* maps, int64_t images, int64_t channels, int around,
-                 decltype(training::TileTransforms::input) kernel) {
-  Tensor v = frequencies(grid, images, channels);
-  float* to = v.data_ptr<float>();
-  std::array<const float*, kMostPixels> window{};
-  for (int64_t t = 0; t < v.size(1); ++t) {
-    grid.pixels(maps, channels, t, around, window.data());
-    kernel(window.data(), static_cast<size_t>(channels), to + t * channels,
-           static_cast<size_t>(v.stride(0)));
+/// Tiles in panels, frequencies an odd number of cache lines apart: the stores of a transform would
+/// all fall into one cache set otherwise.
+struct Panels {
+  Tensor memory;
+  int64_t frequency;  // floats between frequencies
+  int64_t group;      // floats of a group of tiles, or of a panel of channels
+  [[nodiscard]] float* at(int64_t f) const { return memory.data_ptr<float>() + f * frequency; }
+
+  Panels(int64_t frequencies, int64_t floats, int64_t each) : group(each) {
+    constexpr int64_t kLine = 16;
+    const int64_t lines = panels_of(floats, kLine) | 1;
+    frequency = lines * kLine;
+    memory = torch::empty({frequencies * frequency});
   }
-  return v;
-}
+};
 
-Tensor transform_input(const Grid& grid, const float* maps, int64_t images, int64_t channels) {
-  return transform(grid, maps, images, channels, 1, grid.transforms().input);
-}
-
-Tensor transform_gradient(const Grid& grid, const float* maps, int64_t images, int64_t channels) {
-  return transform(grid, maps, images, channels, 0, grid.transforms().gradient);
-}
-
-void transform_output(const Grid& grid, const Tensor& p, const float* bias, float* maps) {
-  const int64_t channels = p.size(2);
-  const float* from = p.data_ptr<float>();
-  const auto step = static_cast<size_t>(p.stride(0));
-  std::array<float*, kMostPixels> window{};
-  for (int64_t t = 0; t < p.size(1); ++t) {
-    grid.pixels(maps, channels, t, 0, window.data());
-    grid.transforms().output(from + t * channels, step, static_cast<size_t>(channels), bias,
-                             window.data());
+class Winograd3x3 {
+ public:
+  /// Units of work that each panel of outputs is cut into, for all threads to have some.
+  static int64_t splits(int64_t panels) {
+    return panels_of(2 * int64_t{at::get_num_threads()}, panels);
   }
-}
+
+  /// body(part, first image) for the parts of each chunk of images.
+  template <class Body>
+  static void for_parts(const Grid& grid, int64_t images, int64_t splits, const Body& body) {
+    int64_t most = 1;
+    for (const Cut::Run& down : grid.rows.runs)
+      for (const Cut::Run& across : grid.columns.runs)
+        most = std::max<int64_t>(most, int64_t{down.count} * across.count);
+    const int64_t chunk = std::max<int64_t>(1, kTilesAtOnce * splits / most);
+    for (int64_t first = 0; first < images; first += chunk)
+      for (const Cut::Run& down : grid.rows.runs)
+        for (const Cut::Run& across : grid.columns.runs)
+          body(Part{grid, {down.size, across.size}, down, across, std::min(chunk, images - first)},
+               first);
+  }
+
+  /// The frequencies of the tiles' inputs, as the product kernel takes them: [frequency][tile / mr]
+  /// [channel / block][mr][block].
+  Panels inputs(const Part& part, const float* maps, int64_t channels) const {
+    const int64_t padded = panels_of(channels, k_.block) * k_.block;
+    const int64_t groups = panels_of(part.tiles(), k_.mr);
+    Panels v(part.frequencies(), groups * padded * k_.mr, padded * k_.mr);
+    at::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
+      ConstWindow window{};
+      const Place place{static_cast<size_t>(v.frequency), static_cast<size_t>(k_.block),
+                        static_cast<size_t>(k_.mr * k_.block)};
+      for (int64_t g = begin; g < end; ++g) {
+        if (padded != channels || (g + 1) * k_.mr > part.tiles())
+          for (int64_t f = 0; f < part.frequencies(); ++f)
+            std::fill_n(v.at(f) + g * v.group, v.group, 0.0F);
+        for (int64_t t = g * k_.mr; t < std::min((g + 1) * k_.mr, part.tiles()); ++t) {
+          part.pixels(maps, channels, t, 1, window.data());
+          w_.input(part.tile, window.data(), static_cast<size_t>(channels),
+                   v.at(0) + g * v.group + t % k_.mr * k_.block, place);
+        }
+      }
+    });
+    return v;
+  }
+
+  /// The frequencies of the gradients of the tiles' outputs: [frequency][channel / nr][tile][nr],
+  /// tiles up to a whole group, those that do not exist zero.
+  Panels gradients(const Part& part, const float* maps, int64_t channels) const {
+    const int64_t panels = panels_of(channels, k_.nr);
+    const int64_t groups = panels_of(part.tiles(), k_.mr);
+    Panels out(part.frequencies(), panels * groups * k_.mr * k_.nr, groups * k_.mr * k_.nr);
+    at::parallel_for(0, groups, 1, [&](int64_t begin, int64_t end) {
+      ConstWindow window{};
+      const Place place{static_cast<size_t>(out.frequency), static_cast<size_t>(k_.nr),
+                        static_cast<size_t>(out.group)};
+      for (int64_t g = begin; g < end; ++g) {
+        if (panels * k_.nr != channels || (g + 1) * k_.mr > part.tiles())
+          for (int64_t f = 0; f < part.frequencies(); ++f)
+            for (int64_t p = 0; p < panels; ++p)
+              std::fill_n(out.at(f) + p * out.group + g * k_.mr * k_.nr, k_.mr * k_.nr, 0.0F);
+        for (int64_t t = g * k_.mr; t < std::min((g + 1) * k_.mr, part.tiles()); ++t) {
+          part.pixels(maps, channels, t, 0, window.data());
+          w_.gradient(part.tile, window.data(), static_cast<size_t>(channels),
+                      out.at(0) + t * k_.nr, place);
+        }
+      }
+    });
+    return out;
+  }
+
+  /// The convolution of `in`, channels last, with kernels (9, inputs, outputs), taps in the order
+  /// of rows.
+  Tensor convolve(const Tensor& in, const Tensor& taps, const float* bias) const {
+    const Grid grid(in.size(2), in.size(3));
+    const int64_t channels = taps.size(1);
+    const int64_t outputs = taps.size(2);
+    const int64_t pixels = grid.height * grid.width;
+    Tensor out =
+        torch::empty({in.size(0), outputs, grid.height, grid.width},
+                     torch::TensorOptions().memory_format(torch::MemoryFormat::ChannelsLast));
+    const int64_t panels = panels_of(outputs, k_.nr);
+    for_parts(grid, in.size(0), splits(panels), [&](const Part& part, int64_t first) {
+      const Panels v = inputs(part, in.data_ptr<float>() + first * pixels * channels, channels);
+      const int64_t groups = panels_of(part.tiles(), k_.mr);
+      const int64_t parts = std::min(groups, splits(panels));
+      at::parallel_for(0, panels * parts, 1, [&](int64_t begin, int64_t end) {
+        const int64_t most = panels_of(groups, parts);
+        const Panels u(part.frequencies(), kChannelsAtOnce * k_.nr, 0);
+        const Panels m(part.frequencies(), most * k_.mr * k_.nr, k_.mr * k_.nr);
+        for (int64_t unit = begin; unit < end; ++unit) {
+          const int64_t panel = unit / parts;
+          const int64_t from = unit % parts * most;
+          const int64_t to = std::min(from + most, groups);
+          multiply(part, v, taps, panel, from, to, u, m);
+          put(part, m, panel, from, to, outputs, bias,
+              out.data_ptr<float>() + first * pixels * outputs);
+        }
+      });
+    });
+    return out;
+  }
+
+  /// The gradient of the weights, (O, C, 3, 3); both maps are channels last. The sums over images
+  /// have one order, whatever the number of threads.
+  Tensor weight_gradient(const Tensor& in, const Tensor& gradient) const {
+    const Grid grid(in.size(2), in.size(3));
+    const int64_t channels = in.size(1);
+    const int64_t outputs = gradient.size(1);
+    const int64_t pixels = grid.height * grid.width;
+    Tensor taps = torch::zeros({9, channels, outputs});
+    for_parts(grid, in.size(0), 1, [&](const Part& part, int64_t first) {
+      const Panels v = inputs(part, in.data_ptr<float>() + first * pixels * channels, channels);
+      const Panels g =
+          gradients(part, gradient.data_ptr<float>() + first * pixels * outputs, outputs);
+      const int64_t groups = panels_of(part.tiles(), k_.mr);
+      // A unit is a panel of outputs for some input channels.
+      const int64_t share = panels_of(channels, splits(panels_of(outputs, k_.nr)));
+      const int64_t span =
+          std::min(kChannelsAtOnce, panels_of(share, w_.outer_rows) * w_.outer_rows);
+      const int64_t spans = panels_of(channels, span);
+      at::parallel_for(0, panels_of(outputs, k_.nr) * spans, 1, [&](int64_t begin, int64_t end) {
+        const Panels u(part.frequencies(), kChannelsAtOnce * k_.nr, 0);
+        for (int64_t unit = begin; unit < end; ++unit) {
+          const int64_t panel = unit / spans;
+          const int64_t from = unit % spans * span;
+          const int64_t to = std::min(from + span, channels);
+          for (int64_t f = 0; f < part.frequencies(); ++f)
+            for (int64_t c = from; c < to; c += w_.outer_rows)
+              w_.outer(v.at(f) + c / k_.block * k_.mr * k_.block + c % k_.block,
+                       static_cast<size_t>(v.group), static_cast<size_t>(groups),
+                       g.at(f) + panel * g.group, u.at(f) + (c - from) * k_.nr);
+          for (int64_t c = from; c < to; ++c)
+            w_.taps(part.tile, u.at(0) + (c - from) * k_.nr, static_cast<size_t>(u.frequency),
+                    static_cast<size_t>(std::min<int64_t>(k_.nr, outputs - panel * k_.nr)),
+                    taps.data_ptr<float>() + c * outputs + panel * k_.nr,
+                    static_cast<size_t>(channels * outputs));
+        }
+      });
+    });
+    return taps.view({3, 3, channels, outputs}).permute({3, 2, 0, 1}).contiguous();
+  }
+
+ private:
+  /// Products of groups [from, to) with a panel of outputs, some input channels at a time.
+  void multiply(const Part& part, const Panels& v, const Tensor& taps, int64_t panel, int64_t from,
+                int64_t to, const Panels& u, const Panels& m) const {
+    const int64_t channels = taps.size(1);
+    const int64_t outputs = taps.size(2);
+    const int64_t real = std::min<int64_t>(k_.nr, outputs - panel * k_.nr);
+    for (int64_t first = 0; first < channels; first += kChannelsAtOnce) {
+      const int64_t count = std::min(kChannelsAtOnce, channels - first);
+      const int64_t padded = panels_of(count, k_.block) * k_.block;
+      if (real < k_.nr || padded != count) std::fill_n(u.at(0), u.memory.numel(), 0.0F);
+      for (int64_t c = 0; c < count; ++c)
+        w_.weights(part.tile, taps.data_ptr<float>() + (first + c) * outputs + panel * k_.nr,
+                   static_cast<size_t>(channels * outputs), static_cast<size_t>(real),
+                   u.at(0) + c * k_.nr, static_cast<size_t>(u.frequency));
+      for (int64_t f = 0; f < part.frequencies(); ++f)
+        for (int64_t g = from; g < to; ++g)
+          k_.multiply(v.at(f) + g * v.group + first * k_.mr, u.at(f),
+                      m.at(f) + (g - from) * m.group,
+                      static_cast<int>(std::min<int64_t>(k_.mr, part.tiles() - g * k_.mr)), k_.nr,
+                      static_cast<size_t>(padded / k_.block), first > 0,
+                      v.at(f) + (g + 1) * v.group + first * k_.mr, kSpread);
+    }
+  }
+
+  /// Products back to the pixels of a panel of outputs.
+  void put(const Part& part, const Panels& m, int64_t panel, int64_t from, int64_t to,
+           int64_t outputs, const float* bias, float* maps) const {
+    Window window{};
+    const auto real = static_cast<size_t>(std::min<int64_t>(k_.nr, outputs - panel * k_.nr));
+    for (int64_t t = from * k_.mr; t < std::min(to * k_.mr, part.tiles()); ++t) {
+      part.pixels(maps, outputs, t, 0, window.data());
+      for (float*& pixel : window)
+        if (pixel != nullptr) pixel += panel * k_.nr;
+      w_.output(part.tile, m.at(0) + (t - from * k_.mr) * k_.nr, static_cast<size_t>(m.frequency),
+                real, bias == nullptr ? nullptr : bias + panel * k_.nr, window.data());
+    }
+  }
+
+  const engine::Kernels& k_ = engine::kernels();
+  const training::WinogradKernels& w_ = training::winograd_kernels();
+};
 
 Tensor channels_last(const Tensor& maps) {
   return maps.contiguous(torch::MemoryFormat::ChannelsLast);
-}
-
-/// body(thread, first, count) for chunks of `images`, each thread having a range of them, so that
-/// no thread waits for another before the end.
-template <class Body>
-void for_chunks(const Grid& grid, int64_t images, int64_t inputs, int64_t outputs,
-                const Body& body) {
-  const int64_t threads = at::get_num_threads();
-  const int64_t share = (images + threads - 1) / threads;
-  const int64_t floats = share * grid.products() * (inputs + outputs);
-  const int64_t most =
-      std::max(kChunkFloats, kChunkOfWeights * grid.frequencies() * inputs * outputs);
-  const int64_t chunks = (floats + most - 1) / most;
-  const int64_t chunk = (share + chunks - 1) / chunks;
-  at::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) {
-    const torch::NoGradGuard no_gradients;  // a setting of each thread
-    for (int64_t t = begin; t < end; ++t)
-      for (int64_t first = t * share; first < std::min(images, (t + 1) * share); first += chunk)
-        body(t, first, std::min({chunk, images - first, (t + 1) * share - first}));
-  });
-}
-
-/// The convolution of `in`, channels last, with kernels (9, inputs, outputs), taps in the order of
-/// rows.
-Tensor convolve(const Tensor& in, const Tensor& taps, const float* bias) {
-  const Grid grid(in.size(2), in.size(3));
-  const int64_t inputs = taps.size(1);
-  const int64_t outputs = taps.size(2);
-  const int64_t pixels = grid.height * grid.width;
-  const Tensor u = shared_product(kernel_transform(grid.tile), taps.reshape({9, -1}))
-                       .view({grid.frequencies(), inputs, outputs});
-  Tensor out =
-      torch::empty({in.size(0), outputs, grid.height, grid.width},
-                   torch::TensorOptions().memory_format(torch::MemoryFormat::ChannelsLast));
-  for_chunks(grid, in.size(0), inputs, outputs, [&](int64_t, int64_t first, int64_t count) {
-    const Tensor v =
-        transform_input(grid, in.data_ptr<float>() + first * pixels * inputs, count, inputs);
-    Tensor products = frequencies(grid, count, outputs);
-    torch::bmm_out(products, v, u);
-    transform_output(grid, products, bias, out.data_ptr<float>() + first * pixels * outputs);
-  });
-  return out;
-}
-
-/// The gradient of the weights, (O, C, 3, 3); both maps are channels last.
-Tensor weight_gradient(const Tensor& in, const Tensor& gradient) {
-  const Grid grid(in.size(2), in.size(3));
-  const int64_t inputs = in.size(1);
-  const int64_t outputs = gradient.size(1);
-  const int64_t pixels = grid.height * grid.width;
-  std::vector<Tensor> sums(static_cast<size_t>(at::get_num_threads()));
-  for_chunks(grid, in.size(0), inputs, outputs, [&](int64_t thread, int64_t first, int64_t count) {
-    const Tensor v =
-        transform_input(grid, in.data_ptr<float>() + first * pixels * inputs, count, inputs);
-    const Tensor g = transform_gradient(grid, gradient.data_ptr<float>() + first * pixels * outputs,
-                                        count, outputs);
-    Tensor& sum = sums[static_cast<size_t>(thread)];
-    if (sum.defined())
-      sum.baddbmm_(v.transpose(1, 2), g);
-    else
-      sum = torch::bmm(v.transpose(1, 2), g);
-  });
-  for (size_t t = 1; t < sums.size(); ++t)
-    if (sums[t].defined()) sums[0] += sums[t];
-  return shared_product(kernel_transform(grid.tile).t(), sums[0].view({grid.frequencies(), -1}))
-      .view({3, 3, inputs, outputs})
-      .permute({3, 2, 0, 1})
-      .contiguous();
 }
 
 struct Winograd : torch::autograd::Function<Winograd> {
@@ -207,7 +318,7 @@ struct Winograd : torch::autograd::Function<Winograd> {
     context->save_for_backward({in, weight});
     const Tensor shift = bias.contiguous();
     const Tensor taps = weight.permute({2, 3, 1, 0}).reshape({9, weight.size(1), weight.size(0)});
-    return convolve(in, taps, shift.data_ptr<float>());
+    return Winograd3x3().convolve(in, taps.contiguous(), shift.data_ptr<float>());
   }
 
   static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
@@ -221,9 +332,9 @@ struct Winograd : torch::autograd::Function<Winograd> {
       // The same convolution with the kernels turned by half a turn.
       const Tensor taps =
           weight.flip({2, 3}).permute({2, 3, 0, 1}).reshape({9, weight.size(0), weight.size(1)});
-      of_x = convolve(gradient, taps, nullptr);
+      of_x = Winograd3x3().convolve(gradient, taps.contiguous(), nullptr);
     }
-    return {of_x, weight_gradient(in, gradient), gradient.sum({0, 2, 3})};
+    return {of_x, Winograd3x3().weight_gradient(in, gradient), gradient.sum({0, 2, 3})};
   }
 };
 

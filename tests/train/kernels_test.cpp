@@ -53,7 +53,27 @@ INSTANTIATE_TEST_SUITE_P(Sizes, Convolutions,
                                          std::tuple{1, 33, 16, 18, 5},
                                          std::tuple{40, 64, 48, 18, 18}, std::tuple{2, 3, 16, 8, 8},
                                          std::tuple{3, 24, 16, 9, 9}, std::tuple{2, 16, 40, 28, 14},
-                                         std::tuple{2, 32, 32, 2, 2}));
+                                         std::tuple{2, 32, 32, 2, 2},
+                                         std::tuple{70, 33, 40, 14, 14}));
+
+TEST(Convolution, ThreadsDoNotChangeResults) {
+  torch::manual_seed(5);
+  const torch::Tensor data = torch::randn({50, 40, 14, 9});
+  const torch::Tensor weight = torch::randn({72, 40, 3, 3});
+  const auto results = [&](int threads) {
+    at::set_num_threads(threads);
+    const torch::Tensor x = leaf(data);
+    const torch::Tensor w = leaf(weight);
+    const torch::Tensor y = convolution(x, w, torch::zeros({72}));
+    y.square().sum().backward();
+    return std::vector{y.detach(), x.grad(), w.grad()};
+  };
+  const int before = at::get_num_threads();
+  const auto one = results(1);
+  const auto three = results(3);
+  at::set_num_threads(before);
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_TRUE(torch::equal(one[i], three[i])) << i;
+}
 
 TEST(Convolution, TakesNoGradientOfAnInputThatNeedsNone) {
   const torch::Tensor x = torch::randn({2, 16, 8, 8});
