@@ -20,8 +20,9 @@ struct MachineLimits {
 };
 /// Measures for about a second with `threads` threads.
 MachineLimits measure_machine(int threads);
-/// The instruction set that the engine uses here, the best that the processor has or the one that the
-/// environment variable GRAFT_TARGET names: "avx512", "avx2", "sse4", "ssse3", "scalar" or "neon".
+/// The instruction set that the engine uses here, the best that the processor has or the one that
+/// the environment variable GRAFT_TARGET names: "avx512", "avx2", "sse4", "ssse3", "scalar" or
+/// "neon".
 std::string instruction_set();
 
 struct LayerTime {

@@ -107,10 +107,10 @@ inline bool better_epoch(const EpochRecord& epoch, const EpochRecord& other) {
   return epoch.val_loss < other.val_loss;
 }
 
-/// Whether the last epoch of a run whose learning rate fell to nothing (one-cycle, cosine) is kept in
-/// place of `best`: such runs are best at their end, so that only a validation accuracy that is lower
-/// by more than two standard errors of the difference of two accuracies of `validation_images` images
-/// speaks against it (docs/decisions/0003-best-epoch.md).
+/// Whether the last epoch of a run whose learning rate fell to nothing (one-cycle, cosine) is kept
+/// in place of `best`: such runs are best at their end, so that only a validation accuracy that is
+/// lower by more than two standard errors of the difference of two accuracies of
+/// `validation_images` images speaks against it (docs/decisions/0003-best-epoch.md).
 inline bool keeps_last_epoch(const EpochRecord& last, const EpochRecord& best,
                              size_t validation_images) {
   if (!std::isfinite(last.val_accuracy) || !std::isfinite(last.val_loss)) return false;

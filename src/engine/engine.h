@@ -73,8 +73,8 @@ class Engine {
   [[nodiscard]] std::vector<EngineStep> steps(int count);
   /// "avx512", "avx2", "neon", …
   [[nodiscard]] static std::string instruction_set();
-  /// What decides results to the bit beside network, weights and plan: the instruction set, but that
-  /// AVX-512 gives what AVX2 gives.
+  /// What decides results to the bit beside network, weights and plan: the instruction set, but
+  /// that AVX-512 gives what AVX2 gives.
   [[nodiscard]] static std::string numerics();
 
   /// `in`: count × (C, H, W), `out`: count × (C, H, W) or count × (C), all float32.

@@ -24,24 +24,13 @@ HWY_BEFORE_NAMESPACE();
 namespace graft::engine::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// With AVX-512 vectors of 16 lanes and 32 registers, else at most 8 lanes: fewer loop over parts of
-// a block of 8, so the code is right from one lane up.
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-constexpr int kBlock = 16;
-constexpr int kMR = 12;
-constexpr int kNR = 32;
-#else
-constexpr int kBlock = 8;
-constexpr int kMR = 6;
-constexpr int kNR = 16;
-#endif
 static_assert(kBlock <= kMostBlock && kMR <= kMostMR && kNR <= kMostNR && kNR == 2 * kBlock);
 using D = hn::CappedTag<float, kBlock>;
 using V = hn::Vec<D>;
 
 // Accumulators have names because g++ 12 keeps arrays of them in memory (65 instead of 92 GFLOP/s;
 // bench/kernels_bench prints the rate). k goes by 8.
-/// kBoth: both vectors of a panel's row, else the left one alone.
+// kBoth: both vectors of a panel's row, else the left one alone.
 template <int kSpread, int kRows, bool kBoth>
 HWY_INLINE void MultiplyPart(const float* HWY_RESTRICT a, const float* HWY_RESTRICT b,
                              float* HWY_RESTRICT c, size_t blocks, bool accumulate,

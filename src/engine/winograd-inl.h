@@ -1,7 +1,7 @@
 // Winograd's minimal filtering F(m×m, 3×3) for m = 2, 3, 4 and 6, one dimension at a time (Lavin
 // and Gray, "Fast algorithms for convolutional neural networks", 2015). Interpolation points 0, ±1,
 // ∞ for m = 2, and 2 more for m = 3; 0, ±1, ±2, ∞ for m = 4 and 0, ±1, ±2, ±½, ∞ for m = 6.
-// Included once per instruction set: see kernels.cpp.
+// Also the sizes of the target. Included once per instruction set: see kernels.cpp.
 
 // clang-format off: the guard that Highway wants toggles with each inclusion
 #if defined(GRAFT_ENGINE_WINOGRAD_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -17,6 +17,19 @@
 HWY_BEFORE_NAMESPACE();
 namespace graft::engine::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+
+/// The sizes of a target's layouts (engine/kernels.h): with AVX-512 vectors of 16 lanes and 32
+/// registers, else at most 8 lanes; fewer loop over parts of a block of 8, so that code is right
+/// from one lane up.
+#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
+constexpr int kBlock = 16;
+constexpr int kMR = 12;
+constexpr int kNR = 32;
+#else
+constexpr int kBlock = 8;
+constexpr int kMR = 6;
+constexpr int kNR = 16;
+#endif
 
 /// c · a + b with a constant.
 template <class T>

@@ -17,19 +17,12 @@ HWY_BEFORE_NAMESPACE();
 // Apart from kernels.cpp's, whose helpers have the same names.
 namespace graft::training::winograd::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
+using engine::HWY_NAMESPACE::kBlock;
+using engine::HWY_NAMESPACE::kMR;
+using engine::HWY_NAMESPACE::kNR;
 using engine::HWY_NAMESPACE::Scaled;
 using engine::HWY_NAMESPACE::Winograd;
 
-// As in engine/kernels.cpp.
-#if HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3
-constexpr int kBlock = 16;
-constexpr int kMR = 12;
-constexpr int kNR = 32;
-#else
-constexpr int kBlock = 8;
-constexpr int kMR = 6;
-constexpr int kNR = 16;
-#endif
 using D = hn::CappedTag<float, kBlock>;
 using One = hn::CappedTag<float, 1>;
 using V = hn::Vec<D>;
