@@ -62,15 +62,15 @@ HWY_INLINE void MultiplyPart(const float* HWY_RESTRICT a, const float* HWY_RESTR
       ROW(11, cb0, cb1);        \
     }                           \
   } while (false)
-#define GRAFT_TAKE(row, left, right) \
-  left = hn::Load(d, c + (row)*kNR); \
-  if constexpr (kBoth) right = hn::Load(d, c + (row)*kNR + lanes)
+#define GRAFT_TAKE(row, left, right)   \
+  (left) = hn::Load(d, c + (row)*kNR); \
+  if constexpr (kBoth) (right) = hn::Load(d, c + (row)*kNR + lanes)
 #define GRAFT_GIVE(row, left, right) \
   hn::Store(left, d, c + (row)*kNR); \
   if constexpr (kBoth) hn::Store(right, d, c + (row)*kNR + lanes)
-#define GRAFT_ADD(row, left, right)                                 \
-  x = hn::Set(d, at[(row)*kBlock]), left = hn::MulAdd(x, b0, left); \
-  if constexpr (kBoth) right = hn::MulAdd(x, b1, right)
+#define GRAFT_ADD(row, left, right)                                   \
+  x = hn::Set(d, at[(row)*kBlock]), (left) = hn::MulAdd(x, b0, left); \
+  if constexpr (kBoth) (right) = hn::MulAdd(x, b1, right)
 #define GRAFT_STEP(k)                                                          \
   do {                                                                         \
     if constexpr (kSpread > 0) {                                               \

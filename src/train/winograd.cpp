@@ -296,7 +296,7 @@ HWY_INLINE void OuterPart(const float* HWY_RESTRICT a, size_t group, size_t grou
   c00 = c01 = c10 = c11 = c20 = c21 = c30 = c31 = hn::Zero(d);
   c40 = c41 = c50 = c51 = c60 = c61 = c70 = c71 = hn::Zero(d);
 #define GRAFT_ROW(row, left, right) \
-  x = hn::Set(d, at[row]), left = hn::MulAdd(x, b0, left), right = hn::MulAdd(x, b1, right)
+  x = hn::Set(d, at[row]), (left) = hn::MulAdd(x, b0, left), (right) = hn::MulAdd(x, b1, right)
   for (; groups > 0; --groups, a += group) {
     const float* at = a;
     for (int t = 0; t < kMR; ++t, at += kBlock, b += kNR) {
