@@ -42,8 +42,12 @@ std::string seen_by_backbone(const Provenance& provenance) {
   if (source.find(", fine-tuned on") != std::string::npos)
     return "those that it was fine-tuned on, and what its weights had seen before";
   if (source.starts_with("random")) return "none: its weights were random";
-  if (source.starts_with("Graft vgg-mini"))
-    return "those that its weights' source names; scenes like them flatter it";
+  if (source.starts_with("Graft vgg-mini")) {
+    const bool distilled = source.find("distilled from VGG16") != std::string::npos;
+    return fmt::format(
+        "those that its weights' source names, which flatter it on scenes like them{}",
+        distilled ? ", and by way of its teacher, VGG16, ImageNet's" : "");
+  }
   // Published files alone are known for what they are; others may have any name.
   if (source.starts_with("Keras VGG"))
     return "ImageNet's: 1.28 million photos from the web, of 1,000 kinds of things; public photos "

@@ -172,6 +172,7 @@ class Report(t.TestCase):
             return page.read_text().split("<h2>Model card</h2>")[1]
 
         tested = card(BASE / "two" / "report.html")
+        self.assertIn("by way of its teacher, VGG16, ImageNet", tested)
         self.assertIn("those that its weights&#39; source names", tested)
         self.assertRegex(tested, r"Validation</td><td>top-1 [0-9.]+\s% on \d+ images, on which the epoch")
         self.assertRegex(tested, r"Measured</td><td>top-1 [0-9.]+\s% on \d+ test images, 95 % between "
