@@ -1,7 +1,7 @@
 // How long does a backbone's forward pass take? Answers on request, so that a script can interleave
 // it with a peer: reads "run" lines on stdin, prints the seconds of one pass for each.
 //
-//   trunk_bench BACKBONE SIZE BATCH THREADS
+//   trunk_bench BACKBONE SIZE BATCH THREADS [fp32|bf16]
 #include <chrono>
 #include <cstdlib>
 #include <iostream>
@@ -12,7 +12,7 @@
 #include "weights/load.h"
 
 int main(int argc, char** argv) {
-  if (argc != 5) return 2;
+  if (argc != 5 && argc != 6) return 2;
   const int size = std::atoi(argv[2]);
   const int batch = std::atoi(argv[3]);
   const graft::Network net = graft::backbone(argv[1], size, size);
@@ -20,6 +20,7 @@ int main(int argc, char** argv) {
   options.threads = std::atoi(argv[4]);
   options.max_batch = batch;
   options.single_plan = true;
+  if (argc == 6 && std::string(argv[5]) == "bf16") options.precision = graft::Precision::bf16;
   graft::engine::Engine engine(net, 0, net.layers.size(),
                                graft::random_tensors(net, 0, net.layers.size(), 1), options);
   std::vector<float> in(static_cast<size_t>(engine.input_elements()) * batch);

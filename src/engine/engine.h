@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "graft/network.h"
+#include "graft/precision.h"
 #include "weights/tensor.h"
 
 namespace graft::engine {
 
 class Team;
+struct TileKernels;
 
 struct EngineOptions {
   int threads = 0;  ///< 0: all that the process may use
@@ -23,6 +25,8 @@ struct EngineOptions {
   /// A batch of one image has a plan of its own, faster but with other rounding. False: an image's
   /// result does not depend on the images beside it, nor on their number.
   bool single_plan = false;
+  Precision precision = Precision::fp32;  ///< of convolutions
+  const TileKernels* tiles = nullptr;     ///< for bf16, in tests; null: the processor's
   /// Threads to use in place of `threads` of its own; runs of engines with one team queue up.
   std::shared_ptr<Team> team = nullptr;
 };
@@ -74,8 +78,8 @@ class Engine {
   /// "avx512", "avx2", "neon", …
   [[nodiscard]] static std::string instruction_set();
   /// What decides results to the bit beside network, weights and plan: the instruction set, but
-  /// that AVX-512 gives what AVX2 gives.
-  [[nodiscard]] static std::string numerics();
+  /// that AVX-512 gives what AVX2 gives; with bf16, the kind of tiles too.
+  [[nodiscard]] static std::string numerics(Precision precision);
 
   /// `in`: count × (C, H, W), `out`: count × (C, H, W) or count × (C), all float32.
   void run(const float* in, int count, float* out);

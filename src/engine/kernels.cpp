@@ -18,6 +18,7 @@
 
 #include "base/fail.h"
 #include "base/words.h"
+#include "engine/tile_kernels.h"
 #include "engine/winograd-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -374,9 +375,13 @@ int64_t& restriction() {
 #endif
 
 const Kernels& choose_kernels() {
-  const char* wanted = std::getenv("GRAFT_TARGET");
-  if (wanted == nullptr || *wanted == '\0') return *HWY_DYNAMIC_DISPATCH(Table)();
+  const std::string wanted = forced_target();
   std::vector<std::string> names;
+  if (amx_kernels() != nullptr) names.emplace_back(amx_kernels()->name);
+  names.emplace_back(emulated_amx_kernels()->name);
+  // These two are for 16-bit numbers, beside the best of the others.
+  if (wanted.empty() || std::count(names.begin(), names.end(), wanted) > 0)
+    return *HWY_DYNAMIC_DISPATCH(Table)();
   for (const Kernels* table : kernel_targets().usable) {
     names.emplace_back(table->target);
     if (names.back() != wanted) continue;
@@ -392,6 +397,11 @@ const Kernels& choose_kernels() {
 }
 
 }  // namespace
+
+std::string forced_target() {
+  const char* wanted = std::getenv("GRAFT_TARGET");
+  return wanted == nullptr ? "" : wanted;
+}
 
 const Kernels& kernels() {
   static const Kernels& kChosen = choose_kernels();

@@ -73,8 +73,11 @@ struct Kernels {
                        float* out1);
 };
 
-/// The kernels of the best instruction set of this processor, or of the one that the environment
-/// variable GRAFT_TARGET names: chosen once, for all that Highway dispatches in this process.
+/// What the environment variable GRAFT_TARGET says, "" where it says nothing.
+std::string forced_target();
+
+/// The kernels of the best instruction set of this processor, or of the one that
+/// GRAFT_TARGET names: chosen once, for all that Highway dispatches in this process.
 /// Throws a usage error where it names one that is not there.
 const Kernels& kernels();
 

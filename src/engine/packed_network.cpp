@@ -35,6 +35,26 @@ const FirstConvolution& PackedNetwork::first_convolution(size_t layer) {
       .first->second;
 }
 
+const TileConvolution& PackedNetwork::tile_convolution(size_t layer, bool pool, Team& team) {
+  const std::lock_guard lock(mutex_);
+  const auto at = tile_convolutions_.find(layer);
+  if (at != tile_convolutions_.end()) return at->second;
+  return tile_convolutions_
+      .try_emplace(layer, shapes_[source(layer)], shapes_[layer],
+                   fold_layer(network_, layer, end_, tensors_), pool, team)
+      .first->second;
+}
+
+const TileFirstConvolution& PackedNetwork::tile_first_convolution(size_t layer) {
+  const std::lock_guard lock(mutex_);
+  const auto at = tile_firsts_.find(layer);
+  if (at != tile_firsts_.end()) return at->second;
+  return tile_firsts_
+      .try_emplace(layer, shapes_[source(layer)], shapes_[layer],
+                   fold_layer(network_, layer, end_, tensors_))
+      .first->second;
+}
+
 const Dense& PackedNetwork::dense(size_t layer, Team& team) {
   const std::lock_guard lock(mutex_);
   const auto at = denses_.find(layer);
@@ -57,6 +77,7 @@ size_t PackedNetwork::packed() const {
   const std::lock_guard lock(mutex_);
   size_t floats = 0;
   for (const PackedConvolution& packed : convolutions_) floats += packed.convolution.packed();
+  for (const auto& [layer, convolution] : tile_convolutions_) floats += convolution.packed();
   for (const auto& [layer, dense] : denses_) floats += dense.packed();
   return floats;
 }

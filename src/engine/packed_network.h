@@ -12,6 +12,8 @@
 #include "engine/first_convolution.h"
 #include "engine/fold.h"
 #include "engine/team.h"
+#include "engine/tile_convolution.h"
+#include "engine/tile_first_convolution.h"
 #include "graft/network.h"
 #include "weights/tensor.h"
 
@@ -36,6 +38,8 @@ class PackedNetwork {
   const Convolution& convolution(size_t layer, const ConvolutionPlan& plan, bool pool,
                                  const FirstConvolution* first, Team& team);
   const FirstConvolution& first_convolution(size_t layer);
+  const TileConvolution& tile_convolution(size_t layer, bool pool, Team& team);
+  const TileFirstConvolution& tile_first_convolution(size_t layer);
   const Dense& dense(size_t layer, Team& team);
   const Affine& affine(size_t layer);
 
@@ -59,6 +63,8 @@ class PackedNetwork {
   mutable std::mutex mutex_;  // guards what follows, but not what stands in it
   std::deque<PackedConvolution> convolutions_;
   std::map<size_t, FirstConvolution> firsts_;
+  std::map<size_t, TileConvolution> tile_convolutions_;
+  std::map<size_t, TileFirstConvolution> tile_firsts_;
   std::map<size_t, Dense> denses_;
   std::map<size_t, Affine> affines_;
 };

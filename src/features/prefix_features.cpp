@@ -258,7 +258,7 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
   const Network& net = job.network;
   std::string text =
       fmt::format("revision {} {} input {}x{} dtype {} bgr {} resampling {} crop {}\n", kRevision,
-                  engine::Engine::numerics(), net.input_height, net.input_width,
+                  engine::Engine::numerics(job.precision), net.input_height, net.input_width,
                   job.dtype == FeatureType::fp16 ? 16 : 32, preprocessing.bgr,
                   static_cast<int>(preprocessing.resampling), preprocessing.crop_ratio);
   for (size_t c = 0; c < 3; ++c)

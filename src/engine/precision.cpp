@@ -1,0 +1,22 @@
+#include "graft/precision.h"
+
+#include "base/fail.h"
+#include "engine/kernels.h"
+#include "engine/tile_kernels.h"
+
+namespace graft {
+
+Precision resolve_precision(Precision precision) {
+  if (precision == Precision::fp32) return precision;
+  const engine::TileKernels* tiles = engine::tile_kernels();
+  if (precision == Precision::automatic)
+    return tiles != nullptr && tiles->fast ? Precision::bf16 : Precision::fp32;
+  if (tiles == nullptr)
+    fail(ErrorKind::usage,
+         "`precision` bf16 needs a processor with AMX or AVX512_BF16{}; leave it out, or say auto: "
+         "bf16 where the processor is fast at it",
+         engine::forced_target().empty() ? "" : ", and GRAFT_TARGET leaves them unused");
+  return precision;
+}
+
+}  // namespace graft

@@ -1,0 +1,72 @@
+// Inner loops for products of 16-bit numbers in tiles: AMX, AVX512_BF16, and an emulation of AMX
+// that gives its bits on any processor.
+//
+// A tile is 16 rows of 64 bytes. Of pixels, a row is one pixel's block of 32 channels; of weights,
+// a row is two channels (a pair) of 16 outputs, side by side; of sums, a row is one pixel's 16
+// outputs in float32.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace graft::engine {
+
+/// Channels kept together in an activation of 16-bit numbers, and outputs computed together.
+constexpr int kTileChannels = 32;
+/// Pixels in a tile, at most.
+constexpr int kTilePixels = 16;
+/// Elements of the weights of one tap: [2 tiles][16 pairs][16 outputs][2].
+constexpr int kTapWeights = kTileChannels * kTileChannels;
+/// Floats of the sums of one tile of pixels: [16 pixels][32 outputs].
+constexpr int kTileSums = kTilePixels * kTileChannels;
+
+/// One or two tiles of pixels times all weights of 32 outputs.
+struct TileProduct {
+  /// Upper left tap of each tile's first pixel; the second is null where there is one tile. Pixels
+  /// are 32 elements, one after the other.
+  const uint16_t* pixels[2];
+  size_t block;             ///< elements between blocks of 32 channels
+  size_t row;               ///< elements between rows of taps
+  int rows;                 ///< pixels in each tile, at most 16, as enter() was told
+  const uint16_t* weights;  ///< [blocks][taps] of kTapWeights
+  int blocks;
+  const float* bias;  ///< of 32 outputs
+  float* sums[2];     ///< kTileSums each: rows × 32 are written
+
+  /// Weights that are wanted next: so many cache lines are prefetched with each tap.
+  const uint16_t* next_weights;
+  int lines;
+  /// Pixels that the next two tiles will read first, of the first block; null for none.
+  const uint16_t* next_pixels[2];
+};
+
+struct TileKernels {
+  const char* name;      ///< "amx", "avx512_bf16", "emulated-amx"
+  const char* numerics;  ///< what decides results to the bit
+  bool fast;             ///< faster than float32 is on the same processor
+
+  /// Before and after a thread's products of tiles with so many rows.
+  void (*enter)(int rows);
+  void (*leave)();
+
+  /// A 3×3 convolution's products: sums = bias + Σ over blocks, taps and channels.
+  void (*convolve)(const TileProduct& product);
+  /// The same of a single tap and block.
+  void (*multiply)(const TileProduct& product);
+
+  /// Sums of `pixels` pixels of 32 outputs, ReLU, rounded.
+  void (*round)(const float* sums, int pixels, bool relu, uint16_t* to);
+  /// The largest of 2 × 2, of two rows of sums, for `pixels` pixels of output, ReLU, rounded.
+  void (*pool)(const float* upper, const float* lower, int pixels, bool relu, uint16_t* to);
+};
+
+/// Those that this process uses for bf16, by the processor and GRAFT_TARGET; null for none.
+const TileKernels* tile_kernels();
+
+/// Hardware's, if this processor and its system have it, else null; the emulation is there always.
+/// For tests.
+const TileKernels* amx_kernels();
+const TileKernels* avx512_bf16_kernels();
+const TileKernels* emulated_amx_kernels();
+
+}  // namespace graft::engine
