@@ -8,17 +8,29 @@
 #include <vector>
 
 #include "graft/context.h"
+#include "graft/precision.h"
 
 #pragma GCC visibility push(default)
 namespace graft {
 
-struct MachineLimits {
-  int lanes = 0;         ///< floats of the widest vector that the processor has
-  double flops_one = 0;  ///< FMA peak of one thread with such vectors, operations a second
+/// What one kind of instruction can do, measured by a loop of independent multiply-adds in
+/// registers.
+struct Peak {
+  std::string instructions;               ///< "avx2", "avx512", "avx512_bf16", "amx", …
+  Precision precision = Precision::fp32;  ///< of the factors; sums are float32
+  int lanes = 0;                          ///< factors of a vector; with AMX, sums of a tile
+  double flops_one = 0;  ///< of one thread, operations a second (a multiply-add is two)
   double flops_all = 0;  ///< of all threads together
-  double bytes_all = 0;  ///< memory read bandwidth of all threads, bytes a second
 };
-/// Measures for about a second with `threads` threads.
+struct MachineLimits {
+  std::vector<Peak> peaks;  ///< of each instruction set that the processor has
+  double bytes_all = 0;     ///< memory read bandwidth of all threads, bytes a second
+
+  /// That of some instructions; null where the processor does not have them.
+  [[nodiscard]] const Peak* peak(std::string_view instructions) const;
+};
+/// Measures for some seconds with `threads` threads. Not to be called beside anything else of the
+/// library: it tries one instruction set after the other.
 MachineLimits measure_machine(int threads);
 /// The instruction set that the engine uses here, the best that the processor has or the one that
 /// the environment variable GRAFT_TARGET names: "avx512", "avx2", "sse4", "ssse3", "scalar" or
@@ -27,9 +39,10 @@ std::string instruction_set();
 
 struct LayerTime {
   std::string layer;
-  std::string how;     ///< the method that the plan chose
-  double flops = 0;    ///< of one image by direct convolution; 0 for what does none
-  double seconds = 0;  ///< of a batch; median
+  std::string how;           ///< the method that the plan chose
+  std::string instructions;  ///< as Peak has them
+  double flops = 0;          ///< of one image by direct convolution; 0 for what does none
+  double seconds = 0;        ///< of a batch; median
 };
 struct NetworkTime {
   uint64_t memory = 0;  ///< bytes of packed weights and buffers

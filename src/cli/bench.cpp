@@ -21,32 +21,52 @@ struct BenchOptions {
   bool json = false;
 };
 
+const char* precision_name(Precision precision) {
+  return precision == Precision::bf16 ? "bf16" : "fp32";
+}
+
+/// What a layer's time is measured by: of the instructions that it uses, if there is a peak of
+/// theirs.
+const Peak& peak_of(const LayerTime& layer, const MachineLimits& machine) {
+  const Peak* peak = machine.peak(layer.instructions);
+  return peak != nullptr ? *peak : *machine.peak(instruction_set());
+}
+
 /// One network, size and batch: medians over the repeats, layer by layer.
 json bench_network(const BenchOptions& o, int size, int batch, const MachineLimits& machine) {
   const NetworkTime time = measure_network(o.backbone, size, batch, o.repeats, o.common.context());
+  size_t how = 3;  // characters
+  for (const LayerTime& layer : time.layers)
+    if (layer.flops > 0) how = std::max(how, layer.how.size());
   if (!o.json) {
     print_result("\n{} at {}x{}, batch {}: {} of memory\n", o.backbone, size, size, batch,
                  format_bytes(static_cast<double>(time.memory)));
-    print_result("{:<14} {:<24} {:>9} {:>9} {:>8}\n", "layer", "how", "ms", "GFLOP/s", "of peak");
+    print_result("{:<14} {:<{}} {:>8} {:>6} {:>8} {:>8}\n", "layer", "how", how, "ms", "share",
+                 "GFLOP/s", "of peak");
   }
   json layers = json::array();
   double flops = 0;
+  double least = 0;  // seconds, if all layers ran at their peaks
   for (const LayerTime& layer : time.layers) {
+    const double peak = peak_of(layer, machine).flops_all;
     flops += layer.flops * batch;
+    least += layer.flops * batch / peak;
     const double rate = layer.flops * batch / layer.seconds;
     layers.push_back({{"layer", layer.layer},
                       {"how", layer.how},
                       {"ms", layer.seconds * 1e3},
+                      {"share", layer.seconds / time.seconds},
                       {"gflops", rate / 1e9},
-                      {"of_peak", rate / machine.flops_all}});
+                      {"of_peak", rate / peak}});
     if (!o.json && layer.flops > 0)
-      print_result("{:<14} {:<24} {:>9.2f} {:>9.1f} {:>7.2f}x\n", layer.layer, layer.how,
-                   layer.seconds * 1e3, rate / 1e9, rate / machine.flops_all);
+      print_result("{:<14} {:<{}} {:>8.2f} {:>5.1f}% {:>8.1f} {:>7.2f}x\n", layer.layer, layer.how,
+                   how, layer.seconds * 1e3, 100 * layer.seconds / time.seconds, rate / 1e9,
+                   rate / peak);
   }
   const double rate = flops / time.seconds;
   if (!o.json)
-    print_result("{:<39} {:>9.2f} {:>9.1f} {:>7.2f}x   {:.1f} images/s\n", "all",
-                 time.seconds * 1e3, rate / 1e9, rate / machine.flops_all, batch / time.seconds);
+    print_result("{:<{}} {:>8.2f} {:>6} {:>8.1f} {:>7.2f}x  {:.1f} images/s\n", "all", how + 15,
+                 time.seconds * 1e3, "", rate / 1e9, least / time.seconds, batch / time.seconds);
   return {{"backbone", o.backbone},
           {"size", size},
           {"batch", batch},
@@ -54,7 +74,7 @@ json bench_network(const BenchOptions& o, int size, int batch, const MachineLimi
           {"layers", layers},
           {"ms", time.seconds * 1e3},
           {"gflops", rate / 1e9},
-          {"of_peak", rate / machine.flops_all},
+          {"of_peak", least / time.seconds},
           {"images_per_second", batch / time.seconds}};
 }
 
@@ -77,21 +97,27 @@ json bench_model(const BenchOptions& o) {
 int run(const BenchOptions& o) {
   const int threads = o.common.thread_count();
   const MachineLimits machine = measure_machine(threads);
+  json peaks = json::array();
+  for (const Peak& peak : machine.peaks)
+    peaks.push_back({{"instructions", peak.instructions},
+                     {"precision", precision_name(peak.precision)},
+                     {"lanes", peak.lanes},
+                     {"gflops_one_thread", peak.flops_one / 1e9},
+                     {"gflops", peak.flops_all / 1e9}});
   json document = {{"instruction_set", instruction_set()},
                    {"threads", threads},
-                   {"fma_lanes", machine.lanes},
-                   {"fma_gflops_one_thread", machine.flops_one / 1e9},
-                   {"fma_gflops", machine.flops_all / 1e9},
+                   {"peaks", peaks},
                    {"memory_gb_per_second", machine.bytes_all / 1e9},
                    {"networks", json::array()}};
-  if (!o.json)
+  if (!o.json) {
+    print_result("target {}, {}; memory {:.1f} GB/s; most multiply-adds, in GFLOP/s:\n",
+                 instruction_set(), threads == 1 ? "1 thread" : fmt::format("{} threads", threads), machine.bytes_all / 1e9);
+    for (const Peak& peak : machine.peaks)
+      print_result("  {:<12} {} {:>8.0f}  ({:.0f} with one thread)\n", peak.instructions,
+                   precision_name(peak.precision), peak.flops_all / 1e9, peak.flops_one / 1e9);
     print_result(
-        "{}, {} threads: FMA peak {:.0f} GFLOP/s ({:.0f} one thread) with vectors of {} floats, "
-        "memory "
-        "{:.1f} GB/s\n"
-        "(a layer above 1.00x of peak does fewer multiplications than direct convolution)\n",
-        instruction_set(), threads, machine.flops_all / 1e9, machine.flops_one / 1e9, machine.lanes,
-        machine.bytes_all / 1e9);
+        "(a layer above 1.00x of peak does fewer multiplications than direct convolution)\n");
+  }
   for (const int size : o.sizes)
     for (const int batch : o.batches)
       document["networks"].push_back(bench_network(o, size, batch, machine));

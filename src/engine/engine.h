@@ -39,10 +39,11 @@ struct EngineMemory {
 
 /// One step of a forward pass, for `graft bench`.
 struct EngineStep {
-  std::string layer;   ///< the layer that it computes; "" where it only moves data
-  std::string how;     ///< "F(6x6) private 24x16", "first", "dense", …
-  double flops = 0;    ///< of direct convolution, for one image
-  double seconds = 0;  ///< of the last run(), all images together
+  std::string layer;         ///< the layer that it computes; "" where it only moves data
+  std::string how;           ///< "F(6x6) private 24x16", "first", "dense", …
+  std::string instructions;  ///< "avx2", …, "amx": what it is computed with
+  double flops = 0;          ///< of direct convolution, for one image
+  double seconds = 0;        ///< of the last run(), all images together
 };
 
 /// Runs layers [begin, end) in inference mode: BatchNorm with its running statistics (folded into

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 #include <limits>
 #include <string>
 #include <type_traits>
@@ -408,25 +409,32 @@ const Kernels& kernels() {
   return kChosen;
 }
 
-KernelTargets kernel_targets() {
+void for_each_target(const std::function<void(const Kernels&)>& body,
+                     std::vector<std::string>* skipped) {
 #ifdef HWY_COMPILE_ONLY_STATIC
-  return {{HWY_DYNAMIC_DISPATCH(Table)()}, {}};
+  (void)skipped;
+  body(*HWY_DYNAMIC_DISPATCH(Table)());
 #else
-  KernelTargets targets;
   restrict_to(0);
   const int64_t usable = hwy::SupportedTargets();
   for (int64_t bits = HWY_TARGETS; bits != 0; bits &= bits - 1) {
     const int64_t target = bits & -bits;
     if ((usable & target) == 0) {
-      targets.skipped.emplace_back(hwy::TargetName(target));
+      if (skipped != nullptr) skipped->emplace_back(hwy::TargetName(target));
       continue;
     }
     restrict_to(target);
-    targets.usable.push_back(HWY_DYNAMIC_DISPATCH(Table)());
+    body(*HWY_DYNAMIC_DISPATCH(Table)());
   }
   restrict_to(restriction());
-  return targets;
 #endif
+}
+
+KernelTargets kernel_targets() {
+  KernelTargets targets;
+  for_each_target([&](const Kernels& kernels) { targets.usable.push_back(&kernels); },
+                  &targets.skipped);
+  return targets;
 }
 
 }  // namespace graft::engine

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,12 @@ std::string forced_target();
 /// GRAFT_TARGET names: chosen once, for all that Highway dispatches in this process.
 /// Throws a usage error where it names one that is not there.
 const Kernels& kernels();
+
+/// Calls `body` with the kernels of each instruction set that was compiled and that this processor
+/// can run, all of Highway's dispatch in this process being theirs meanwhile; `skipped` gets the
+/// names of those that it cannot run.
+void for_each_target(const std::function<void(const Kernels&)>& body,
+                     std::vector<std::string>* skipped = nullptr);
 
 /// The kernels of every instruction set that was compiled and that this processor can run, and the
 /// names of those that it cannot. For tests.

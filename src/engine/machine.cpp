@@ -1,12 +1,5 @@
 #include "graft/speed.h"
 
-// Highway compiles this file once for each instruction set.
-#undef HWY_TARGET_INCLUDE
-#define HWY_TARGET_INCLUDE "engine/machine.cpp"
-#include <hwy/foreach_target.h>  // must come before highway.h
-
-#include <hwy/highway.h>
-
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
@@ -14,62 +7,12 @@
 #include <functional>
 
 #include "engine/buffer.h"
+#include "engine/kernels.h"
+#include "engine/peaks.h"
 #include "engine/team.h"
+#include "engine/tile_kernels.h"
 
-HWY_BEFORE_NAMESPACE();
-namespace graft::engine::HWY_NAMESPACE {
-namespace hn = hwy::HWY_NAMESPACE;
-
-// The widest vector that there is, unlike the kernels' own, so that these are not measured by
-// themselves.
-using Widest = hn::ScalableTag<float>;
-
-int WidestLanes() { return static_cast<int>(hn::Lanes(Widest())); }
-
-/// `rounds` of twelve multiply-adds that do not depend on each other: two units of a latency of
-/// four to five cycles need eight to ten in flight, and sixteen registers hold twelve sums and the
-/// factors. Returns something that depends on all of them.
-float MultiplyAdds(int64_t rounds, float factor, float term) {
-  const Widest d;
-  const auto f = hn::Set(d, factor);
-  const auto t = hn::Set(d, term);
-  // Names, not an array: g++ 12 keeps arrays in memory. Each starts elsewhere, or they would all be
-  // one to the compiler.
-  auto a = t;
-  auto b = hn::Mul(a, f), c = hn::Mul(b, f), e = hn::Mul(c, f), g = hn::Mul(e, f);
-  auto h = hn::Mul(g, f), i = hn::Mul(h, f), j = hn::Mul(i, f), k = hn::Mul(j, f);
-  auto l = hn::Mul(k, f), m = hn::Mul(l, f), n = hn::Mul(m, f);
-  for (int64_t round = 0; round < rounds; ++round) {
-    a = hn::MulAdd(a, f, t), b = hn::MulAdd(b, f, t), c = hn::MulAdd(c, f, t);
-    e = hn::MulAdd(e, f, t), g = hn::MulAdd(g, f, t), h = hn::MulAdd(h, f, t);
-    i = hn::MulAdd(i, f, t), j = hn::MulAdd(j, f, t), k = hn::MulAdd(k, f, t);
-    l = hn::MulAdd(l, f, t), m = hn::MulAdd(m, f, t), n = hn::MulAdd(n, f, t);
-  }
-  const auto sum =
-      hn::Add(hn::Add(hn::Add(a, b), hn::Add(c, e)), hn::Add(hn::Add(g, h), hn::Add(i, j)));
-  return hn::GetLane(hn::Add(sum, hn::Add(hn::Add(k, l), hn::Add(m, n))));
-}
-
-}  // namespace graft::engine::HWY_NAMESPACE
-HWY_AFTER_NAMESPACE();
-
-#if HWY_ONCE
 namespace graft {
-namespace engine {
-namespace {
-
-HWY_EXPORT(WidestLanes);
-HWY_EXPORT(MultiplyAdds);
-
-int widest_lanes() { return HWY_DYNAMIC_DISPATCH(WidestLanes)(); }
-
-float multiply_adds(int64_t rounds, float factor, float term) {
-  return HWY_DYNAMIC_DISPATCH(MultiplyAdds)(rounds, factor, term);
-}
-
-}  // namespace
-}  // namespace engine
-
 namespace {
 
 /// Best of several timed runs of a team, in seconds.
@@ -85,19 +28,21 @@ double best_of(engine::Team& team, int runs,
   return best;
 }
 
-double measure_flops(int threads, int lanes) {
-  constexpr int64_t kRounds = 2'000'000;  // of six cycles at least: some milliseconds
-  constexpr double kSums = 12;            // of MultiplyAdds
+double measure_flops(const engine::PeakLoop& loop, int threads) {
+  constexpr double kOperations = 2e8;  // of a vector of eight: some milliseconds
+  const auto rounds = static_cast<int64_t>(kOperations * loop.lanes / 8 / loop.operations);
   engine::Team team(threads);
   // The best of several, as neighbours on the same machine only ever slow a run down.
   const double seconds = best_of(team, 8, [&](engine::Team::Member&) {
-    // Unknown to the compiler; the sums stay near 1.
-    volatile float factor = 0.5F;
+    // Unknown to the compiler; sums stay near 1, or grow slowly.
+    volatile float value = 0.5F;
     volatile float keep = 0;
-    keep = engine::multiply_adds(kRounds, factor, factor);
+    loop.enter();
+    keep = loop.run(rounds, value);
+    loop.leave();
     (void)keep;
   });
-  return 2 * kSums * lanes * static_cast<double>(kRounds) * team.size() / seconds;
+  return loop.operations * static_cast<double>(rounds) * team.size() / seconds;
 }
 
 double measure_bandwidth(int threads) {
@@ -120,11 +65,19 @@ double measure_bandwidth(int threads) {
 
 }  // namespace
 
+const Peak* MachineLimits::peak(std::string_view instructions) const {
+  const auto at = std::find_if(peaks.begin(), peaks.end(),
+                               [&](const Peak& p) { return p.instructions == instructions; });
+  return at == peaks.end() ? nullptr : &*at;
+}
+
 MachineLimits measure_machine(int threads) {
-  const int lanes = engine::widest_lanes();
-  return {lanes, measure_flops(1, lanes), measure_flops(threads, lanes),
-          measure_bandwidth(threads)};
+  MachineLimits machine;
+  for (const engine::PeakLoop& loop : engine::peak_loops())
+    machine.peaks.push_back({loop.instructions, loop.precision, loop.lanes, measure_flops(loop, 1),
+                             measure_flops(loop, threads)});
+  machine.bytes_all = measure_bandwidth(threads);
+  return machine;
 }
 
 }  // namespace graft
-#endif

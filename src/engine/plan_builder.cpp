@@ -1,6 +1,4 @@
 // From layers to steps: which kernels compute them, and where the activations are in between.
-#include <fmt/format.h>
-
 #include <cstring>
 #include <optional>
 
@@ -108,8 +106,9 @@ class Engine::State::Builder {
   }
 
   /// Describes the step added last.
-  void describe(size_t i, std::string how) {
-    plan_.steps.back().about = {network_.layers[i].name, std::move(how), layer_flops_[i], 0};
+  void describe(size_t i, std::string how, const char* instructions = kernels().target) {
+    plan_.steps.back().about = {network_.layers[i].name, std::move(how), instructions,
+                                layer_flops_[i], 0};
   }
 
   /// Activations as maps for layer i to read.
@@ -219,7 +218,7 @@ class Engine::State::Builder {
       step(image_by_image(i), [first, &k, padded, out, s = &s_](Team::Member& m, const Run& r) {
         first->run(m, k, padded, out, r.first, r.count, s->private_scratch[m.index()].data());
       });
-      describe(i, k.name);
+      describe(i, "bf16", k.name);
       tiles_ = out;
       return last;
     }
@@ -232,7 +231,7 @@ class Engine::State::Builder {
     step(image_by_image(i), [convolution, &k, in, out, s = &s_](Team::Member& m, const Run& r) {
       convolution->run(m, k, in, out, r.first, r.count, s->private_scratch[m.index()].data());
     });
-    describe(i, fmt::format("{} {}", k.name, convolution->description()));
+    describe(i, "bf16 " + convolution->description(), k.name);
     tiles_ = out;
     return last;
   }

@@ -61,7 +61,8 @@ NetworkTime measure_network(std::string_view backbone_name, int size, int batch,
   NetworkTime result{parts.weights + parts.buffers, {}, median(totals)};
   const std::vector<engine::EngineStep> steps = engine.steps(batch);
   for (size_t k = 0; k < steps.size(); ++k)
-    result.layers.push_back({steps[k].layer, steps[k].how, steps[k].flops, median(times[k])});
+    result.layers.push_back(
+        {steps[k].layer, steps[k].how, steps[k].instructions, steps[k].flops, median(times[k])});
   return result;
 }
 

@@ -51,7 +51,11 @@ class Bench(t.TestCase):
     def test_json(self):
         document = self.succeed_json("bench", "--backbone", "vgg11", "--size", 32, "--batch", 1, 3,
                                      "--repeats", 1, "--json")
-        self.assertGreater(document["fma_gflops"], 0)
+        mine = [p for p in document["peaks"] if p["instructions"] == document["instruction_set"]]
+        self.assertEqual([p["precision"] for p in mine], ["fp32"])
+        self.assertTrue(all(p["gflops"] > 0 for p in document["peaks"]))
+        shares = [layer["share"] for layer in document["networks"][0]["layers"]]
+        self.assertTrue(0.5 < sum(shares) < 1.5, shares)
         self.assertEqual([n["batch"] for n in document["networks"]], [1, 3])
         layers = [row["layer"] for row in document["networks"][0]["layers"] if row["layer"]]
         self.assertEqual(layers[0], "block1_conv1")
