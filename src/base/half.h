@@ -32,4 +32,27 @@ inline float from_half(uint16_t half) {
   return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | (half & 0x8000U) << 16U);
 }
 
+/// Of infinity and NaN too.
+inline float from_any_half(uint16_t half) {
+  const bool finite = (half & 0x7c00U) != 0x7c00U;
+  return finite ? from_half(half)
+                : std::bit_cast<float>((half & 0x8000U) << 16U | 0x7f800000U |
+                                       (half & 0x3ffU) << 13U);
+}
+
+/// x as the sum of two halves: to some 22 bits where |x| is well above 2⁻¹³, and to 2⁻²⁵ below.
+/// What is not finite, or too large, becomes infinity or NaN.
+inline void split_halves(float x, uint16_t* high, uint16_t* low) {
+  const auto half = [](float value) -> uint16_t {
+    const auto bits = std::bit_cast<uint32_t>(value);
+    const float magnitude = std::bit_cast<float>(bits & 0x7fffffffU);
+    if (magnitude < kHalfLimit) return to_half(value);
+    return static_cast<uint16_t>((bits >> 16U & 0x8000U) |
+                                 (magnitude >= kHalfLimit ? 0x7c00U : 0x7e00U));
+  };
+  *high = half(x);
+  const bool finite = (*high & 0x7c00U) != 0x7c00U;
+  *low = finite ? half(x - from_half(*high)) : 0x7e00U;  // ∞ − ∞
+}
+
 }  // namespace graft

@@ -75,8 +75,8 @@ int Engine::threads() const { return state_->team->size(); }
 std::string Engine::instruction_set() { return engine::kernels().target; }
 std::string Engine::numerics(Precision precision) {
   const std::string plain = instruction_set() == "avx512" ? "avx2" : instruction_set();
-  if (resolve_precision(precision) == Precision::fp32) return plain;
-  return fmt::format("{} {}", plain, tile_kernels()->numerics);
+  const TileKernels* tiles = tile_kernels(resolve_precision(precision));
+  return tiles == nullptr ? plain : fmt::format("{} {}", plain, tiles->numerics);
 }
 
 uint64_t Engine::estimate(int count) const {
@@ -103,7 +103,8 @@ uint64_t Engine::estimate(int count) const {
   const int64_t block = kernels().block;
   const auto stored = [&](size_t i) {
     const Shape& shape = shapes[i];
-    if (s.tiles != nullptr && !shape.flat) return TileMaps(shape).image() / 2;
+    if (s.tiles != nullptr && !shape.flat)
+      return TileMaps(shape, s.tiles->format, 1).elements() / 2;
     const int64_t channels =
         shape.flat ? shape.channels : (shape.channels + block - 1) / block * block;
     return static_cast<uint64_t>(shape.elements() / shape.channels * channels);
@@ -119,7 +120,8 @@ uint64_t Engine::estimate(int count) const {
   for (const TensorSpec& spec : tensor_specs(packed.network(), packed.begin(), packed.end())) {
     auto each_weight = static_cast<double>(spec.elements());
     if (spec.shape.size() == 4 && s.tiles != nullptr)
-      each_weight = TileConvolution::packed(input(spec.layer).channels, spec.shape[0]);
+      each_weight =
+          TileConvolution::packed(input(spec.layer).channels, spec.shape[0], s.tiles->format);
     else if (spec.shape.size() == 4 && input(spec.layer).channels > kDirectChannels)
       each_weight *= weights_per_kernel(s.numeric_plan(spec.layer, count)) / 9.0;
     floats += static_cast<uint64_t>(each_weight);

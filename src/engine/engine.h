@@ -26,7 +26,7 @@ struct EngineOptions {
   /// result does not depend on the images beside it, nor on their number.
   bool single_plan = false;
   Precision precision = Precision::fp32;  ///< of convolutions
-  const TileKernels* tiles = nullptr;     ///< for bf16, in tests; null: the processor's
+  const TileKernels* tiles = nullptr;     ///< for tests; null: the processor's, if it has any
   /// Threads to use in place of `threads` of its own; runs of engines with one team queue up.
   std::shared_ptr<Team> team = nullptr;
 };

@@ -53,7 +53,7 @@ struct Engine::State {
   EngineOptions options;
   Shape in_shape;
   Shape out_shape;
-  const TileKernels* tiles;  // of convolutions in bfloat16; null: they are in float32
+  const TileKernels* tiles;  // of convolutions on tiles; null: by Winograd's way
   std::shared_ptr<Team> team;
   std::unique_ptr<Plan> plans[2];  // [0]: one image, [1]: more
   std::vector<Buffer> private_scratch;
@@ -65,14 +65,19 @@ struct Engine::State {
         options(opts),
         in_shape(packed->shapes()[packed->begin() - 1]),
         out_shape(packed->shapes()[packed->end() - 1]),
-        tiles(resolve_precision(opts.precision) == Precision::fp32 ? nullptr
-              : opts.tiles != nullptr                              ? opts.tiles
-                                                                   : tile_kernels()),
+        tiles(choose_tiles(opts)),
         team(opts.team ? opts.team
                        : std::make_shared<Team>(opts.threads > 0 ? opts.threads
                                                                  : available_processors())),
         private_scratch(static_cast<size_t>(team->size())) {}
 
+  /// A forced tile of Winograd's is for its tests.
+  static const TileKernels* choose_tiles(const EngineOptions& options) {
+    const Precision precision = resolve_precision(options.precision);
+    if (options.tiles != nullptr) return options.tiles;
+    return options.winograd_tile != 0 && precision == Precision::fp32 ? nullptr
+                                                                      : tile_kernels(precision);
+  }
   [[nodiscard]] bool image_by_image(size_t i) const {
     return packed->shapes()[i].elements() > kImageByImageFloats;
   }

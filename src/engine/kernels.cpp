@@ -378,9 +378,10 @@ int64_t& restriction() {
 const Kernels& choose_kernels() {
   const std::string wanted = forced_target();
   std::vector<std::string> names;
-  if (amx_kernels() != nullptr) names.emplace_back(amx_kernels()->name);
-  names.emplace_back(emulated_amx_kernels()->name);
-  // These two are for 16-bit numbers, beside the best of the others.
+  for (const TileKernels* tiles :
+       {amx_kernels(), amx_fp16_kernels(), emulated_amx_kernels(), emulated_amx_fp16_kernels()})
+    if (tiles != nullptr) names.emplace_back(tiles->name);
+  // These are for 16-bit numbers, beside the best of the others.
   if (wanted.empty() || std::count(names.begin(), names.end(), wanted) > 0)
     return *HWY_DYNAMIC_DISPATCH(Table)();
   for (const Kernels* table : kernel_targets().usable) {

@@ -35,23 +35,24 @@ const FirstConvolution& PackedNetwork::first_convolution(size_t layer) {
       .first->second;
 }
 
-const TileConvolution& PackedNetwork::tile_convolution(size_t layer, bool pool, Team& team) {
+const TileConvolution& PackedNetwork::tile_convolution(size_t layer, bool pool, TileFormat format,
+                                                       Team& team) {
   const std::lock_guard lock(mutex_);
-  const auto at = tile_convolutions_.find(layer);
+  const auto at = tile_convolutions_.find({layer, format});
   if (at != tile_convolutions_.end()) return at->second;
   return tile_convolutions_
-      .try_emplace(layer, shapes_[source(layer)], shapes_[layer],
-                   fold_layer(network_, layer, end_, tensors_), pool, team)
+      .try_emplace({layer, format}, shapes_[source(layer)], shapes_[layer],
+                   fold_layer(network_, layer, end_, tensors_), pool, format, team)
       .first->second;
 }
 
-const TileFirstConvolution& PackedNetwork::tile_first_convolution(size_t layer) {
+const TileFirstConvolution& PackedNetwork::tile_first_convolution(size_t layer, TileFormat format) {
   const std::lock_guard lock(mutex_);
-  const auto at = tile_firsts_.find(layer);
+  const auto at = tile_firsts_.find({layer, format});
   if (at != tile_firsts_.end()) return at->second;
   return tile_firsts_
-      .try_emplace(layer, shapes_[source(layer)], shapes_[layer],
-                   fold_layer(network_, layer, end_, tensors_))
+      .try_emplace({layer, format}, shapes_[source(layer)], shapes_[layer],
+                   fold_layer(network_, layer, end_, tensors_), format)
       .first->second;
 }
 

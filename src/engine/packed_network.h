@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <mutex>
+#include <utility>
 
 #include "engine/convolution.h"
 #include "engine/convolution_plan.h"
@@ -38,8 +39,8 @@ class PackedNetwork {
   const Convolution& convolution(size_t layer, const ConvolutionPlan& plan, bool pool,
                                  const FirstConvolution* first, Team& team);
   const FirstConvolution& first_convolution(size_t layer);
-  const TileConvolution& tile_convolution(size_t layer, bool pool, Team& team);
-  const TileFirstConvolution& tile_first_convolution(size_t layer);
+  const TileConvolution& tile_convolution(size_t layer, bool pool, TileFormat format, Team& team);
+  const TileFirstConvolution& tile_first_convolution(size_t layer, TileFormat format);
   const Dense& dense(size_t layer, Team& team);
   const Affine& affine(size_t layer);
 
@@ -63,8 +64,8 @@ class PackedNetwork {
   mutable std::mutex mutex_;  // guards what follows, but not what stands in it
   std::deque<PackedConvolution> convolutions_;
   std::map<size_t, FirstConvolution> firsts_;
-  std::map<size_t, TileConvolution> tile_convolutions_;
-  std::map<size_t, TileFirstConvolution> tile_firsts_;
+  std::map<std::pair<size_t, TileFormat>, TileConvolution> tile_convolutions_;
+  std::map<std::pair<size_t, TileFormat>, TileFirstConvolution> tile_firsts_;
   std::map<size_t, Dense> denses_;
   std::map<size_t, Affine> affines_;
 };

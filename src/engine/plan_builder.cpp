@@ -88,10 +88,23 @@ class Engine::State::Builder {
   }
 
   TileMaps make_tiles(size_t i) {
-    TileMaps maps(shapes_[i]);
-    plan_.buffers.emplace_back(floats_of(maps.elements(n_)));
+    TileMaps maps(shapes_[i], s_.tiles->format, n_);
+    plan_.buffers.emplace_back(floats_of(maps.elements()));
     maps.data = reinterpret_cast<uint16_t*>(plan_.buffers.back().data());
+    maps.scales = make_scales();
     return maps;
+  }
+  /// Of halves, for each image; else null.
+  ImageScale* make_scales() {
+    if (s_.tiles->format == TileFormat::bf16) return nullptr;
+    return reinterpret_cast<ImageScale*>(make_plain(sizeof(ImageScale) / sizeof(float)));
+  }
+  /// Chooses scales of plain activations of that shape.
+  void measure_plain(ImageScale* scales, const Shape& shape) {
+    if (scales == nullptr) return;
+    step(false, [scales, size = shape.elements(), plain = plain_](Team::Member& m, const Run& r) {
+      measure(m, plain == nullptr ? r.in : plain, size, scales, r.first, r.count);
+    });
   }
   /// That so many 16-bit numbers take the room of.
   static size_t floats_of(size_t elements) { return (elements + 1) / 2; }
@@ -124,11 +137,12 @@ class Engine::State::Builder {
     return *maps_;
   }
 
-  /// Activations as bfloat16 for layer i to read.
+  /// Activations as 16-bit numbers for layer i to read.
   const TileMaps& need_tiles(size_t i) {
     if (!tiles_) {
       need_plain();
       const TileMaps maps = make_tiles(network_.layers[i].source());
+      measure_plain(maps.scales, in_shape(i));
       step(false, [maps, plain = plain_](Team::Member& m, const Run& r) {
         to_tile_maps(m, plain == nullptr ? r.in : plain, maps, r.first, r.count);
       });
@@ -202,38 +216,59 @@ class Engine::State::Builder {
     return last;
   }
 
-  /// Convolution i in bfloat16, with the pooling behind it.
+  /// Convolution i on tiles, with the pooling behind it.
   size_t add_tile_convolution(size_t i) {
+    if (in_shape(i).channels <= TileFirstConvolution::kMostChannels)
+      return add_tile_first_convolution(i);
     size_t last = takes_batchnorm(network_, i, end_) ? i + 1 : i;
-    const TileKernels& k = *s_.tiles;
-    if (in_shape(i).channels <= TileFirstConvolution::kMostChannels) {
-      need_plain();
-      const TileFirstConvolution* first = &packed_.tile_first_convolution(i);
-      s_.need_scratch(first->private_scratch(), 0);
-      float* padded = make_plain(first->padded_image());
-      step(false, [first, padded, plain = plain_](Team::Member& m, const Run& r) {
-        first->pad(m, plain == nullptr ? r.in : plain, padded, r.count);
-      });
-      const TileMaps out = make_tiles(last);
-      step(image_by_image(i), [first, &k, padded, out, s = &s_](Team::Member& m, const Run& r) {
-        first->run(m, k, padded, out, r.first, r.count, s->private_scratch[m.index()].data());
-      });
-      describe(i, "bf16", k.name);
-      tiles_ = out;
-      return last;
-    }
     const TileMaps in = need_tiles(i);
     const bool pool = last + 1 < end_ && network_.layers[last + 1].kind == LayerKind::maxpool;
     if (pool) ++last;
-    const TileConvolution* convolution = &packed_.tile_convolution(i, pool, *s_.team);
+    const TileKernels& k = *s_.tiles;
+    const TileConvolution* convolution = &packed_.tile_convolution(i, pool, k.format, *s_.team);
     s_.need_scratch(convolution->private_scratch(), 0);
     const TileMaps out = make_tiles(last);
+    if (out.scales != nullptr)
+      step(image_by_image(i), [convolution, in, out](Team::Member& m, const Run& r) {
+        convolution->choose_scales(m, in, out, r.first, r.count);
+      });
     step(image_by_image(i), [convolution, &k, in, out, s = &s_](Team::Member& m, const Run& r) {
       convolution->run(m, k, in, out, r.first, r.count, s->private_scratch[m.index()].data());
     });
-    describe(i, "bf16 " + convolution->description(), k.name);
+    describe(i, tile_format() + " " + convolution->description(), k.name);
     tiles_ = out;
     return last;
+  }
+
+  size_t add_tile_first_convolution(size_t i) {
+    const size_t last = takes_batchnorm(network_, i, end_) ? i + 1 : i;
+    const TileKernels& k = *s_.tiles;
+    need_plain();
+    const TileFirstConvolution* first = &packed_.tile_first_convolution(i, k.format);
+    s_.need_scratch(first->private_scratch(), 0);
+    ImageScale* scales = make_scales();
+    measure_plain(scales, in_shape(i));
+    float* padded = make_plain(first->padded_image());
+    step(false, [first, scales, padded, plain = plain_](Team::Member& m, const Run& r) {
+      first->pad(m, plain == nullptr ? r.in : plain, scales, padded, r.count);
+    });
+    const TileMaps out = make_tiles(last);
+    if (out.scales != nullptr)
+      step(image_by_image(i), [first, scales, out](Team::Member& m, const Run& r) {
+        first->choose_scales(m, scales, out, r.first, r.count);
+      });
+    step(image_by_image(i), [first, &k, padded, scales, out, s = &s_](Team::Member& m,
+                                                                      const Run& r) {
+      first->run(m, k, padded, scales, out, r.first, r.count, s->private_scratch[m.index()].data());
+    });
+    describe(i, tile_format(), k.name);
+    tiles_ = out;
+    return last;
+  }
+
+  /// As `graft bench` shows it.
+  [[nodiscard]] std::string tile_format() const {
+    return s_.tiles->format == TileFormat::bf16 ? "bf16" : "fp16x3";
   }
 
   /// Of the convolution before convolution i, whatever lies between.

@@ -8,7 +8,7 @@ namespace graft {
 
 Precision resolve_precision(Precision precision) {
   if (precision == Precision::fp32) return precision;
-  const engine::TileKernels* tiles = engine::tile_kernels();
+  const engine::TileKernels* tiles = engine::tile_kernels(Precision::bf16);
   if (precision == Precision::automatic)
     return tiles != nullptr && tiles->fast ? Precision::bf16 : Precision::fp32;
   if (tiles == nullptr)

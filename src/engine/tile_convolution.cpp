@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "base/bfloat16.h"
+#include "base/half.h"
 
 namespace graft::engine {
 namespace {
@@ -22,6 +24,40 @@ int divided(int value, int parts) { return (value + parts - 1) / parts; }
 
 }  // namespace
 
+TileBounds::TileBounds(const FoldedLayer& weights, TileFormat format) {
+  if (format == TileFormat::bf16) return;
+  const size_t each = weights.weight.size() / weights.bias.size();
+  float most = 0;
+  for (size_t k = 0; k < weights.bias.size(); ++k) {
+    double sum = 0;
+    for (size_t i = k * each; i < (k + 1) * each; ++i) {
+      most = std::max(most, std::abs(weights.weight[i]));
+      sum += std::abs(weights.weight[i]);
+    }
+    sums = std::max(sums, static_cast<float>(sum));
+    bias = std::max(bias, std::abs(weights.bias[k]));
+  }
+  // The largest weight between 2048 and 4096: low halves of smaller ones would be subnormal.
+  constexpr int kExponent = 11;
+  if (most > 0 && std::isfinite(most))
+    scale = std::ldexp(1.0F, std::clamp(kExponent - std::ilogb(most), -30, 30));
+}
+
+float TileBounds::bound(float most) const {
+  constexpr float kRounding = 1.001F;
+  return (most * sums + bias) * kRounding;
+}
+
+void pack_weight(float weight, float scale, TileFormat format, int output, int channel,
+                 uint16_t* tap) {
+  uint16_t* to =
+      tap + output / 16 * (kTapWeights / 2) + channel / 2 * 32 + output % 16 * 2 + channel % 2;
+  if (format == TileFormat::bf16)
+    *to = to_bfloat16(weight);
+  else
+    split_halves(weight * scale, to, to + kTapWeights);
+}
+
 /// Strips of some images times some panels of outputs.
 struct TileConvolution::Unit {
   int image, images;
@@ -30,14 +66,17 @@ struct TileConvolution::Unit {
 };
 
 TileConvolution::TileConvolution(const Shape& in, const Shape& out, const FoldedLayer& weights,
-                                 bool pool, Team& team)
+                                 bool pool, TileFormat format, Team& team)
     : channels_(static_cast<int>(in.channels)),
       outputs_(static_cast<int>(out.channels)),
       pool_(pool),
       relu_(weights.relu),
-      image_bytes_(TileMaps(in).image() * sizeof(uint16_t)) {
-  const TileMaps from(in);
-  const TileMaps to(pool ? Shape{out.channels, in.height / 2, in.width / 2, false} : out);
+      format_(format),
+      bounds_(weights, format),
+      image_bytes_(TileMaps(in, format, 1).image() * tile_parts(format) * sizeof(uint16_t)) {
+  const TileMaps from(in, format, 1);
+  const TileMaps to(pool ? Shape{out.channels, in.height / 2, in.width / 2, false} : out, format,
+                    1);
   const int height = pool ? from.height / 2 * 2 : from.height;
   const int width = pool ? from.width / 2 * 2 : from.width;
   // Rows in whole tiles need no column of zeros to be computed and cleared, nor sums of a strip to
@@ -85,23 +124,24 @@ void TileConvolution::cut_into_runs(Strip& strip, const TileMaps& in) const {
 }
 
 void TileConvolution::pack(const FoldedLayer& weights, Team& team) {
-  weights_ = Buffer(packed(channels_, outputs_));
+  weights_ = Buffer(packed(channels_, outputs_, format_));
   auto* packed = reinterpret_cast<uint16_t*>(weights_.data());
   team.run([&](Team::Member& member) {
     for (int unit = member.take(); unit < panels() * blocks(); unit = member.take()) {
       const int panel = unit / blocks();
       const int block = unit % blocks();
+      const int parts = tile_parts(format_);
       uint16_t* to =
-          packed + panel * panel_weights() + static_cast<size_t>(block) * 9 * kTapWeights;
+          packed + panel * panel_weights() + static_cast<size_t>(block) * 9 * parts * kTapWeights;
       for (int o = 0; o < std::min(kTileChannels, outputs_ - panel * kTileChannels); ++o)
         for (int c = 0; c < std::min(kTileChannels, channels_ - block * kTileChannels); ++c)
           for (int tap = 0; tap < 9; ++tap)
-            to[tap * kTapWeights + o / 16 * (kTapWeights / 2) + c / 2 * 32 + o % 16 * 2 + c % 2] =
-                to_bfloat16(
-                    weights.weight[(static_cast<size_t>(panel * kTileChannels + o) * channels_ +
-                                    block * kTileChannels + c) *
-                                       9 +
-                                   tap]);
+            pack_weight(weights.weight[(static_cast<size_t>(panel * kTileChannels + o) * channels_ +
+                                        block * kTileChannels + c) *
+                                           9 +
+                                       tap],
+                        bounds_.scale, format_, o, c,
+                        to + static_cast<ptrdiff_t>(tap) * parts * kTapWeights);
     }
   });
 }
@@ -110,10 +150,10 @@ std::string TileConvolution::description() const {
   return fmt::format("{} of {}", runs_ ? "runs" : "rows", rows_);
 }
 
-size_t TileConvolution::packed(int64_t channels, int64_t outputs) {
+size_t TileConvolution::packed(int64_t channels, int64_t outputs, TileFormat format) {
   const auto blocks = [](int64_t n) { return (n + kTileChannels - 1) / kTileChannels; };
-  return static_cast<size_t>(blocks(channels) * blocks(outputs)) * 9 * kTapWeights *
-         sizeof(uint16_t) / sizeof(float);
+  return static_cast<size_t>(blocks(channels) * blocks(outputs)) * 9 * tile_parts(format) *
+         kTapWeights * sizeof(uint16_t) / sizeof(float);
 }
 
 size_t TileConvolution::private_scratch() const {
@@ -121,6 +161,13 @@ size_t TileConvolution::private_scratch() const {
   if (pool_ && runs_)
     for (const Strip& strip : strips_) tiles = std::max(tiles, strip.tiles.size() + 1);
   return tiles * kTileSums;
+}
+
+void TileConvolution::choose_scales(Team::Member& member, const TileMaps& in, const TileMaps& out,
+                                    int first, int count) const {
+  if (member.index() != 0) return;
+  for (int n = first; n < first + count; ++n)
+    out.scales[n] = {scale_for(bounds_.bound(in.scales[n].most)), 0};
 }
 
 void TileConvolution::run(Team::Member& member, const TileKernels& k, const TileMaps& in,
@@ -166,6 +213,12 @@ void TileConvolution::run_unit(const TileKernels& k, const Unit& unit, const Til
     const uint16_t* next = weights + (panel + 1) % panels() * panel_weights();
     int left = panels() > 1 ? panel_lines : 0;
     for (int n = unit.image; n < unit.image + unit.images; ++n) {
+      const ImageFactors factors(bounds_.scale, in.scales, out, n);
+      alignas(64) float bias[kTileChannels];
+      for (int o = 0; o < kTileChannels; ++o)
+        bias[o] = bias_.data()[panel * kTileChannels + o] * factors.sums;
+      float most = 0;
+      const TileRounding how{relu_, factors.rounding, out.low, &most};
       const uint16_t* from = in.at(n, 0);
       uint16_t* to = out.at(n, panel);
       const auto pixels = [&](int tile) {
@@ -175,12 +228,13 @@ void TileConvolution::run_unit(const TileKernels& k, const Unit& unit, const Til
         const bool two = t + 1 < tiles;
         float* sums = scratch + (whole_strip ? static_cast<ptrdiff_t>(t) * kTileSums : 0);
         TileProduct product{{pixels(t), two ? pixels(t + 1) : nullptr},
+                            in.low,
                             in.plane(),
                             static_cast<size_t>(in.stride()) * kTileChannels,
                             rows_,
                             weights + panel * panel_weights(),
                             blocks(),
-                            bias_.data() + static_cast<ptrdiff_t>(panel) * kTileChannels,
+                            bias,
                             {sums, sums + kTileSums},
                             next,
                             left > 0 ? lines : 0,
@@ -195,38 +249,43 @@ void TileConvolution::run_unit(const TileKernels& k, const Unit& unit, const Til
         const int prefetched = product.lines * blocks() * 9;
         next += static_cast<ptrdiff_t>(prefetched) * 32;
         left -= prefetched;
-        if (!whole_strip) finish_tiles(k, &strip.tiles[t], two ? 2 : 1, sums, to, out.stride());
+        if (!whole_strip)
+          finish_tiles(k, &strip.tiles[t], two ? 2 : 1, sums, to, out.stride(), how);
       }
-      if (whole_strip) finish_strip(k, strip, in, out, scratch, to);
+      if (whole_strip) finish_strip(k, strip, in, out, scratch, to, how);
+      if (out.scales != nullptr) raise_most(out.scales[n], most / factors.sums);
     }
   }
 }
 
 void TileConvolution::finish_tiles(const TileKernels& k, const Tile* tiles, int count,
-                                   const float* sums, uint16_t* out, int stride) const {
+                                   const float* sums, uint16_t* out, int stride,
+                                   const TileRounding& how) const {
   if (pool_) {
-    k.pool(sums, sums + kTileSums, rows_ / 2, relu_,
+    k.pool(sums, sums + kTileSums, rows_ / 2, how,
            out + static_cast<ptrdiff_t>(tiles->out) * kTileChannels);
     return;
   }
   for (int i = 0; i < count; ++i, sums += kTileSums) {
     const Tile& tile = tiles[i];
     uint16_t* to = out + static_cast<ptrdiff_t>(tile.out) * kTileChannels;
-    k.round(sums, tile.pixels, relu_, to);
+    k.round(sums, tile.pixels, how, to);
     if (tile.edge < 0) continue;
     for (int zero = tile.edge; zero < tile.pixels; zero += stride)
-      std::memset(to + static_cast<ptrdiff_t>(zero) * kTileChannels, 0,
-                  kTileChannels * sizeof(uint16_t));
+      for (int part = 0; part < tile_parts(format_); ++part)
+        std::memset(to + part * how.low + static_cast<ptrdiff_t>(zero) * kTileChannels, 0,
+                    kTileChannels * sizeof(uint16_t));
   }
 }
 
 void TileConvolution::finish_strip(const TileKernels& k, const Strip& strip, const TileMaps& in,
-                                   const TileMaps& out, const float* sums, uint16_t* plane) const {
+                                   const TileMaps& out, const float* sums, uint16_t* plane,
+                                   const TileRounding& how) const {
   const auto row = [&](int y) {
     return sums + static_cast<ptrdiff_t>(y - strip.top) * in.stride() * kTileChannels;
   };
   for (int y = strip.top; y < strip.bottom; y += 2)
-    k.pool(row(y), row(y + 1), out.width, relu_,
+    k.pool(row(y), row(y + 1), out.width, how,
            plane + static_cast<ptrdiff_t>(out.pixel(y / 2, 0)) * kTileChannels);
 }
 

@@ -2,18 +2,22 @@
 // emulation. Tiles 0 to 3 hold sums, 4 and 5 pixels, 6 and 7 weights.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include "base/bfloat16.h"
+#include "base/half.h"
 #include "engine/tile_kernels.h"
 
 namespace graft::engine {
 
-/// Plain C++ that gives AMX's bits (Intel's manual, TDPBF16PS): products of even and of odd
-/// channels are summed apart, in order, then added to the tile's sums; subnormal operands and
-/// results count as zero. A product of two bfloat16 numbers is exact in float32, so fused
-/// multiply-adds and plain ones give the same.
+/// Plain C++ that gives AMX's bits (Intel's manual, TDPBF16PS and TDPFP16PS): products of even and
+/// of odd channels are summed apart, in order, then added to the tile's sums; subnormal results
+/// count as zero, and so do subnormal bfloat16 operands, but not halves. A product of two such
+/// numbers is exact in float32, so fused multiply-adds and plain ones give the same.
+template <TileFormat kFormat>
 class EmulatedTiles {
  public:
   explicit EmulatedTiles(int rows) : rows_(rows) {}
@@ -56,12 +60,14 @@ class EmulatedTiles {
   void settle() {}
 
  private:
+  /// Subnormal numbers as zero, with their sign. Written for compilers to make vectors of.
   static float flushed(float x) {
-    return (std::bit_cast<uint32_t>(x) & 0x7f800000U) == 0
-               ? std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0x80000000U)
-               : x;
+    return std::abs(x) < std::numeric_limits<float>::min() ? 0.0F * x : x;
   }
-  static float operand(uint16_t x) { return flushed(from_bfloat16(x)); }
+  static float operand(uint16_t x) {
+    if constexpr (kFormat == TileFormat::halves) return from_any_half(x);
+    return flushed(from_bfloat16(x));
+  }
   [[nodiscard]] int height(int tile) const { return tile < 6 ? rows_ : 16; }
 
   int rows_;
@@ -69,7 +75,7 @@ class EmulatedTiles {
 };
 
 /// All channels of `taps` taps, 9 or 1. Each sum is taken in one order, whatever stands beside it.
-template <class Tiles, int kTaps, bool kTwo>
+template <class Tiles, TileFormat kFormat, int kTaps, bool kTwo>
 void multiply_tiles(const TileProduct& p) {
   Tiles t(p.rows);
   t.template load<0>(p.bias, 0);
@@ -94,24 +100,41 @@ void multiply_tiles(const TileProduct& p) {
           for (int i = 0; i < 4; ++i) __builtin_prefetch(pixel + ptrdiff_t{i} * 64, 0, 2);
         }
         for (int i = 0; i < p.lines; ++i, next += 64) __builtin_prefetch(next, 0, 2);
-        t.template load<6>(weights, 64);
-        t.template load<7>(weights + kTapWeights / 2, 64);
-        t.template load<4>(p.pixels[0] + at, 64);
-        if constexpr (kTwo) t.template load<5>(p.pixels[1] + at, 64);
-        t.template multiply<0, 4, 6>();
-        t.template multiply<1, 4, 7>();
-        if constexpr (kTwo) {
-          t.template multiply<2, 5, 6>();
-          t.template multiply<3, 5, 7>();
+        const auto load_pixels = [&](size_t part) {
+          t.template load<4>(p.pixels[0] + at + part, 64);
+          if constexpr (kTwo) t.template load<5>(p.pixels[1] + at + part, 64);
+        };
+        const auto load_weights = [&](int part) {
+          t.template load<6>(weights + ptrdiff_t{part} * kTapWeights, 64);
+          t.template load<7>(weights + ptrdiff_t{part} * kTapWeights + kTapWeights / 2, 64);
+        };
+        const auto multiply = [&] {
+          t.template multiply<0, 4, 6>();
+          t.template multiply<1, 4, 7>();
+          if constexpr (kTwo) {
+            t.template multiply<2, 5, 6>();
+            t.template multiply<3, 5, 7>();
+          }
+        };
+        load_weights(0);
+        if constexpr (kFormat == TileFormat::halves) {
+          load_pixels(p.low);
+          multiply();
         }
-        weights += kTapWeights;
+        load_pixels(0);
+        multiply();
+        if constexpr (kFormat == TileFormat::halves) {
+          load_weights(1);
+          multiply();
+        }
+        weights += tile_parts(kFormat) * kTapWeights;
       }
     }
     if (ahead[0] != nullptr) {
       ahead[0] += p.block;
       ahead[1] += p.block;
     }
-    if (block % 2 == 1) t.settle();
+    if (kFormat == TileFormat::halves || block % 2 == 1) t.settle();
   }
   t.template store<0>(p.sums[0], 128);
   t.template store<1>(p.sums[0] + 16, 128);
@@ -121,12 +144,12 @@ void multiply_tiles(const TileProduct& p) {
   }
 }
 
-template <class Tiles, int kTaps>
+template <class Tiles, TileFormat kFormat, int kTaps>
 void multiply_one_or_two(const TileProduct& p) {
   if (p.pixels[1] != nullptr)
-    multiply_tiles<Tiles, kTaps, true>(p);
+    multiply_tiles<Tiles, kFormat, kTaps, true>(p);
   else
-    multiply_tiles<Tiles, kTaps, false>(p);
+    multiply_tiles<Tiles, kFormat, kTaps, false>(p);
 }
 
 }  // namespace graft::engine

@@ -69,11 +69,14 @@ Case draw_case(uint64_t seed) {
   constexpr int kTilesForced[] = {0, 0, 0, 4, 6, 42, 62, 64};
   c.images = pick(1, 9);
   c.options = {pick(1, 4), pick(1, 8), kTilesForced[pick(0, 7)]};
-  if (engine::tile_kernels() != nullptr && pick(0, 2) == 0) {
-    const engine::TileKernels* kinds[] = {engine::emulated_amx_kernels(), engine::tile_kernels()};
-    c.options.precision = Precision::bf16;
-    c.options.tiles = kinds[pick(0, 1)];
-    c.text += fmt::format(", bf16 by {}", c.options.tiles->name);
+  if (pick(0, 2) == 0) {
+    std::vector<const engine::TileKernels*> kinds;
+    for (const engine::TileKernels* tiles :
+         {engine::emulated_amx_kernels(), engine::emulated_amx_fp16_kernels(),
+          engine::amx_kernels(), engine::amx_fp16_kernels(), engine::avx512_bf16_kernels()})
+      if (tiles != nullptr) kinds.push_back(tiles);
+    c.options.tiles = kinds[pick(0, static_cast<int>(kinds.size()) - 1)];
+    c.text += fmt::format(", tiles of {}", c.options.tiles->name);
   }
   c.text += fmt::format(", {} images in steps of {}, {} threads, tile {}", c.images,
                         c.options.max_batch, c.options.threads, c.options.winograd_tile);
@@ -117,7 +120,8 @@ int run(double seconds, uint64_t seed) {
   do {
     const Case c = draw_case(seed);
     const double error = error_of(c, seed);
-    const bool rounded = c.options.precision == Precision::bf16;
+    const bool rounded =
+        c.options.tiles != nullptr && c.options.tiles->format == engine::TileFormat::bf16;
     if (!(error < (rounded ? kTileTolerance : kTolerance))) {
       fmt::print("seed {}: error {:.2e}: {}\n", seed, error, c.text);
       return 1;
