@@ -18,12 +18,14 @@ struct BenchOptions {
   std::vector<int> sizes = {150, 224};
   std::vector<int> batches = {1, 16};
   int repeats = 5;
+  Precision precision = Precision::fp32;
   bool json = false;
 };
 
 /// One network, size and batch: medians over the repeats, layer by layer.
 json bench_network(const BenchOptions& o, int size, int batch, const MachineLimits& machine) {
-  const NetworkTime time = measure_network(o.backbone, size, batch, o.repeats, o.common.context());
+  const NetworkTime time =
+      measure_network(o.backbone, size, batch, o.repeats, o.common.context(), o.precision);
   if (!o.json) {
     print_result("\n{} at {}x{}, batch {}: {} of memory\n", o.backbone, size, size, batch,
                  format_bytes(static_cast<double>(time.memory)));
@@ -60,7 +62,7 @@ json bench_network(const BenchOptions& o, int size, int batch, const MachineLimi
 
 /// From a model file to the first logits, in its parts.
 json bench_model(const BenchOptions& o) {
-  const LoadTime time = measure_model(o.model, o.common.context());
+  const LoadTime time = measure_model(o.model, o.common.context(), o.precision);
   const double all = time.read + time.pack + time.run;
   if (!o.json)
     print_result(
@@ -74,24 +76,31 @@ json bench_model(const BenchOptions& o) {
           {"first_logits_ms", all * 1e3}};
 }
 
-int run(const BenchOptions& o) {
+int run(const BenchOptions& given) {
+  BenchOptions o = given;
+  o.precision = resolve_precision(given.precision);  // before anything is measured
   const int threads = o.common.thread_count();
   const MachineLimits machine = measure_machine(threads);
+  const std::string target = convolution_target(o.precision);
   json document = {{"instruction_set", instruction_set()},
+                   {"precision", options::word(o.precision)},
+                   {"target", target},
                    {"threads", threads},
                    {"fma_lanes", machine.lanes},
                    {"fma_gflops_one_thread", machine.flops_one / 1e9},
                    {"fma_gflops", machine.flops_all / 1e9},
                    {"memory_gb_per_second", machine.bytes_all / 1e9},
                    {"networks", json::array()}};
+  const bool bf16 = o.precision == Precision::bf16;
   if (!o.json)
     print_result(
-        "{}, {} threads: FMA peak {:.0f} GFLOP/s ({:.0f} one thread) with vectors of {} floats, "
+        "{}{}, {} threads: FMA peak {:.0f} GFLOP/s ({:.0f} one thread) with vectors of {} floats, "
         "memory "
         "{:.1f} GB/s\n"
-        "(a layer above 1.00x of peak does fewer multiplications than direct convolution)\n",
-        instruction_set(), threads, machine.flops_all / 1e9, machine.flops_one / 1e9, machine.lanes,
-        machine.bytes_all / 1e9);
+        "(a layer above 1.00x of peak does fewer multiplications than direct convolution{})\n",
+        instruction_set(), bf16 ? fmt::format(", convolutions in bf16 on {}", target) : "", threads,
+        machine.flops_all / 1e9, machine.flops_one / 1e9, machine.lanes, machine.bytes_all / 1e9,
+        bf16 ? ", or does them in bf16" : "");
   for (const int size : o.sizes)
     for (const int batch : o.batches)
       document["networks"].push_back(bench_network(o, size, batch, machine));
@@ -120,6 +129,7 @@ int run_bench(int argc, char** argv) {
       ->check(whole_number(1, 1000))
       ->capture_default_str()
       ->type_name("N");
+  add_precision_option(app, o.precision);
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
   app.footer(
