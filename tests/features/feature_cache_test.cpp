@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "base/random.h"
 #include "demo/scenes.h"
+#include "engine/tile_kernels.h"
 #include "features/prefix_features.h"
 #include "graft/image.h"
 #include "support.h"

@@ -8,9 +8,9 @@
 #include <memory>
 
 #include "base/file.h"
+#include "bf16.h"
 #include "demo/scenes.h"
 #include "graft/image.h"
-#include "bf16.h"
 #include "support.h"
 
 namespace graft {

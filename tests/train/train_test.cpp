@@ -15,13 +15,13 @@
 #include <thread>
 
 #include "base/file.h"
+#include "bf16.h"
 #include "demo/scenes.h"
 #include "graft/evaluate.h"
 #include "graft/explain.h"
 #include "graft/features.h"
 #include "graft/image.h"
 #include "graft/weights.h"
-#include "bf16.h"
 #include "support.h"
 #include "weights/safetensors.h"
 
