@@ -16,6 +16,7 @@
 #include "graft/context.h"
 #include "graft/image.h"
 #include "graft/network.h"
+#include "graft/precision.h"
 
 #pragma GCC visibility push(default)
 namespace graft {
@@ -33,6 +34,9 @@ struct ClassifierOptions {
   bool low_latency = false;
   /// Views of each image, 1 or 2: its mirror image too, logits averaged; 0: as the model says.
   int views = 0;
+  /// That convolutions are computed with, whatever the model was trained with: models run on every
+  /// processor. Error(usage) for bf16 on one without it.
+  Precision precision = Precision::fp32;
 };
 
 /// One image's result.
@@ -95,6 +99,8 @@ class Classifier {
   [[nodiscard]] size_t input_elements() const;
   /// Of each image: those asked for, else the model's own.
   [[nodiscard]] int views() const;
+  /// That it computes with: fp32 or bf16.
+  [[nodiscard]] Precision precision() const;
   /// Images that are computed at once at most.
   [[nodiscard]] int max_batch() const;
   /// For callers that fit and convert images themselves (fit_image, to_input). `inputs`: count ×

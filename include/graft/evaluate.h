@@ -36,10 +36,11 @@ struct Predictions {
 };
 
 struct Evaluation {
-  std::string split;                  ///< "test", "val", "train" or "all"
-  Predictions predictions;            ///< of the images that could be read
-  Metrics metrics;                    ///< of them
-  std::vector<SkippedImage> skipped;  ///< the others
+  std::string split;                      ///< "test", "val", "train" or "all"
+  Predictions predictions;                ///< of the images that could be read
+  Metrics metrics;                        ///< of them
+  std::vector<SkippedImage> skipped;      ///< the others
+  Precision precision = Precision::fp32;  ///< the classifier's
 };
 
 /// Measures a classifier on a split of a dataset: "test", "val" (or "validation"), "train" or

@@ -28,8 +28,10 @@ struct ActivationMap {
   int width = 0;
   int height = 0;
   std::vector<float> values;
-  std::vector<float> logits;  ///< of the image: to the bit those that a Classifier gives
-  size_t output = 0;          ///< the class explained
+  /// Of the image: to the bit those that a Classifier of the same precision gives; with bf16 only
+  /// where no convolution lies above the explained layer, else as near as bf16 is to fp32.
+  std::vector<float> logits;
+  size_t output = 0;  ///< the class explained
 };
 
 /// Not thread-safe: one for each thread.
@@ -38,9 +40,12 @@ class Explainer {
   /// `model`: a model file, or a run folder. `layer`: a convolution, or a BatchNorm or pooling of
   /// maps; empty: the last convolution with what normalises it. Throws Error(usage) for a name that
   /// is none of them, Error(input) for a file that is no model. `views`: of an image, whose logits
-  /// are averaged, as ClassifierOptions::views; maps are of the image itself.
+  /// are averaged, as ClassifierOptions::views; maps are of the image itself. `precision`: of the
+  /// convolutions up to the explained layer; those above it, and the gradient, are computed in
+  /// float32. Error(usage) for bf16 on a processor without it.
   static Explainer load(const std::filesystem::path& model, const std::string& layer = {},
-                        const RunContext& context = {}, int views = 0);
+                        const RunContext& context = {}, int views = 0,
+                        Precision precision = Precision::fp32);
   ~Explainer();
   Explainer(Explainer&&) noexcept;
   Explainer& operator=(Explainer&&) noexcept;

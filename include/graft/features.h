@@ -19,6 +19,7 @@
 
 #include "graft/context.h"
 #include "graft/dataset.h"
+#include "graft/precision.h"
 #include "graft/recipe.h"
 
 #pragma GCC visibility push(default)
@@ -40,6 +41,8 @@ struct FeatureOptions {
   int batch_size = 16;
   uint64_t seed = 0;            ///< of random weights
   std::filesystem::path cache;  ///< of all of Graft's caches; empty: $XDG_CACHE_HOME/graft
+  /// Error(usage) for bf16 on a processor without it.
+  Precision precision = Precision::fp32;
 };
 
 /// Throws Error(usage) for what contradicts itself, before any weights are looked for.
@@ -59,6 +62,8 @@ class FeatureExtractor {
   [[nodiscard]] const std::vector<int64_t>& shape() const;
   /// The layer that gives them.
   [[nodiscard]] const std::string& layer() const;
+  /// That they are computed with: fp32 or bf16.
+  [[nodiscard]] Precision precision() const;
 
   /// Calls `sink(i, values)` for each image, after ReLU, or `on_error(i, message)` for one that
   /// cannot be read, in the order of the paths, from the calling thread. Throws Error(input) where

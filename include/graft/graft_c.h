@@ -37,6 +37,14 @@ typedef enum graft_status {
   GRAFT_INTERNAL = 5 /* a fault of Graft */
 } graft_status;
 
+/* What convolutions are computed with. Values never change their meaning. */
+typedef enum graft_precision {
+  GRAFT_FP32 = 0,
+  GRAFT_BF16 = 1, /* bfloat16, sums in float32: GRAFT_USAGE on a processor that has neither AMX nor
+                     AVX512_BF16 */
+  GRAFT_AUTO = 2  /* GRAFT_BF16 where the processor is fast at it (AMX), else GRAFT_FP32 */
+} graft_precision;
+
 /* Set all of it with GRAFT_OPTIONS_INIT, then what differs. */
 typedef struct graft_options {
   size_t size;         /* of this structure */
@@ -47,7 +55,7 @@ typedef struct graft_options {
                           than among others */
   int32_t views;       /* of each image, 1 or 2: its mirror image too, logits averaged; 0: as the
                           model says */
-  int32_t reserved;    /* 0 */
+  int32_t precision;   /* a graft_precision, whatever the model was trained with */
 } graft_options;
 #define GRAFT_OPTIONS_INIT \
   { sizeof(graft_options), 0, 0, 0, 0, 0, 0 }
@@ -69,6 +77,9 @@ graft_status graft_load(const char* path, const graft_options* options,
                         graft_classifier** classifier);
 /* NULL is allowed. */
 void graft_free(graft_classifier* classifier);
+
+/* GRAFT_FP32 or GRAFT_BF16: what GRAFT_AUTO came to. */
+graft_precision graft_classifier_precision(const graft_classifier* classifier);
 
 /* Classes, and their names (UTF-8) by index, which live as long as the classifier; NULL for an
  * index past the last. */

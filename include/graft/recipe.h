@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "graft/network.h"
+#include "graft/precision.h"
 
 #pragma GCC visibility push(default)
 namespace graft {
@@ -132,6 +133,9 @@ struct Recipe {
   uint64_t seed = 0;  ///< of the split, new weights, order, views and dropout
   Device device = Device::automatic;
   FeatureType feature_type = FeatureType::fp16;  ///< `cache-dtype`
+  /// Of frozen layers, whose features are cached or computed in every epoch; what trains is
+  /// computed in float32. plan() decides what `automatic` is.
+  Precision precision = Precision::fp32;
 
   bool operator==(const Recipe&) const = default;
 

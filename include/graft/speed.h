@@ -36,6 +36,9 @@ MachineLimits measure_machine(int threads);
 /// the environment variable GRAFT_TARGET names: "avx512", "avx2", "sse4", "ssse3", "scalar" or
 /// "neon".
 std::string instruction_set();
+/// What convolutions of a precision are computed by: that, or "amx", "amx-fp16", "avx512_bf16",
+/// "emulated-amx" or "emulated-amx-fp16". Throws as resolve_precision() does.
+std::string convolution_target(Precision precision);
 
 struct LayerTime {
   std::string layer;
@@ -50,9 +53,9 @@ struct NetworkTime {
   double seconds = 0;  ///< of a batch, all layers together; median
 };
 /// Times a backbone with random weights on random images of size × size pixels, in the plan of
-/// least time.
+/// least time. Throws Error(usage) for bf16 on a processor without it.
 NetworkTime measure_network(std::string_view backbone, int size, int batch, int repeats,
-                            const RunContext& context = {});
+                            const RunContext& context = {}, Precision precision = Precision::fp32);
 
 /// Seconds from a model file to the first logits, in its parts.
 struct LoadTime {
@@ -60,7 +63,8 @@ struct LoadTime {
   double pack = 0;  ///< weights into the engine's layout
   double run = 0;
 };
-LoadTime measure_model(const std::filesystem::path& model, const RunContext& context = {});
+LoadTime measure_model(const std::filesystem::path& model, const RunContext& context = {},
+                       Precision precision = Precision::fp32);
 
 }  // namespace graft
 #pragma GCC visibility pop

@@ -18,12 +18,9 @@ struct BenchOptions {
   std::vector<int> sizes = {150, 224};
   std::vector<int> batches = {1, 16};
   int repeats = 5;
+  Precision precision = Precision::fp32;
   bool json = false;
 };
-
-const char* precision_name(Precision precision) {
-  return precision == Precision::bf16 ? "bf16" : "fp32";
-}
 
 /// What a layer's time is measured by: of the instructions that it uses, if there is a peak of
 /// theirs.
@@ -34,7 +31,8 @@ const Peak& peak_of(const LayerTime& layer, const MachineLimits& machine) {
 
 /// One network, size and batch: medians over the repeats, layer by layer.
 json bench_network(const BenchOptions& o, int size, int batch, const MachineLimits& machine) {
-  const NetworkTime time = measure_network(o.backbone, size, batch, o.repeats, o.common.context());
+  const NetworkTime time =
+      measure_network(o.backbone, size, batch, o.repeats, o.common.context(), o.precision);
   size_t how = 3;  // characters
   for (const LayerTime& layer : time.layers)
     if (layer.flops > 0) how = std::max(how, layer.how.size());
@@ -80,7 +78,7 @@ json bench_network(const BenchOptions& o, int size, int batch, const MachineLimi
 
 /// From a model file to the first logits, in its parts.
 json bench_model(const BenchOptions& o) {
-  const LoadTime time = measure_model(o.model, o.common.context());
+  const LoadTime time = measure_model(o.model, o.common.context(), o.precision);
   const double all = time.read + time.pack + time.run;
   if (!o.json)
     print_result(
@@ -94,27 +92,33 @@ json bench_model(const BenchOptions& o) {
           {"first_logits_ms", all * 1e3}};
 }
 
-int run(const BenchOptions& o) {
+int run(const BenchOptions& given) {
+  BenchOptions o = given;
+  o.precision = resolve_precision(given.precision);  // before anything is measured
   const int threads = o.common.thread_count();
   const MachineLimits machine = measure_machine(threads);
   json peaks = json::array();
   for (const Peak& peak : machine.peaks)
     peaks.push_back({{"instructions", peak.instructions},
-                     {"precision", precision_name(peak.precision)},
+                     {"precision", options::word(peak.precision)},
                      {"lanes", peak.lanes},
                      {"gflops_one_thread", peak.flops_one / 1e9},
                      {"gflops", peak.flops_all / 1e9}});
+  const std::string target = convolution_target(o.precision);
   json document = {{"instruction_set", instruction_set()},
+                   {"precision", options::word(o.precision)},
+                   {"target", target},
                    {"threads", threads},
                    {"peaks", peaks},
                    {"memory_gb_per_second", machine.bytes_all / 1e9},
                    {"networks", json::array()}};
   if (!o.json) {
-    print_result("target {}, {}; memory {:.1f} GB/s; most multiply-adds, in GFLOP/s:\n",
-                 instruction_set(), threads == 1 ? "1 thread" : fmt::format("{} threads", threads), machine.bytes_all / 1e9);
+    print_result("target {}, {}; memory {:.1f} GB/s; most multiply-adds, in GFLOP/s:\n", target,
+                 threads == 1 ? "1 thread" : fmt::format("{} threads", threads),
+                 machine.bytes_all / 1e9);
     for (const Peak& peak : machine.peaks)
       print_result("  {:<12} {} {:>8.0f}  ({:.0f} with one thread)\n", peak.instructions,
-                   precision_name(peak.precision), peak.flops_all / 1e9, peak.flops_one / 1e9);
+                   options::word(peak.precision), peak.flops_all / 1e9, peak.flops_one / 1e9);
     print_result(
         "(a layer above 1.00x of peak does fewer multiplications than direct convolution)\n");
   }
@@ -146,6 +150,7 @@ int run_bench(int argc, char** argv) {
       ->check(whole_number(1, 1000))
       ->capture_default_str()
       ->type_name("N");
+  add_precision_option(app, o.precision);
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
   app.footer(

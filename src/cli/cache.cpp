@@ -39,12 +39,13 @@ int list(const Options& o) {
   }
   for (const json& row : rows) {
     const json input = row.value("input", json::array({0, 0}));
-    print_result("{:<10} {:<14} {:>9} {:>5} {:>8} images {:>9}  used {:%Y-%m-%d %H:%M}\n",
+    print_result("{:<10} {:<14} {:>9} {:>5} {:>8} images {:>9}  used {:%Y-%m-%d %H:%M}{}\n",
                  row.value("backbone", "?"), row.value("until", "?"),
                  fmt::format("{}x{}", input.at(0).dump(), input.at(1).dump()),
                  row.value("dtype", "?"), row["images"].get<uint64_t>(),
                  format_bytes(row["bytes"].get<double>()),
-                 fmt::localtime(static_cast<std::time_t>(row["used"].get<int64_t>())));
+                 fmt::localtime(static_cast<std::time_t>(row["used"].get<int64_t>())),
+                 row.value("precision", "fp32") == "fp32" ? "" : ", in bf16");
   }
   print_result("{} sets of features, {}, in {}\n", sets.size(),
                format_bytes(static_cast<double>(total)), printable(folder));

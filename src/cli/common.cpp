@@ -99,6 +99,14 @@ void add_views_option(CLI::App& app, int& views) {
       ->type_name("K");
 }
 
+void add_precision_option(CLI::App& app, Precision& precision) {
+  FlagAdder{app}({"precision", "TYPE",
+                  "What convolutions are computed with: fp32; bf16, on processors with AMX or "
+                  "AVX512_BF16; or auto, bf16 where the processor is fast at it"},
+                 precision, options::Word{});
+  app.get_option("--precision")->group(app.get_option("--help")->get_group());
+}
+
 fs::path cache_folder(const std::string& option) {
   return option.empty() ? default_cache_folder() : fs::path(option);
 }

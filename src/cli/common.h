@@ -15,6 +15,7 @@
 #include "cli/terminal_reporter.h"
 #include "graft/context.h"
 #include "graft/network.h"
+#include "graft/precision.h"
 #include "graft/recipe.h"
 
 namespace graft::cli {
@@ -45,6 +46,9 @@ void add_head_options(CLI::App& app, Recipe::Model& model);
 
 /// --views of a finished model; 0: its own.
 void add_views_option(CLI::App& app, int& views);
+
+/// --precision of commands that run a network.
+void add_precision_option(CLI::App& app, Precision& precision);
 
 /// The cache folder: --cache-dir or the default.
 std::filesystem::path cache_folder(const std::string& option);

@@ -19,6 +19,7 @@ struct EvaluateOptions {
   std::string predictions;
   std::string report;
   int views = 0;
+  Precision precision = Precision::fp32;
   double max_skipped = Recipe().data.max_skipped;
   bool json = false;
 };
@@ -27,8 +28,10 @@ int run(const EvaluateOptions& o) {
   for (const auto& [option, file] :
        {std::pair("--predictions", &o.predictions), {"--report", &o.report}})
     if (!file->empty()) refuse_input_as_output(*file, option, {o.data, model_file(o.model)});
-  const Classifier classifier = Classifier::load(
-      o.model, {.threads = o.common.thread_count(), .sessions = 1, .views = o.views});
+  const Classifier classifier = Classifier::load(o.model, {.threads = o.common.thread_count(),
+                                                           .sessions = 1,
+                                                           .views = o.views,
+                                                           .precision = o.precision});
   const RunContext context = o.common.context();
   const Dataset dataset = open_dataset(o.data);
   const Evaluation result = evaluate(classifier, dataset, o.split, context);
@@ -39,12 +42,13 @@ int run(const EvaluateOptions& o) {
         trained, result.metrics.images);
   if (!o.predictions.empty()) write_file_atomic(o.predictions, predictions_csv(result));
   if (!o.report.empty())
-    write_report(
-        result, o.model, dataset, o.report,
-        fmt::format("graft evaluate {} {} --split {}{} --report {}", shell_quoted(o.model),
-                    shell_quoted(o.data), o.split,
-                    o.views > 0 ? fmt::format(" --views {}", o.views) : "", shell_quoted(o.report)),
-        context);
+    write_report(result, o.model, dataset, o.report,
+                 fmt::format("graft evaluate {} {} --split {}{}{} --report {}",
+                             shell_quoted(o.model), shell_quoted(o.data), o.split,
+                             o.views > 0 ? fmt::format(" --views {}", o.views) : "",
+                             result.precision == Precision::bf16 ? " --precision bf16" : "",
+                             shell_quoted(o.report)),
+                 context);
   if (o.json)
     print_result("{}\n", evaluation_json(result));
   else
@@ -67,6 +71,7 @@ int run_evaluate(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("SPLIT");
   add_views_option(app, o.views);
+  add_precision_option(app, o.precision);
   app.add_option("--predictions", o.predictions,
                  "Write each image's prediction and probabilities to this CSV file")
       ->check(ends_in(".csv"))

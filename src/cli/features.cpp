@@ -12,6 +12,7 @@
 #include "cli/outputs.h"
 #include "graft/dataset.h"
 #include "graft/features.h"
+#include "recipe/option_values.h"
 
 namespace graft::cli {
 namespace {
@@ -68,10 +69,13 @@ int run(const Options& o) {
                 {"list", list_path.string()},
                 {"shape", shape},
                 {"layer", extractor.layer()},
+                {"precision", options::word(extractor.precision())},
                 {"skipped", skipped}});
   else if (!o.common.quiet)
-    print_result("{}: ({}) float32 of {}; images in {}\n", printable(output),
-                 fmt::join(shape, ", "), extractor.layer(), printable(list_path));
+    print_result("{}: ({}) float32 of {}{}; images in {}\n", printable(output),
+                 fmt::join(shape, ", "), extractor.layer(),
+                 extractor.precision() == Precision::bf16 ? ", computed in bfloat16" : "",
+                 printable(list_path));
   return skipped.empty() ? 0 : 1;
 }
 
@@ -97,6 +101,7 @@ int run_features(int argc, char** argv) {
       ->check(whole_number(1, 4096))
       ->capture_default_str()
       ->type_name("N");
+  add_precision_option(app, o.features.precision);
   app.add_option("--seed", o.features.seed, "For --weights none")
       ->check(seed_number())
       ->capture_default_str()

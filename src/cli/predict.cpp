@@ -23,6 +23,7 @@
 #include "graft/dataset.h"
 #include "graft/explain.h"
 #include "graft/image.h"
+#include "recipe/option_values.h"
 
 namespace graft::cli {
 namespace {
@@ -33,6 +34,7 @@ struct PredictOptions {
   std::vector<std::string> paths;
   int top = 1;
   int views = 0;
+  Precision precision = Precision::fp32;
   std::string format = "text";
   std::string explain;
   std::string explain_layer;
@@ -101,7 +103,8 @@ class Output {
       : json_(options.json || options.format == "json"),
         csv_(options.format == "csv"),
         top_(std::min<size_t>(options.top, classes.size())),
-        classes_(classes) {
+        classes_(classes),
+        precision_(options::word(resolve_precision(options.precision))) {
     if (csv_ && !json_) {
       print_result("path,label,probability");
       for (size_t k = 2; k <= top_; ++k) print_result(",label_{},probability_{}", k, k);
@@ -138,7 +141,7 @@ class Output {
   }
 
   int finish() {
-    if (json_) print_json({{"predictions", rows_}, {"errors", errors_}});
+    if (json_) print_json({{"predictions", rows_}, {"errors", errors_}, {"precision", precision_}});
     return errors_.empty() ? 0 : 1;
   }
 
@@ -155,6 +158,7 @@ class Output {
   bool csv_;
   size_t top_;
   const std::vector<std::string>& classes_;
+  std::string_view precision_;
   nlohmann::json rows_ = nlohmann::json::array();
   nlohmann::json errors_ = nlohmann::json::array();
 };
@@ -218,8 +222,10 @@ class MapWriter {
 
 /// Labels alone.
 int classify(const PredictOptions& o, const RunContext& context) {
-  const Classifier classifier = Classifier::load(
-      o.model, {.threads = o.common.thread_count(), .sessions = 1, .views = o.views});
+  const Classifier classifier = Classifier::load(o.model, {.threads = o.common.thread_count(),
+                                                           .sessions = 1,
+                                                           .views = o.views,
+                                                           .precision = o.precision});
   Output output(o, classifier.classes());
   const std::vector<fs::path> paths = collect(
       o.paths, [&](const auto& path, const auto& message) { output.add_error(path, message); });
@@ -234,7 +240,7 @@ int classify(const PredictOptions& o, const RunContext& context) {
 
 /// Labels and maps.
 int explain(const PredictOptions& o, const RunContext& context) {
-  Explainer explainer = Explainer::load(o.model, o.explain_layer, context, o.views);
+  Explainer explainer = Explainer::load(o.model, o.explain_layer, context, o.views, o.precision);
   Output output(o, explainer.info().classes);
   const std::vector<fs::path> paths = collect(
       o.paths, [&](const auto& path, const auto& message) { output.add_error(path, message); });
@@ -278,6 +284,7 @@ int run_predict(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("K");
   add_views_option(app, o.views);
+  add_precision_option(app, o.precision);
   auto* format = app.add_option("--format", o.format, "text, json or csv")
                      ->check(one_of({"text", "json", "csv"}))
                      ->capture_default_str()

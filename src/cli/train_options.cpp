@@ -226,7 +226,12 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
   if (code != 0) return code;
   const std::unique_ptr<CLI::App> second = make_app(merged);
   return run_app(*second, argc, argv, [&] {
-    if (!typed.resume.empty()) refuse_changed_options(keys, own, merged);
+    if (!typed.resume.empty()) {
+      // Left to the processor once, when the run began.
+      Precision& precision = merged.config_of_run.recipe.precision;
+      if (precision == Precision::automatic) precision = own.config_of_run.recipe.precision;
+      refuse_changed_options(keys, own, merged);
+    }
     merged.config = typed.config;
     return run(merged);
   });
@@ -261,6 +266,8 @@ TrainPlan make_plan(const TrainOptions& o) {
   const RunConfig& c = o.config_of_run;
   // Better told before the data is looked at.
   c.recipe.check();
+  if (!o.resume.empty()) require_precision_of(o.resume, c.recipe.precision);
+  static_cast<void>(resolve_precision(c.recipe.precision));
   static_cast<void>(make_backbone(c.recipe.model));
   static_cast<void>(run_folder(o));
   Recipe recipe = c.recipe;

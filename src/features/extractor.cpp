@@ -57,6 +57,7 @@ void check_ranges(const FeatureOptions& options) {
 
 void check_features(const FeatureOptions& options) {
   check_ranges(options);
+  static_cast<void>(resolve_precision(options.precision));
   static_cast<void>(with_pooling(make_network(options), options.pooling));
 }
 
@@ -64,6 +65,7 @@ struct FeatureExtractor::State {
   RunContext context;
   std::string weights;  // for messages
   int batch;
+  Precision precision;
   Network network;
   std::vector<int64_t> shape;
   Preprocessing preprocessing;
@@ -72,6 +74,7 @@ struct FeatureExtractor::State {
 
 FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunContext& context) {
   check_ranges(options);
+  const Precision precision = resolve_precision(options.precision);
   const Network base = make_network(options);  // reads a file for the number of its classes
   Network network = with_pooling(base, options.pooling);
   WeightsRequest request;
@@ -84,13 +87,16 @@ FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunConte
   request.context = context;
   const Weights weights = load_weights(request, base);
   if (!weights.note.empty()) context.tell(Severity::note, fmt::format("note: {}", weights.note));
-  engine::Engine engine(network, 0, network.layers.size(), weights.tensors,
-                        {context.thread_count(), options.batch_size});
+  engine::EngineOptions each;
+  each.threads = context.thread_count();
+  each.max_batch = options.batch_size;
+  each.precision = precision;
+  engine::Engine engine(network, 0, network.layers.size(), weights.tensors, each);
   const std::string& named = options.model.weights;
   std::vector<int64_t> shape = row_shape(network, options.pooling);
-  state_ = std::unique_ptr<State>(
-      new State{context, named.empty() ? options.model.backbone : named, options.batch_size,
-                std::move(network), std::move(shape), weights.preprocessing, std::move(engine)});
+  state_ = std::unique_ptr<State>(new State{
+      context, named.empty() ? options.model.backbone : named, options.batch_size, precision,
+      std::move(network), std::move(shape), weights.preprocessing, std::move(engine)});
 }
 
 FeatureExtractor::~FeatureExtractor() = default;
@@ -99,6 +105,7 @@ FeatureExtractor& FeatureExtractor::operator=(FeatureExtractor&&) noexcept = def
 
 const std::vector<int64_t>& FeatureExtractor::shape() const { return state_->shape; }
 const std::string& FeatureExtractor::layer() const { return state_->network.layers.back().name; }
+Precision FeatureExtractor::precision() const { return state_->precision; }
 
 void FeatureExtractor::run(std::span<const std::filesystem::path> images,
                            const std::function<void(size_t, std::span<const float>)>& sink,

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/progress.h"
+#include "recipe/option_values.h"
 
 namespace graft {
 namespace {
@@ -88,7 +89,8 @@ class PrefixFeatures {
     cache_->use_set(set_, {{"backbone", job_.network.backbone},
                            {"until", job_.network.layers[stored_end_ - 1].name},
                            {"input", {job_.network.input_height, job_.network.input_width}},
-                           {"dtype", job_.dtype == FeatureType::fp16 ? "fp16" : "fp32"},
+                           {"dtype", options::word(job_.dtype)},
+                           {"precision", options::word(job_.precision)},
                            {"elements", elements_at(job_.network, stored_end_)}});
   }
 
@@ -224,6 +226,7 @@ class PrefixFeatures {
     options.threads = images_.context.thread_count();
     options.max_batch = images_.batch;
     options.single_plan = false;
+    options.precision = job_.precision;
     return options;
   }
 

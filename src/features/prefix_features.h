@@ -21,7 +21,8 @@ struct PrefixJob {
   /// What features are rounded to, with a cache and without one: a run whose cache fails gives the
   /// model that it would have given.
   FeatureType dtype = FeatureType::fp16;
-  Precision precision = Precision::fp32;  ///< that they are computed with
+  /// That they are computed with: fp32 or bf16, since it is part of their identity.
+  Precision precision = Precision::fp32;
 };
 
 /// The identity of features behind layer `end` − 1: a hash of the layers and their weights, input

@@ -41,6 +41,7 @@ engine::EngineOptions engine_options(const SourceJob& job) {
   engine::EngineOptions options;
   options.threads = job.context.thread_count();
   options.single_plan = false;
+  if (job.prefix != nullptr) options.precision = job.prefix->precision;
   return options;
 }
 
@@ -269,7 +270,8 @@ class FeaturesInCache : public SampleSource {
     job_.paths = paths_;
     job_.prefix = &prefix_;
     Arrivals arrivals(paths_.size());
-    const PrefixJob stored{prefix_.network, stored_, prefix_.tensors, prefix_.cache, prefix_.dtype};
+    PrefixJob stored = prefix_;
+    stored.end = stored_;
     all_views(job_, stored, hashes_, on_error,
               [&](size_t i, int, std::span<const float>) { arrivals.add(i); });
     usable_ = arrivals.complete(job_.views);

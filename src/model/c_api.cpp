@@ -65,6 +65,20 @@ graft_status guarded(const Body& body) noexcept {
   }
 }
 
+/// Nothing for a number that is none.
+std::optional<graft::Precision> to_precision(int32_t number) {
+  switch (number) {
+    case GRAFT_FP32:
+      return graft::Precision::fp32;
+    case GRAFT_BF16:
+      return graft::Precision::bf16;
+    case GRAFT_AUTO:
+      return graft::Precision::automatic;
+    default:
+      return std::nullopt;
+  }
+}
+
 Image to_image(const graft_pixels& pixels, size_t index) {
   const std::string name = "image " + std::to_string(index);
   if (pixels.data == nullptr || pixels.width < 1 || pixels.height < 1)
@@ -154,8 +168,9 @@ graft_status graft_load(const char* path, const graft_options* options,
       return refuse(GRAFT_USAGE, "options: set members that this version of Graft does not know");
     std::memcpy(&given, options, std::min(options->size, sizeof given));
   }
-  if (given.reserved != 0)
-    return refuse(GRAFT_USAGE, "options: set members that this version of Graft does not know");
+  const std::optional<graft::Precision> precision = to_precision(given.precision);
+  if (!precision)
+    return refuse(GRAFT_USAGE, "options: precision must be GRAFT_FP32, GRAFT_BF16 or GRAFT_AUTO");
   if (given.threads < 0 || given.max_batch < 0 || given.sessions < 0)
     return refuse(GRAFT_USAGE, "options: threads, max_batch and sessions must be 0 or more");
   return guarded([&] {
@@ -165,11 +180,18 @@ graft_status graft_load(const char* path, const graft_options* options,
     as_cpp.sessions = given.sessions;
     as_cpp.low_latency = given.low_latency != 0;
     as_cpp.views = given.views;
+    as_cpp.precision = *precision;
     *classifier = new graft_classifier{graft::Classifier::load(path, as_cpp)};
   });
 }
 
 void graft_free(graft_classifier* classifier) { delete classifier; }
+
+graft_precision graft_classifier_precision(const graft_classifier* classifier) {
+  return classifier != nullptr && classifier->classifier.precision() == graft::Precision::bf16
+             ? GRAFT_BF16
+             : GRAFT_FP32;
+}
 
 size_t graft_class_count(const graft_classifier* classifier) {
   return classifier == nullptr ? 0 : classifier->classifier.classes().size();

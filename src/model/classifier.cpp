@@ -46,6 +46,7 @@ struct Classifier::State {
   size_t input_elements = 0;
   int max_batch = 1;
   int views = 1;
+  Precision precision = Precision::fp32;
   engine::Engine first;  // the queue's engines share its weights
   mutable RequestQueue queue;
   mutable ThreadPool preparing;
@@ -65,6 +66,7 @@ Classifier Classifier::load(const std::filesystem::path& path, const ClassifierO
   if (options.views < 0 || options.views > kMostTestViews)
     fail(ErrorKind::usage, "views are {}; expected 0 to {}", options.views, kMostTestViews);
   const int threads = RunContext{.threads = options.threads}.thread_count();
+  const Precision precision = resolve_precision(options.precision);
   ModelFile model = read_model(model_file(path));
   const int sessions =
       std::clamp(options.sessions > 0 ? options.sessions
@@ -74,6 +76,7 @@ Classifier Classifier::load(const std::filesystem::path& path, const ClassifierO
   engine::EngineOptions each;
   each.max_batch = std::max(options.max_batch, 1);
   each.single_plan = options.low_latency;
+  each.precision = precision;
   each.threads = 1;
   engine::Engine first(model.metadata.network, 0, end, model.tensors, each);
   std::vector<engine::Engine> engines;
@@ -84,13 +87,14 @@ Classifier Classifier::load(const std::filesystem::path& path, const ClassifierO
   const auto elements = static_cast<size_t>(first.input_elements());
   const int views = options.views > 0 ? options.views : model.metadata.test_views;
   return Classifier(std::unique_ptr<State>(
-      new State{to_info(std::move(model.metadata)), elements, each.max_batch, views,
+      new State{to_info(std::move(model.metadata)), elements, each.max_batch, views, precision,
                 std::move(first), RequestQueue(std::move(engines)), ThreadPool(threads)}));
 }
 
 const ModelInfo& Classifier::info() const { return state_->info; }
 size_t Classifier::input_elements() const { return state_->input_elements; }
 int Classifier::views() const { return state_->views; }
+Precision Classifier::precision() const { return state_->precision; }
 int Classifier::max_batch() const { return state_->max_batch; }
 
 uint64_t Classifier::estimate(int images) const {

@@ -19,12 +19,13 @@ Explainer::Explainer(Explainer&&) noexcept = default;
 Explainer& Explainer::operator=(Explainer&&) noexcept = default;
 
 Explainer Explainer::load(const std::filesystem::path& model, const std::string& layer,
-                          const RunContext& context, int views) {
+                          const RunContext& context, int views, Precision precision) {
   if (views < 0 || views > kMostTestViews)
     fail(ErrorKind::usage, "views are {}; expected 0 to {}", views, kMostTestViews);
+  precision = resolve_precision(precision);
   const ModelFile file = read_model(model_file(model));
-  return Explainer(std::unique_ptr<State>(
-      new State{to_info(file.metadata), GradCam(file, layer, context.thread_count(), views)}));
+  return Explainer(std::unique_ptr<State>(new State{
+      to_info(file.metadata), GradCam(file, layer, context.thread_count(), views, precision)}));
 }
 
 const ModelInfo& Explainer::info() const { return state_->info; }

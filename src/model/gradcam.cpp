@@ -81,11 +81,13 @@ struct GradCam::State {
   engine::InputGradient above;
 };
 
-GradCam::GradCam(const ModelFile& model, const std::string& layer, int threads, int views) {
+GradCam::GradCam(const ModelFile& model, const std::string& layer, int threads, int views,
+                 Precision precision) {
   const Network& network = model.metadata.network;
   const size_t target = find_target(network, layer);
   engine::EngineOptions options;
   options.max_batch = 1;
+  options.precision = precision;  // of `below`; gradients are float32
   options.team = std::make_shared<engine::Team>(threads > 0 ? threads : available_processors());
   state_ = std::unique_ptr<State>(
       new State{model.metadata, views > 0 ? views : model.metadata.test_views, target,

@@ -18,7 +18,9 @@ class GradCam {
   /// `layer`: a convolution, or a BatchNorm or pooling of maps; empty: the last convolution with
   /// what normalises it. Throws Error(usage) for a name that is none of them. `views`: whose logits
   /// are averaged, as ClassifierOptions::views; the map is of the image itself.
-  GradCam(const ModelFile& model, const std::string& layer, int threads, int views = 0);
+  /// `precision`: of the way up to the explained layer.
+  GradCam(const ModelFile& model, const std::string& layer, int threads, int views = 0,
+          Precision precision = Precision::fp32);
   ~GradCam();
   GradCam(GradCam&&) noexcept;
   GradCam& operator=(GradCam&&) noexcept;

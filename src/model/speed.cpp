@@ -6,6 +6,7 @@
 #include "base/fail.h"
 #include "base/random.h"
 #include "engine/engine.h"
+#include "engine/tile_kernels.h"
 #include "model/model_file.h"
 #include "weights/load.h"
 
@@ -27,8 +28,13 @@ double median(std::vector<double> values) {
 
 std::string instruction_set() { return engine::Engine::instruction_set(); }
 
+std::string convolution_target(Precision precision) {
+  const engine::TileKernels* tiles = engine::tile_kernels(resolve_precision(precision));
+  return tiles == nullptr ? instruction_set() : tiles->name;
+}
+
 NetworkTime measure_network(std::string_view backbone_name, int size, int batch, int repeats,
-                            const RunContext& context) {
+                            const RunContext& context, Precision precision) {
   constexpr int kMaxBatch = 1024;
   constexpr int kMaxRepeats = 1000;
   if (batch < 1 || batch > kMaxBatch || repeats < 1 || repeats > kMaxRepeats)
@@ -38,6 +44,7 @@ NetworkTime measure_network(std::string_view backbone_name, int size, int batch,
   engine::EngineOptions options;
   options.threads = context.thread_count();
   options.max_batch = std::max(batch, 2);
+  options.precision = precision;
   options.single_plan = true;  // of one image, the least time that it can take
   engine::Engine engine(net, 0, net.layers.size(), random_tensors(net, 0, net.layers.size(), 1),
                         options);
@@ -66,12 +73,17 @@ NetworkTime measure_network(std::string_view backbone_name, int size, int batch,
   return result;
 }
 
-LoadTime measure_model(const std::filesystem::path& model, const RunContext& context) {
+LoadTime measure_model(const std::filesystem::path& model, const RunContext& context,
+                       Precision precision) {
   const auto start = Clock::now();
   const ModelFile file = read_model(model_file(model));
   const double read = seconds_since(start);
   const Network& net = file.metadata.network;
-  engine::Engine engine(net, 0, net.layers.size(), file.tensors, {context.thread_count(), 2});
+  engine::EngineOptions options;
+  options.threads = context.thread_count();
+  options.max_batch = 2;
+  options.precision = precision;
+  engine::Engine engine(net, 0, net.layers.size(), file.tensors, options);
   engine.prepare(1);
   const double packed = seconds_since(start);
   std::vector<float> in(static_cast<size_t>(engine.input_elements()), 0.5F);

@@ -74,6 +74,10 @@ template <>
 struct Words<FeatureType> {
   static constexpr std::array<std::string_view, 2> list = {"fp16", "fp32"};
 };
+template <>
+struct Words<Precision> {
+  static constexpr std::array<std::string_view, 3> list = {"fp32", "bf16", "auto"};
+};
 
 /// Throws Error(usage) for a value that is none.
 template <typename E>

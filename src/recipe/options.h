@@ -174,6 +174,11 @@ void visit_options(Visitor&& visit, Recipe& r) {
   visit({"cache-dtype", "TYPE",
          "How features of the frozen prefix are stored in the cache: fp16 or fp32", G::machine},
         r.feature_type, Word{});
+  visit({"precision", "TYPE",
+         "What frozen layers are computed with: fp32; bf16 (AMX, AVX512_BF16); or auto, bf16 where "
+         "the processor is fast at it",
+         G::machine},
+        r.precision, Word{});
 }
 
 }  // namespace graft::options

@@ -360,6 +360,7 @@ class Report {
                                      {"validation_images", "Validation images"},
                                      {"fine_tune", "Fine-tuned"},
                                      {"augment", "Augmentation"},
+                                     {"precision", "Frozen layers computed with"},
                                      {"epoch", "Epoch kept"},
                                      {"seed", "Seed"}})
       if (training.contains(key))
@@ -376,11 +377,13 @@ class Report {
           {"Validation", fmt::format("top-1 {} on {} images, {}", percent(accuracy->get<double>()),
                                      count->get<uint64_t>(), kChosenOn)});
     rows.push_back(
-        {"Measured", fmt::format("top-1 {} on {}{} images, 95 % between {} and {}{}{}",
-                                 percent(job_.metrics.top1), job_.metrics.images, split_name(),
-                                 percent(job_.metrics.top1_interval.low),
-                                 percent(job_.metrics.top1_interval.high), trained_on(),
-                                 job_.split == "val" ? fmt::format("; {}", kChosenOn) : "")});
+        {"Measured",
+         fmt::format("top-1 {} on {}{} images, 95 % between {} and {}{}{}{}",
+                     percent(job_.metrics.top1), job_.metrics.images, split_name(),
+                     percent(job_.metrics.top1_interval.low),
+                     percent(job_.metrics.top1_interval.high), trained_on(),
+                     job_.split == "val" ? fmt::format("; {}", kChosenOn) : "",
+                     job_.precision == Precision::bf16 ? "; computed in bfloat16" : "")});
     rows.push_back({"Limits",
                     "every image gets one of these labels, also one that shows none of them; "
                     "images unlike those it was trained on may be classified wrongly with high "

@@ -21,6 +21,7 @@ struct ReportJob {
   std::string command;             ///< to reproduce it
   size_t trained_on = 0;           ///< of the images, those that the model was trained on
   RunContext context{};
+  Precision precision = Precision::fp32;  ///< that the predictions were computed with
 };
 
 /// The document: curves, metrics, mistakes with Grad-CAM, data, network, configuration, model card.

@@ -15,6 +15,7 @@
 #include "features/prefix_features.h"
 #include "model/logits.h"
 #include "model/model_file.h"
+#include "recipe/option_values.h"
 #include "report/predictions.h"
 #include "report/report.h"
 #include "run/calibrate.h"
@@ -61,7 +62,7 @@ Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const Mode
   for (int view = 0; view < model.metadata.test_views; ++view) {
     if (view > 0) images.view = [](const std::string&) { return View{.hflip = true}; };
     prefix_features(
-        {net, prefix_end, model.tensors, cache, plan.feature_type}, images,
+        {net, prefix_end, model.tensors, cache, plan.feature_type, plan.recipe.precision}, images,
         [&](size_t i, std::span<const float> values) { batcher.add(i, values); },
         [&](size_t i, const std::string& message) {
           if (view == 0) skipped.add(indices[i], message);
@@ -126,6 +127,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
   nlohmann::json metrics = {{"epochs", training.history.size()},
                             {"best_epoch", training.best_epoch},
                             {"stopped_early", training.stopped_early},
+                            {"precision", options::word(plan.recipe.precision)},
                             {"calibration",
                              {{"temperature", temperature},
                               {"at_bound", at_bound},
@@ -154,10 +156,11 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
         fmt::format("graft train {} --config {}", shell_quoted(plan.dataset.root.string()),
                     shell_quoted((run / run_files::kConfig).string()));
     const bool tested = test && test_metrics->images > 0;
-    write_file_atomic(run / run_files::kReport,
-                      report_page({model, tested ? *test : val,
-                                   tested ? *test_metrics : val_metrics, tested ? "test" : "val",
-                                   plan.dataset, read_run_folder(run), command, 0, context}));
+    write_file_atomic(
+        run / run_files::kReport,
+        report_page({model, tested ? *test : val, tested ? *test_metrics : val_metrics,
+                     tested ? "test" : "val", plan.dataset, read_run_folder(run), command, 0,
+                     context, plan.recipe.precision}));
   }
   return text;
 }

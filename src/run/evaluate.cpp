@@ -15,6 +15,7 @@
 #include "graft/evaluate.h"
 #include "graft/train.h"
 #include "model/logits.h"
+#include "recipe/option_values.h"
 #include "report/metrics.h"
 #include "report/predictions.h"
 #include "report/report.h"
@@ -89,7 +90,7 @@ Evaluation evaluate(const Classifier& classifier, const Dataset& dataset, std::s
                      .batch = classifier.max_batch(),
                      .label = "evaluating",
                      .context = context};
-  Evaluation out{name, {classes, {}, {}}, {}, {}};
+  Evaluation out{name, {classes, {}, {}}, {}, {}, classifier.precision()};
   stream_features(
       job, forward_of(classifier),
       [&](const StreamedImage& image, std::span<const float> logits) {
@@ -144,6 +145,7 @@ void require_few_skipped(const Evaluation& evaluation, double max_share, std::st
 std::string evaluation_json(const Evaluation& evaluation) {
   nlohmann::json document = metrics_document(evaluation.metrics, evaluation.predictions.classes);
   document["split"] = evaluation.split;
+  document["precision"] = options::word(evaluation.precision);
   document["skipped"] = nlohmann::json::array();
   for (const SkippedImage& image : evaluation.skipped)
     document["skipped"].push_back({{"path", image.path.string()}, {"why", image.why}});
@@ -165,7 +167,7 @@ void write_report(const Evaluation& evaluation, const std::filesystem::path& mod
   write_file_atomic(
       file, report_page({read_model(model_file(model)), evaluation.predictions, evaluation.metrics,
                          evaluation.split, dataset, read_run_folder(model), command,
-                         images_trained_on(model, evaluation), context}));
+                         images_trained_on(model, evaluation), context, evaluation.precision}));
 }
 
 void write_report(const Run& run, const std::filesystem::path& file, const RunContext& context) {

@@ -147,11 +147,25 @@ int view_count(const Recipe& recipe, bool has_prefix) {
   return a.flip_views() > 0 ? a.flip_views() : kViews;
 }
 
+/// Where nothing is frozen nothing is computed in bfloat16, and nothing shall say so.
+void settle_precision(TrainPlan& plan, Precision asked) {
+  if (std::any_of(plan.phases.begin(), plan.phases.end(),
+                  [](const TrainPhase& phase) { return phase.prefix_end > 1; }))
+    return;
+  plan.recipe.precision = Precision::fp32;
+  if (asked == Precision::bf16)
+    plan.dataset.notes.push_back(
+        "`precision bf16` is of frozen layers: nothing is frozen, and all is computed in float32");
+}
+
 }  // namespace
 
-TrainPlan plan(Dataset data, const Recipe& given, const CacheOptions& cache,
+TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
                const RunContext& context) {
-  given.check();
+  asked.check();
+  Recipe given = asked;
+  // Once, for all that is keyed and recorded.
+  given.precision = resolve_precision(asked.precision);
   check_dataset(data);
   TrainPlan plan;
   plan.cache = cache;
@@ -200,6 +214,7 @@ TrainPlan plan(Dataset data, const Recipe& given, const CacheOptions& cache,
     plan.phases.push_back({freeze_epochs, head, true, o.head_learning_rate});
   }
   plan.phases.push_back({epochs - freeze_epochs, end, true, o.learning_rate.value()});
+  settle_precision(plan, asked.precision);
   check_file_sizes(plan);
   for (TrainPhase& phase : plan.phases) {
     const MemoryEstimate memory = fit_phase(plan, phase, context.thread_count());
@@ -220,6 +235,8 @@ void check_plan(const TrainPlan& plan) {
       static_cast<int64_t>(plan.dataset.classes.size()))
     refuse("has a network for another number of classes");
   if (plan.views < 0) refuse("has a negative number of views");
+  if (resolve_precision(plan.recipe.precision) != plan.recipe.precision)
+    refuse("leaves its `precision` open");
   const Recipe::Optimization o = plan.recipe.resolved().optimization;
   int epochs = 0;
   for (const TrainPhase& phase : plan.phases) {

@@ -26,7 +26,11 @@ std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>
 /// Seconds for `count` images through the prefix, from a short measurement.
 double measure_prefix(const TrainPlan& plan, size_t end, int threads, size_t count) {
   const Network net = cut_after(plan.network, plan.network.layers[end - 1].name);
-  engine::Engine engine(net, 0, end, random_tensors(net, 0, end, 0), {threads, 4});
+  engine::EngineOptions options;
+  options.threads = threads;
+  options.max_batch = 4;
+  options.precision = plan.recipe.precision;
+  engine::Engine engine(net, 0, end, random_tensors(net, 0, end, 0), options);
   std::vector<float> in(static_cast<size_t>(engine.input_elements()) * 4, 0.5F);
   std::vector<float> out(static_cast<size_t>(engine.output_elements()) * 4);
   engine.run(in.data(), 4, out.data());  // builds the plan
@@ -64,8 +68,9 @@ std::string plan_text(const TrainPlan& plan, bool with_time, const RunContext& c
                       format_count(summary.non_trainable()));
   for (const TrainPhase& phase : plan.phases) {
     if (phase.prefix_end > 1)
-      text += fmt::format("prefix     input … {}, {}\n", layers[phase.prefix_end - 1].name,
-                          prefix_text(plan, phase));
+      text += fmt::format("prefix     input … {}, {}{}\n", layers[phase.prefix_end - 1].name,
+                          prefix_text(plan, phase),
+                          recipe.precision == Precision::bf16 ? "; in bfloat16" : "");
     const int patience = o.patience.value_or(0);
     text += fmt::format("training   {} epochs{}, batch {}, {} at {:g}{}\n", phase.epochs,
                         patience > 0 ? " at most" : "", o.batch_size, options::word(o.optimizer),

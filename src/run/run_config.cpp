@@ -44,6 +44,18 @@ RunConfig read_run_config(const std::filesystem::path& run) {
   return config;
 }
 
+void require_precision_of(const std::filesystem::path& run, Precision precision) {
+  if (precision != Precision::bf16) return;
+  try {
+    static_cast<void>(resolve_precision(precision));
+  } catch (const Error&) {
+    fail(ErrorKind::usage,
+         "{}: this run's frozen layers are computed with `precision bf16`, which this processor "
+         "does not have (AMX or AVX512_BF16); go on where it began, or train a run of its own",
+         printable(run));
+  }
+}
+
 RunSettings run_settings(const std::filesystem::path& folder) {
   const RunConfig c = read_run_config(folder);
   return {c.data, c.val, c.test, c.recipe, c.cache(), !c.no_report};

@@ -114,9 +114,15 @@ RunProgress RunRecord::read(const nlohmann::json& record) const {
   const auto same = [&](const char* key) {
     return record.value(key, nlohmann::json()) == identity_.at(key);
   };
-  // Options that earlier versions did not record are taken to be the same.
+  // Options that earlier versions did not record are taken to be the same, but what they could not
+  // do.
+  const auto recorded = [&](const std::string& key, const nlohmann::json& now) {
+    if (key == "precision" && !record.contains(key))
+      return nlohmann::json(options::word(Precision::fp32));
+    return record.value(key, now);
+  };
   for (const auto& [key, value] : identity_.items())
-    if (key != "data" && record.contains(key) && record.at(key) != value)
+    if (key != "data" && recorded(key, value) != value)
       fail(ErrorKind::input, "{}: `{}` of a run that is resumed cannot change", run_,
            key == "phase_epochs" ? "freeze-epochs" : options::option_name(key));
   const nlohmann::json& data = record.value("data", nlohmann::json());

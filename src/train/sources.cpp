@@ -13,7 +13,8 @@ namespace graft {
 
 std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
   const Network& net = job_.metadata.network;
-  const PrefixJob prefix{net, phase.prefix_end, job_.backbone, job_.cache, job_.feature_type};
+  const PrefixJob prefix{net,        phase.prefix_end,  job_.backbone,
+                         job_.cache, job_.feature_type, job_.recipe.precision};
   SourceJob source{.network = net, .preprocessing = job_.metadata.preprocessing};
   source.prefix = phase.prefix_end > 1 ? &prefix : nullptr;
   source.keep_features = phase.keep_features;

@@ -132,6 +132,7 @@ Run resume(const std::filesystem::path& folder, const RunContext& context,
   if (settings.data.empty())
     fail(ErrorKind::input, "{}: a run of an earlier version, which does not say where its data is",
          printable(folder));
+  require_precision_of(folder, settings.recipe.precision);
   RunOptions options;
   options.report = settings.report;
   options.observers = observers;

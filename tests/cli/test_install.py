@@ -234,8 +234,26 @@ class Later(c.Structure):
 later = Later(c.sizeof(Later))
 assert g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle)) == 0
 g.graft_free(handle)
-later.known[5] = 1  # reserved
+later.known[5] = 3  # no precision
 assert g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle)) == USAGE
+assert b"GRAFT_BF16" in g.graft_last_error()
+FP32, BF16, AUTO = 0, 1, 2
+later.known[5] = AUTO
+assert g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle)) == 0
+auto = g.graft_classifier_precision(handle)
+g.graft_free(handle)
+later.known[5] = BF16
+status = g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle))
+if status == 0:
+    near = (c.c_float * n)()
+    assert g.graft_classifier_precision(handle) == BF16
+    assert g.graft_classify_pixels(handle, c.byref(Pixels(grey, 40, 30, 0)), 1, near, None) == 0
+    assert max(abs(a - b) for a, b in zip(near, one)) < 0.05
+    g.graft_free(handle)
+else:  # this processor has no bf16
+    assert status == USAGE and auto == FP32 and not handle, status
+    assert b"precision" in g.graft_last_error()
+assert g.graft_classifier_precision(model.handle) == FP32 and g.graft_classifier_precision(None) == FP32
 later.known[5] = 0
 later.unknown[1] = 1
 assert g.graft_load({str(self.model)!r}.encode(), c.byref(later), c.byref(handle)) == USAGE

@@ -143,7 +143,8 @@ class Resume(t.TestCase):
                                    ("--head", "gap", None), ("--ema", "0.5", "0"),
                                    ("--weight-decay", "0.5", "0.01"), ("--val-split", "0.3", "0.15"),
                                    ("--class-weights", "balanced", "'none'"),
-                                   ("--cache-dtype", "fp32", "'fp16'"), ("--fine-tune", "2", "'0'")):
+                                   ("--cache-dtype", "fp32", "'fp16'"), ("--fine-tune", "2", "'0'"),
+                                   ("--precision", "bf16", "'fp32'")):
             done = self.fail_with(1, "cannot change", *resume, option, value)
             self.assertIn(f"{option} ({own})" if own else f"{option} (", done.stderr)
             self.assertEqual(len(done.stderr.splitlines()), 1)
@@ -154,6 +155,8 @@ class Resume(t.TestCase):
         # The whole command again, written otherwise.
         otherwise = {"0.01": "1e-2", "vgg-mini": "VGG_MINI", "32": "32x32", "2": "1"}
         self.succeed(*resume, *(otherwise.get(word, word) for word in map(str, self.options)), "--dry-run")
+        # Left to the processor once: the run has its precision.
+        self.succeed(*resume, "--precision", "auto", "--dry-run")
 
 
 if __name__ == "__main__":

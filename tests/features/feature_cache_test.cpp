@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "base/random.h"
 #include "demo/scenes.h"
+#include "engine/tile_kernels.h"
 #include "features/prefix_features.h"
 #include "graft/image.h"
 #include "support.h"
@@ -342,6 +343,14 @@ TEST_F(Prefix, EveryPartOfTheKeyCounts) {
   with([&] { preprocessing_.crop_ratio = 1.2; });
   ids.push_back(
       feature_set_id({net_, end, tensors_, nullptr, FeatureType::fp32}, preprocessing_, end));
+  if (engine::tile_kernels(Precision::bf16) != nullptr)
+    ids.push_back(feature_set_id({net_, end, tensors_, nullptr, FeatureType::fp16, Precision::bf16},
+                                 preprocessing_, end));
+  else
+    EXPECT_ERROR(static_cast<void>(feature_set_id(
+                     {net_, end, tensors_, nullptr, FeatureType::fp16, Precision::bf16},
+                     preprocessing_, end)),
+                 ErrorKind::usage, "`precision`");
   for (size_t a = 0; a < ids.size(); ++a)
     for (size_t b = 0; b < a; ++b) EXPECT_NE(ids[a], ids[b]) << a << " and " << b;
   EXPECT_EQ(id(end), ids[0]);

@@ -4,9 +4,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 
 #include "base/file.h"
+#include "bf16.h"
 #include "demo/scenes.h"
 #include "graft/image.h"
 #include "support.h"
@@ -32,7 +34,7 @@ class SampleSourceTest : public ::testing::Test {
   std::unique_ptr<SampleSource> make(const std::string& augment, int views, bool keep,
                                      FeatureCache* cache, bool has_prefix = true,
                                      FeatureType dtype = FeatureType::fp16) {
-    prefix_.emplace(PrefixJob{network_, end_, tensors_, cache, dtype});
+    prefix_.emplace(PrefixJob{network_, end_, tensors_, cache, dtype, precision_});
     SourceJob job{.network = network_, .preprocessing = keras_preprocessing(), .paths = paths_};
     job.prefix = has_prefix ? &*prefix_ : nullptr;
     job.keep_features = keep;
@@ -60,6 +62,7 @@ class SampleSourceTest : public ::testing::Test {
   TensorMap tensors_ = testing::make_tensors(network_, 1);
   size_t end_ = frozen_prefix_end(network_, freeze_plan(network_, "0"));
   std::optional<PrefixJob> prefix_;
+  Precision precision_ = Precision::fp32;
   std::vector<std::pair<size_t, std::string>> errors_;
 };
 
@@ -108,6 +111,38 @@ TEST_F(SampleSourceTest, MemoryCacheAndPrefixAgree) {
   // Three views go round.
   EXPECT_EQ(rows(*memory, which, 1), rows(*memory, which, 4));
   EXPECT_NE(rows(*memory, which, 1), rows(*memory, which, 2));
+}
+
+TEST_F(SampleSourceTest, MemoryCacheAndPrefixAgreeInBfloat16) {
+  SKIP_WITHOUT_BF16();
+  const std::string words = "rotate:30 hflip";
+  FeatureCache cache(folder_.path() / "cache", 1U << 30U);
+  const std::vector<int64_t> which = {4, 0, 2};
+  // In one cache with features of the other precision.
+  const std::vector<float> exact = rows(*make(words, 2, true, &cache), which, 1);
+  precision_ = Precision::bf16;
+  const auto memory = make(words, 2, true, &cache);
+  const auto disk = make(words, 2, false, &cache);
+  const auto uncached = make(words, 2, false, nullptr);
+  const auto unrounded = make(words, 2, false, nullptr, true, FeatureType::fp32);
+  for (int epoch = 1; epoch <= 2; ++epoch) {
+    const std::vector<float> want = rows(*memory, which, epoch);
+    EXPECT_EQ(rows(*disk, which, epoch), want);
+    EXPECT_EQ(rows(*uncached, which, epoch), want);
+    // A half holds what bfloat16 holds, but for the smallest.
+    const std::vector<float> all = rows(*unrounded, which, epoch);
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_NEAR(all[i], want[i], 1e-6F);
+  }
+  const std::vector<float> rounded = rows(*memory, which, 1);
+  EXPECT_NE(rounded, exact);
+  const float largest = *std::max_element(exact.begin(), exact.end());
+  for (size_t i = 0; i < exact.size(); ++i) ASSERT_NEAR(rounded[i], exact[i], 2e-2F * largest);
+  // New views in every epoch go the same way: an image without its view is what the cache has.
+  const auto as_they_are = make("none", 1, true, &cache);
+  const auto fresh = make("none", 0, true, nullptr);
+  const std::vector<float> stored = rows(*as_they_are, which, 1);
+  const std::vector<float> computed = rows(*fresh, which, 1);
+  for (size_t i = 0; i < stored.size(); ++i) ASSERT_NEAR(computed[i], stored[i], 1e-6F);
 }
 
 TEST_F(SampleSourceTest, FeaturesDrivenOutOfTheCacheAreComputedAgain) {

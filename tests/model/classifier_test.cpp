@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "base/random.h"
+#include "engine/tile_kernels.h"
 #include "graft/explain.h"
 #include "model/gradcam.h"
 #include "model/model_file.h"
@@ -110,6 +111,56 @@ TEST(Classifier, AveragesTheLogitsOfAnImageAndItsMirrorImage) {
   EXPECT_EQ(Explainer::load(folder.path(), "", {}, 2).explain(images[3]).logits, want[3]);
   EXPECT_ERROR(static_cast<void>(Explainer::load(folder.path(), "", {}, 3)), ErrorKind::usage,
                "views are 3");
+}
+
+TEST(Classifier, ComputesInThePrecisionThatItWasLoadedWith) {
+  const testing::TemporaryFolder folder;
+  write_small_model(folder.path() / "model.safetensors");
+  const Classifier exact = Classifier::load(folder.path(), {.threads = 2});
+  EXPECT_EQ(exact.precision(), Precision::fp32);
+  EXPECT_EQ(Classifier::load(folder.path(), {.threads = 1, .precision = Precision::automatic})
+                .precision(),
+            resolve_precision(Precision::automatic));
+  if (engine::tile_kernels(Precision::bf16) == nullptr) {
+    // Before the file is looked at.
+    EXPECT_ERROR(
+        static_cast<void>(Classifier::load(folder.path() / "none", {.precision = Precision::bf16})),
+        ErrorKind::usage, "`precision` bf16 needs a processor with");
+    EXPECT_ERROR(
+        static_cast<void>(Explainer::load(folder.path() / "none", "", {}, 0, Precision::bf16)),
+        ErrorKind::usage, "`precision`");
+    GTEST_SKIP() << "bf16 is refused on this processor: its answers were not compared";
+  }
+  const std::vector<Image> images = make_images(13);
+  const auto want = exact.classify(images);
+  std::vector<std::vector<float>> first;
+  for (const int sessions : {1, 3}) {
+    const Classifier rounded = Classifier::load(
+        folder.path(),
+        {.threads = 3, .max_batch = 4, .sessions = sessions, .precision = Precision::bf16});
+    EXPECT_EQ(rounded.precision(), Precision::bf16);
+    const auto got = rounded.classify(images);
+    if (first.empty()) first = logits_of(got);
+    // Alone, together and from several threads: no engine of the queue computes otherwise.
+    EXPECT_EQ(logits_of(got), first);
+    std::vector<std::thread> callers;
+    for (size_t c = 0; c < 4; ++c)
+      callers.emplace_back([&, c] {
+        for (size_t i = c; i < images.size(); i += 2)
+          EXPECT_EQ(rounded.classify(images[i]).logits, first[i]);
+      });
+    for (std::thread& caller : callers) caller.join();
+    EXPECT_NE(first, logits_of(want));
+    for (size_t i = 0; i < images.size(); ++i)
+      for (size_t c = 0; c < want[i].probabilities.size(); ++c)
+        EXPECT_NEAR(got[i].probabilities[c], want[i].probabilities[c], 0.05F) << i;
+  }
+  Explainer last = Explainer::load(folder.path(), "", {}, 0, Precision::bf16);
+  EXPECT_EQ(last.explain(images[3]).logits, first[3]);
+  Explainer lower = Explainer::load(folder.path(), "block2_conv1", {}, 0, Precision::bf16);
+  const Prediction near = to_prediction(lower.explain(images[3]).logits);
+  for (size_t c = 0; c < near.probabilities.size(); ++c)
+    EXPECT_NEAR(near.probabilities[c], want[3].probabilities[c], 0.05F);
 }
 
 TEST(Classifier, RefusesWhatWouldBeReadOrWrittenBeyondItsEnd) {

@@ -6,15 +6,24 @@ import graft_testing as t
 import numpy as np
 
 FUSED = {"avx512", "avx2"}  # multiply-adds, of the same sums in the same order
+TILES = {"amx", "emulated-amx"}  # of 16-bit numbers, beside the best of the others
+NETWORKS = (["--backbone", "vgg-mini"],
+            ["--backbone", "vgg11", "--weights", "none", "--input-size", "68x95"],
+            ["--backbone", "vgg16", "--weights", "none", "--input-size", "32", "--include-top"])
 
 
 def environment(target):
     return {**os.environ, "GRAFT_TARGET": target}
 
 
-def targets():
+def all_targets():
     done = t.run("bench", "--size", "32", env=environment("none"))
     return re.search(r"choose one of: (.*)", done.stderr)[1].split(", ")
+
+
+def targets():
+    """Those of float32."""
+    return [name for name in all_targets() if name not in TILES]
 
 
 class Targets(t.TestCase):
@@ -28,9 +37,7 @@ class Targets(t.TestCase):
         t.draw_scenes(self.folder / "data", 2, size=72)
         names = targets()
         print("targets of this processor:", ", ".join(names))
-        for options in (["--backbone", "vgg-mini"],
-                        ["--backbone", "vgg11", "--weights", "none", "--input-size", "68x95"],
-                        ["--backbone", "vgg16", "--weights", "none", "--input-size", "32", "--include-top"]):
+        for options in NETWORKS:
             got = {name: self.features(name, *options) for name in names}
             want = got[names[0]]
             for name in names[1:]:
@@ -38,6 +45,36 @@ class Targets(t.TestCase):
                     self.assertEqual(got[name].tobytes(), want.tobytes(), (options, name))
                 else:
                     self.assertLess(abs(got[name] - want).max() / abs(want).max(), 1e-4, (options, name))
+
+    def test_bf16(self):
+        """Tiles of bfloat16: AMX gives the emulation's bits, AVX512_BF16 sums in another order, and all
+        are near float32. Emulation runs anywhere, the others where the processor has them."""
+        t.draw_scenes(self.folder / "data", 1, size=72)
+        able = [name for name in ("emulated-amx", "amx", "avx512") if name == "emulated-amx" or self.has_bf16(name)]
+        print("bf16 by:", ", ".join(able), "— not on this processor:",
+              ", ".join({"amx", "avx512"} - set(able)) or "none")
+        for options in NETWORKS:
+            exact = self.features(targets()[0], *options)
+            got = {name: self.features(name, *options, "--precision", "bf16") for name in able}
+            for name, features in got.items():
+                error = abs(features - exact).max() / abs(exact).max()
+                self.assertGreater(error, 0, (options, name))
+                self.assertLess(error, 0.03, (options, name))
+                if name == "amx":
+                    self.assertEqual(features.tobytes(), got["emulated-amx"].tobytes(), options)
+
+    def has_bf16(self, target):
+        done = t.run("features", self.folder / "data", "-o", self.folder / "x.npy", "--backbone", "vgg-mini",
+                     "--input-size", "32", "--precision", "bf16", "--force", env=environment(target))
+        if done.returncode != 0:
+            self.assertRegex(done.stderr, "--precision bf16 needs a processor|GRAFT_TARGET: 'amx' is not")
+        return done.returncode == 0
+
+    def test_tiles_leave_float32_alone(self):
+        t.draw_scenes(self.folder / "data", 1, size=48)
+        want = self.features(targets()[0], *NETWORKS[0]).tobytes()
+        for name in set(all_targets()) & TILES:
+            self.assertEqual(self.features(name, *NETWORKS[0]).tobytes(), want, name)
 
     @t.unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
     def test_share_cached_features(self):
@@ -56,7 +93,7 @@ class Targets(t.TestCase):
         self.assertEqual(models[0], models[1])
 
     def test_fuzz(self):
-        for name in targets():
+        for name in all_targets():
             done = t.tool("engine_fuzz", "2", "1", env=environment(name))
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
@@ -65,6 +102,7 @@ class Targets(t.TestCase):
             document = self.succeed_json("bench", "--size", "32", "--batch", "1", "--repeats", "1", "--backbone",
                                          "vgg-mini", "--json", env=environment(name))
             self.assertEqual(document["instruction_set"], name)
+            self.assertEqual(document["target"], name)
 
     def test_unknown(self):
         t.draw_scenes(self.folder / "data", 1)

@@ -16,9 +16,13 @@ namespace {
 struct Changer {
   template <typename T, typename What>
   void operator()(const options::Option& option, T& member, const What& what) const {
-    for (const char* text :
-         {"1", "0.5", "7", "2", "none", "balanced", "sgd", "cosine", "glorot-uniform", "cpu",
-          "fp32", "vgg19", "96x128", "duplicates", "hflip", "block3_pool", "gap", "all", "0.25"}) {
+    for (const char* text : {"1",     "0.5",         "7",
+                             "2",     "none",        "balanced",
+                             "sgd",   "cosine",      "glorot-uniform",
+                             "cpu",   "fp32",        "bf16",
+                             "vgg19", "96x128",      "duplicates",
+                             "hflip", "block3_pool", "gap",
+                             "all",   "0.25"}) {
       T changed{};
       try {
         options::read_value(text, changed, what);
@@ -70,6 +74,22 @@ TEST(Recipe, UnknownOptionsOfAFileAreErrors) {
   // Of the program, not of a recipe.
   recipe.merge_toml("output = 'runs/a'\nno-report = true\nval = 'v'\n", "mine.toml");
   EXPECT_EQ(recipe, Recipe());
+}
+
+TEST(Recipe, PrecisionIsAnOptionLikeAnyOther) {
+  Recipe recipe;
+  EXPECT_EQ(recipe.precision, Precision::fp32);
+  recipe.merge_toml("precision = 'auto'\n", "mine.toml");
+  EXPECT_EQ(recipe.precision, Precision::automatic);
+  EXPECT_EQ(recipe.resolved().precision, Precision::automatic) << "no machine is at hand here";
+  recipe.merge_toml("precision = 'bf16'\n", "mine.toml");
+  nlohmann::json record = nlohmann::json::object();
+  options::visit_options(options::OptionRecorder{record, /*renewable=*/false}, recipe);
+  EXPECT_EQ(record["precision"], "bf16");
+  EXPECT_ERROR(recipe.merge_toml("precision = 'fp16'\n", "mine.toml"), ErrorKind::usage,
+               "mine.toml:1: `precision`: 'fp16' is none of fp32, bf16, auto");
+  recipe.precision = static_cast<Precision>(7);
+  EXPECT_ERROR(recipe.check(), ErrorKind::usage, "7 is the number of no value");
 }
 
 TEST(Recipe, AFileIsTakenWholeOrNotAtAll) {

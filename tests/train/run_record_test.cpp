@@ -36,6 +36,19 @@ TEST_F(RunRecordFields, WhatIsWrittenIsRead) {
   EXPECT_EQ(progress.best_epoch, 2);
 }
 
+/// Versions before computed frozen layers in float32, and their records do not say so.
+TEST_F(RunRecordFields, EarlierRunsAreInFloat32) {
+  nlohmann::json record = good();
+  EXPECT_EQ(record["precision"], "fp32");
+  record.erase("precision");
+  EXPECT_EQ(record_.read(record).history.size(), 2U);
+  TrainJob job = job_;
+  job.recipe.precision = Precision::bf16;
+  EXPECT_ERROR(static_cast<void>(RunRecord(job).read(record)), ErrorKind::input,
+               "`precision` of a run that is resumed cannot change");
+  EXPECT_ERROR(static_cast<void>(RunRecord(job).read(good())), ErrorKind::input, "`precision`");
+}
+
 /// Of a schedule that ends at nothing the last epoch stays, but for a clear loss: from 0.95 of 520
 /// images some three points, of 10,000 images less.
 TEST(RunProgress, AnAnnealedRunKeepsItsEnd) {

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <mutex>
@@ -14,6 +15,7 @@
 #include <thread>
 
 #include "base/file.h"
+#include "bf16.h"
 #include "demo/scenes.h"
 #include "graft/evaluate.h"
 #include "graft/explain.h"
@@ -333,6 +335,55 @@ TEST_F(Train, AFolderBelongsToOneRun) {
                "this run exists already");
   train(make_plan(), folder_.path() / "run", {.replace = true, .report = false}, {.threads = 2});
   EXPECT_ERROR(resume(folder_.path() / "none", {}), ErrorKind::input, "no run");
+}
+
+TEST_F(Train, ThePlanDecidesThePrecision) {
+  recipe_.precision = Precision::automatic;
+  const Precision chosen = resolve_precision(Precision::automatic);
+  TrainPlan open = make_plan();
+  EXPECT_EQ(open.recipe.precision, chosen);
+  open.recipe.precision = Precision::automatic;
+  EXPECT_ERROR(static_cast<void>(train(open, folder_.path() / "run")), ErrorKind::usage,
+               "leaves its `precision` open");
+  recipe_.precision = Precision::bf16;
+  if (engine::tile_kernels(Precision::bf16) == nullptr) {
+    EXPECT_ERROR(static_cast<void>(make_plan()), ErrorKind::usage, "`precision` bf16 needs");
+    open.recipe.precision = Precision::bf16;
+    EXPECT_ERROR(static_cast<void>(train(open, folder_.path() / "run")), ErrorKind::usage,
+                 "`precision` bf16 needs");
+    EXPECT_FALSE(fs::exists(folder_.path() / "run"));
+    GTEST_SKIP() << "bf16 is refused on this processor: training with it was not tested";
+  }
+  const graft::Run run =
+      train(make_plan(), folder_.path() / "run", {.report = false}, {.threads = 2});
+  EXPECT_EQ(nlohmann::json::parse(run.metrics)["precision"], "bf16");
+  EXPECT_EQ(nlohmann::json::parse(read_model_info(run.folder).training)["precision"], "bf16");
+  EXPECT_EQ(run_settings(run.folder).recipe.precision, Precision::bf16);
+  // The model is for every processor, and computes in float32 unless it is asked otherwise.
+  EXPECT_EQ(run.classifier().precision(), Precision::fp32);
+  EXPECT_EQ(resume(run.folder, {.threads = 2}).history.size(), run.history.size());
+  recipe_.precision = Precision::fp32;
+  EXPECT_ERROR(static_cast<void>(resume(make_plan(), run.folder)), ErrorKind::input,
+               "`precision` of a run that is resumed cannot change");
+}
+
+TEST_F(Train, NothingFrozenIsNothingInBfloat16) {
+  SKIP_WITHOUT_BF16();
+  recipe_.model.fine_tune = "all";
+  for (const Precision asked : {Precision::automatic, Precision::bf16}) {
+    recipe_.precision = asked;
+    const TrainPlan made = make_plan();
+    EXPECT_EQ(made.recipe.precision, Precision::fp32);
+    const auto& notes = made.dataset.notes;
+    EXPECT_EQ(std::any_of(notes.begin(), notes.end(),
+                          [](const std::string& note) {
+                            return note.find("`precision bf16`") != std::string::npos;
+                          }),
+              asked == Precision::bf16);
+  }
+  // Frozen at first.
+  recipe_.optimization.freeze_epochs = 1;
+  EXPECT_EQ(make_plan().recipe.precision, Precision::bf16);
 }
 
 TEST_F(Train, ARunKeepsItsFixedOptions) {
