@@ -6,7 +6,8 @@ import graft_testing as t
 import numpy as np
 
 FUSED = {"avx512", "avx2"}  # multiply-adds, of the same sums in the same order
-TILES = {"amx", "emulated-amx"}  # of 16-bit numbers, beside the best of the others
+TILES = {"amx", "emulated-amx"}  # of bfloat16, beside the best of the others
+HALVES = {"amx-fp16", "emulated-amx-fp16"}  # float32 by products of halves
 NETWORKS = (["--backbone", "vgg-mini"],
             ["--backbone", "vgg11", "--weights", "none", "--input-size", "68x95"],
             ["--backbone", "vgg16", "--weights", "none", "--input-size", "32", "--include-top"])
@@ -23,7 +24,7 @@ def all_targets():
 
 def targets():
     """Those of float32."""
-    return [name for name in all_targets() if name not in TILES]
+    return [name for name in all_targets() if name not in TILES | HALVES]
 
 
 class Targets(t.TestCase):
@@ -62,6 +63,19 @@ class Targets(t.TestCase):
                 self.assertLess(error, 0.03, (options, name))
                 if name == "amx":
                     self.assertEqual(features.tobytes(), got["emulated-amx"].tobytes(), options)
+
+    def test_halves(self):
+        """float32 from products of halves: the emulation anywhere, and AMX-FP16 with its bits."""
+        t.draw_scenes(self.folder / "data", 1, size=72)
+        able = sorted(set(all_targets()) & HALVES, reverse=True)
+        print("float32 by halves:", ", ".join(able))
+        self.assertIn("emulated-amx-fp16", able)
+        for options in NETWORKS:
+            exact = self.features(targets()[0], *options)
+            got = [self.features(name, *options) for name in able]
+            self.assertLess(abs(got[0] - exact).max() / abs(exact).max(), 1e-5, options)
+            self.assertNotEqual(got[0].tobytes(), exact.tobytes())
+            self.assertTrue(all(other.tobytes() == got[0].tobytes() for other in got), options)
 
     def has_bf16(self, target):
         done = t.run("features", self.folder / "data", "-o", self.folder / "x.npy", "--backbone", "vgg-mini",
