@@ -1,7 +1,10 @@
 """VGG16 trunk, forward: Graft beside current PyTorch, ONNX Runtime, OpenVINO, TensorFlow and ncnn
 from PyPI, interleaved in one process group. Run through bench/peers.sh, which makes the environment.
 
-    bench/peers.sh build
+    bench/peers.sh build [REPEATS] [fp32|default]
+
+`fp32`: all in float32. `default`: each as it comes, which may be bfloat16 where the processor has it, and
+those that can in bfloat16, beside Graft in both (bf16 where this processor has it).
 """
 import concurrent.futures
 import os
@@ -59,15 +62,26 @@ def onnx_runtime(path, x):
     return f"ONNX Runtime {onnxruntime.__version__}", lambda: session.run(None, {"x": x})[0]
 
 
-def openvino(path, x):
+def openvino(path, x, precision="f32"):
     import openvino
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": THREADS,
-                                                           "INFERENCE_PRECISION_HINT": "f32"})
+    hint = {"INFERENCE_PRECISION_HINT": precision} if precision else {}
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_NUM_THREADS": THREADS, **hint})
     version = openvino.__version__.split("-")[0]
-    return f"OpenVINO {version}", lambda: compiled([x])[0]
+    used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+    name = {"f32": f"OpenVINO {version}", "bf16": f"OpenVINO {version} bf16"}.get(
+        precision, f"OpenVINO {version} as it comes ({used})")
+    return name, lambda: compiled([x])[0]
 
 
-def pytorch(_, x):
+def openvino_default(path, x):
+    return openvino(path, x, None)
+
+
+def openvino_bf16(path, x):
+    return openvino(path, x, "bf16")
+
+
+def pytorch(_, x, bf16=False):
     import torch
     torch.set_num_threads(THREADS)
     layers = []
@@ -77,7 +91,16 @@ def pytorch(_, x):
         layers += [conv, torch.nn.ReLU(inplace=True)] + ([torch.nn.MaxPool2d(2)] if pool else [])
     model = torch.nn.Sequential(*layers).eval().requires_grad_(False)
     t = torch.from_numpy(x)
-    return f"PyTorch {torch.__version__.split('+')[0]}", lambda: model(t).numpy()
+    name = f"PyTorch {torch.__version__.split('+')[0]}"
+    if not bf16:
+        return name, lambda: model(t).numpy()
+    small = model.to(memory_format=torch.channels_last, dtype=torch.bfloat16)
+    return name + " bf16", lambda: small(
+        t.to(memory_format=torch.channels_last, dtype=torch.bfloat16)).float().numpy()
+
+
+def pytorch_bf16(_, x):
+    return pytorch(_, x, bf16=True)
 
 
 def tensorflow(_, x):
@@ -94,7 +117,7 @@ def tensorflow(_, x):
     return f"TensorFlow {tf.__version__}", lambda: call(t).numpy().transpose(0, 3, 1, 2)
 
 
-def ncnn(path, x, streams=1):
+def ncnn(path, x, streams=1, exact=True):
     """ncnn takes one image at a time: all threads on each, or `streams` images at once."""
     import ncnn as library
     if len(x) < streams:
@@ -113,9 +136,9 @@ def ncnn(path, x, streams=1):
         text.write(f"7767517\n{len(lines) + 1} {blobs}\nInput x 0 1 x\n" + "\n".join(lines) + "\n")
     net = library.Net()
     net.opt.num_threads = max(1, THREADS // streams)
-    # fp32 as all others here; ncnn rounds to 16 bits where it may.
-    net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_fp16_packed = False
-    net.opt.use_bf16_storage = False
+    if exact:  # it rounds to 16 bits where it may
+        net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = net.opt.use_fp16_packed = False
+        net.opt.use_bf16_storage = False
     net.load_param(stem + ".param")
     net.load_model(stem + ".bin")
 
@@ -128,19 +151,30 @@ def ncnn(path, x, streams=1):
         return np.stack(list(map(one, x) if streams == 1 else pool.map(one, x)))
 
     pool = concurrent.futures.ThreadPoolExecutor(streams)
-    return f"ncnn {library.__version__}" + f" × {streams}" * (streams > 1), run
+    return f"ncnn {library.__version__}" + f" × {streams}" * (streams > 1) + " as it comes" * (not exact), run
 
 
 def ncnn_streams(path, x):
     return ncnn(path, x, streams=2)
 
 
+def ncnn_default(path, x):
+    return ncnn(path, x, exact=False)
+
+
+# Those of each mode, and how far they may be from the first.
+MODES = {"fp32": ((onnx_runtime, openvino, pytorch, tensorflow, ncnn, ncnn_streams), 1e-3),
+         "default": ((onnx_runtime, openvino_default, openvino_bf16, pytorch, pytorch_bf16, tensorflow,
+                      ncnn_default), 0.1)}
+
+
 class Graft:
-    def __init__(self, build, size, batch):
+    def __init__(self, build, size, batch, precision):
         self.process = subprocess.Popen([f"{build}/bench/trunk_bench", "vgg16", str(size), str(batch),
-                                         str(THREADS)], stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True, bufsize=1)
-        self.process.stdout.readline()
+                                         str(THREADS), precision], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                                        bufsize=1)
+        self.there = self.process.stdout.readline() == "ready\n"
 
     def seconds(self):
         self.process.stdin.write("run\n")
@@ -151,18 +185,28 @@ class Graft:
         self.process.wait()
 
 
+def processor():
+    with open("/proc/cpuinfo") as file:
+        lines = dict(line.split(":", 1) for line in file if ":" in line)
+    lines = {key.strip(): value.strip() for key, value in lines.items()}
+    flags = set(lines.get("flags", "").split())
+    sets = [f for f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_fp16") if f in flags]
+    return f"{lines.get('model name', 'unknown processor')} ({', '.join(sets)})"
+
+
 def main():
     build, repeats = sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 5
-    print(f"VGG16 trunk, float32, {THREADS} threads; medians of {repeats} interleaved runs; ratio: "
-          "Graft's time over the peer's, least–most")
+    mode = sys.argv[3] if len(sys.argv) > 3 else "fp32"
+    makers, tolerance = MODES[mode]
+    print(f"VGG16 trunk on {processor()}, {THREADS} threads, {mode}; medians of {repeats} interleaved "
+          "runs; ratio: Graft's time over the peer's, least–most")
     for size, batch in ((224, 8), (224, 1), (150, 16)):
         x = np.random.default_rng(1).standard_normal((batch, 3, size, size), dtype="f4")
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/vgg16.onnx"
             make_onnx(path, batch, size)
             peers, first = [], None
-            for make in (onnx_runtime, openvino, pytorch, tensorflow, ncnn,
-                         ncnn_streams):
+            for make in makers:
                 try:
                     name, run = make(path, x)
                     out = run()
@@ -171,24 +215,29 @@ def main():
                     continue
                 first = out if first is None else first
                 error = np.abs(out - first).max() / np.abs(first).max()
-                assert error < 1e-3, f"{name} computes something else: {error}"
+                assert error < tolerance, f"{name} computes something else: {error}"
                 peers.append((name, run))
-            graft = Graft(build, size, batch)
+            grafts = {precision: Graft(build, size, batch, precision)
+                      for precision in (("fp32",) if mode == "fp32" else ("fp32", "bf16"))}
+            grafts = {precision: graft for precision, graft in grafts.items() if graft.there}
             times = {name: [] for name, _ in peers}
-            mine = []
+            mine = {precision: [] for precision in grafts}
             for _ in range(repeats):
-                mine.append(graft.seconds())
+                for precision, graft in grafts.items():
+                    mine[precision].append(graft.seconds())
                 for name, run in peers:
                     start = time.perf_counter()
                     run()
                     times[name].append(time.perf_counter() - start)
-            graft.close()
-        print(f"\n{size}x{size}, batch {batch}: Graft {1e3 * statistics.median(mine) / batch:.1f} ms "
-              "an image")
-        for name, seconds in times.items():
-            ratios = sorted(a / b for a, b in zip(mine, seconds))
-            print(f"  {name:24} {1e3 * statistics.median(seconds) / batch:7.1f} ms  "
-                  f"{statistics.median(ratios):.3f}  {ratios[0]:.3f}–{ratios[-1]:.3f}", flush=True)
+            for graft in grafts.values():
+                graft.close()
+        for precision, own in mine.items():
+            print(f"\n{size}x{size}, batch {batch}: Graft {precision} "
+                  f"{1e3 * statistics.median(own) / batch:.1f} ms an image")
+            for name, seconds in times.items():
+                ratios = sorted(a / b for a, b in zip(own, seconds))
+                print(f"  {name:36} {1e3 * statistics.median(seconds) / batch:7.1f} ms  "
+                      f"{statistics.median(ratios):.3f}  {ratios[0]:.3f}–{ratios[-1]:.3f}", flush=True)
 
 
 if __name__ == "__main__":

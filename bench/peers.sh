@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A benchmark beside its peers from PyPI, in a virtual environment outside the source tree
-# ($GRAFT_PEERS_ENV). Usage: peers.sh BUILD_FOLDER [REPEATS]
+# ($GRAFT_PEERS_ENV). Usage: peers.sh BUILD_FOLDER [REPEATS [fp32|default]]
 #                            peers.sh training BUILD_FOLDER PHOTOS [IMAGES [JOB...]]
 #                            peers.sh notebook BUILD_FOLDER PHOTOS WEIGHTS.h5 [OPTIONS]
 set -euo pipefail

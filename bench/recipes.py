@@ -36,6 +36,7 @@ def tuned(first, freeze, epochs, *more, rate="1e-4"):
 RECIPES = {
     "vgg16": {
         **NAMED,
+        "default-bf16": ["--recipe", "default", "--precision", "bf16"],
         "stats-150": ["--input-size", "150", *FROZEN, "--epochs", "12", "--head", STATS],
         "gap-150": ["--input-size", "150", *FROZEN, "--epochs", "12", "--head",
                     "gap batchnorm dense:256 dropout:0.5"],
