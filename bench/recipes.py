@@ -7,7 +7,7 @@ DATA: class folders of photos. Trunks: `vgg16`, WEIGHTS being the whole of it; `
 blocks 1 to 3 at 150x150. Each seed splits off 15 % as test and 15 % as validation images (`best`
 sets less aside) and seeds everything else too. Seconds and megabytes are of the whole
 command; features that an earlier run has left in the cache are not computed again: without --cache
-none has.
+it begins empty.
 """
 import argparse
 import json
@@ -79,8 +79,8 @@ def train(o, name, seed, run):
     """(metrics, seconds, megabytes, seconds an epoch) of one run."""
     command = [f"{o.build}/bin/graft", "train", o.data, "--weights", o.weights, *TRUNKS[o.trunk],
                "--test-split", "0.15", "--seed", str(seed), "--quiet", "--json", "--no-report", "-o",
-               run, "--threads", str(o.threads), *(["--cache-dir", o.cache] if o.cache else
-                                                   ["--no-cache"]), *RECIPES[o.trunk][name]]
+               run, "--threads", str(o.threads), "--cache-dir", o.cache or f"{run}-cache",
+               *RECIPES[o.trunk][name]]
     start = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         out = process.stdout.read()

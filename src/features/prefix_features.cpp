@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <optional>
 
 #include "base/fail.h"
@@ -85,13 +86,23 @@ class PrefixFeatures {
   }
 
   void open_set() {
-    set_ = feature_set_id(job_, images_.preprocessing, stored_end_);
-    cache_->use_set(set_, {{"backbone", job_.network.backbone},
-                           {"until", job_.network.layers[stored_end_ - 1].name},
-                           {"input", {job_.network.input_height, job_.network.input_width}},
-                           {"dtype", options::word(job_.dtype)},
-                           {"precision", options::word(job_.precision)},
-                           {"elements", elements_at(job_.network, stored_end_)}});
+    set_ = use_set(stored_end_);
+    if (has_waypoint()) waypoint_set_ = use_set(job_.waypoint);
+  }
+
+  std::string use_set(size_t end) {
+    std::string set = feature_set_id(job_, images_.preprocessing, end);
+    cache_->use_set(set, {{"backbone", job_.network.backbone},
+                          {"until", job_.network.layers[end - 1].name},
+                          {"input", {job_.network.input_height, job_.network.input_width}},
+                          {"dtype", options::word(job_.dtype)},
+                          {"precision", options::word(job_.precision)},
+                          {"elements", elements_at(job_.network, end)}});
+    return set;
+  }
+
+  [[nodiscard]] bool has_waypoint() const {
+    return job_.waypoint > 1 && job_.waypoint < stored_end_;
   }
 
   /// Unreadable files get no key; they are reported when they are decoded.
@@ -175,7 +186,18 @@ class PrefixFeatures {
 
   void compute(const std::vector<size_t>& indices) {
     if (indices.empty()) return;
-    engine::Engine engine(job_.network, 0, stored_end_, job_.tensors, engine_options());
+    engine::Engine engine(job_.network, 0, has_waypoint() ? job_.waypoint : stored_end_,
+                          job_.tensors, engine_options());
+    std::optional<engine::Engine> onwards;  // from the waypoint
+    std::optional<Batcher> batcher;
+    std::vector<std::string> keys;  // of what is on its way
+    if (has_waypoint()) {
+      onwards.emplace(job_.network, job_.waypoint, stored_end_, job_.tensors, engine_options());
+      keys.resize(images_.paths.size());
+      batcher.emplace(
+          forward_of(*onwards), images_.batch,
+          [&](size_t i, std::span<const float> values) { store_and_send(i, keys[i], values); });
+    }
     std::vector<std::filesystem::path> paths;
     paths.reserve(indices.size());
     for (const size_t i : indices) paths.push_back(images_.paths[i]);
@@ -185,19 +207,38 @@ class PrefixFeatures {
     stream_features(
         job, forward_of(engine),
         [&](const StreamedImage& image, std::span<const float> values) {
-          store_and_send(indices[image.index], image.key, values);
+          const size_t i = indices[image.index];
           ++computed_;
+          if (!batcher) {
+            store_and_send(i, image.key, values);
+            return;
+          }
+          FeatureCache::Entry entry = rounded(image.key, values);
+          keys[i] = image.key;
+          batcher->add(i, entry.values);
+          store(waypoint_set_, std::move(entry));
         },
         [&](size_t k, const std::string& message) { on_error_(indices[k], message); });
+    if (batcher) batcher->flush();
+  }
+
+  [[nodiscard]] FeatureCache::Entry rounded(const std::string& key,
+                                            std::span<const float> values) const {
+    FeatureCache::Entry entry{key, {values.begin(), values.end()}};
+    FeatureCache::round(entry.values, job_.dtype);
+    return entry;
   }
 
   void store_and_send(size_t index, const std::string& key, std::span<const float> values) {
-    FeatureCache::Entry entry{key, {values.begin(), values.end()}};
-    FeatureCache::round(entry.values, job_.dtype);
+    FeatureCache::Entry entry = rounded(key, values);
     send(index, entry.values);
+    store(set_, std::move(entry));
+  }
+
+  void store(const std::string& set, FeatureCache::Entry entry) {
     if (cache_ == nullptr || full_) return;
     waiting_bytes_ += entry.values.size() * sizeof(float);
-    waiting_.push_back(std::move(entry));
+    waiting_[set].push_back(std::move(entry));
     if (waiting_bytes_ >= kWriteBytes) flush();
   }
 
@@ -211,7 +252,8 @@ class PrefixFeatures {
 
   void flush() {
     if (waiting_.empty()) return;
-    with_cache([&] { full_ = full_ || !cache_->write(set_, waiting_, job_.dtype); });
+    for (const auto& [set, entries] : waiting_)
+      with_cache([&] { full_ = full_ || !cache_->write(set, entries, job_.dtype); });
     if (full_ && cache_ != nullptr && !said_full_)
       images_.context.tell(Severity::note,
                            "the feature cache is full: what follows is computed again in the "
@@ -239,8 +281,9 @@ class PrefixFeatures {
   std::optional<engine::Engine> tail_;     // layers [stored_end_, job_.end)
   std::optional<Batcher> rest_of_prefix_;  // through the tail
   std::string set_;
+  std::string waypoint_set_;
   std::vector<std::string> keys_;
-  std::vector<FeatureCache::Entry> waiting_;
+  std::map<std::string, std::vector<FeatureCache::Entry>> waiting_;  // by set
   size_t waiting_bytes_ = 0;
   bool full_ = false;
   bool said_full_ = false;

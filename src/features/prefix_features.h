@@ -23,6 +23,10 @@ struct PrefixJob {
   FeatureType dtype = FeatureType::fp16;
   /// That they are computed with: fp32 or bf16, since it is part of their identity.
   Precision precision = Precision::fp32;
+  /// Where not 0: images are computed up to layer `waypoint` − 1, whose features are stored as
+  /// well, and from there on from what was stored. For what goes on from there later: a later phase
+  /// of training, whose prefix is shorter.
+  size_t waypoint = 0;
 };
 
 /// The identity of features behind layer `end` − 1: a hash of the layers and their weights, input

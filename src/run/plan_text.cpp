@@ -112,8 +112,14 @@ std::string plan_text(const TrainPlan& plan, bool with_time, const RunContext& c
         (3.0 * static_cast<double>(train) + static_cast<double>(val)) * suffix_flops / rate +
         steps * static_cast<double>(m.parameters) / 4 * 10 / kBytesPerSecond +
         (every_epoch ? prefix_seconds : 0);
-    text += fmt::format("time       about {} for the prefix, then {} an epoch\n",
-                        format_duration(every_epoch ? 0 : prefix_seconds), format_duration(epoch));
+    // A phase stores what the next one's shorter prefix gives.
+    const bool stored =
+        &phase != &plan.phases.front() && phase.prefix_end > 1 && plan.cache.use && plan.views != 0;
+    text += stored ? fmt::format("time       {} an epoch, the prefix being in the cache by then\n",
+                                 format_duration(epoch))
+                   : fmt::format("time       about {} for the prefix, then {} an epoch\n",
+                                 format_duration(every_epoch ? 0 : prefix_seconds),
+                                 format_duration(epoch));
   }
   return text;
 }

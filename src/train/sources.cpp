@@ -13,8 +13,15 @@ namespace graft {
 
 std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
   const Network& net = job_.metadata.network;
-  const PrefixJob prefix{net,        phase.prefix_end,  job_.backbone,
-                         job_.cache, job_.feature_type, job_.recipe.precision};
+  PrefixJob prefix{net,        phase.prefix_end,  job_.backbone,
+                   job_.cache, job_.feature_type, job_.recipe.precision};
+  // The next phase's prefix is shorter: its features are on the way.
+  for (size_t k = 0; k + 1 < job_.phases.size(); ++k)
+    if (&job_.phases[k] == &phase) {
+      PrefixJob next = prefix;
+      next.end = job_.phases[k + 1].prefix_end;
+      if (next.end > 1) prefix.waypoint = stored_end(next);
+    }
   SourceJob source{.network = net, .preprocessing = job_.metadata.preprocessing};
   source.prefix = phase.prefix_end > 1 ? &prefix : nullptr;
   source.keep_features = phase.keep_features;

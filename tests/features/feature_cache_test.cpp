@@ -313,6 +313,48 @@ TEST_F(Prefix, ValuesAreTheSameWithoutACache) {
   EXPECT_EQ(seen[2], seen[0]);
 }
 
+TEST_F(Prefix, WhatALaterPhaseNeedsIsStoredOnTheWay) {
+  const TemporaryFolder folder;
+  std::vector<std::filesystem::path> paths;
+  for (uint64_t i = 0; i < 5; ++i) {
+    paths.push_back(folder.path() / fmt::format("{}.jpg", i));
+    const auto jpeg = encode_jpeg(draw_scene(0, i, 32), 90);
+    testing::write(paths.back(), {reinterpret_cast<const char*>(jpeg.data()), jpeg.size()});
+  }
+  ImageJob images{paths, 32, 32, preprocessing_};
+  images.batch = 2;
+  struct Told : Reporter {
+    std::string all;
+    void message(Severity, std::string_view text) override { all += text; }
+  } told;
+  images.context.reporter = &told;
+  FeatureCache cache(folder.path() / "cache", 10'000'000);
+  const auto run = [&](FeatureCache* which, size_t end, size_t waypoint) {
+    std::map<size_t, std::vector<float>> seen;
+    PrefixJob job{net_, end, tensors_, which};
+    job.waypoint = waypoint;
+    prefix_features(
+        job, images,
+        [&](size_t i, std::span<const float> values) {
+          seen[i] = {values.begin(), values.end()};
+        },
+        [](size_t, const std::string& message) { ADD_FAILURE() << message; });
+    return seen;
+  };
+  const size_t end = net_.layers.size();
+  const size_t between = end - 3;
+  const auto whole = run(&cache, end, between);
+  ASSERT_EQ(whole.size(), 5);
+  ASSERT_EQ(cache.sets().size(), 2);
+  EXPECT_EQ(cache.sets().at(0).images, 5);
+  EXPECT_EQ(cache.sets().at(1).images, 5);
+  told.all.clear();
+  const auto earlier = run(&cache, between, 0);
+  EXPECT_NE(told.all.find("5 from the cache"), std::string::npos) << told.all;
+  EXPECT_EQ(run(nullptr, end, between), whole) << "the same to the bit without a cache";
+  EXPECT_EQ(run(nullptr, between, 0), earlier);
+}
+
 TEST_F(Prefix, EveryPartOfTheKeyCounts) {
   const size_t end = net_.layers.size();
   std::vector<std::string> ids = {id(end), id(end - 1)};
