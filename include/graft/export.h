@@ -2,7 +2,7 @@
 //
 //   graft::export_model("runs/pets", "pets.onnx", {.format = graft::ExportFormat::onnx});
 //
-// docs/formats.md, "Exported models", has each format's inputs, outputs, names and metadata.
+// docs/export.md has each format's inputs, outputs, names and metadata.
 #pragma once
 
 #include <cstdint>

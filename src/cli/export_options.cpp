@@ -119,7 +119,7 @@ int run_export_app(int argc, char** argv, const std::function<int(const ExportAr
       "  graft export runs/pets --format keras -o pets.keras\n"
       "  graft export runs/pets --format torch --dtype fp16 -o pets.pth\n"
       "Images must be brought to the input size as the model's preprocessing says; ONNX files say "
-      "it in their metadata. docs/formats.md has inputs, outputs and names.");
+      "it in their metadata. docs/export.md has inputs, outputs and names.");
   return run_app(app, argc, argv, [&] { return run(arguments_of(o)); });
 }
 

@@ -27,7 +27,8 @@ void check_options(const ExportOptions& options) {
         "`input` float is for ONNX alone: Keras' files read pixels, and state_dicts have no input");
 }
 
-/// What a format keeps in memory beside the model: ONNX's messages all weights, others one tensor.
+/// What a format keeps in memory beside the model: ONNX's messages and HDF5's files all weights,
+/// others one tensor.
 void check_memory(const ModelFile& model, const ExportOptions& options) {
   uint64_t all = 0;
   uint64_t largest = 0;
@@ -36,7 +37,9 @@ void check_memory(const ModelFile& model, const ExportOptions& options) {
     all += bytes;
     largest = std::max(largest, bytes);
   }
-  const uint64_t needed = options.format == ExportFormat::onnx ? all : 2 * largest;
+  const bool streamed =
+      options.format == ExportFormat::torch || options.format == ExportFormat::safetensors;
+  const uint64_t needed = streamed ? largest : all + largest;
   const uint64_t available = available_memory();
   if (available > 0 && needed > available)
     fail(ErrorKind::memory, "exporting takes {} of memory, and {} can be had; end other programs",
@@ -75,10 +78,10 @@ ExportResult export_model(const std::filesystem::path& model, const std::filesys
       result.checks = write_onnx(target, read, options);
       break;
     case ExportFormat::keras:
-      write_keras(target, file, read, options);
+      write_keras(target, read, options);
       break;
     case ExportFormat::keras_h5:
-      write_keras_h5(target, file, read, options);
+      write_keras_h5(target, read, options);
       target.flush();
       back = read_keras_export(target.temporary(), read.metadata.network, context.stop);
       break;

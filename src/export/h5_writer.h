@@ -8,16 +8,16 @@
 #include <string>
 #include <vector>
 
-#include "base/file.h"
 #include "weights/safetensors.h"
 #include "weights/tensor.h"
 
 namespace graft {
 
-/// Replaces the content of a file that exists. Throws Error(io), naming it as `shown`.
+/// Builds a file in memory: where HDF5's library meets a disk that is full, it crashes as it ends.
+/// Throws Error(memory) where there is not enough.
 class H5Writer {
  public:
-  H5Writer(const fs::path& path, std::string shown);
+  H5Writer();
   ~H5Writer();
   H5Writer(const H5Writer&) = delete;
   H5Writer& operator=(const H5Writer&) = delete;
@@ -30,8 +30,8 @@ class H5Writer {
                  const std::vector<std::string>& texts);
   /// An array at a path, in groups that are made where they are not there.
   void array(const std::string& path, const Tensor& tensor, StoredType type);
-  /// Writes what is pending and closes the file.
-  void finish();
+  /// The file's bytes, until this object goes. Nothing can be added afterwards.
+  std::span<const std::byte> finish();
 
  private:
   struct State;

@@ -52,30 +52,22 @@ void write_weights(H5Writer& h5, const KerasGraph& graph, const ExportOptions& o
 
 }  // namespace
 
-void write_keras(AtomicFile& file, const fs::path& target, const ModelFile& model,
-                 const ExportOptions& options) {
+void write_keras(AtomicFile& file, const ModelFile& model, const ExportOptions& options) {
   const KerasGraph graph = keras_graph(model);
-  // The archive needs the weights' checksum before them: they are written beside it first.
-  fs::path beside = target;
-  beside += ".weights";
-  AtomicFile scratch(beside);
-  H5Writer h5(scratch.temporary(), printable(target));
+  H5Writer h5;
   write_weights(h5, graph, options);
-  h5.finish();
-  const MappedFile weights(scratch.temporary());
   ZipWriter zip(file);
   zip.add("metadata.json", nlohmann::json({{"keras_version", kKeras3}}).dump());
   zip.add("config.json", keras3_config(graph).dump());
   // Keras reads the entries that it knows and leaves others alone.
   zip.add("graft.json", export_document(export_metadata(model.metadata)).dump());
-  zip.add("model.weights.h5", weights.bytes());
+  zip.add("model.weights.h5", h5.finish());
   zip.finish();
 }
 
-void write_keras_h5(AtomicFile& file, const fs::path& target, const ModelFile& model,
-                    const ExportOptions& options) {
+void write_keras_h5(AtomicFile& file, const ModelFile& model, const ExportOptions& options) {
   const KerasGraph graph = keras_graph(model);
-  H5Writer h5(file.temporary(), printable(target));
+  H5Writer h5;
   const std::string root = "/model_weights";
   h5.group(root);
   for (const char* group : {"/", "/model_weights"}) {
@@ -97,7 +89,7 @@ void write_keras_h5(AtomicFile& file, const fs::path& target, const ModelFile& m
     }
     h5.attribute(group, "weight_names", variables);
   }
-  h5.finish();
+  file.write(h5.finish());
 }
 
 std::optional<TensorMap> read_keras_export(const fs::path& file, const Network& network,

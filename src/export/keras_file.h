@@ -9,11 +9,9 @@
 
 namespace graft {
 
-/// Both do not give the file its name; `target` is what it will have.
-void write_keras(AtomicFile& file, const fs::path& target, const ModelFile& model,
-                 const ExportOptions& options);
-void write_keras_h5(AtomicFile& file, const fs::path& target, const ModelFile& model,
-                    const ExportOptions& options);
+/// Both do not give the file its name, and keep its bytes in memory first.
+void write_keras(AtomicFile& file, const ModelFile& model, const ExportOptions& options);
+void write_keras_h5(AtomicFile& file, const ModelFile& model, const ExportOptions& options);
 
 /// The network's tensors as Graft's own reader has them from such an .h5 file; nothing where that
 /// reader cannot know what the file means: it finds layers by name, and knows the order of a

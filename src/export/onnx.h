@@ -1,4 +1,4 @@
-// A classifier as an ONNX file (docs/formats.md, "Exported models").
+// A classifier as an ONNX file (docs/export.md).
 #pragma once
 
 #include <string>

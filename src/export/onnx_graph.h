@@ -10,7 +10,7 @@
 
 namespace graft {
 
-/// Inputs, outputs, names and metadata are those of docs/formats.md. Throws Error(input) where the
+/// Inputs, outputs, names and metadata are those of docs/export.md. Throws Error(input) where the
 /// weights are more than an ONNX file holds.
 std::unique_ptr<onnx::ModelProto> make_onnx(const ModelFile& model, const ExportOptions& options);
 
