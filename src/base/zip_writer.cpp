@@ -3,14 +3,11 @@
 
 #include <zlib.h>
 
-#include <algorithm>
-
 #include "base/fail.h"
 
 namespace graft {
 namespace {
 
-constexpr uint64_t kMost32 = 0xFFFFFFFF;  // also the mark for "see the zip64 field"
 constexpr size_t kMostEntries = 0xFFFE;
 constexpr uint16_t kVersion = 20;       // of the format: folders in names
 constexpr uint16_t kVersionZip64 = 45;  // zip64 fields
@@ -34,8 +31,6 @@ uint32_t crc32_of(std::span<const std::byte> bytes) {
       ::crc32_z(0, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
 
-uint32_t clipped32(uint64_t value) { return static_cast<uint32_t>(std::min(value, kMost32)); }
-
 }  // namespace
 
 void ZipWriter::put(std::string_view bytes) {
@@ -46,7 +41,7 @@ void ZipWriter::put(std::string_view bytes) {
 void ZipWriter::add(const std::string& name, std::span<const std::byte> bytes) {
   if (entries_.size() >= kMostEntries) fail(ErrorKind::input, "more tensors than a zip file holds");
   const Entry entry{name, crc32_of(bytes), bytes.size(), written_};
-  const bool large = entry.size >= kMost32;
+  const bool large = entry.size >= zip64_from_;
   std::string extra;
   if (large) {
     append(extra, kZip64Field);
@@ -70,8 +65,8 @@ void ZipWriter::add(const std::string& name, std::span<const std::byte> bytes) {
   append(header, kTime);
   append(header, kDate);
   append(header, entry.crc);
-  append(header, clipped32(entry.size));
-  append(header, clipped32(entry.size));
+  append(header, short_of(entry.size));
+  append(header, short_of(entry.size));
   append(header, static_cast<uint16_t>(name.size()));
   append(header, static_cast<uint16_t>(extra.size()));
   put(header + name + extra);
@@ -87,8 +82,8 @@ void ZipWriter::add(const std::string& name, std::string_view text) {
 void ZipWriter::finish() {
   const uint64_t begin = written_;
   for (const Entry& entry : entries_) {
-    const bool large = entry.size >= kMost32;
-    const bool far = entry.offset >= kMost32;
+    const bool large = entry.size >= zip64_from_;
+    const bool far = entry.offset >= zip64_from_;
     std::string extra;
     if (large || far) {
       append(extra, kZip64Field);
@@ -109,22 +104,22 @@ void ZipWriter::finish() {
     append(header, kTime);
     append(header, kDate);
     append(header, entry.crc);
-    append(header, clipped32(entry.size));
-    append(header, clipped32(entry.size));
+    append(header, short_of(entry.size));
+    append(header, short_of(entry.size));
     append(header, static_cast<uint16_t>(entry.name.size()));
     append(header, static_cast<uint16_t>(extra.size()));
     append(header, uint16_t{0});  // no remark
     append(header, uint16_t{0});  // first disk
     append(header, uint16_t{0});
     append(header, uint32_t{0});
-    append(header, clipped32(entry.offset));
+    append(header, short_of(entry.offset));
     put(header + entry.name + extra);
   }
   const uint64_t size = written_ - begin;
   const uint64_t end = written_;
   const auto count = static_cast<uint64_t>(entries_.size());
   std::string tail;
-  if (begin >= kMost32) {
+  if (begin >= zip64_from_) {
     append(tail, uint32_t{0x06064b50});
     append(tail, uint64_t{44});  // what follows of this record
     append(tail, kVersionZip64);
@@ -145,8 +140,8 @@ void ZipWriter::finish() {
   append(tail, uint16_t{0});
   append(tail, static_cast<uint16_t>(count));
   append(tail, static_cast<uint16_t>(count));
-  append(tail, clipped32(size));
-  append(tail, clipped32(begin));
+  append(tail, short_of(size));
+  append(tail, short_of(begin));
   append(tail, uint16_t{0});
   put(tail);
 }

@@ -110,6 +110,7 @@ class Builder {
   /// One layer for all views.
   std::vector<KerasRef> call_each(size_t layer, const std::vector<KerasRef>& views) {
     std::vector<KerasRef> out;
+    out.reserve(views.size());
     for (const KerasRef& view : views) out.push_back(call(layer, {view}));
     return out;
   }
@@ -188,7 +189,7 @@ class Builder {
       case LayerKind::dense:
         return call_each(dense(layer, name, out, activation), views);
       case LayerKind::batchnorm: {
-        const std::vector<KerasRef> normal = call_each(normalisation(layer, name, out), views);
+        std::vector<KerasRef> normal = call_each(normalisation(layer, name, out), views);
         if (!layer.relu) return normal;
         return call_each(
             add("Activation", names_.take(name + "_relu"), {{"activation", "relu"}}, out), normal);

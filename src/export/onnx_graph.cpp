@@ -139,7 +139,7 @@ class Builder {
     NodeProto& added = *graph_.add_node();
     added.set_op_type(op);
     for (const std::string& input : inputs) added.add_input(input);
-    const std::string name = output.empty() ? names_.take(std::string("x_") + op) : output;
+    std::string name = output.empty() ? names_.take(std::string("x_") + op) : output;
     added.add_output(name);
     added.set_name(node_names_.take(name));
     if (settle) settle(added);
@@ -157,7 +157,7 @@ class Builder {
   }
 
   std::string integers(const std::vector<int64_t>& values, const char* wanted) {
-    const std::string name = names_.take(wanted);
+    std::string name = names_.take(wanted);
     initializer(name, TensorProto::INT64, {static_cast<int64_t>(values.size())})
         .set_raw_data(values.data(), values.size() * sizeof(int64_t));
     return name;
@@ -165,7 +165,7 @@ class Builder {
 
   std::string floats(std::span<const float> values, const std::vector<int64_t>& shape,
                      const std::string& wanted) {
-    const std::string name = names_.take(wanted);
+    std::string name = names_.take(wanted);
     initializer(name, TensorProto::FLOAT, shape).set_raw_data(values.data(), values.size_bytes());
     return name;
   }

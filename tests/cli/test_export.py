@@ -1,5 +1,7 @@
 """graft export: what the files compute is what `graft predict` says."""
 import json
+import shutil
+import subprocess
 import zipfile
 
 import numpy as np
@@ -253,6 +255,24 @@ class Features(t.TestCase):
             np.testing.assert_array_equal(values, want.reshape(len(paths), -1))
             self.assertEqual(len(rows[0]), want[0].size + 1)
         self.fail_with(2, "must end in .npy", "features", self.folder / "p", *network, "-o", self.folder / "f.parquet")
+
+
+class Zip(t.TestCase):
+    def test_archives(self):
+        """With and without zip64 fields, which stand from 4 GiB on; here from a size that tests can write."""
+        want = {"a": "x" * 100, "folder/ü": "y" * 7, "empty": "", "b": "z" * 300}
+        for alignment in (1, 64):
+            for limit in (0xFFFFFFFF, 200, 50):
+                path = self.folder / f"{alignment}-{limit}.zip"
+                t.tool("zip_probe", path, alignment, limit, *(f"{k}={v}" for k, v in want.items()), check=True)
+                with zipfile.ZipFile(path) as archive:
+                    self.assertIsNone(archive.testzip())
+                    self.assertEqual({name: archive.read(name).decode() for name in archive.namelist()}, want)
+                    zip64 = [entry.filename for entry in archive.infolist() if entry.extract_version == 45]
+                self.assertEqual(bool(zip64), limit < 1000)
+                # Another reader, which goes by the entries' own headers too.
+                done = subprocess.run(["unzip", "-tqq", path], capture_output=True) if shutil.which("unzip") else None
+                self.assertFalse(done and done.returncode, done and done.stdout)
 
 
 def read_tensors(path):
