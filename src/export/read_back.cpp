@@ -24,7 +24,8 @@ Image synthetic_image(int width, int height, int number) {
 std::vector<float> logits_of(const Network& network, const TensorMap& tensors,
                              std::span<const float> inputs, const RunContext& context) {
   engine::Engine engine(network, 0, network.layers.size(), tensors,
-                        {.threads = context.thread_count(), .max_batch = kImages});
+                        // Buffers of one image: inputs may be large.
+                        {.threads = context.thread_count(), .max_batch = 1});
   std::vector<float> logits(static_cast<size_t>(kImages * engine.output_elements()));
   engine.run(inputs.data(), kImages, logits.data());
   return logits;

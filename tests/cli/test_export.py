@@ -260,7 +260,7 @@ class Features(t.TestCase):
 class Zip(t.TestCase):
     def test_archives(self):
         """With and without zip64 fields, which stand from 4 GiB on; here from a size that tests can write."""
-        want = {"a": "x" * 100, "folder/ü": "y" * 7, "empty": "", "b": "z" * 300}
+        want = {"a": "x" * 100, "folder/u": "y" * 7, "empty": "", "b": "z" * 300}
         for alignment in (1, 64):
             for limit in (0xFFFFFFFF, 200, 50):
                 path = self.folder / f"{alignment}-{limit}.zip"

@@ -1,6 +1,9 @@
 """What graft export writes, in ONNX Runtime, OpenVINO, Keras and PyTorch: the same logits."""
 import json
+import re
 import shutil
+import subprocess
+import sys
 import unittest
 
 import keras
@@ -135,6 +138,22 @@ class Exported(t.TestCase):
         for was, now in zip(frozen, model.get_layer("preprocessing").weights):
             np.testing.assert_array_equal(was, np.array(now))
         self.assertGreater(np.abs(np.array(model.get_layer("predictions").kernel) - before).max(), 0)
+
+    def test_programs_in_the_document(self):
+        """docs/export.md's lines for ONNX Runtime and Keras, beside files of those names."""
+        run, photos = self.train(10, "--backbone", "vgg-mini", "--epochs", "2")
+        self.prepare(run, photos[:1])
+        for name in ("pets.onnx", "pets.keras"):
+            self.export(run, name)
+        shutil.copy(photos[0], self.folder / "photo.jpg")
+        page = (t.SOURCE / "docs" / "export.md").read_text()
+        programs = [code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "class Classifier" not in code]
+        self.assertEqual(len(programs), 2)
+        said = [subprocess.run([sys.executable, "-B", "-c", program], cwd=self.folder, capture_output=True, text=True)
+                for program in programs]
+        for done in said:
+            self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(said[0].stdout.strip(), self.top[0])
 
     @unittest.skipUnless(VGG16.exists() and t.SCENES.exists(), f"no {VGG16} or no photos")
     def test_the_real_vgg16(self):
