@@ -217,8 +217,8 @@ void AtomicFile::rewrite_start(std::string_view text) {
 
 void AtomicFile::flush() {
   if (std::fflush(file_) != 0) fail_write();
-  // Readers of HDF5 files take a shared lock; that nobody else gets an exclusive one still says that
-  // the file is no leftover.
+  // Readers of HDF5 files take a shared lock; that nobody else gets an exclusive one still says
+  // that the file is no leftover.
   ::flock(::fileno(file_), LOCK_SH);
 }
 

@@ -245,8 +245,7 @@ void write_safetensors(const fs::path& path,
   file.commit();
 }
 
-void write_safetensors(AtomicFile& file,
-                       const std::vector<std::pair<std::string, Tensor>>& tensors,
+void write_safetensors(AtomicFile& file, const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata, StoredType type) {
   json header = json::object();
   json& about = header[std::string(kMetadata)] = metadata;
