@@ -33,7 +33,7 @@ lint: deps-lint
 	@clang-format --dry-run --Werror $(SOURCES)
 	cmake --preset release -DGRAFT_BUILD_TESTS=ON
 	cmake --build $(BUILD) --target graft_cli
-	run-clang-tidy -quiet -p $(BUILD) '/src/(base|cli|dataset|demo|engine|features|image|model|network|recipe|report|run|weights)/(?!train_main)[a-z0-9_]+\.cpp$$'
+	run-clang-tidy -quiet -p $(BUILD) '/src/(base|cli|dataset|demo|engine|features|image|model|network|recipe|report|run|export|weights)/(?!train_main)[a-z0-9_]+\.cpp$$'
 
 sanitize: deps-test
 	cmake --preset sanitize
@@ -83,7 +83,7 @@ uninstall:
 	@test -f $(BUILD)/install_manifest.txt || { echo "nothing installed from $(BUILD)"; exit 1; }
 	xargs rm -vf < $(BUILD)/install_manifest.txt
 
-# Real Keras and the Python safetensors library, in an environment outside the source tree.
+# Real Keras, PyTorch, ONNX Runtime and others, in an environment outside the source tree.
 interop: deps-interop
 	cmake --preset release -DGRAFT_BUILD_TESTS=ON
 	cmake --build $(BUILD) --target interop_programs

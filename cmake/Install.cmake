@@ -7,6 +7,7 @@ install(TARGETS graft_read_h5 RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/gr
 if(TARGET graft_train_program)
   install(TARGETS graft_train_program RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/graft)
 endif()
+install(TARGETS graft_export_program RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/graft)
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/graft DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 
 set(PACKAGE_FOLDER ${CMAKE_INSTALL_LIBDIR}/cmake/Graft)
@@ -26,6 +27,7 @@ write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/package/GraftConfig
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/package/GraftConfig.cmake
               ${CMAKE_CURRENT_BINARY_DIR}/package/GraftConfigVersion.cmake
               ${PROJECT_SOURCE_DIR}/cmake/LibTorch.cmake
+        ${PROJECT_SOURCE_DIR}/cmake/Onnx.cmake
         DESTINATION ${PACKAGE_FOLDER})
 
 file(RELATIVE_PATH PC_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
@@ -35,8 +37,10 @@ set(PC_CORE_DOES "classifies images with a trained model")
 set(PC_CORE_LIBS "-lstdc++ -lm -ldl -lfmt -ljpeg -lpng -lz -lcrypto -lhwy -lwebpdemux -lwebp -lexif -lxxhash -lutf8proc -pthread")
 set(PC_DATA_DOES "datasets, recipes, evaluation, reports")
 set(PC_DATA_LIBS "-lgraft_core -lcurl -ltomlplusplus ${PC_CORE_LIBS}")
+set(PC_EXPORT_DOES "models for other runtimes")
+set(PC_EXPORT_LIBS "-lgraft_data ${PC_DATA_LIBS} -lonnx -lonnx_proto -lprotobuf -lhdf5_serial")
 set(PC_TRAIN_DOES "trains classifiers")
-set(PC_TRAIN_LIBS "-lgraft_data ${PC_DATA_LIBS} -lprotobuf -ltorch -ltorch_cpu -lc10 -lcpp-httplib -lgomp -ldl")
+set(PC_TRAIN_LIBS "-lgraft_export ${PC_EXPORT_LIBS} -ltorch -ltorch_cpu -lc10 -lcpp-httplib -lgomp -ldl")
 foreach(layer ${LAYERS})
   string(TOUPPER ${layer} LAYER)
   set(PC_DOES ${PC_${LAYER}_DOES})
@@ -45,6 +49,7 @@ foreach(layer ${LAYERS})
   set(PC_STATIC "\${libdir}/libgraft_${layer}.a ${PC_LIBS}")
   string(REPLACE "-lgraft_core" "\${libdir}/libgraft_core.a" PC_STATIC "${PC_STATIC}")
   string(REPLACE "-lgraft_data" "\${libdir}/libgraft_data.a" PC_STATIC "${PC_STATIC}")
+  string(REPLACE "-lgraft_export" "\${libdir}/libgraft_export.a" PC_STATIC "${PC_STATIC}")
   configure_file(${PROJECT_SOURCE_DIR}/cmake/graft-static.pc.in
                  ${CMAKE_CURRENT_BINARY_DIR}/package/graft-${layer}-static.pc @ONLY)
   install(FILES ${CMAKE_CURRENT_BINARY_DIR}/package/graft-${layer}.pc

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Checks Graft against real Keras, safetensors, TensorBoard and scikit-learn, in a virtual environment
-# outside the source tree ($GRAFT_INTEROP_ENV, by default in the cache folder).
+# Checks Graft against real Keras, safetensors, PyTorch, ONNX Runtime, OpenVINO, TensorBoard and
+# scikit-learn, in a virtual environment outside the source tree ($GRAFT_INTEROP_ENV, by default in the cache folder).
 # Usage: interop.sh BUILD_FOLDER
 set -euo pipefail
 build=$(realpath "$1")
 cd "$(dirname "$0")/.."
-for program in bin/graft libexec/graft/graft-train tests/tools/augment_probe tests/tools/draw_scenes; do
+for program in bin/graft libexec/graft/graft-train libexec/graft/graft-export tests/tools/augment_probe tests/tools/draw_scenes; do
   [ -x "$build/$program" ] || {
     echo "interop.sh: $build/$program is missing; 'make interop' builds it" >&2; exit 1; }
 done
@@ -14,7 +14,8 @@ if [ ! -x "$environment/bin/python" ]; then
   /usr/bin/python3 -m venv "$environment" || {
     echo "interop.sh: install python3-venv first (apt-get install python3-venv)" >&2; exit 1; }
 fi
-"$environment/bin/python" -m pip install --quiet tensorflow-cpu safetensors pillow numpy scipy tensorboard scikit-learn
+"$environment/bin/python" -m pip install --quiet tensorflow-cpu safetensors pillow numpy scipy tensorboard scikit-learn \
+  onnx onnxruntime openvino torch
 export GRAFT_BUILD=$build GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1
 # Every script runs, whatever the one before found.
 status=0

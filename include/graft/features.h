@@ -77,11 +77,13 @@ class FeatureExtractor {
   std::unique_ptr<State> state_;
 };
 
-/// Writes the features of images as a NumPy file, format version 1.0, float32, and `list`: CSV with
-/// a line "row,path" for each of its rows. Both appear complete or not at all. Returns the number
-/// of rows; throws Error(input) where there would be none.
+/// Writes the features of images, float32, as the name of the file says: .npy (NumPy, format
+/// version 1.0), .npz (arrays `features` and `paths`) or .csv (columns path, f0, f1, … with the
+/// maps' values in C, H, W order). `list`, where it is not empty: CSV with a line "row,path" for
+/// each row. All appear complete or not at all. Returns the number of rows; throws Error(usage) for
+/// another suffix, Error(input) where there would be no rows.
 size_t write_features(FeatureExtractor& extractor, std::span<const std::filesystem::path> images,
-                      const std::filesystem::path& npy, const std::filesystem::path& list,
+                      const std::filesystem::path& file, const std::filesystem::path& list,
                       const std::function<void(size_t, const std::string&)>& on_error);
 /// How such a list begins.
 inline constexpr const char* kFeatureListHeader = "row,path\n";

@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -212,6 +213,13 @@ void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(te
 void AtomicFile::rewrite_start(std::string_view text) {
   if (std::fseek(file_, 0, SEEK_SET) != 0) fail_write();
   write(text);
+}
+
+void AtomicFile::flush() {
+  if (std::fflush(file_) != 0) fail_write();
+  // Readers of HDF5 files take a shared lock; that nobody else gets an exclusive one still says
+  // that the file is no leftover.
+  ::flock(::fileno(file_), LOCK_SH);
 }
 
 void AtomicFile::commit() {

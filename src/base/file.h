@@ -54,6 +54,11 @@ class AtomicFile {
   void write(std::string_view text);
   /// Replaces the first bytes; nothing can be appended afterwards.
   void rewrite_start(std::string_view text);
+  /// What was written so far can be read under temporary() from here on.
+  void flush();
+  /// The name of the file until commit(), for libraries that write to names, and for checks of what
+  /// was written.
+  [[nodiscard]] const fs::path& temporary() const { return temporary_; }
   void commit();
 
  private:

@@ -111,6 +111,12 @@ fs::path cache_folder(const std::string& option) {
   return option.empty() ? default_cache_folder() : fs::path(option);
 }
 
+fs::path companion_program(const std::string& name) {
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  return self.parent_path().parent_path() / "libexec" / "graft" / name;
+}
+
 void vprint_result(fmt::string_view format, fmt::format_args args) {
   static const bool terminal = ::isatty(STDOUT_FILENO) == 1;
   std::string text = fmt::vformat(format, args);

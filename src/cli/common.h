@@ -53,6 +53,9 @@ void add_precision_option(CLI::App& app, Precision& precision);
 /// The cache folder: --cache-dir or the default.
 std::filesystem::path cache_folder(const std::string& option);
 
+/// The program that a command becomes, of the same build or installation.
+std::filesystem::path companion_program(const std::string& name);
+
 /// Writes results to standard output. Throws where they cannot be written: guarded() makes of it
 /// exit code 1, with a line unless the reader has only seen enough ('| head'). On a terminal
 /// control characters but newline and tab are replaced.

@@ -1,4 +1,4 @@
-// graft features: activations of a backbone as a NumPy file.
+// graft features: activations of a backbone as a NumPy or CSV file.
 #include <algorithm>
 
 #include "base/diagnostics.h"
@@ -31,15 +31,23 @@ struct Options {
 
 int run(const Options& o) {
   const fs::path output = o.output;
-  if (output.extension() != ".npy")
-    fail(ErrorKind::usage, "-o: '{}' must end in .npy (the list of images goes to .csv beside it)",
-         clipped(o.output));
-  fs::path list_path = output;
-  list_path.replace_extension(".csv");
-  refuse_folder(list_path, "-o", "another name for the .npy file");
-  refuse_foreign({list_path}, "-o", "the list of rows that 'graft features' writes beside FILE.npy",
-                 "another name for the .npy file", o.force,
-                 [](const fs::path& file) { return file_begins_with(file, kFeatureListHeader); });
+  const fs::path suffix = output.extension();
+  if (suffix != ".npy" && suffix != ".npz" && suffix != ".csv")
+    fail(
+        ErrorKind::usage,
+        "-o: '{}' must end in .npy (the list of images goes to .csv beside it), .npz or .csv (with "
+        "the paths inside)",
+        clipped(o.output));
+  fs::path list_path;
+  if (suffix == ".npy") {
+    list_path = output;
+    list_path.replace_extension(".csv");
+    refuse_folder(list_path, "-o", "another name for the .npy file");
+    refuse_foreign({list_path}, "-o",
+                   "the list of rows that 'graft features' writes beside FILE.npy",
+                   "another name for the .npy file", o.force,
+                   [](const fs::path& file) { return file_begins_with(file, kFeatureListHeader); });
+  }
   FeatureOptions options = o.features;
   options.cache = cache_folder(o.cache_dir);
   options.pooling = o.pool == "gap"       ? Pooling::gap
@@ -66,7 +74,7 @@ int run(const Options& o) {
   shape.insert(shape.begin(), static_cast<int64_t>(rows));
   if (o.json)
     print_json({{"output", output.string()},
-                {"list", list_path.string()},
+                {"list", list_path.empty() ? nlohmann::json() : nlohmann::json(list_path.string())},
                 {"shape", shape},
                 {"layer", extractor.layer()},
                 {"precision", options::word(extractor.precision())},
@@ -75,7 +83,7 @@ int run(const Options& o) {
     print_result("{}: ({}) float32 of {}{}; images in {}\n", printable(output),
                  fmt::join(shape, ", "), extractor.layer(),
                  extractor.precision() == Precision::bf16 ? ", computed in bfloat16" : "",
-                 printable(list_path));
+                 printable(list_path.empty() ? output : list_path));
   return skipped.empty() ? 0 : 1;
 }
 
@@ -83,12 +91,15 @@ int run(const Options& o) {
 
 int run_features(int argc, char** argv) {
   Options o;
-  CLI::App app("Activations of a backbone for images, as a NumPy .npy file (float32).",
+  CLI::App app("Activations of a backbone for images, as a NumPy or CSV file (float32).",
                "graft features");
   app.add_option("PATH", o.paths, "Images or folders of images")->required();
-  app.add_option("-o,--output", o.output, "The .npy file; FILE.csv beside it lists the rows")
+  app.add_option(
+         "-o,--output", o.output,
+         "By its suffix: .npy, with FILE.csv beside it that lists the rows; .npz, with the arrays "
+         "features and paths; .csv, with the columns path, f0, f1, …")
       ->required()
-      ->type_name("FILE.npy");
+      ->type_name("FILE");
   add_backbone_options(app, o.features.model);
   app.add_flag(
       "--include-top", o.features.include_top,
@@ -116,6 +127,7 @@ int run_features(int argc, char** argv) {
   app.footer(
       "Examples:\n"
       "  graft features photos/ --backbone vgg16 --pool gap -o photos.npy\n"
+      "  graft features photos/ --backbone vgg16 --pool gap -o photos.npz\n"
       "  graft features a.jpg b.jpg --backbone vgg19 --weights blocks1-3.h5 \\\n"
       "      --until block3_pool --input-size 150 -o maps.npy\n"
       "Rows follow the sorted paths. Activations are after ReLU; 'predictions' are logits.");

@@ -15,15 +15,6 @@
 #include "cli/train_options.h"
 
 namespace graft::cli {
-namespace {
-
-fs::path trainer_program() {
-  std::error_code error;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  return self.parent_path().parent_path() / "libexec" / "graft" / "graft-train";
-}
-
-}  // namespace
 
 int run_train(int argc, char** argv) {
   return run_train_app(argc, argv, [&](const TrainOptions& options) {
@@ -41,7 +32,7 @@ int run_train(int argc, char** argv) {
     // One thread of OpenBLAS's own: Graft shares products out, and what OpenBLAS cannot start or
     // allocate while it is loaded ends or hangs the process.
     ::setenv("OPENBLAS_NUM_THREADS", "1", 1);
-    const fs::path program = trainer_program();
+    const fs::path program = companion_program("graft-train");
     ::execv(program.c_str(), argv);
     fail(ErrorKind::io,
          "{}: cannot start the training program: {}; build or install Graft with "

@@ -5,8 +5,8 @@
 #include "base/csv.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "features/feature_file.h"
 #include "features/image_stream.h"
-#include "features/npy.h"
 #include "graft/features.h"
 #include "weights/load.h"
 
@@ -132,23 +132,23 @@ void FeatureExtractor::run(std::span<const std::filesystem::path> images,
 }
 
 size_t write_features(FeatureExtractor& extractor, std::span<const std::filesystem::path> images,
-                      const std::filesystem::path& npy, const std::filesystem::path& list,
+                      const std::filesystem::path& file, const std::filesystem::path& list,
                       const std::function<void(size_t, const std::string&)>& on_error) {
-  if (same_file(npy, list))
-    fail(ErrorKind::usage, "{}: one file for features and list; name two", printable(npy));
-  NpyWriter writer(npy, extractor.shape());
+  if (!list.empty() && same_file(file, list))
+    fail(ErrorKind::usage, "{}: one file for features and list; name two", printable(file));
+  const std::unique_ptr<FeatureFile> writer = make_feature_file(file, extractor.shape());
   std::string rows_text = kFeatureListHeader;
   size_t rows = 0;
   extractor.run(
       images,
       [&](size_t i, std::span<const float> values) {
-        writer.add(values);
+        writer->add(images[i], values);
         rows_text += fmt::format("{},{}\n", rows++, csv_field(images[i].string()));
       },
       on_error);
   if (rows == 0) fail(ErrorKind::input, "none of the {} images could be read", images.size());
-  write_file_atomic(list, rows_text);
-  writer.commit();
+  if (!list.empty()) write_file_atomic(list, rows_text);
+  writer->commit();
   return rows;
 }
 

@@ -15,6 +15,7 @@
 #include "report/data_page.h"
 #include "report/figures.h"
 #include "report/html.h"
+#include "report/model_card.h"
 
 namespace graft {
 namespace {
@@ -33,26 +34,6 @@ std::string percent(double share) { return fmt::format("{:.1f} %", share * 100)
 
 std::string tile(const std::string& value, std::string_view what) {
   return fmt::format("<div class=\"tile\"><b>{}</b><span>{}</span></div>\n", value, what);
-}
-
-/// Which images the backbone's weights may come from: an image that is among them tells nothing of
-/// how the classifier does on new ones.
-std::string seen_by_backbone(const Provenance& provenance) {
-  const std::string& source = provenance.source;
-  if (source.find(", fine-tuned on") != std::string::npos)
-    return "those that it was fine-tuned on, and what its weights had seen before";
-  if (source.starts_with("random")) return "none: its weights were random";
-  if (source.starts_with("Graft vgg-mini")) {
-    const bool distilled = source.find("distilled from VGG16") != std::string::npos;
-    return fmt::format(
-        "those that its weights' source names, which flatter it on scenes like them{}",
-        distilled ? ", and by way of its teacher, VGG16, ImageNet's" : "");
-  }
-  // Published files alone are known for what they are; others may have any name.
-  if (source.starts_with("Keras VGG"))
-    return "ImageNet's: 1.28 million photos from the web, of 1,000 kinds of things; public photos "
-           "that the classifier is measured on may be among them";
-  return "not known: the file does not say what its weights were trained on";
 }
 
 class Report {
@@ -342,33 +323,9 @@ class Report {
   void card(std::string& body) const {
     const ModelMetadata& about = job_.model.metadata;
     const auto& training = about.training;
-    std::vector<std::vector<std::string>> rows = {
-        {"Task", fmt::format("one of {} labels for an image: {}", about.classes.size(),
-                             html::escape(fmt::format("{}", fmt::join(about.classes, ", "))))},
-        {"Backbone", html::escape(about.network.backbone)},
-        {"Weights from", html::escape(about.provenance.source)},
-        {"Images that the backbone has seen", html::escape(seen_by_backbone(about.provenance))},
-        {"MD5 of the weights",
-         html::escape(about.provenance.md5.empty() ? "–" : about.provenance.md5)},
-        {"Licence of the weights", html::escape(about.provenance.licence)},
-        {"Input",
-         fmt::format(
-             "{}x{} pixels, {}{}", about.network.input_height, about.network.input_width,
-             about.preprocessing.crop_ratio > 0 ? "cut from the centre" : "stretched",
-             about.test_views > 1 ? "; the image and its mirror image, logits averaged" : "")}};
-    for (const auto& [key, label] : {std::pair{"training_images", "Training images"},
-                                     {"validation_images", "Validation images"},
-                                     {"fine_tune", "Fine-tuned"},
-                                     {"augment", "Augmentation"},
-                                     {"precision", "Frozen layers computed with"},
-                                     {"epoch", "Epoch kept"},
-                                     {"seed", "Seed"}})
-      if (training.contains(key))
-        rows.push_back(
-            {label, training[key] == "0" && std::string_view(key) == "fine_tune"
-                        ? "nothing: the backbone is as it was"
-                        : html::escape(training[key].is_string() ? training[key].get<std::string>()
-                                                                 : training[key].dump())});
+    std::vector<std::vector<std::string>> rows;
+    for (const auto& [heading, text] : model_card(about))
+      rows.push_back({heading, html::escape(text)});
     if (const auto accuracy = training.find("val_accuracy"),
         count = training.find("validation_images");
         job_.split != "val" && accuracy != training.end() && accuracy->is_number() &&
@@ -384,10 +341,7 @@ class Report {
                      percent(job_.metrics.top1_interval.high), trained_on(),
                      job_.split == "val" ? fmt::format("; {}", kChosenOn) : "",
                      job_.precision == Precision::bf16 ? "; computed in bfloat16" : "")});
-    rows.push_back({"Limits",
-                    "every image gets one of these labels, also one that shows none of them; "
-                    "images unlike those it was trained on may be classified wrongly with high "
-                    "confidence"});
+    rows.push_back({"Limits", kModelLimits});
     body += html::section("card", "Model card", html::table({"", ""}, rows, false));
   }
 

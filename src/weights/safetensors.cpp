@@ -213,6 +213,8 @@ class Reader {
   std::shared_ptr<const void> owner_;
 };
 
+}  // namespace
+
 std::vector<uint16_t> as_halves(const Tensor& tensor, const std::string& name) {
   std::vector<uint16_t> halves;
   halves.reserve(tensor.values().size());
@@ -224,8 +226,6 @@ std::vector<uint16_t> as_halves(const Tensor& tensor, const std::string& name) {
   }
   return halves;
 }
-
-}  // namespace
 
 SafetensorsFile read_safetensors(const fs::path& path) {
   auto file = std::make_shared<MappedFile>(path);
@@ -239,6 +239,13 @@ SafetensorsFile read_safetensors(std::span<const std::byte> bytes, const std::st
 
 void write_safetensors(const fs::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata, StoredType type) {
+  AtomicFile file(path);
+  write_safetensors(file, tensors, metadata, type);
+  file.commit();
+}
+
+void write_safetensors(AtomicFile& file, const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata, StoredType type) {
   json header = json::object();
   json& about = header[std::string(kMetadata)] = metadata;
@@ -255,7 +262,6 @@ void write_safetensors(const fs::path& path,
   text.resize((text.size() + 7) / 8 * 8, ' ');  // keeps the buffer aligned
   const uint64_t size = text.size();
   text.insert(0, reinterpret_cast<const char*>(&size), sizeof(size));
-  AtomicFile file(path);
   ContentHash hash;
   const auto put = [&](std::span<const std::byte> bytes) {
     file.write(bytes);
@@ -270,7 +276,6 @@ void write_safetensors(const fs::path& path,
   }
   text.replace(find_hash(text, kHashBlank), kHashBlank.size(), hash.finish());
   file.rewrite_start(text);
-  file.commit();
 }
 
 }  // namespace graft

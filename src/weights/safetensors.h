@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/file.h"
 #include "weights/tensor.h"
 
 namespace graft {
@@ -31,5 +32,12 @@ void write_safetensors(const std::filesystem::path& path,
                        const std::vector<std::pair<std::string, Tensor>>& tensors,
                        const std::map<std::string, std::string>& metadata,
                        StoredType type = StoredType::f32);
+/// The same without giving the file its name.
+void write_safetensors(AtomicFile& file, const std::vector<std::pair<std::string, Tensor>>& tensors,
+                       const std::map<std::string, std::string>& metadata,
+                       StoredType type = StoredType::f32);
+
+/// The values as float16. Throws Error(input) as write_safetensors() does; `name` is the tensor's.
+std::vector<uint16_t> as_halves(const Tensor& tensor, const std::string& name);
 
 }  // namespace graft

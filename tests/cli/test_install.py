@@ -9,8 +9,8 @@ import unittest
 
 import graft_testing as t
 
-HEAVY = ("hdf5", "lmdb", "curl", "torch", "protobuf", "toml")
-LAYERS = ["core", "data"] + (["train"] if t.HAS_TRAINING else [])
+HEAVY = ("hdf5", "lmdb", "curl", "torch", "protobuf", "onnx", "toml")
+LAYERS = ["core", "data", "export"] + (["train"] if t.HAS_TRAINING else [])
 
 
 def command(*words, **keywords):
@@ -113,6 +113,24 @@ class Installed(t.TestCase):
                 shutil.rmtree(self.folder / "runs" / "pets") if layer == "train" else None
                 words = ["photo.jpg"] if "tutorial" in page else []
                 self.assertIn(expected, command(source.with_suffix(""), *words, cwd=self.folder, env=environment))
+
+    def test_the_installed_library_exports(self):
+        if not self.model:
+            self.skipTest("built without LibTorch")
+        source = self.folder / "export.cpp"
+        source.write_text("""
+#include <graft/export.h>
+#include <cstdio>
+int main(int, char** argv) {
+  for (const char* file : {"m.onnx", "m.keras", "m.h5", "m.pth"})
+    std::printf("%d ", graft::export_model(argv[1], file, {.format = *graft::export_format(file)}).images_compared);
+}
+""")
+        for package in ("graft-export", "graft-export-static"):
+            flags = command("pkg-config", "--cflags", "--libs", package, env=dict(
+                os.environ, PKG_CONFIG_PATH=str(self.lib / "pkgconfig"))).split()
+            command("g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", source, "-o", source.with_suffix(""), *flags)
+            self.assertEqual(command(source.with_suffix(""), self.model, cwd=self.folder, env=self.environment), "0 0 4 0 ")
 
     def test_the_installed_library_reads_h5(self):
         """The reader is found beside the library, wherever the prefix has been moved to."""

@@ -1,0 +1,10 @@
+# ONNX's messages and checker as the target graft_onnx. Debian's own CMake file asks for parts of the
+# package that are not needed.
+find_path(ONNX_INCLUDE onnx/checker.h REQUIRED)
+find_library(ONNX_LIBRARY onnx REQUIRED)
+find_library(ONNX_PROTO_LIBRARY onnx_proto REQUIRED)
+add_library(graft_onnx INTERFACE IMPORTED)
+target_include_directories(graft_onnx SYSTEM INTERFACE ${ONNX_INCLUDE})
+# What Debian's library was compiled with: its headers do not say it.
+target_compile_definitions(graft_onnx INTERFACE ONNX_NAMESPACE=onnx ONNX_ML=1)
+target_link_libraries(graft_onnx INTERFACE ${ONNX_LIBRARY} ${ONNX_PROTO_LIBRARY})

@@ -1,0 +1,40 @@
+// The program `graft-export`, which `graft export` becomes.
+#include "base/diagnostics.h"
+#include "base/file.h"
+#include "cli/export_options.h"
+#include "cli/signals.h"
+
+namespace graft::cli {
+namespace {
+
+int run(const ExportArguments& o) {
+  const ExportResult result = export_model(o.model, o.output, o.options, o.common.context());
+  if (o.json) {
+    print_json({{"output", o.output.string()},
+                {"bytes", result.bytes},
+                {"images_compared", result.images_compared},
+                {"largest_error", result.largest_error},
+                {"checks", result.checks}});
+    return 0;
+  }
+  if (o.common.quiet) return 0;
+  print_result("{}: {}\n", printable(o.output), format_bytes(static_cast<double>(result.bytes)));
+  for (const std::string& check : result.checks) print_result("{}\n", check);
+  if (result.images_compared > 0)
+    print_result(
+        "the logits of {} synthetic images agree with those of the file as read back (largest "
+        "difference {:.1e})\n",
+        result.images_compared, result.largest_error);
+  else if (result.checks.empty())
+    print_result("not read back: Graft has no reader of such a file\n");
+  return 0;
+}
+
+}  // namespace
+}  // namespace graft::cli
+
+int main(int argc, char** argv) {
+  graft::prepare_standard_streams();
+  graft::cli::install_signal_handlers();
+  return graft::cli::run_export_app(argc, argv, graft::cli::run);
+}

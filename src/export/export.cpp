@@ -1,0 +1,109 @@
+#include "graft/export.h"
+
+#include <algorithm>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/memory.h"
+#include "base/progress.h"
+#include "export/keras_file.h"
+#include "export/onnx.h"
+#include "export/read_back.h"
+#include "export/torch_file.h"
+
+namespace graft {
+namespace {
+
+void check_options(const ExportOptions& options) {
+  const auto format = static_cast<int>(options.format);
+  if (format < 0 || format > static_cast<int>(ExportFormat::safetensors))
+    fail(ErrorKind::usage, "`format`: {} is the number of no format", format);
+  if (options.input != ExportInput::uint8 && options.input != ExportInput::float32)
+    fail(ErrorKind::usage, "`input`: {} is the number of no input",
+         static_cast<int>(options.input));
+  if (options.input == ExportInput::float32 && options.format != ExportFormat::onnx)
+    fail(
+        ErrorKind::usage,
+        "`input` float is for ONNX alone: Keras' files read pixels, and state_dicts have no input");
+}
+
+/// What a format keeps in memory beside the model: ONNX's messages and HDF5's files all weights,
+/// others one tensor.
+void check_memory(const ModelFile& model, const ExportOptions& options) {
+  uint64_t all = 0;
+  uint64_t largest = 0;
+  for (const TensorSpec& spec : tensor_specs(model.metadata.network)) {
+    const auto bytes = static_cast<uint64_t>(spec.elements()) * sizeof(float);
+    all += bytes;
+    largest = std::max(largest, bytes);
+  }
+  const bool streamed =
+      options.format == ExportFormat::torch || options.format == ExportFormat::safetensors;
+  const uint64_t needed = streamed ? largest : all + largest;
+  const uint64_t available = available_memory();
+  if (available > 0 && needed > available)
+    fail(ErrorKind::memory, "exporting takes {} of memory, and {} can be had; end other programs",
+         format_bytes(static_cast<double>(needed)), format_bytes(static_cast<double>(available)));
+}
+
+/// Fails where the logits are others than rounding explains.
+void require_agreement(const Comparison& comparison, bool half, const fs::path& file) {
+  // The same weights are the same logits up to sums in another order. Rounded to float16, each is
+  // off by 2^-12 of itself on average, and logits by some thousandths.
+  const double most = half ? 0.05 : 1e-5;
+  if (comparison.largest_error <= most) return;
+  fail(ErrorKind::input,
+       "{}: not written: the logits of what was read back differ from the model's by {:.2g} of the "
+       "largest{}",
+       printable(file), comparison.largest_error,
+       half ? "; store the weights as fp32" : ", which is a fault of this program");
+}
+
+}  // namespace
+
+ExportResult export_model(const std::filesystem::path& model, const std::filesystem::path& file,
+                          const ExportOptions& options, const RunContext& context) {
+  check_options(options);
+  if (same_file(file, model_file(model)))
+    fail(ErrorKind::usage, "{}: is the model itself; choose another name for what is exported",
+         printable(file));
+  const ModelFile read = read_model(model_file(model));
+  check_memory(read, options);
+  context.check_stop();
+  AtomicFile target(file);
+  ExportResult result;
+  std::optional<TensorMap> back;
+  switch (options.format) {
+    case ExportFormat::onnx:
+      result.checks = write_onnx(target, read, options);
+      break;
+    case ExportFormat::keras:
+      write_keras(target, read, options);
+      break;
+    case ExportFormat::keras_h5:
+      write_keras_h5(target, read, options);
+      target.flush();
+      back = read_keras_export(target.temporary(), read.metadata.network, context.stop);
+      break;
+    case ExportFormat::torch:
+      write_torch(target, read, options);
+      break;
+    case ExportFormat::safetensors:
+      write_torch_safetensors(target, read, options);
+      target.flush();
+      back = read_torch_safetensors(target.temporary(), read.metadata.network);
+      break;
+  }
+  context.check_stop();
+  if (back) {
+    const Comparison comparison = compare_logits(read, *back, context);
+    require_agreement(comparison, options.half, file);
+    result.images_compared = comparison.images;
+    result.largest_error = comparison.largest_error;
+  }
+  target.commit();
+  result.bytes = fs::file_size(file);
+  return result;
+}
+
+}  // namespace graft

@@ -1,0 +1,20 @@
+#include "export/export_metadata.h"
+
+namespace graft {
+
+std::map<std::string, std::string> export_metadata(const ModelMetadata& metadata) {
+  std::map<std::string, std::string> out = format_metadata(metadata);
+  // With it the file would count as a model of Graft's own, whose tensors have other names.
+  out.erase("graft_format");
+  out["graft_export"] = "1";
+  out["test_views"] = std::to_string(metadata.test_views);
+  return out;
+}
+
+nlohmann::json export_document(const std::map<std::string, std::string>& metadata) {
+  nlohmann::json out = nlohmann::json::object();
+  for (const auto& [key, text] : metadata) out[key] = nlohmann::json::parse(text);
+  return out;
+}
+
+}  // namespace graft

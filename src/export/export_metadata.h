@@ -1,0 +1,19 @@
+// What an exported file says of the model, whatever its format.
+#pragma once
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "weights/metadata.h"
+
+namespace graft {
+
+/// The fields of a model file's metadata (docs/formats.md) but its number of format, and in
+/// `graft_export` that of exports: keys to JSON texts.
+std::map<std::string, std::string> export_metadata(const ModelMetadata& metadata);
+
+/// The same as one JSON object.
+nlohmann::json export_document(const std::map<std::string, std::string>& metadata);
+
+}  // namespace graft
