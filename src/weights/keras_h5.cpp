@@ -13,6 +13,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "weights/h5_process.h"
+#include "weights/match.h"
 
 namespace graft {
 namespace {
@@ -218,31 +219,15 @@ class Matcher {
     if (first != found.end() && first->second == std::vector<int64_t>{3, 3, 64, 3})
       return " (kernels in Theano's order, th_dim_ordering, which are also flipped; use the "
              "tf_dim_ordering file)";
-    for (const std::string& name : backbone_names())
-      if (name != full_.backbone && has_convolutions_of(name, found))
-        return " (these are weights of " + name + ": use `backbone` " + name + ")";
-    for (size_t end = full_.layers.size(); end > 1; --end)
-      if (full_.layers[end - 1].kind == LayerKind::maxpool &&
-          tensor_differences(full_, end, found).empty())
-        return " (the file holds only the first blocks: cut there with `until " +
-               full_.layers[end - 1].name + "`)";
-    return " (for a file that holds only the first blocks, cut there with `until`)";
-  }
-
-  /// True if the convolutions and their BatchNorms are exactly those of that backbone, or of its
-  /// first blocks.
-  [[nodiscard]] bool has_convolutions_of(const std::string& name, ShapeMap found) const {
-    std::erase_if(found, [](const auto& item) {
-      return !is_vgg_layer(std::string_view(item.first).substr(0, item.first.rfind('.')));
-    });
-    const Network other = backbone(name, full_.input_height, full_.input_width);
-    // Not where tensors are there that the blocks do not account for.
-    for (size_t end = other.layers.size(); end > 1; --end)
-      if (other.layers[end - 1].kind == LayerKind::maxpool &&
-          tensor_specs(other, 0, end).size() == found.size() &&
-          tensor_differences(other, end, found).empty())
-        return true;
-    return false;
+    return fit_hint(
+        [&](const Network&) {
+          ShapeMap convolutions = found;
+          std::erase_if(convolutions, [](const auto& item) {
+            return !is_vgg_layer(std::string_view(item.first).substr(0, item.first.rfind('.')));
+          });
+          return convolutions;
+        },
+        full_);
   }
 
   [[nodiscard]] Tensor to_canonical(const std::string& name, const std::vector<int64_t>& shape,

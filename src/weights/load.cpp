@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -16,6 +18,8 @@
 #include "weights/metadata.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
+#include "weights/torch_file.h"
+#include "weights/torch_weights.h"
 
 namespace graft {
 namespace {
@@ -54,8 +58,25 @@ std::span<const std::byte> need_builtin(const std::string& backbone) {
   return bytes;
 }
 
+/// The file that is named, or the model of the run folder that is.
+fs::path weights_file(const fs::path& named) {
+  std::error_code error;
+  const fs::path model = named / "model.safetensors";
+  return fs::is_directory(named, error) && fs::exists(model, error) ? model : named;
+}
+
+bool is_graft(const std::map<std::string, std::string>& metadata) {
+  return metadata.contains("graft_format");
+}
+
 FileKind require_kind(const fs::path& file) {
   FileKind kind = file_kind(file);
+  if (kind.format == FileKind::keras) {
+    kind.format = FileKind::other;
+    kind.advice =
+        "open it in Keras and write it with model.save('model.h5'), or where the backbone is a "
+        "layer of the model with model.get_layer('vgg16').save('vgg16.h5')";
+  }
   if (kind.format == FileKind::other)
     fail(ErrorKind::input, "{}: this is {}; {}", printable(file), kind.what, kind.advice);
   return kind;
@@ -96,8 +117,8 @@ std::string some_of(std::vector<std::string> names) {
                      more > 0 ? fmt::format(" and {} more", more) : "");
 }
 
-Weights load_h5(const Source& file, const Network& network, const std::stop_token& until) {
-  const fs::path& path = file.path;
+/// The whole backbone that a network is cut from, with a top of as many classes.
+Network whole_backbone(const Network& network) {
   Network full = is_mini(network.backbone)
                      ? backbone(network.backbone, network.input_height, network.input_width)
                      : backbone(network.backbone, network.input_height, network.input_width,
@@ -105,6 +126,14 @@ Weights load_h5(const Source& file, const Network& network, const std::stop_toke
   // The number of classes is the file's (top_classes).
   if (network.layers.back().name == full.layers.back().name)
     full.layers.back().outputs = network.layers.back().outputs;
+  return full;
+}
+
+constexpr const char* kNoLicence = "not recorded: see where the file came from";
+
+Weights load_h5(const Source& file, const Network& network, const std::stop_token& until) {
+  const fs::path& path = file.path;
+  const Network full = whole_backbone(network);
   Weights weights;
   KerasWeights found = read_keras_h5(path, full, network.layers.size(), until);
   weights.tensors = std::move(found.tensors);
@@ -117,8 +146,26 @@ Weights load_h5(const Source& file, const Network& network, const std::stop_toke
   const PublishedFile* published = find_published_md5(weights.provenance.md5);
   weights.provenance.source =
       published != nullptr ? published->source : "Keras weights file " + printable(path.filename());
-  weights.provenance.licence =
-      published != nullptr ? published->licence : "not recorded: see where the file came from";
+  weights.provenance.licence = published != nullptr ? published->licence : kNoLicence;
+  return weights;
+}
+
+/// torchvision's and timm's names, in a .pth or a safetensors file.
+Weights load_torch(const fs::path& path, const StoredTensors& tensors, const Network& network) {
+  const Network full = whole_backbone(network);
+  const TorchMatcher matcher(printable(path), tensors);
+  Weights weights;
+  weights.tensors = matcher.read(full, network.layers.size());
+  if (std::vector<std::string> rest = matcher.left_out(full); !rest.empty())
+    weights.note = fmt::format(
+        "{}: took the layers of {} and left out {}; pixels are prepared as for torchvision's own "
+        "weights",
+        printable(path), network.backbone, some_of(std::move(rest)));
+  weights.preprocessing = torchvision_preprocessing();
+  weights.provenance = {fmt::format("{} weights file {}",
+                                    matcher.names() == TorchNames::timm ? "timm" : "torchvision",
+                                    printable(path.filename())),
+                        md5_of_file(path), kNoLicence};
   return weights;
 }
 
@@ -194,10 +241,24 @@ TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint6
 }
 
 int top_classes(const std::string& weights) {
-  if (weights != "imagenet" && weights != "builtin" && weights != "none" &&
-      file_kind(weights).format == FileKind::hdf5)
-    return keras_top_classes(weights).value_or(kImageNetClasses);
-  return kImageNetClasses;
+  if (weights == "imagenet" || weights == "builtin" || weights == "none") return kImageNetClasses;
+  const fs::path path = weights_file(weights);
+  std::optional<int> classes;
+  switch (file_kind(path).format) {
+    case FileKind::hdf5:
+      classes = keras_top_classes(path);
+      break;
+    case FileKind::torch:
+      classes = TorchMatcher(printable(path), read_torch(path).tensors).classes();
+      break;
+    case FileKind::safetensors:
+      if (const StoredSafetensors file = open_safetensors(path); !is_graft(file.metadata))
+        classes = TorchMatcher(printable(path), file.tensors).classes();
+      break;
+    default:
+      break;
+  }
+  return classes.value_or(kImageNetClasses);
 }
 
 void require_weights(const std::string& weights, std::string_view backbone) {
@@ -207,7 +268,7 @@ void require_weights(const std::string& weights, std::string_view backbone) {
   else if (weights == "builtin")
     need_builtin(std::string(backbone));
   else
-    require_kind(weights);
+    require_kind(weights_file(weights));
 }
 
 Weights load_weights(const WeightsRequest& request, const Network& network) {
@@ -225,19 +286,26 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
     keep_needed(weights.tensors, network);
     return weights;
   }
-  Source file{request.weights, ""};
-  if (request.weights == "imagenet") file = find_imagenet(request, ends_in_top(network));
+  const Source file = request.weights == "imagenet" ? find_imagenet(request, ends_in_top(network))
+                                                    : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
   const FileKind kind = require_kind(file.path);
   if (kind.format == FileKind::hdf5) {
     weights = load_h5(file, network, request.context.stop);
+  } else if (kind.format == FileKind::torch) {
+    weights = load_torch(file.path, read_torch(file.path).tensors, network);
   } else if (kind.format == FileKind::safetensors || file.path.extension() == ".safetensors") {
-    weights = from_graft(read_safetensors(file.path), network, name);
-    weights.provenance.source += " (by way of " + printable(file.path.filename()) + ")";
+    const StoredSafetensors stored = open_safetensors(file.path);
+    if (is_graft(stored.metadata)) {
+      weights = from_graft(read_safetensors(file.path), network, name);
+      weights.provenance.source += " (by way of " + printable(file.path.filename()) + ")";
+    } else {
+      weights = load_torch(file.path, stored.tensors, network);
+    }
   } else {
     fail(ErrorKind::input,
-         "{}: neither a Keras .h5 file (it does not begin as HDF5 does) nor a Graft model; is it "
-         "damaged, or of another program?",
+         "{}: neither a Keras .h5 file (it does not begin as HDF5 does), nor a PyTorch .pth, nor "
+         "safetensors; is it damaged, or of another program?",
          name);
   }
   keep_needed(weights.tensors, network);

@@ -204,13 +204,11 @@ class Weights(t.TestCase):
                 for name in names:
                     file.writestr(name, b"x" * 100)
             return data.getvalue()
-        legacy = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
         lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 58889256\n"
         for name, data, what, todo in (
                 ("m.keras", archive("metadata.json", "config.json", "model.weights.h5"),
-                 "a Keras 3 model archive", "model.save('model.h5')"),
-                ("zip.pth", archive("vgg/data.pkl", "vgg/data/0"), "a PyTorch file", "imagenet"),
-                ("old.pth", legacy + b"." * 100, "a PyTorch file", "imagenet"),
+                 "a Keras model", "model.save('model.h5')"),
+                ("plain.pkl", b"\x80\x02}q\0.", "a Python pickle", "Keras .h5"),
                 ("w.npz", archive("a.npy"), "a NumPy archive", "Keras .h5"),
                 ("w.zip", archive("w.h5"), "a zip archive", "unpack"),
                 ("w.h5.gz", gzip.compress(b"x" * 100), "a gzip archive", "unpack"),
