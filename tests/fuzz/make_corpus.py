@@ -1,5 +1,7 @@
 """Makes the corpora of the fuzz targets: small valid files of every kind that the readers know.
 Run by hand after a format changed: GRAFT_BUILD=build PYTHONPATH=tests /usr/bin/python3 tests/fuzz/make_corpus.py"""
+import argparse
+import collections
 import io
 import json
 import os
@@ -10,6 +12,7 @@ import tempfile
 
 import h5py
 import numpy as np
+import torch
 from PIL import Image
 
 import graft_testing as t
@@ -80,6 +83,21 @@ def weights(folder):
     put("h5", "refusal", b"\x02" + text(b"no"))
 
 
+def torch_files(folder):
+    """A first layer in both formats, of several types, bare, in a checkpoint and channels_last."""
+    weight = torch.arange(2 * 27, dtype=torch.float32).reshape(2, 3, 3, 3) / 64
+    state = collections.OrderedDict([("features.0.weight", weight), ("features.0.bias", torch.ones(2)),
+                                     ("classifier.6.weight", torch.ones(3, 2, dtype=torch.bfloat16))])
+    last = {"state_dict": {"module.features.0.weight": weight.to(memory_format=torch.channels_last).half(),
+                           "module.features.0.bias": torch.nn.Parameter(torch.ones(4).double()[1:3]),
+                           "module.steps": torch.tensor(7)}, "epoch": 3, "args": argparse.Namespace(lr=0.1)}
+    for name, value in (("state", state), ("checkpoint", last)):
+        for kind, zipped in (("zip", True), ("stream", False)):
+            path = folder / "w.pth"
+            torch.save(value, path, _use_new_zipfile_serialization=zipped)
+            put("torch", f"{name}-{kind}.pth", path.read_bytes())
+
+
 def without_hash(path):
     """Else a fuzzer sees nothing of what is read behind the hash."""
     data = path.read_bytes()
@@ -127,6 +145,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         images()
         weights(pathlib.Path(folder))
+        torch_files(pathlib.Path(folder))
         training(pathlib.Path(folder))
         languages()
     print(sum(f.stat().st_size for f in CORPUS.rglob("*") if f.is_file()), "bytes")
