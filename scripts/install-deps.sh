@@ -3,7 +3,7 @@
 # what each is for. Usage: install-deps.sh build|test|lint|bench|fuzz|interop|neon …
 set -euo pipefail
 
-build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy-dev libhdf5-dev libseccomp-dev
+build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy-dev libhdf5-dev liblzf-dev libseccomp-dev
   libjpeg-dev libpng-dev zlib1g-dev libzip-dev libwebp-dev libexif-dev libcurl4-openssl-dev libssl-dev libxxhash-dev
   libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
   libprotobuf-dev protobuf-compiler libcpp-httplib-dev libutf8proc-dev"

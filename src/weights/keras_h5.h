@@ -15,6 +15,7 @@ namespace graft {
 struct KerasWeights {
   TensorMap tensors;                  ///< of layers [0, needed_end)
   std::vector<std::string> left_out;  ///< layers with weights that are not the backbone's
+  bool by_order = false;  ///< its layers bore other names, and were known by order and shapes
 };
 
 /// Reads layers [0, needed_end) of `full` from a Keras weights file or whole-model file (.h5, Keras

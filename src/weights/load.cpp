@@ -71,12 +71,6 @@ bool is_graft(const std::map<std::string, std::string>& metadata) {
 
 FileKind require_kind(const fs::path& file) {
   FileKind kind = file_kind(file);
-  if (kind.format == FileKind::keras) {
-    kind.format = FileKind::other;
-    kind.advice =
-        "open it in Keras and write it with model.save('model.h5'), or where the backbone is a "
-        "layer of the model with model.get_layer('vgg16').save('vgg16.h5')";
-  }
   if (kind.format == FileKind::other)
     fail(ErrorKind::input, "{}: this is {}; {}", printable(file), kind.what, kind.advice);
   return kind;
@@ -137,10 +131,12 @@ Weights load_h5(const Source& file, const Network& network, const std::stop_toke
   Weights weights;
   KerasWeights found = read_keras_h5(path, full, network.layers.size(), until);
   weights.tensors = std::move(found.tensors);
-  if (!found.left_out.empty())
+  if (!found.left_out.empty() || found.by_order)
     weights.note = fmt::format(
-        "{}: took the layers of {} and left out {}; pixels are prepared as for Keras' own weights",
-        printable(path), network.backbone, some_of(std::move(found.left_out)));
+        "{}: took the layers of {}{}{}; pixels are prepared as for Keras' own weights",
+        printable(path), network.backbone,
+        found.by_order ? ", which bear other names, by their order and shapes" : "",
+        found.left_out.empty() ? "" : " and left out " + some_of(std::move(found.left_out)));
   weights.preprocessing = keras_preprocessing();
   weights.provenance.md5 = file.md5.empty() ? md5_of_file(path) : file.md5;
   const PublishedFile* published = find_published_md5(weights.provenance.md5);
@@ -246,6 +242,7 @@ int top_classes(const std::string& weights) {
   std::optional<int> classes;
   switch (file_kind(path).format) {
     case FileKind::hdf5:
+    case FileKind::keras:
       classes = keras_top_classes(path);
       break;
     case FileKind::torch:
@@ -290,7 +287,7 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
                                                     : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
   const FileKind kind = require_kind(file.path);
-  if (kind.format == FileKind::hdf5) {
+  if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
     weights = load_h5(file, network, request.context.stop);
   } else if (kind.format == FileKind::torch) {
     weights = load_torch(file.path, read_torch(file.path).tensors, network);

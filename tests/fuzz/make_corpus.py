@@ -74,6 +74,13 @@ def weights(folder):
                 group.create_dataset(names[0], data=np.ones(shape, "f4"), **chunked)
                 group.create_dataset(names[1], data=np.zeros(shape[3], "f4"))
         put("h5", name + ".h5", path.read_bytes())
+    with h5py.File(folder / "n.h5", "w") as file:  # Keras 3
+        for i, (layer, shape) in enumerate(shapes.items()):
+            variables = file.create_group(f"layers/functional/layers/conv2d_{i}/vars")
+            variables.attrs["name"] = layer
+            variables.create_dataset("0", data=np.ones(shape, "f4"))
+            variables.create_dataset("1", data=np.zeros(shape[3], "u2").view("V2"))
+    put("h5", "numbered.h5", (folder / "n.h5").read_bytes())
     # Answers of graft-read-h5 (src/weights/h5_message.h), without their frame.
     text = lambda data: struct.pack("<I", len(data)) + data
     put("h5", "catalogue", b"\x01" + struct.pack("<I", 2)
