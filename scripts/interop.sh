@@ -14,7 +14,7 @@ if [ ! -x "$environment/bin/python" ]; then
   /usr/bin/python3 -m venv "$environment" || {
     echo "interop.sh: install python3-venv first (apt-get install python3-venv)" >&2; exit 1; }
 fi
-"$environment/bin/python" -m pip install --quiet tensorflow-cpu safetensors pillow numpy scipy tensorboard scikit-learn
+"$environment/bin/python" -m pip install --quiet tensorflow-cpu torch torchvision timm safetensors pillow numpy scipy tensorboard scikit-learn
 export GRAFT_BUILD=$build GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1
 # Every script runs, whatever the one before found.
 status=0

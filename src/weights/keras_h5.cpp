@@ -6,6 +6,7 @@
 #include <array>
 #include <cctype>
 #include <map>
+#include <memory>
 #include <set>
 #include <span>
 #include <string_view>
@@ -90,16 +91,24 @@ struct Found {
 
 class Matcher {
  public:
-  Matcher(const fs::path& path, const Network& full, size_t needed_end,
-          const std::stop_token& until)
-      : name_(printable(path)), full_(full), needed_end_(needed_end), file_(path, until) {}
-
-  KerasWeights read() {
+  /// The file and the network outlive the object.
+  Matcher(H5File& file, std::string name, const Network& full, size_t needed_end)
+      : name_(std::move(name)), full_(full), needed_end_(needed_end), file_(file) {
     for (size_t i = 0; i < file_.weights().size(); ++i) sort_in(i);
     if (std::none_of(models_.begin(), models_.end(),
                      [&](const auto& model) { return fits(model.second, full_, needed_end_); }))
       for (auto& [model, found] : by_order(full_, needed_end_))
         models_.insert_or_assign(model, std::move(found));
+  }
+
+  /// What the file has of the network, without reading values.
+  [[nodiscard]] KerasContents contents() const {
+    if (models_.empty()) return {};
+    const Found& found = choose();
+    return {found.shapes, left_out(found), found.by_order};
+  }
+
+  KerasWeights read() {
     const Found& found = choose();
     for (const TensorSpec& spec : tensor_specs(full_, 0, needed_end_))
       if (const auto at = found.problems.find(full_.layers[spec.layer].name);
@@ -388,7 +397,7 @@ class Matcher {
   std::string name_;
   const Network& full_;
   size_t needed_end_;
-  H5File file_;
+  H5File& file_;
   std::map<std::string, Found> models_;
 };
 
@@ -396,7 +405,20 @@ class Matcher {
 
 KerasWeights read_keras_h5(const fs::path& path, const Network& full, size_t needed_end,
                            const std::stop_token& until) {
-  return Matcher(path, full, needed_end, until).read();
+  H5File file(path, until);
+  return Matcher(file, printable(path), full, needed_end).read();
+}
+
+KerasFile::KerasFile(const fs::path& path)
+    : name_(printable(path)), file_(std::make_unique<H5File>(path)) {}
+KerasFile::~KerasFile() = default;
+
+KerasContents KerasFile::contents(const Network& full, size_t needed_end) const {
+  return Matcher(*file_, name_, full, needed_end).contents();
+}
+
+bool is_backbone_tensor(std::string_view name) {
+  return is_vgg_layer(name.substr(0, name.rfind('.')));
 }
 
 std::optional<int> keras_top_classes(const fs::path& path) {

@@ -58,24 +58,6 @@ std::span<const std::byte> need_builtin(const std::string& backbone) {
   return bytes;
 }
 
-/// The file that is named, or the model of the run folder that is.
-fs::path weights_file(const fs::path& named) {
-  std::error_code error;
-  const fs::path model = named / "model.safetensors";
-  return fs::is_directory(named, error) && fs::exists(model, error) ? model : named;
-}
-
-bool is_graft(const std::map<std::string, std::string>& metadata) {
-  return metadata.contains("graft_format");
-}
-
-FileKind require_kind(const fs::path& file) {
-  FileKind kind = file_kind(file);
-  if (kind.format == FileKind::other)
-    fail(ErrorKind::input, "{}: this is {}; {}", printable(file), kind.what, kind.advice);
-  return kind;
-}
-
 Source find_imagenet(const WeightsRequest& request, bool needs_top) {
   const PublishedFile* file = need_published(request.backbone, needs_top);
   std::error_code error;
@@ -123,8 +105,6 @@ Network whole_backbone(const Network& network) {
   return full;
 }
 
-constexpr const char* kNoLicence = "not recorded: see where the file came from";
-
 Weights load_h5(const Source& file, const Network& network, const std::stop_token& until) {
   const fs::path& path = file.path;
   const Network full = whole_backbone(network);
@@ -138,11 +118,8 @@ Weights load_h5(const Source& file, const Network& network, const std::stop_toke
         found.by_order ? ", which bear other names, by their order and shapes" : "",
         found.left_out.empty() ? "" : " and left out " + some_of(std::move(found.left_out)));
   weights.preprocessing = keras_preprocessing();
-  weights.provenance.md5 = file.md5.empty() ? md5_of_file(path) : file.md5;
-  const PublishedFile* published = find_published_md5(weights.provenance.md5);
-  weights.provenance.source =
-      published != nullptr ? published->source : "Keras weights file " + printable(path.filename());
-  weights.provenance.licence = published != nullptr ? published->licence : kNoLicence;
+  weights.provenance =
+      provenance_of(path, "keras", file.md5.empty() ? md5_of_file(path) : file.md5);
   return weights;
 }
 
@@ -158,10 +135,8 @@ Weights load_torch(const fs::path& path, const StoredTensors& tensors, const Net
         "weights",
         printable(path), network.backbone, some_of(std::move(rest)));
   weights.preprocessing = torchvision_preprocessing();
-  weights.provenance = {fmt::format("{} weights file {}",
-                                    matcher.names() == TorchNames::timm ? "timm" : "torchvision",
-                                    printable(path.filename())),
-                        md5_of_file(path), kNoLicence};
+  weights.provenance = provenance_of(
+      path, matcher.names() == TorchNames::timm ? "timm" : "torchvision", md5_of_file(path));
   return weights;
 }
 
@@ -200,6 +175,36 @@ void keep_needed(TensorMap& tensors, const Network& network) {
 }
 
 }  // namespace
+
+fs::path weights_file(const fs::path& named) {
+  std::error_code error;
+  const fs::path model = named / "model.safetensors";
+  return fs::is_directory(named, error) && fs::exists(model, error) ? model : named;
+}
+
+bool is_graft(const std::map<std::string, std::string>& metadata) {
+  return metadata.contains("graft_format");
+}
+
+FileKind require_weights_file(const fs::path& file) {
+  FileKind kind = file_kind(file);
+  if (kind.format == FileKind::other)
+    fail(ErrorKind::input, "{}: this is {}; {}", printable(file), kind.what, kind.advice);
+  if (kind.format == FileKind::unknown && file.extension() != ".safetensors")
+    fail(ErrorKind::input,
+         "{}: neither a Keras .h5 file (it does not begin as HDF5 does), nor a PyTorch .pth, nor "
+         "safetensors; is it damaged, or of another program?",
+         printable(file));
+  return kind;
+}
+
+Provenance provenance_of(const fs::path& path, const std::string& family, const std::string& md5) {
+  if (const PublishedFile* published = find_published_md5(md5))
+    return {published->source, md5, published->licence};
+  return {fmt::format("{} weights file {}", family == "keras" ? "Keras" : family,
+                      printable(path.filename())),
+          md5, "not recorded: see where the file came from"};
+}
 
 std::string default_weights(std::string_view backbone) {
   return builtin_weights(backbone).empty() ? "imagenet" : "builtin";
@@ -265,7 +270,7 @@ void require_weights(const std::string& weights, std::string_view backbone) {
   else if (weights == "builtin")
     need_builtin(std::string(backbone));
   else
-    require_kind(weights_file(weights));
+    require_weights_file(weights_file(weights));
 }
 
 Weights load_weights(const WeightsRequest& request, const Network& network) {
@@ -286,12 +291,12 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
   const Source file = request.weights == "imagenet" ? find_imagenet(request, ends_in_top(network))
                                                     : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
-  const FileKind kind = require_kind(file.path);
+  const FileKind kind = require_weights_file(file.path);
   if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
     weights = load_h5(file, network, request.context.stop);
   } else if (kind.format == FileKind::torch) {
     weights = load_torch(file.path, read_torch(file.path).tensors, network);
-  } else if (kind.format == FileKind::safetensors || file.path.extension() == ".safetensors") {
+  } else {
     const StoredSafetensors stored = open_safetensors(file.path);
     if (is_graft(stored.metadata)) {
       weights = from_graft(read_safetensors(file.path), network, name);
@@ -299,11 +304,6 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
     } else {
       weights = load_torch(file.path, stored.tensors, network);
     }
-  } else {
-    fail(ErrorKind::input,
-         "{}: neither a Keras .h5 file (it does not begin as HDF5 does), nor a PyTorch .pth, nor "
-         "safetensors; is it damaged, or of another program?",
-         name);
   }
   keep_needed(weights.tensors, network);
   check_finite(weights.tensors, name);
