@@ -287,6 +287,9 @@ class Matcher {
   /// [0, end) of a network by the order and the shapes of their convolutions and BatchNorms. Its
   /// flat layers are not looked for, since any head may stand there.
   [[nodiscard]] std::map<std::string, Found> by_order(const Network& network, size_t end) const {
+    while (network.layers[end - 1].kind == LayerKind::dense ||
+           network.layers[end - 1].kind == LayerKind::flatten)
+      --end;
     std::map<std::string, Found> out;
     for (const auto& [model, layers] : parts()) {
       std::vector<Part> convolutions;

@@ -137,6 +137,16 @@ class KerasWeights(t.TestCase):
             want, _ = self.features(self.folder / "plain.h5", "--until", "block2_pool")
             np.testing.assert_array_equal(got, want)
 
+    def test_a_top_is_known_by_its_names_alone(self):
+        specs = t.layer_specs("vgg11")
+        weights = t.random_weights(specs)
+        layers = [(name, weights[name]) for name, shape in specs if shape] + self.head()
+        for path in self.write(layers, named=False):
+            done = self.fail_with(1, "differences", "features", self.image, "-o", self.folder / "no.npy", "--backbone",
+                                  "vgg11", "--input-size", "32", "--weights", path, "--include-top")
+            self.assertIn("fc1.weight", done.stderr)
+            self.features(path, backbone="vgg11")
+
     def test_deflated_archive(self):
         self.same(self.write(self.base, compression=zipfile.ZIP_DEFLATED)[1])
 

@@ -32,14 +32,9 @@ size_t inflate(unsigned flags, size_t count, const unsigned parameters[], size_t
 }  // namespace
 
 void register_lzf() {
-  const H5Z_class2_t filter = {H5Z_CLASS_T_VERS,
-                               kLzf,
+  const H5Z_class2_t filter = {H5Z_CLASS_T_VERS,      kLzf,
                                /*encoder_present=*/0,
-                               /*decoder_present=*/1,
-                               "lzf",
-                               nullptr,
-                               nullptr,
-                               inflate};
+                               /*decoder_present=*/1, "lzf", nullptr, nullptr, inflate};
   H5Zregister(&filter);
 }
 
