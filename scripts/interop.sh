@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks Graft against real Keras, safetensors, TensorBoard and scikit-learn, in a virtual environment
+# Checks Graft against real Keras, PyTorch, safetensors, TensorBoard and scikit-learn, in a virtual environment
 # outside the source tree ($GRAFT_INTEROP_ENV, by default in the cache folder).
 # Usage: interop.sh BUILD_FOLDER
 set -euo pipefail

@@ -116,7 +116,9 @@ bool is_safetensors(const Glimpse& file) {
 FileKind of_zip(const Glimpse& file) {
   if (contains(file.end, "model.weights.h5"))
     return {FileKind::keras, "a Keras model (.keras)", ""};
-  if (contains(file.end, "data.pkl")) return {FileKind::torch, "a PyTorch file (.pth, .pt)", ""};
+  // PyTorch writes it first; the list at the end is long where there are many tensors.
+  if (contains(file.end, "data.pkl") || contains(file.start, "/data.pkl"))
+    return {FileKind::torch, "a PyTorch file (.pth, .pt)", ""};
   if (contains(file.end, ".npy")) return {FileKind::other, "a NumPy archive (.npz)", kUseKeras};
   return {FileKind::other, "a zip archive", kUnpack};
 }

@@ -106,6 +106,12 @@ class TorchWeights(t.TestCase):
             for zipped in (True, False):
                 self.check(self.save(value, zipped), self.model)
 
+    def test_checkpoint_of_many_tensors(self):
+        """Its list of entries is longer than what is looked at to know the kind of file."""
+        moments = {i: torch.zeros(1) for i in range(2000)}
+        for zipped in (True, False):
+            self.check(self.save({"optimizer": moments, "state_dict": self.model.state_dict()}, zipped), self.model)
+
     def test_other_layers_are_left_out(self):
         state = dict(self.model.state_dict())
         state = {f"backbone.{k}": v for k, v in state.items()}
