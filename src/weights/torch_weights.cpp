@@ -73,7 +73,7 @@ TorchMatcher::TorchMatcher(std::string name, const StoredTensors& tensors)
 /// A name without the prefix, as torchvision has it; empty: it is not the VGG's.
 std::string TorchMatcher::ours(const std::string& name) const {
   if (!name.starts_with(prefix_)) return "";
-  const std::string rest = name.substr(prefix_.size());
+  std::string rest = name.substr(prefix_.size());
   if (!features_only_) return rest;
   return rest.find_first_of('.') == rest.find_first_not_of("0123456789") && !rest.starts_with('.')
              ? std::string(kFeatures) + rest
