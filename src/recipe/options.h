@@ -49,6 +49,12 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
         m.weights, PathText{[] {
           return std::vector<std::string>{"imagenet", "builtin", "none"};
         }});
+  visit(
+      {"preprocessing", "FAMILY",
+       "How pixels are prepared for weights of another program: keras, torch, unit (RGB / 255), or "
+       "'weights': as is usual where they come from",
+       G::model},
+      m.preprocessing, Word{});
   visit({"input-size", "N", "Input size in pixels, N or HEIGHTxWIDTH (default: 224; vgg-mini 112)",
          G::common},
         m.input, Extent{});

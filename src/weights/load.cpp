@@ -113,7 +113,8 @@ Weights load_h5(const Source& file, const Network& network, const std::stop_toke
   weights.tensors = std::move(found.tensors);
   if (!found.left_out.empty() || found.by_order)
     weights.note = fmt::format(
-        "{}: took the layers of {}{}{}; pixels are prepared as for Keras' own weights",
+        "{}: took the layers of {}{}{}; pixels are prepared as for Keras' own weights "
+        "(`preprocessing` says otherwise)",
         printable(path), network.backbone,
         found.by_order ? ", which bear other names, by their order and shapes" : "",
         found.left_out.empty() ? "" : " and left out " + some_of(std::move(found.left_out)));
@@ -132,7 +133,7 @@ Weights load_torch(const fs::path& path, const StoredTensors& tensors, const Net
   if (std::vector<std::string> rest = matcher.left_out(full); !rest.empty())
     weights.note = fmt::format(
         "{}: took the layers of {} and left out {}; pixels are prepared as for torchvision's own "
-        "weights",
+        "weights (`preprocessing` says otherwise)",
         printable(path), network.backbone, some_of(std::move(rest)));
   weights.preprocessing = torchvision_preprocessing();
   weights.provenance = provenance_of(
@@ -273,14 +274,36 @@ void require_weights(const std::string& weights, std::string_view backbone) {
     require_weights_file(weights_file(weights));
 }
 
+namespace {
+
+/// Weights that come with a record of their own are not asked about it.
+void choose_preprocessing(PixelFamily asked, bool recorded, const std::string& name,
+                          Weights& weights) {
+  if (asked == PixelFamily::of_weights) return;
+  if (recorded)
+    fail(ErrorKind::usage,
+         "`preprocessing`: {} says itself how pixels are prepared for it; leave the option out",
+         name);
+  weights.preprocessing = asked == PixelFamily::keras   ? keras_preprocessing()
+                          : asked == PixelFamily::torch ? torchvision_preprocessing()
+                                                        : unit_preprocessing();
+  if (const size_t at = weights.note.rfind("; pixels"); at != std::string::npos)
+    weights.note.resize(at);
+}
+
+}  // namespace
+
 Weights load_weights(const WeightsRequest& request, const Network& network) {
+  Weights weights;
+  if (request.weights == "none" || request.weights == "builtin" || request.weights == "imagenet")
+    choose_preprocessing(request.preprocessing, /*recorded=*/true, "`weights` " + request.weights,
+                         weights);
   if (request.weights == "none") {
     return {random_tensors(network, 0, network.layers.size(), request.seed),
             scratch_preprocessing(),
             {fmt::format("random (He normal, seed {})", request.seed), "", "none needed"},
             ""};
   }
-  Weights weights;
   if (request.weights == "builtin") {
     const std::span<const std::byte> bytes = need_builtin(request.backbone);
     const std::string name = request.backbone + ".safetensors";
@@ -292,19 +315,23 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
                                                     : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
   const FileKind kind = require_weights_file(file.path);
+  bool recorded = false;
   if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
     weights = load_h5(file, network, request.context.stop);
   } else if (kind.format == FileKind::torch) {
     weights = load_torch(file.path, read_torch(file.path).tensors, network);
   } else {
     const StoredSafetensors stored = open_safetensors(file.path);
-    if (is_graft(stored.metadata)) {
+    recorded = is_graft(stored.metadata);
+    if (recorded) {
       weights = from_graft(read_safetensors(file.path), network, name);
       weights.provenance.source += " (by way of " + printable(file.path.filename()) + ")";
     } else {
       weights = load_torch(file.path, stored.tensors, network);
     }
   }
+  recorded = recorded || find_published_md5(weights.provenance.md5) != nullptr;
+  choose_preprocessing(request.preprocessing, recorded, name, weights);
   keep_needed(weights.tensors, network);
   check_finite(weights.tensors, name);
   return weights;

@@ -18,6 +18,7 @@ namespace graft {
 struct WeightsRequest {
   std::string weights = "imagenet";  ///< "imagenet", "builtin", "none", or a file
   std::string backbone;
+  PixelFamily preprocessing = PixelFamily::of_weights;
   int input_height = 224;
   int input_width = 224;
   uint64_t seed = 0;            ///< for "none"

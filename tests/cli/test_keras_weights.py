@@ -4,6 +4,8 @@ import zipfile
 import graft_testing as t
 import h5py
 import numpy as np
+import torch
+from PIL import Image
 
 
 def numbered(group, layers, named):
@@ -146,6 +148,40 @@ class KerasWeights(t.TestCase):
                                   "vgg11", "--input-size", "32", "--weights", path, "--include-top")
             self.assertIn("fc1.weight", done.stderr)
             self.features(path, backbone="vgg11")
+
+    def test_preprocessing_is_asked_for(self):
+        """Of a file that does not say it; else it is a mistake."""
+        path = self.write([(f"base_{name}", value) for name, value in self.base])[0]
+        self.assertIn("--preprocessing", self.same(path))
+        self.assertNotIn("pixels", self.same(path, "--preprocessing", "keras"))
+        made = [self.features(path, "--preprocessing", family)[0] for family in ("keras", "torch", "unit")]
+        for i in range(3):
+            for j in range(i):
+                self.assertGreater(np.abs(made[i] - made[j]).max(), 1e-3)
+        pixels = np.asarray(Image.open(self.image).convert("RGB").resize((32, 32), Image.BILINEAR), "f4") / 255
+        with torch.no_grad():
+            x = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+            for name, (kernel, bias) in self.base[:2]:
+                x = torch.relu(torch.nn.functional.conv2d(x, torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy()),
+                                                          torch.from_numpy(bias), padding=1))
+        got, _ = self.features(path, "--preprocessing", "unit", "--until", "block1_conv2")
+        self.assertLess(np.abs(got - x.numpy()).max(), 1e-4 * np.abs(got).max())
+        for weights in ("builtin", "none"):
+            self.fail_with(2, "leave the option out", "features", self.image, "-o", self.folder / "no.npy",
+                           "--backbone", self.BACKBONE, "--weights", weights, "--preprocessing", "keras")
+        self.fail_with(2, "keras", "features", self.image, "--preprocessing", "guess")
+
+    @t.unittest.skipUnless(t.HAS_TRAINING, "built without training")
+    def test_preprocessing_is_recorded(self):
+        path, run = self.write(self.base, named=False)[1], self.folder / "run"
+        self.succeed("train", self.folder / "p", "-o", run, "--backbone", self.BACKBONE, "--weights", path,
+                     "--input-size", "32", "--epochs", "1", "--no-cache", "--val", self.folder / "p",
+                     "--preprocessing", "unit")
+        _, metadata = t.read_safetensors(run / "model.safetensors")
+        record = t.json.loads(metadata["preprocessing"])
+        self.assertEqual((record["channel_order"], record["shift"]), ("rgb", [0, 0, 0]))
+        self.assertAlmostEqual(record["scale"][0], 1 / 255, 8)
+        self.assertIn("preprocessing = 'unit'", (run / "config.toml").read_text())
 
     def test_deflated_archive(self):
         self.same(self.write(self.base, compression=zipfile.ZIP_DEFLATED)[1])
