@@ -94,6 +94,8 @@ Preprocessing keras_preprocessing();
 /// torchvision: RGB / 255, mean (.485 .456 .406), std (.229 .224 .225), resize 256 and centre crop
 /// 224 (torchvision/transforms/_presets.py).
 Preprocessing torchvision_preprocessing();
+/// RGB / 255 and no more, stretched: a Rescaling(1/255) in front of the network.
+Preprocessing unit_preprocessing();
 /// Networks trained from nothing by Graft: torchvision's mean and std, stretched.
 Preprocessing scratch_preprocessing();
 

@@ -44,6 +44,14 @@ enum class Initializer {
   glorot_uniform,  ///< Glorot and Bengio, 2010: within ±sqrt(6 / (fan_in + fan_out)); Keras' own
 };
 
+/// How pixels are prepared for weights of other programs, whose files do not say it.
+enum class PixelFamily {
+  of_weights,  ///< as the family of the weights has it: Keras' files keras, PyTorch's torch
+  keras,       ///< keras_preprocessing()
+  torch,       ///< torchvision_preprocessing()
+  unit,        ///< unit_preprocessing()
+};
+
 enum class Device {
   automatic,  ///< a GPU where LibTorch has one
   cpu,
@@ -68,7 +76,8 @@ struct Recipe {
   struct Model {
     std::string backbone = "vgg16";  ///< one of backbone_names()
     std::string weights;  ///< "imagenet", "builtin", "none", a file; empty: the backbone's own
-    std::string until;    ///< the layer behind which it is cut; empty: its last pooling
+    PixelFamily preprocessing = PixelFamily::of_weights;
+    std::string until;  ///< the layer behind which it is cut; empty: its last pooling
     InputSize input;
     std::string head = "default";  ///< see with_head()
     /// See freeze_plan(); empty: what suits the backbone, see resolved().

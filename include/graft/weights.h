@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "graft/context.h"
+#include "graft/image.h"
 
 #pragma GCC visibility push(default)
 namespace graft {
@@ -46,6 +47,39 @@ const PublishedWeights* recognise_weights(const std::filesystem::path& file);
 /// says what happened, and where to put the file by hand.
 void download_weights(const PublishedWeights& weights, const std::filesystem::path& cache = {},
                       const RunContext& context = {});
+
+/// What a file of weights is, and what of it Graft can use.
+struct WeightsInspection {
+  std::string
+      format;  ///< "PyTorch file (.pth)", "safetensors", "Keras HDF5 (.h5)", "Keras (.keras)"
+  std::string family;  ///< who names tensors so: "keras", "torchvision", "timm", "graft"
+  std::string types;   ///< of its values, "float32" or "bfloat16, float32"; empty: not known
+  uint64_t bytes = 0;
+  std::string md5;
+  std::string source;   ///< as a model trained on it records it
+  std::string licence;  ///< likewise
+  /// A backbone that the file fits, and the last layer that it has weights up to. Fewer blocks than
+  /// a backbone has may fit several.
+  struct Fit {
+    std::string backbone;
+    std::string until;
+    bool whole = false;  ///< nothing is missing
+  };
+  std::vector<Fit> fits;       ///< a whole one first; empty: none
+  bool by_order = false;       ///< layers bear other names, and are known by order and shapes alone
+  std::optional<int> classes;  ///< outputs of its classifier, where it is one that Graft reads
+  std::vector<std::string> labels;    ///< of a model of Graft's
+  std::vector<std::string> left_out;  ///< layers that are not the backbone's
+  /// Where nothing fits: the backbone that is nearest, and what would be missing, in the way, or of
+  /// another shape, a line each.
+  std::string nearest;
+  std::vector<std::string> differences;
+  Preprocessing preprocessing;  ///< how pixels will be prepared for it
+};
+
+/// Looks into a file, or the model of a run folder, without reading values (its MD5 is computed).
+/// Throws Error(input) for what holds no weights that Graft reads, and says what it is.
+WeightsInspection inspect_weights(const std::filesystem::path& file);
 
 /// How a model's backbone is stored on its own.
 struct ConvertOptions {

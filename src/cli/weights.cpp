@@ -1,4 +1,5 @@
-// graft weights: what is published, what is here, and whether it is whole.
+// graft weights: what is published, what is here, whether it is whole, and what a file is.
+#include <algorithm>
 #include <optional>
 
 #include "base/fail.h"
@@ -146,6 +147,109 @@ int verify(const WeightsOptions& o) {
   return bad == 0 ? 0 : 1;
 }
 
+/// What an inspection says of pixels, in one line.
+std::string pixels_line(const Preprocessing& p) {
+  const std::string order = p.bgr ? "BGR" : "RGB";
+  std::string out =
+      fmt::format("{}, x = pixel · ({:.6g}, {:.6g}, {:.6g}) − ({:.6g}, {:.6g}, {:.6g})", order,
+                  p.scale[0], p.scale[1], p.scale[2], p.shift[0], p.shift[1], p.shift[2]);
+  out += p.crop_ratio > 0
+             ? fmt::format("; shorter side to {:.3f} of the input, centre cut out", p.crop_ratio)
+             : "; stretched to the input";
+  return out + (p.resampling == Resampling::nearest ? ", nearest" : ", bilinear");
+}
+
+/// The family whose preprocessing it is: keras or torch (also without crop).
+std::string pixels_family(Preprocessing p) {
+  if (p == keras_preprocessing()) return "keras";
+  p.crop_ratio = 0;
+  return p == scratch_preprocessing() ? "torch" : "its own";
+}
+
+nlohmann::json inspection_json(const std::string& name, const WeightsInspection& about) {
+  nlohmann::json fits = nlohmann::json::array();
+  for (const WeightsInspection::Fit& fit : about.fits)
+    fits.push_back({{"backbone", fit.backbone}, {"until", fit.until}, {"whole", fit.whole}});
+  const Preprocessing& p = about.preprocessing;
+  nlohmann::json out = {
+      {"path", name},
+      {"format", about.format},
+      {"family", about.family},
+      {"types", about.types},
+      {"bytes", about.bytes},
+      {"md5", about.md5},
+      {"source", about.source},
+      {"licence", about.licence},
+      {"fits", fits},
+      {"by_order", about.by_order},
+      {"classes", nullptr},
+      {"labels", about.labels},
+      {"left_out", about.left_out},
+      {"nearest", about.nearest},
+      {"differences", about.differences},
+      {"preprocessing",
+       {{"family", pixels_family(p)},
+        {"channel_order", p.bgr ? "bgr" : "rgb"},
+        {"scale", p.scale},
+        {"shift", p.shift},
+        {"resampling", p.resampling == Resampling::nearest ? "nearest" : "bilinear"},
+        {"crop_ratio", p.crop_ratio}}}};
+  if (about.classes) out["classes"] = *about.classes;
+  return out;
+}
+
+void print_inspection(const std::string& name, const WeightsInspection& about) {
+  constexpr size_t kMostRows = 20;
+  print_result("{}: {}, {}{}\n", printable(name), about.format,
+               format_bytes(static_cast<double>(about.bytes)),
+               about.types.empty() ? "" : ", " + about.types);
+  print_result("  from        {} (MD5 {})\n", about.source, about.md5);
+  print_result("  licence     {}\n", about.licence);
+  for (const WeightsInspection::Fit& fit : about.fits)
+    print_result("  network     {}{}\n", fit.backbone,
+                 fit.whole ? ", whole" : ", up to " + fit.until + " (what follows is missing)");
+  if (about.by_order)
+    print_result("              by order and shapes: its layers bear other names\n");
+  if (about.fits.empty())
+    print_result("  network     none; the nearest is {}, from which it differs in {}:\n",
+                 about.nearest, about.differences.size());
+  for (size_t i = 0; i < std::min(about.differences.size(), kMostRows); ++i)
+    print_result("            {}\n", about.differences[i]);
+  if (about.differences.size() > kMostRows)
+    print_result("              … and {} more\n", about.differences.size() - kMostRows);
+  if (about.classes)
+    print_result("  classifier  {} classes{}\n", *about.classes,
+                 about.labels.empty()
+                     ? ""
+                     : ": " + clipped(fmt::format("{}", fmt::join(about.labels, ", "))));
+  if (!about.left_out.empty())
+    print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
+  print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
+               pixels_line(about.preprocessing));
+  if (!about.fits.empty()) {
+    const WeightsInspection::Fit& fit = about.fits.front();
+    print_result("  use         graft train PHOTOS --backbone {}{} --weights {}\n", fit.backbone,
+                 fit.whole ? "" : " --until " + fit.until, printable(name));
+  }
+}
+
+int inspect(const WeightsOptions& o) {
+  if (o.names.empty())
+    fail(ErrorKind::usage, "name a file: 'graft weights inspect FILE', or a run folder");
+  nlohmann::json rows = nlohmann::json::array();
+  bool all = true;
+  for (const std::string& name : o.names) {
+    const WeightsInspection about = inspect_weights(name);
+    all = all && !about.fits.empty();
+    if (o.json)
+      rows.push_back(inspection_json(name, about));
+    else
+      print_inspection(name, about);
+  }
+  if (o.json) print_json({{"files", rows}});
+  return all ? 0 : 1;
+}
+
 /// From a model to the backbone in it, as a file for --weights.
 int convert(const WeightsOptions& o) {
   if (o.names.size() != 1 || o.output.empty())
@@ -176,13 +280,13 @@ int run_weights(int argc, char** argv) {
   CLI::App app(
       "Weights of backbones: what is published, fetching it, checking it; a model's for reuse.",
       "graft weights");
-  app.add_option("ACTION", action, "list, download, verify or convert")
+  app.add_option("ACTION", action, "list, inspect, download, verify or convert")
       ->required()
-      ->check(one_of({"list", "download", "verify", "convert"}))
+      ->check(one_of({"list", "inspect", "download", "verify", "convert"}))
       ->type_name("ACTION");
   app.add_option("NAME", o.names,
-                 "Backbones (vgg16, vgg19); for verify also files; for "
-                 "convert a model")
+                 "Backbones (vgg16, vgg19); for inspect files and run folders; for verify also "
+                 "files; for convert a model")
       ->check(with_choices({[](const std::string&) { return std::string(); }, ""}, published))
       ->type_name("PATH");
   app.add_option("-o,--output", o.output, "convert: the file to write")->type_name("FILE");
@@ -200,11 +304,12 @@ int run_weights(int argc, char** argv) {
   app.add_option("--cache-dir", o.cache_dir,
                  "Graft's cache folder (default: $XDG_CACHE_HOME/graft or ~/.cache/graft)")
       ->type_name("DIR");
-  app.add_flag("--json", o.json, "One JSON document on stdout (list, verify)");
+  app.add_flag("--json", o.json, "One JSON document on stdout (list, inspect, verify)");
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
       "  graft weights list\n"
+      "  graft weights inspect vgg16-397923af.pth\n"
       "  graft weights download vgg19\n"
       "  graft weights verify\n"
       "  graft weights convert runs/mine -o backbone.safetensors\n"
@@ -213,6 +318,7 @@ int run_weights(int argc, char** argv) {
   return run_app(app, argc, argv, [&] {
     if (action == "list") return list(o);
     if (action == "convert") return convert(o);
+    if (action == "inspect") return inspect(o);
     return action == "download" ? fetch(o) : verify(o);
   });
 }

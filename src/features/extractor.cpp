@@ -80,6 +80,7 @@ FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunConte
   WeightsRequest request;
   request.weights = weight_source(options.model);
   request.backbone = options.model.backbone;
+  request.preprocessing = options.model.preprocessing;
   request.input_height = network.input_height;
   request.input_width = network.input_width;
   request.seed = options.seed;

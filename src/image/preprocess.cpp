@@ -14,6 +14,12 @@ Preprocessing keras_preprocessing() {
   return p;
 }
 
+Preprocessing unit_preprocessing() {
+  Preprocessing p;
+  p.scale.fill(1.0F / 255.0F);
+  return p;
+}
+
 Preprocessing scratch_preprocessing() {
   constexpr std::array<double, 3> kMean = {0.485, 0.456, 0.406};
   constexpr std::array<double, 3> kStd = {0.229, 0.224, 0.225};

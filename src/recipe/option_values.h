@@ -67,6 +67,10 @@ struct Words<Initializer> {
   static constexpr std::array<std::string_view, 2> list = {"he-normal", "glorot-uniform"};
 };
 template <>
+struct Words<PixelFamily> {
+  static constexpr std::array<std::string_view, 4> list = {"weights", "keras", "torch", "unit"};
+};
+template <>
 struct Words<Device> {
   static constexpr std::array<std::string_view, 3> list = {"auto", "cpu", "cuda"};
 };

@@ -43,12 +43,18 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
         m.backbone, Text{check_backbone, backbone_name, backbone_names});
   visit({"weights", "WEIGHTS",
          "'imagenet' (from the cache, or downloaded), 'builtin' (vgg-mini's, inside this program), "
-         "a Keras .h5 file, a Graft model, or 'none' for random ones (default: imagenet; vgg-mini "
-         "builtin)",
+         "a Keras .h5 or .keras, PyTorch .pth or safetensors file, a Graft model or run, or 'none' "
+         "for random ones (default: imagenet; vgg-mini builtin)",
          G::common},
         m.weights, PathText{[] {
           return std::vector<std::string>{"imagenet", "builtin", "none"};
         }});
+  visit(
+      {"preprocessing", "FAMILY",
+       "How pixels are prepared for weights of another program: keras, torch, unit (RGB / 255), or "
+       "'weights': as is usual where they come from",
+       G::model},
+      m.preprocessing, Word{});
   visit({"input-size", "N", "Input size in pixels, N or HEIGHTxWIDTH (default: 224; vgg-mini 112)",
          G::common},
         m.input, Extent{});

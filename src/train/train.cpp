@@ -25,6 +25,7 @@ Weights load_backbone(const TrainPlan& plan, const RunContext& context) {
   WeightsRequest request;
   request.weights = plan.recipe.model.weights;
   request.backbone = base.backbone;
+  request.preprocessing = plan.recipe.model.preprocessing;
   request.input_height = base.input_height;
   request.input_width = base.input_width;
   request.seed = plan.recipe.seed;

@@ -27,8 +27,8 @@ constexpr const char* kToKerasH5 =
     "of the model with model.get_layer('vgg16').save('vgg16.h5')";
 // Other frameworks' weights expect other pixels, so there is no line that converts them rightly.
 constexpr const char* kUseKeras =
-    "use a Keras .h5 file or a Graft model; Keras' own ImageNet weights of vgg16 and vgg19 are "
-    "`weights` imagenet";
+    "use a Keras .h5 file, a PyTorch .pth, safetensors or a Graft model; Keras' own ImageNet "
+    "weights of vgg16 and vgg19 are `weights` imagenet";
 
 /// The first and the last bytes of a file.
 struct Glimpse {
@@ -60,10 +60,11 @@ Glimpse glimpse(const fs::path& path) {
   if (fd < 0) {
     const int error = errno;
     if (error == ENOENT || error == ENOTDIR)
-      fail(
-          ErrorKind::input,
-          "{}: no such file; give a Keras .h5 file, a Graft model, 'imagenet', 'builtin' or 'none'",
-          printable(path));
+      fail(ErrorKind::input,
+           "{}: no such file; give a Keras .h5, PyTorch .pth or safetensors file, a Graft model or "
+           "run, "
+           "'imagenet', 'builtin' or 'none'",
+           printable(path));
     fail(ErrorKind::io, "{}: cannot open: {}{}", printable(path), std::strerror(error),
          error == EACCES
              ? "; make the file and its folders readable for you (chmod), or ask their owner"
@@ -114,9 +115,10 @@ bool is_safetensors(const Glimpse& file) {
 
 FileKind of_zip(const Glimpse& file) {
   if (contains(file.end, "model.weights.h5"))
-    return {FileKind::other, "a Keras 3 model archive (.keras)", kToKerasH5};
-  if (contains(file.end, "data.pkl"))
-    return {FileKind::other, "a PyTorch file (.pth, .pt)", kUseKeras};
+    return {FileKind::keras, "a Keras model (.keras)", ""};
+  // PyTorch writes it first; the list at the end is long where there are many tensors.
+  if (contains(file.end, "data.pkl") || contains(file.start, "/data.pkl"))
+    return {FileKind::torch, "a PyTorch file (.pth, .pt)", ""};
   if (contains(file.end, ".npy")) return {FileKind::other, "a NumPy archive (.npz)", kUseKeras};
   return {FileKind::other, "a zip archive", kUnpack};
 }
@@ -164,10 +166,11 @@ FileKind sniff(const Glimpse& file) {
     const char* what;
     const char* advice;
   };
-  static constexpr std::array<Signature, 20> kSignatures = {{
-      // PyTorch's legacy stream: the pickled number 0x1950a86a20f9469cfc6c.
-      {0, "\x80\x02\x8A\x0A\x6C\xFC\x9C\x46\xF9\x20\x6A\xA8\x50\x19"sv,
-       "a PyTorch file (.pth, .pt)", kUseKeras},
+  // PyTorch's stream of before 1.6: the pickled number 0x1950a86a20f9469cfc6c, in any protocol.
+  constexpr std::string_view kTorch = "\x8A\x0A\x6C\xFC\x9C\x46\xF9\x20\x6A\xA8\x50\x19"sv;
+  if (start.size() > 2 && start[0] == '\x80' && start.substr(2, 32).find(kTorch) < 16)
+    return {FileKind::torch, "a PyTorch file (.pth, .pt)", ""};
+  static constexpr std::array<Signature, 19> kSignatures = {{
       {0, "\x80\x02"sv, "a Python pickle", kUseKeras},
       {0, "\x80\x03"sv, "a Python pickle", kUseKeras},
       {0, "\x80\x04"sv, "a Python pickle", kUseKeras},
@@ -212,12 +215,16 @@ FileKind file_kind(const fs::path& path) { return sniff(glimpse(path)); }
 void expect_model_file(const fs::path& path) {
   const FileKind kind = file_kind(path);
   const std::string name = printable(path);
-  if (kind.format == FileKind::hdf5)
+  const char* weights = kind.format == FileKind::hdf5    ? "a Keras weights file (HDF5)"
+                        : kind.format == FileKind::torch ? "a PyTorch weights file (.pth)"
+                        : kind.format == FileKind::keras ? "a Keras model (.keras)"
+                                                         : nullptr;
+  if (weights != nullptr)
     fail(ErrorKind::input,
-         "{}: a Keras weights file (HDF5), not a Graft model; train one on it with 'graft train "
+         "{}: {}, not a Graft model; train one on it with 'graft train "
          "DATA "
          "`weights` {}'",
-         name, name);
+         name, weights, name);
   if (kind.format == FileKind::other)
     fail(ErrorKind::input,
          "{}: this is {}, not a Graft model; give the model.safetensors or the run folder that "

@@ -7,9 +7,16 @@
 namespace graft {
 
 struct FileKind {
-  enum Format { hdf5, safetensors, other, unknown };
+  enum Format {
+    hdf5,
+    safetensors,
+    torch,  ///< .pth, .pt: a zip archive or a stream of pickles
+    keras,  ///< .keras: a zip archive with model.weights.h5
+    other,
+    unknown,
+  };
   Format format = unknown;
-  std::string what;    ///< of `other`: "a web page", "a PyTorch file (.pth)"
+  std::string what;    ///< of `other`: "a web page", "an ONNX model"
   std::string advice;  ///< of `other`: what to do with it instead
 };
 

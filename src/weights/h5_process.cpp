@@ -22,6 +22,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "weights/zip_file.h"
 
 namespace graft {
 namespace {
@@ -135,6 +136,42 @@ void check_not_being_written(int file, const std::string& name) {
          name);
 }
 
+bool is_archive(int file) {
+  std::array<char, 4> start{};
+  return ::pread(file, start.data(), start.size(), 0) == static_cast<ssize_t>(start.size()) &&
+         std::string_view(start.data(), start.size()) == "PK\x03\x04";
+}
+
+/// The weights in a .keras archive, in memory that no file stands for.
+int unpack_weights(const fs::path& path, const std::string& name) {
+  const MappedFile file(path);
+  const ZipFile zip(file.bytes(), name);
+  const ZipEntry* entry = zip.find("model.weights.h5");
+  if (entry == nullptr || entry->size == 0)
+    fail(ErrorKind::input,
+         "{}: a zip archive without model.weights.h5; expected what Keras writes with "
+         "model.save('model.keras')",
+         name);
+  zip.check_size(*entry);
+  const int memory = ::memfd_create("graft-keras", MFD_CLOEXEC);
+  void* at = MAP_FAILED;
+  if (memory >= 0 && ::ftruncate(memory, static_cast<off_t>(entry->size)) == 0)
+    at = ::mmap(nullptr, entry->size, PROT_READ | PROT_WRITE, MAP_SHARED, memory, 0);
+  const int error = errno;
+  try {
+    if (at == MAP_FAILED)
+      fail(ErrorKind::memory, "{}: {} bytes for its weights cannot be had: {}", name, entry->size,
+           std::strerror(error));
+    zip.read(*entry, {static_cast<std::byte*>(at), entry->size});
+  } catch (...) {
+    if (at != MAP_FAILED) ::munmap(at, entry->size);
+    if (memory >= 0) ::close(memory);
+    throw;
+  }
+  ::munmap(at, entry->size);
+  return memory;
+}
+
 }  // namespace
 
 void H5File::Descriptor::reset(int fd) {
@@ -144,22 +181,31 @@ void H5File::Descriptor::reset(int fd) {
 
 H5File::H5File(const fs::path& path, std::stop_token until)
     : name_(printable(path)), until_(std::move(until)) {
-  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat info {};
-  if (file.get() < 0 || ::fstat(file.get(), &info) != 0)
-    fail(ErrorKind::io, "{}: cannot open: {}", name_, std::strerror(errno));
-  if (!S_ISREG(info.st_mode)) fail(ErrorKind::io, "{}: not a regular file; name a file", name_);
-  check_not_being_written(file.get(), name_);
-  const auto bytes = static_cast<uint64_t>(info.st_size);
-  deadline_ = std::chrono::steady_clock::now() + kLeastPatience +
-              seconds(static_cast<int64_t>(bytes / kBytesPerSecond));
   try {
-    start(file.get());
+    open(path);
     weights_ = receive().weights;
   } catch (...) {
     stop();  // no destructor runs
     throw;
   }
+}
+
+void H5File::open(const fs::path& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat info {};
+  if (file.get() < 0 || ::fstat(file.get(), &info) != 0)
+    fail(ErrorKind::io, "{}: cannot open: {}", name_, std::strerror(errno));
+  if (!S_ISREG(info.st_mode)) fail(ErrorKind::io, "{}: not a regular file; name a file", name_);
+  const auto bytes = static_cast<uint64_t>(info.st_size);
+  deadline_ = std::chrono::steady_clock::now() + kLeastPatience +
+              seconds(static_cast<int64_t>(bytes / kBytesPerSecond));
+  if (is_archive(file.get())) {
+    const Descriptor member(unpack_weights(path, name_));
+    start(member.get());
+    return;
+  }
+  check_not_being_written(file.get(), name_);
+  start(file.get());
 }
 
 void H5File::check_stop() const {

@@ -18,6 +18,7 @@ namespace graft {
 /// cannot be started; Error(interrupted) where `until` says stop. The program ends with the object.
 class H5File {
  public:
+  /// Of a .keras archive the model.weights.h5 in it, which is copied into memory.
   explicit H5File(const std::filesystem::path& path, std::stop_token until = {});
   ~H5File();
   H5File(const H5File&) = delete;
@@ -44,6 +45,7 @@ class H5File {
     int fd_;
   };
 
+  void open(const std::filesystem::path& path);
   void start(int file);
   void stop();
   void check_stop() const;

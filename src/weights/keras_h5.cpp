@@ -6,13 +6,16 @@
 #include <array>
 #include <cctype>
 #include <map>
+#include <memory>
 #include <set>
+#include <span>
 #include <string_view>
 #include <utility>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "weights/h5_process.h"
+#include "weights/match.h"
 
 namespace graft {
 namespace {
@@ -79,20 +82,34 @@ std::vector<int64_t> canonical_shape(const std::vector<int64_t>& shape) {
 
 /// The weights of one model in the file, by canonical name.
 struct Found {
+  bool by_order = false;                  // its layers bear other names
   std::map<std::string, size_t> indices;  // into H5File::weights()
   ShapeMap shapes;
   std::map<std::string, std::string> problems;  // by layer: the first that cannot be read
+  std::set<size_t> placed;                      // all indices of the model's own layers
 };
 
 class Matcher {
  public:
-  Matcher(const fs::path& path, const Network& full, size_t needed_end,
-          const std::stop_token& until)
-      : name_(printable(path)), full_(full), needed_end_(needed_end), file_(path, until) {}
+  /// The file and the network outlive the object.
+  Matcher(H5File& file, std::string name, const Network& full, size_t needed_end)
+      : name_(std::move(name)), full_(full), needed_end_(needed_end), file_(file) {
+    for (size_t i = 0; i < file_.weights().size(); ++i) sort_in(i);
+    if (std::none_of(models_.begin(), models_.end(),
+                     [&](const auto& model) { return fits(model.second, full_, needed_end_); }))
+      for (auto& [model, found] : by_order(full_, needed_end_))
+        models_.insert_or_assign(model, std::move(found));
+  }
+
+  /// What the file has of the network, without reading values.
+  [[nodiscard]] KerasContents contents() const {
+    if (models_.empty()) return {};
+    const Found& found = choose();
+    return {found.shapes, left_out(found), found.by_order};
+  }
 
   KerasWeights read() {
-    for (size_t i = 0; i < file_.weights().size(); ++i) sort_in(i);
-    const auto& [model, found] = choose();
+    const Found& found = choose();
     for (const TensorSpec& spec : tensor_specs(full_, 0, needed_end_))
       if (const auto at = found.problems.find(full_.layers[spec.layer].name);
           at != found.problems.end())
@@ -109,7 +126,8 @@ class Matcher {
       const std::string& name = wanted.at(index);
       out.tensors.emplace(name, to_canonical(name, file_.weights()[index].shape, values));
     });
-    out.left_out = left_out(model);
+    out.left_out = left_out(found);
+    out.by_order = found.by_order;
     return out;
   }
 
@@ -143,6 +161,7 @@ class Matcher {
     const std::optional<Place> where = place(weight);
     if (!where) return;
     Found& found = models_[where->model];
+    found.placed.insert(index);
     if (!weight.problem.empty()) {
       found.problems.emplace(where->layer, weight.problem);
       return;
@@ -162,16 +181,16 @@ class Matcher {
   }
 
   /// The model in the file that is the network; if none is, the one that is most like it.
-  [[nodiscard]] const std::pair<const std::string, Found>& choose() const {
+  [[nodiscard]] const Found& choose() const {
     if (models_.empty()) refuse(no_layer());
-    const std::pair<const std::string, Found>* best = nullptr;
+    const Found* best = nullptr;
     size_t least = 0;
     std::vector<std::string> fitting;
     for (const auto& model : models_) {
       const size_t differences = tensor_differences(full_, needed_end_, model.second.shapes).size();
       if (differences == 0) fitting.push_back(model.first);
       if (best == nullptr || differences < least) {
-        best = &model;
+        best = &model.second;
         least = differences;
       }
     }
@@ -190,25 +209,140 @@ class Matcher {
       if (names.empty() || names.back() != weight.layer) names.push_back(weight.layer);
     const bool more = names.size() > kExamples;
     if (more) names.resize(kExamples);
+    std::string other;
+    for (const std::string& name : backbone_names()) {
+      const Network network = backbone(name, full_.input_height, full_.input_width);
+      if (name != full_.backbone && !by_order(network, network.layers.size()).empty())
+        other = fmt::format(" (these are weights of {}: use `backbone` {})", name, name);
+    }
     return fmt::format(
-        "no layer in it is one of {}'s, which are named block1_conv1 and so on; it "
-        "has {}{}",
+        "no layer in it is one of {}'s, by name (block1_conv1 and so on) or by order and shapes; "
+        "it has {}{}{}",
         full_.backbone, names.empty() ? "no weights" : fmt::format("{}", fmt::join(names, ", ")),
-        more ? ", …" : "");
+        more ? ", …" : "", other);
   }
 
-  [[nodiscard]] std::vector<std::string> left_out(const std::string& chosen) const {
+  /// Layers with weights that are not the chosen model's.
+  [[nodiscard]] std::vector<std::string> left_out(const Found& chosen) const {
+    std::set<std::string> holders;  // of the chosen one's layers: models that are layers
+    for (const size_t index : chosen.placed)
+      if (const H5Weight& w = file_.weights()[index]; !is_layer_itself(w)) holders.insert(w.layer);
     std::vector<std::string> out;
-    for (const H5Weight& weight : file_.weights()) {
-      const std::optional<Place> where = place(weight);
-      if (where && where->model == chosen) continue;
+    for (size_t i = 0; i < file_.weights().size(); ++i) {
+      if (chosen.placed.contains(i)) continue;
+      const H5Weight& weight = file_.weights()[i];
       std::string name = weight.layer;
       // Beside the backbone inside a model that is a layer.
-      const bool inside = !chosen.empty() && chosen.starts_with(weight.layer);
-      if (inside) name += "/" + weight.name.substr(0, weight.name.rfind('/'));
+      if (holders.contains(name)) name += "/" + weight.name.substr(0, weight.name.rfind('/'));
       if (std::find(out.begin(), out.end(), name) == out.end()) out.push_back(name);
     }
     return out;
+  }
+
+  /// Whether a weight is of its layer itself and not of one inside it.
+  [[nodiscard]] static bool is_layer_itself(const H5Weight& weight) {
+    return place_of(weight).model.empty();
+  }
+
+  /// Where a weight stands, whatever the names: "conv2d_3/kernel" in layer "functional".
+  [[nodiscard]] static Place place_of(const H5Weight& weight) {
+    const size_t leaf = weight.name.rfind('/');
+    if (leaf == std::string::npos || leaf == 0) return {"", weight.layer};
+    const size_t before = weight.name.rfind('/', leaf - 1);
+    const size_t begin = before == std::string::npos ? 0 : before + 1;
+    std::string parent = weight.name.substr(begin, leaf - begin);
+    if (parent == weight.layer || without_repeat(parent) == weight.layer) return {"", weight.layer};
+    std::string model = weight.layer;
+    if (begin > 1) model += "/" + weight.name.substr(0, begin - 1);
+    return {model, std::move(parent)};
+  }
+
+  [[nodiscard]] static bool fits(const Found& found, const Network& network, size_t end) {
+    return tensor_differences(network, end, found.shapes).empty();
+  }
+
+  /// A layer with weights: canonical role → index.
+  struct Part {
+    std::string layer;
+    std::map<std::string, size_t> roles;
+  };
+
+  /// The layers of each model in the file, in its order.
+  [[nodiscard]] std::map<std::string, std::vector<Part>> parts() const {
+    std::map<std::string, std::vector<Part>> out;
+    for (size_t i = 0; i < file_.weights().size(); ++i) {
+      const H5Weight& weight = file_.weights()[i];
+      const std::string role = role_of(weight.name);
+      if (role.empty() || !weight.problem.empty()) continue;
+      Place where = place_of(weight);
+      std::vector<Part>& model = out[where.model];
+      if (model.empty() || model.back().layer != where.layer)
+        model.push_back({std::move(where.layer), {}});
+      model.back().roles.emplace(role, i);
+    }
+    return out;
+  }
+
+  /// Models whose layers bear other names (conv2d_3, base_block1_conv1), and which are layers
+  /// [0, end) of a network by the order and the shapes of their convolutions and BatchNorms. Its
+  /// flat layers are not looked for, since any head may stand there.
+  [[nodiscard]] std::map<std::string, Found> by_order(const Network& network, size_t end) const {
+    while (network.layers[end - 1].kind == LayerKind::dense ||
+           network.layers[end - 1].kind == LayerKind::flatten)
+      --end;
+    std::map<std::string, Found> out;
+    for (const auto& [model, layers] : parts()) {
+      std::vector<Part> convolutions;
+      std::vector<Part> norms;
+      for (const Part& part : layers) {
+        const auto weight = part.roles.find("weight");
+        if (part.roles.contains("running_var"))
+          norms.push_back(part);
+        else if (weight != part.roles.end() && file_.weights()[weight->second].shape.size() == 4)
+          convolutions.push_back(part);
+      }
+      // The first may have others in front: of one channel to three, for instance.
+      for (size_t first = 0; first < convolutions.size() && !out.contains(model); ++first)
+        if (Found found = from(network, std::span(convolutions).subspan(first), norms);
+            fits(found, network, end))
+          out.emplace(model, std::move(found));
+    }
+    return out;
+  }
+
+  /// The network's convolutions and BatchNorms taken from lists of them; nothing where it is clear
+  /// that they are another network's.
+  [[nodiscard]] Found from(const Network& network, std::span<const Part> convolutions,
+                           std::span<const Part> norms) const {
+    Found found;
+    found.by_order = true;
+    size_t conv = 0;
+    size_t norm = 0;
+    for (const Layer& layer : network.layers) {
+      const bool is_conv = layer.kind == LayerKind::conv;
+      if (!is_conv && layer.kind != LayerKind::batchnorm) continue;
+      size_t& next = is_conv ? conv : norm;
+      const std::span<const Part> list = is_conv ? convolutions : norms;
+      if (next == list.size()) break;
+      for (const auto& [role, index] : list[next].roles) {
+        found.indices.emplace(layer.name + "." + role, index);
+        found.shapes.emplace(layer.name + "." + role,
+                             canonical_shape(file_.weights()[index].shape));
+        found.placed.insert(index);
+      }
+      ++next;
+    }
+    // A head may have some BatchNorms; one for each convolution makes it another network. What ends
+    // within the backbone ends with the list.
+    const bool whole =
+        conv == count(network, LayerKind::conv) && norm == count(network, LayerKind::batchnorm);
+    if (norms.size() - norm >= conv || (!whole && conv < convolutions.size())) return {};
+    return found;
+  }
+
+  [[nodiscard]] static size_t count(const Network& network, LayerKind kind) {
+    return static_cast<size_t>(std::count_if(network.layers.begin(), network.layers.end(),
+                                             [&](const Layer& l) { return l.kind == kind; }));
   }
 
   /// A hint for the common mistakes, from the shapes alone.
@@ -218,31 +352,15 @@ class Matcher {
     if (first != found.end() && first->second == std::vector<int64_t>{3, 3, 64, 3})
       return " (kernels in Theano's order, th_dim_ordering, which are also flipped; use the "
              "tf_dim_ordering file)";
-    for (const std::string& name : backbone_names())
-      if (name != full_.backbone && has_convolutions_of(name, found))
-        return " (these are weights of " + name + ": use `backbone` " + name + ")";
-    for (size_t end = full_.layers.size(); end > 1; --end)
-      if (full_.layers[end - 1].kind == LayerKind::maxpool &&
-          tensor_differences(full_, end, found).empty())
-        return " (the file holds only the first blocks: cut there with `until " +
-               full_.layers[end - 1].name + "`)";
-    return " (for a file that holds only the first blocks, cut there with `until`)";
-  }
-
-  /// True if the convolutions and their BatchNorms are exactly those of that backbone, or of its
-  /// first blocks.
-  [[nodiscard]] bool has_convolutions_of(const std::string& name, ShapeMap found) const {
-    std::erase_if(found, [](const auto& item) {
-      return !is_vgg_layer(std::string_view(item.first).substr(0, item.first.rfind('.')));
-    });
-    const Network other = backbone(name, full_.input_height, full_.input_width);
-    // Not where tensors are there that the blocks do not account for.
-    for (size_t end = other.layers.size(); end > 1; --end)
-      if (other.layers[end - 1].kind == LayerKind::maxpool &&
-          tensor_specs(other, 0, end).size() == found.size() &&
-          tensor_differences(other, end, found).empty())
-        return true;
-    return false;
+    return fit_hint(
+        [&](const Network&) {
+          ShapeMap convolutions = found;
+          std::erase_if(convolutions, [](const auto& item) {
+            return !is_vgg_layer(std::string_view(item.first).substr(0, item.first.rfind('.')));
+          });
+          return convolutions;
+        },
+        full_);
   }
 
   [[nodiscard]] Tensor to_canonical(const std::string& name, const std::vector<int64_t>& shape,
@@ -282,7 +400,7 @@ class Matcher {
   std::string name_;
   const Network& full_;
   size_t needed_end_;
-  H5File file_;
+  H5File& file_;
   std::map<std::string, Found> models_;
 };
 
@@ -290,7 +408,20 @@ class Matcher {
 
 KerasWeights read_keras_h5(const fs::path& path, const Network& full, size_t needed_end,
                            const std::stop_token& until) {
-  return Matcher(path, full, needed_end, until).read();
+  H5File file(path, until);
+  return Matcher(file, printable(path), full, needed_end).read();
+}
+
+KerasFile::KerasFile(const fs::path& path)
+    : name_(printable(path)), file_(std::make_unique<H5File>(path)) {}
+KerasFile::~KerasFile() = default;
+
+KerasContents KerasFile::contents(const Network& full, size_t needed_end) const {
+  return Matcher(*file_, name_, full, needed_end).contents();
+}
+
+bool is_backbone_tensor(std::string_view name) {
+  return is_vgg_layer(name.substr(0, name.rfind('.')));
 }
 
 std::optional<int> keras_top_classes(const fs::path& path) {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "graft/network.h"
@@ -12,9 +14,12 @@
 
 namespace graft {
 
+class H5File;
+
 struct KerasWeights {
   TensorMap tensors;                  ///< of layers [0, needed_end)
   std::vector<std::string> left_out;  ///< layers with weights that are not the backbone's
+  bool by_order = false;  ///< its layers bore other names, and were known by order and shapes
 };
 
 /// Reads layers [0, needed_end) of `full` from a Keras weights file or whole-model file (.h5, Keras
@@ -26,6 +31,30 @@ struct KerasWeights {
 /// another shape; else as H5File does.
 KerasWeights read_keras_h5(const std::filesystem::path& path, const Network& full,
                            size_t needed_end, const std::stop_token& until = {});
+
+/// What a file has of a network, before its values are read.
+struct KerasContents {
+  ShapeMap shapes;                    ///< by canonical names; empty: nothing of it
+  std::vector<std::string> left_out;  ///< as in KerasWeights
+  bool by_order = false;              ///< likewise
+};
+
+/// A file to look into, for several networks. Not thread-safe; throws as read_keras_h5 does.
+class KerasFile {
+ public:
+  explicit KerasFile(const std::filesystem::path& path);
+  ~KerasFile();
+  KerasFile(const KerasFile&) = delete;
+  KerasFile& operator=(const KerasFile&) = delete;
+  [[nodiscard]] KerasContents contents(const Network& full, size_t needed_end) const;
+
+ private:
+  std::string name_;
+  std::unique_ptr<H5File> file_;
+};
+
+/// Whether a canonical name is that of a convolution or BatchNorm of some VGG.
+bool is_backbone_tensor(std::string_view name);
 
 /// The number of outputs of the file's layer `predictions`, or nothing.
 std::optional<int> keras_top_classes(const std::filesystem::path& path);

@@ -2,6 +2,8 @@
 
 #include <cmath>
 #include <cstring>
+#include <map>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -16,6 +18,8 @@
 #include "weights/metadata.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
+#include "weights/torch_file.h"
+#include "weights/torch_weights.h"
 
 namespace graft {
 namespace {
@@ -54,13 +58,6 @@ std::span<const std::byte> need_builtin(const std::string& backbone) {
   return bytes;
 }
 
-FileKind require_kind(const fs::path& file) {
-  FileKind kind = file_kind(file);
-  if (kind.format == FileKind::other)
-    fail(ErrorKind::input, "{}: this is {}; {}", printable(file), kind.what, kind.advice);
-  return kind;
-}
-
 Source find_imagenet(const WeightsRequest& request, bool needs_top) {
   const PublishedFile* file = need_published(request.backbone, needs_top);
   std::error_code error;
@@ -96,8 +93,8 @@ std::string some_of(std::vector<std::string> names) {
                      more > 0 ? fmt::format(" and {} more", more) : "");
 }
 
-Weights load_h5(const Source& file, const Network& network, const std::stop_token& until) {
-  const fs::path& path = file.path;
+/// The whole backbone that a network is cut from, with a top of as many classes.
+Network whole_backbone(const Network& network) {
   Network full = is_mini(network.backbone)
                      ? backbone(network.backbone, network.input_height, network.input_width)
                      : backbone(network.backbone, network.input_height, network.input_width,
@@ -105,20 +102,42 @@ Weights load_h5(const Source& file, const Network& network, const std::stop_toke
   // The number of classes is the file's (top_classes).
   if (network.layers.back().name == full.layers.back().name)
     full.layers.back().outputs = network.layers.back().outputs;
+  return full;
+}
+
+Weights load_h5(const Source& file, const Network& network, const std::stop_token& until) {
+  const fs::path& path = file.path;
+  const Network full = whole_backbone(network);
   Weights weights;
   KerasWeights found = read_keras_h5(path, full, network.layers.size(), until);
   weights.tensors = std::move(found.tensors);
-  if (!found.left_out.empty())
+  if (!found.left_out.empty() || found.by_order)
     weights.note = fmt::format(
-        "{}: took the layers of {} and left out {}; pixels are prepared as for Keras' own weights",
-        printable(path), network.backbone, some_of(std::move(found.left_out)));
+        "{}: took the layers of {}{}{}; pixels are prepared as for Keras' own weights "
+        "(`preprocessing` says otherwise)",
+        printable(path), network.backbone,
+        found.by_order ? ", which bear other names, by their order and shapes" : "",
+        found.left_out.empty() ? "" : " and left out " + some_of(std::move(found.left_out)));
   weights.preprocessing = keras_preprocessing();
-  weights.provenance.md5 = file.md5.empty() ? md5_of_file(path) : file.md5;
-  const PublishedFile* published = find_published_md5(weights.provenance.md5);
-  weights.provenance.source =
-      published != nullptr ? published->source : "Keras weights file " + printable(path.filename());
-  weights.provenance.licence =
-      published != nullptr ? published->licence : "not recorded: see where the file came from";
+  weights.provenance =
+      provenance_of(path, "keras", file.md5.empty() ? md5_of_file(path) : file.md5);
+  return weights;
+}
+
+/// torchvision's and timm's names, in a .pth or a safetensors file.
+Weights load_torch(const fs::path& path, const StoredTensors& tensors, const Network& network) {
+  const Network full = whole_backbone(network);
+  const TorchMatcher matcher(printable(path), tensors);
+  Weights weights;
+  weights.tensors = matcher.read(full, network.layers.size());
+  if (std::vector<std::string> rest = matcher.left_out(full); !rest.empty())
+    weights.note = fmt::format(
+        "{}: took the layers of {} and left out {}; pixels are prepared as for torchvision's own "
+        "weights (`preprocessing` says otherwise)",
+        printable(path), network.backbone, some_of(std::move(rest)));
+  weights.preprocessing = torchvision_preprocessing();
+  weights.provenance = provenance_of(
+      path, matcher.names() == TorchNames::timm ? "timm" : "torchvision", md5_of_file(path));
   return weights;
 }
 
@@ -158,6 +177,36 @@ void keep_needed(TensorMap& tensors, const Network& network) {
 
 }  // namespace
 
+fs::path weights_file(const fs::path& named) {
+  std::error_code error;
+  const fs::path model = named / "model.safetensors";
+  return fs::is_directory(named, error) && fs::exists(model, error) ? model : named;
+}
+
+bool is_graft(const std::map<std::string, std::string>& metadata) {
+  return metadata.contains("graft_format");
+}
+
+FileKind require_weights_file(const fs::path& file) {
+  FileKind kind = file_kind(file);
+  if (kind.format == FileKind::other)
+    fail(ErrorKind::input, "{}: this is {}; {}", printable(file), kind.what, kind.advice);
+  if (kind.format == FileKind::unknown && file.extension() != ".safetensors")
+    fail(ErrorKind::input,
+         "{}: neither a Keras .h5 file (it does not begin as HDF5 does), nor a PyTorch .pth, nor "
+         "safetensors; is it damaged, or of another program?",
+         printable(file));
+  return kind;
+}
+
+Provenance provenance_of(const fs::path& path, const std::string& family, const std::string& md5) {
+  if (const PublishedFile* published = find_published_md5(md5))
+    return {published->source, md5, published->licence};
+  return {fmt::format("{} weights file {}", family == "keras" ? "Keras" : family,
+                      printable(path.filename())),
+          md5, "not recorded: see where the file came from"};
+}
+
 std::string default_weights(std::string_view backbone) {
   return builtin_weights(backbone).empty() ? "imagenet" : "builtin";
 }
@@ -194,10 +243,25 @@ TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint6
 }
 
 int top_classes(const std::string& weights) {
-  if (weights != "imagenet" && weights != "builtin" && weights != "none" &&
-      file_kind(weights).format == FileKind::hdf5)
-    return keras_top_classes(weights).value_or(kImageNetClasses);
-  return kImageNetClasses;
+  if (weights == "imagenet" || weights == "builtin" || weights == "none") return kImageNetClasses;
+  const fs::path path = weights_file(weights);
+  std::optional<int> classes;
+  switch (file_kind(path).format) {
+    case FileKind::hdf5:
+    case FileKind::keras:
+      classes = keras_top_classes(path);
+      break;
+    case FileKind::torch:
+      classes = TorchMatcher(printable(path), read_torch(path).tensors).classes();
+      break;
+    case FileKind::safetensors:
+      if (const StoredSafetensors file = open_safetensors(path); !is_graft(file.metadata))
+        classes = TorchMatcher(printable(path), file.tensors).classes();
+      break;
+    default:
+      break;
+  }
+  return classes.value_or(kImageNetClasses);
 }
 
 void require_weights(const std::string& weights, std::string_view backbone) {
@@ -207,17 +271,39 @@ void require_weights(const std::string& weights, std::string_view backbone) {
   else if (weights == "builtin")
     need_builtin(std::string(backbone));
   else
-    require_kind(weights);
+    require_weights_file(weights_file(weights));
 }
 
+namespace {
+
+/// Weights that come with a record of their own are not asked about it.
+void choose_preprocessing(PixelFamily asked, bool recorded, const std::string& name,
+                          Weights& weights) {
+  if (asked == PixelFamily::of_weights) return;
+  if (recorded)
+    fail(ErrorKind::usage,
+         "`preprocessing`: {} says itself how pixels are prepared for it; leave the option out",
+         name);
+  weights.preprocessing = asked == PixelFamily::keras   ? keras_preprocessing()
+                          : asked == PixelFamily::torch ? torchvision_preprocessing()
+                                                        : unit_preprocessing();
+  if (const size_t at = weights.note.rfind("; pixels"); at != std::string::npos)
+    weights.note.resize(at);
+}
+
+}  // namespace
+
 Weights load_weights(const WeightsRequest& request, const Network& network) {
+  Weights weights;
+  if (request.weights == "none" || request.weights == "builtin" || request.weights == "imagenet")
+    choose_preprocessing(request.preprocessing, /*recorded=*/true, "`weights` " + request.weights,
+                         weights);
   if (request.weights == "none") {
     return {random_tensors(network, 0, network.layers.size(), request.seed),
             scratch_preprocessing(),
             {fmt::format("random (He normal, seed {})", request.seed), "", "none needed"},
             ""};
   }
-  Weights weights;
   if (request.weights == "builtin") {
     const std::span<const std::byte> bytes = need_builtin(request.backbone);
     const std::string name = request.backbone + ".safetensors";
@@ -225,21 +311,27 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
     keep_needed(weights.tensors, network);
     return weights;
   }
-  Source file{request.weights, ""};
-  if (request.weights == "imagenet") file = find_imagenet(request, ends_in_top(network));
+  const Source file = request.weights == "imagenet" ? find_imagenet(request, ends_in_top(network))
+                                                    : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
-  const FileKind kind = require_kind(file.path);
-  if (kind.format == FileKind::hdf5) {
+  const FileKind kind = require_weights_file(file.path);
+  bool recorded = false;
+  if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
     weights = load_h5(file, network, request.context.stop);
-  } else if (kind.format == FileKind::safetensors || file.path.extension() == ".safetensors") {
-    weights = from_graft(read_safetensors(file.path), network, name);
-    weights.provenance.source += " (by way of " + printable(file.path.filename()) + ")";
+  } else if (kind.format == FileKind::torch) {
+    weights = load_torch(file.path, read_torch(file.path).tensors, network);
   } else {
-    fail(ErrorKind::input,
-         "{}: neither a Keras .h5 file (it does not begin as HDF5 does) nor a Graft model; is it "
-         "damaged, or of another program?",
-         name);
+    const StoredSafetensors stored = open_safetensors(file.path);
+    recorded = is_graft(stored.metadata);
+    if (recorded) {
+      weights = from_graft(read_safetensors(file.path), network, name);
+      weights.provenance.source += " (by way of " + printable(file.path.filename()) + ")";
+    } else {
+      weights = load_torch(file.path, stored.tensors, network);
+    }
   }
+  recorded = recorded || find_published_md5(weights.provenance.md5) != nullptr;
+  choose_preprocessing(request.preprocessing, recorded, name, weights);
   keep_needed(weights.tensors, network);
   check_finite(weights.tensors, name);
   return weights;

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 
 #include "graft/context.h"
 #include "graft/network.h"
 #include "graft/recipe.h"
+#include "weights/file_kind.h"
 #include "weights/tensor.h"
 
 namespace graft {
@@ -16,6 +18,7 @@ namespace graft {
 struct WeightsRequest {
   std::string weights = "imagenet";  ///< "imagenet", "builtin", "none", or a file
   std::string backbone;
+  PixelFamily preprocessing = PixelFamily::of_weights;
   int input_height = 224;
   int input_width = 224;
   uint64_t seed = 0;            ///< for "none"
@@ -33,14 +36,27 @@ std::string default_weights(std::string_view backbone);
 /// nothing.
 void require_weights(const std::string& weights, std::string_view backbone);
 
-/// How many classes the top of such weights has: a Keras file's own number, else ImageNet's 1000.
+/// The file that is named, or the model of the run folder that is.
+std::filesystem::path weights_file(const std::filesystem::path& named);
+
+/// A file's kind. Throws Error(input) where it is of no kind that holds weights, and says of which.
+FileKind require_weights_file(const std::filesystem::path& file);
+
+/// Whether a safetensors file's metadata are a Graft model's.
+bool is_graft(const std::map<std::string, std::string>& metadata);
+
+/// What is recorded of a file that is not Graft's; `family` is WeightsInspection's.
+Provenance provenance_of(const std::filesystem::path& path, const std::string& family,
+                         const std::string& md5);
+
+/// How many classes the top of such weights has: a file's own number, else ImageNet's 1000.
 /// `weights` as in WeightsRequest. Throws as load_weights does.
 int top_classes(const std::string& weights);
 
-/// Weights for `network`, a backbone with or without top, cut anywhere. Files, by
-/// their content: Keras .h5 (also a larger model that has the backbone in it), and safetensors
-/// written by Graft (a saved model, of which the backbone is taken). "none" draws
-/// He-normal weights (He et al., "Delving deep into rectifiers", 2015) from the seed.
+/// Weights for `network`, a backbone with or without top, cut anywhere. Files, by their content:
+/// Keras .h5 and .keras, PyTorch .pth and safetensors (each may be of a larger model that has the
+/// backbone in it), and Graft's own (a saved model or run folder, of which the backbone is taken).
+/// "none" draws He-normal weights (He et al., "Delving deep into rectifiers", 2015) from the seed.
 Weights load_weights(const WeightsRequest& request, const Network& network);
 
 /// New weights for layers [begin, end), the same on every machine.

@@ -1,6 +1,7 @@
 #include "weights/safetensors.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -53,10 +54,29 @@ size_t size_of(StoredType type) {
   return type == StoredType::f16 ? sizeof(uint16_t) : sizeof(float);
 }
 
+/// A type of numbers by its name in a header.
+struct NumberType {
+  std::string_view name;
+  ElementType type;
+  size_t size;
+};
+constexpr std::array<NumberType, 12> kNumberTypes = {{{"F32", ElementType::f32, 4},
+                                                      {"F16", ElementType::f16, 2},
+                                                      {"BF16", ElementType::bf16, 2},
+                                                      {"F64", ElementType::f64, 8},
+                                                      {"I64", ElementType::other, 8},
+                                                      {"U64", ElementType::other, 8},
+                                                      {"I32", ElementType::other, 4},
+                                                      {"U32", ElementType::other, 4},
+                                                      {"I16", ElementType::other, 2},
+                                                      {"I8", ElementType::other, 1},
+                                                      {"U8", ElementType::other, 1},
+                                                      {"BOOL", ElementType::other, 1}}};
+
 struct Entry {
   std::string name;
   std::vector<int64_t> shape;
-  StoredType type = StoredType::f32;
+  ElementType type = ElementType::f32;
   uint64_t begin = 0;
   uint64_t end = 0;
 };
@@ -68,6 +88,33 @@ class Reader {
       : name_(std::move(name)), bytes_(bytes), owner_(std::move(owner)) {}
 
   SafetensorsFile read() {
+    SafetensorsFile out;
+    for (const Entry& entry : parse(out.metadata)) {
+      if (entry.type != ElementType::f32 && entry.type != ElementType::f16)
+        refuse("tensor " + clipped(entry.name) + " is neither float32 nor float16");
+      out.tensors.emplace(entry.name, view(entry, buffer_));
+    }
+    return out;
+  }
+
+  StoredSafetensors open() {
+    StoredSafetensors out;
+    for (const Entry& entry : parse(out.metadata)) {
+      StoredTensor stored{entry.shape, entry.type, {}};
+      stored.read = [reader = *this, entry] {
+        if (entry.type == ElementType::other)
+          fail(ErrorKind::input, "{}: tensor {} is not floating-point", reader.name_,
+               clipped(entry.name));
+        return reader.view(entry, reader.buffer_);
+      };
+      out.tensors.emplace(entry.name, std::move(stored));
+    }
+    return out;
+  }
+
+ private:
+  /// Checks every rule of the format; gives the tensors in their order.
+  std::vector<Entry> parse(std::map<std::string, std::string>& metadata) {
     const std::span<const std::byte> bytes = bytes_;
     if (bytes.size() < 8) refuse("it is too short for a header");
     uint64_t header_size = 0;
@@ -81,40 +128,37 @@ class Reader {
     const json header = parse_json(
         text, fmt::format("{}: not a valid safetensors file: its header", name_), kHeaderLimits);
 
-    SafetensorsFile out;
     std::vector<Entry> entries;
     entries.reserve(header.size());
     for (const auto& [key, value] : header.items()) {
       if (key == kMetadata)
-        read_metadata(value, out.metadata);
+        read_metadata(value, metadata);
       else
         entries.push_back(read_entry(key, value));
     }
     std::sort(entries.begin(), entries.end(), [](const Entry& a, const Entry& b) {
       return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
     });
-    const std::span<const std::byte> buffer = bytes.subspan(8 + header_size);
+    buffer_ = bytes.subspan(8 + header_size);
     uint64_t expected = 0;
-    for (Entry& entry : entries) {
+    for (const Entry& entry : entries) {
       if (entry.begin != expected)
         refuse("tensor " + clipped(entry.name) + " leaves a gap or overlaps");
-      if (entry.end > buffer.size())
+      if (entry.end > buffer_.size())
         refuse("it ends inside tensor " + clipped(entry.name) + "; copy it again");
       expected = entry.end;
-      out.tensors.emplace(entry.name, view(entry, buffer));
     }
-    if (expected != buffer.size()) refuse("surplus bytes follow the last tensor");
-    for (const auto& [key, value] : out.metadata) {
+    if (expected != buffer_.size()) refuse("surplus bytes follow the last tensor");
+    for (const auto& [key, value] : metadata) {
       const size_t wrong = key_distance(key);
       if (wrong == 0) verify(text, value);
       // A flipped bit in the key itself must not make this a file without hash.
       if (wrong > 0 && wrong <= 2) refuse_damaged();
     }
-    out.metadata.erase(std::string(kHashKey));
-    return out;
+    metadata.erase(std::string(kHashKey));
+    return entries;
   }
 
- private:
   [[noreturn]] void refuse(const std::string& why) const {
     fail(ErrorKind::input, "{}: not a valid safetensors file: {}", name_, why);
   }
@@ -155,8 +199,10 @@ class Reader {
     if (!value.is_object() || !value.contains("dtype") || !value.contains("shape") ||
         !value.contains("data_offsets"))
       refuse(name + " lacks dtype, shape or data_offsets");
-    if (value["dtype"] != "F32" && value["dtype"] != "F16")
-      refuse(name + " is neither float32 nor float16");
+    const auto* type = std::find_if(kNumberTypes.begin(), kNumberTypes.end(),
+                                    [&](const NumberType& t) { return value["dtype"] == t.name; });
+    if (type == kNumberTypes.end())
+      refuse(name + " is neither float32 nor float16, nor of any other type that is known");
     const json& shape = value["shape"];
     const json& offsets = value["data_offsets"];
     const auto is_sizes = [](const json& list) {
@@ -168,12 +214,8 @@ class Reader {
       refuse(name + " has a shape that is not possible");
     if (!is_sizes(offsets) || offsets.size() != 2)
       refuse(name + " has offsets that are not possible");
-    Entry entry{key,
-                {},
-                value["dtype"] == "F16" ? StoredType::f16 : StoredType::f32,
-                offsets[0].get<uint64_t>(),
-                offsets[1].get<uint64_t>()};
-    uint64_t size = size_of(entry.type);
+    Entry entry{key, {}, type->type, offsets[0].get<uint64_t>(), offsets[1].get<uint64_t>()};
+    uint64_t size = type->size;
     for (const json& extent : shape) {
       const auto n = extent.get<uint64_t>();
       // An empty tensor's other extents are held to the limit too.
@@ -191,25 +233,16 @@ class Reader {
   [[nodiscard]] Tensor view(const Entry& entry, std::span<const std::byte> buffer) const {
     const std::byte* data = buffer.data() + entry.begin;
     const size_t count = (entry.end - entry.begin) / size_of(entry.type);
-    std::vector<float> values;
-    if (entry.type == StoredType::f16) {
-      values.reserve(count);
-      for (size_t i = 0; i < count; ++i) {
-        uint16_t half = 0;
-        std::memcpy(&half, data + i * sizeof(half), sizeof(half));
-        values.push_back(from_half(half));
-      }
-      return {entry.shape, std::move(values)};
-    }
-    if (reinterpret_cast<uintptr_t>(data) % alignof(float) == 0)
+    if (entry.type == ElementType::f32 && reinterpret_cast<uintptr_t>(data) % alignof(float) == 0)
       return {entry.shape, std::span(reinterpret_cast<const float*>(data), count), owner_};
-    values.resize(count);
-    if (count > 0) std::memcpy(values.data(), data, count * sizeof(float));
+    std::vector<float> values(count);
+    to_floats({data, entry.end - entry.begin}, entry.type, values);
     return {entry.shape, std::move(values)};
   }
 
   std::string name_;
   std::span<const std::byte> bytes_;
+  std::span<const std::byte> buffer_;  // the tensors' values, once parsed
   std::shared_ptr<const void> owner_;
 };
 
@@ -235,6 +268,16 @@ SafetensorsFile read_safetensors(const fs::path& path) {
 
 SafetensorsFile read_safetensors(std::span<const std::byte> bytes, const std::string& name) {
   return Reader(name, bytes, nullptr).read();
+}
+
+StoredSafetensors open_safetensors(const fs::path& path) {
+  auto file = std::make_shared<MappedFile>(path);
+  const std::span<const std::byte> bytes = file->bytes();
+  return Reader(printable(path), bytes, std::move(file)).open();
+}
+
+StoredSafetensors open_safetensors(std::span<const std::byte> bytes, const std::string& name) {
+  return Reader(name, bytes, nullptr).open();
 }
 
 void write_safetensors(const fs::path& path,

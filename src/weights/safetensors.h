@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/file.h"
+#include "weights/stored_tensors.h"
 #include "weights/tensor.h"
 
 namespace graft {
@@ -18,11 +19,22 @@ struct SafetensorsFile {
   std::map<std::string, std::string> metadata;
 };
 
+/// A file that need not be Graft's: also of bfloat16 and float64, and with tensors of whole
+/// numbers.
+struct StoredSafetensors {
+  StoredTensors tensors;  ///< each keeps the file open
+  std::map<std::string, std::string> metadata;
+};
+
 /// Reads and checks every rule of the format, and where the file holds a hash of itself also that.
 /// Throws Error(input) naming the file.
 SafetensorsFile read_safetensors(const std::filesystem::path& path);
 /// The same of bytes in memory that outlive the result; `name` is for messages.
 SafetensorsFile read_safetensors(std::span<const std::byte> bytes, const std::string& name);
+
+/// The same of another program's file: nothing is read of its tensors until they are asked for.
+StoredSafetensors open_safetensors(const std::filesystem::path& path);
+StoredSafetensors open_safetensors(std::span<const std::byte> bytes, const std::string& name);
 
 enum class StoredType { f32, f16 };
 

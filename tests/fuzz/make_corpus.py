@@ -1,5 +1,7 @@
 """Makes the corpora of the fuzz targets: small valid files of every kind that the readers know.
 Run by hand after a format changed: GRAFT_BUILD=build PYTHONPATH=tests /usr/bin/python3 tests/fuzz/make_corpus.py"""
+import argparse
+import collections
 import io
 import json
 import os
@@ -10,6 +12,7 @@ import tempfile
 
 import h5py
 import numpy as np
+import torch
 from PIL import Image
 
 import graft_testing as t
@@ -71,6 +74,13 @@ def weights(folder):
                 group.create_dataset(names[0], data=np.ones(shape, "f4"), **chunked)
                 group.create_dataset(names[1], data=np.zeros(shape[3], "f4"))
         put("h5", name + ".h5", path.read_bytes())
+    with h5py.File(folder / "n.h5", "w") as file:  # Keras 3
+        for i, (layer, shape) in enumerate(shapes.items()):
+            variables = file.create_group(f"layers/functional/layers/conv2d_{i}/vars")
+            variables.attrs["name"] = layer
+            variables.create_dataset("0", data=np.ones(shape, "f4"))
+            variables.create_dataset("1", data=np.zeros(shape[3], "u2").view("V2"))
+    put("h5", "numbered.h5", (folder / "n.h5").read_bytes())
     # Answers of graft-read-h5 (src/weights/h5_message.h), without their frame.
     text = lambda data: struct.pack("<I", len(data)) + data
     put("h5", "catalogue", b"\x01" + struct.pack("<I", 2)
@@ -78,6 +88,21 @@ def weights(folder):
         + b"\x04" + struct.pack("<4Q", 3, 3, 3, 16)
         + text(b"dense") + text(b"") + text(b"why") + b"\0")
     put("h5", "refusal", b"\x02" + text(b"no"))
+
+
+def torch_files(folder):
+    """A first layer in both formats, of several types, bare, in a checkpoint and channels_last."""
+    weight = torch.arange(2 * 27, dtype=torch.float32).reshape(2, 3, 3, 3) / 64
+    state = collections.OrderedDict([("features.0.weight", weight), ("features.0.bias", torch.ones(2)),
+                                     ("classifier.6.weight", torch.ones(3, 2, dtype=torch.bfloat16))])
+    last = {"state_dict": {"module.features.0.weight": weight.to(memory_format=torch.channels_last).half(),
+                           "module.features.0.bias": torch.nn.Parameter(torch.ones(4).double()[1:3]),
+                           "module.steps": torch.tensor(7)}, "epoch": 3, "args": argparse.Namespace(lr=0.1)}
+    for name, value in (("state", state), ("checkpoint", last)):
+        for kind, zipped in (("zip", True), ("stream", False)):
+            path = folder / "w.pth"
+            torch.save(value, path, _use_new_zipfile_serialization=zipped)
+            put("torch", f"{name}-{kind}.pth", path.read_bytes())
 
 
 def without_hash(path):
@@ -127,6 +152,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         images()
         weights(pathlib.Path(folder))
+        torch_files(pathlib.Path(folder))
         training(pathlib.Path(folder))
         languages()
     print(sum(f.stat().st_size for f in CORPUS.rglob("*") if f.is_file()), "bytes")

@@ -9,6 +9,11 @@
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace graft;
   return fuzz::expect_typed_errors([&] {
+    const StoredSafetensors stored = open_safetensors(fuzz::bytes(data, size), "fuzz");
+    for (const auto& [name, tensor] : stored.tensors)
+      fuzz::expect_typed_errors([&, &one = tensor] {
+        fuzz::require(one.read().values().size() == element_count(one.shape));
+      });
     SafetensorsFile file = read_safetensors(fuzz::bytes(data, size), "fuzz");
     if (!file.metadata.contains("graft_format")) return;
     const ModelMetadata metadata = parse_metadata(file.metadata, "fuzz");

@@ -22,7 +22,7 @@ struct Changer {
                              "cpu",   "fp32",        "bf16",
                              "vgg19", "96x128",      "duplicates",
                              "hflip", "block3_pool", "gap",
-                             "all",   "0.25"}) {
+                             "all",   "0.25",        "unit"}) {
       T changed{};
       try {
         options::read_value(text, changed, what);

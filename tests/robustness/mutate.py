@@ -1,4 +1,4 @@
-"""Whole commands on mutations of every kind of file that Graft reads: model, .h5, state, cache, CSV, TOML.
+"""Whole commands on mutations of every kind of file that Graft reads: model, .h5, .pth, state, cache, CSV, TOML.
 
 No exit by a signal, no hang over ten seconds, no more memory than the file itself and 64 MB above what
 the valid file takes, and one line of the program's own where it refuses. Mutations come from a seed.
@@ -87,6 +87,26 @@ def mutate_safetensors(data, rng):
     return struct.pack("<Q", len(header)) + header + rest
 
 
+def mutate_torch(data, rng):
+    """Half of them where there are no values: what those say tells nothing."""
+    if rng.random() < 0.5:
+        return mutate_bytes(data, rng)
+    if data[:2] == b"PK":
+        begin, end = data.rfind(b"/data/") + 64, len(data)
+        return data[:begin] + mutate_bytes(data[begin:end], rng)
+    return mutate_bytes(data[:2000], rng) + data[2000:]
+
+
+def mutate_foreign(data, rng):
+    """A header without Graft's own fields."""
+    (size,) = struct.unpack("<Q", data[:8])
+    if rng.random() < 0.3:
+        return mutate_bytes(data, rng)
+    header = mutate_text(data[8:8 + size], rng)
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + data[8 + size:]
+
+
 class Kind:
     """A valid file, how it is mutated, and the command that reads it."""
 
@@ -158,10 +178,18 @@ def make_kinds(folder):
     config = folder / "config.toml"
     config.write_text('backbone = "vgg-mini"\ninput-size = "32x32"\nhead = "gap"\nepochs = 2\nlr = 1e-3\n'
                       'augment = "rotate:20 hflip"\nviews = 2\nema = 0.9\nseed = 3\nno-cache = true\n')
+    import torch_testing
+    state = {k: v for k, v in torch_testing.make("vgg16").state_dict().items() if int(k.split(".")[1]) < 4}
+    for name, zipped in (("archive.pth", True), ("stream.pth", False)):
+        torch_testing.torch.save(state, folder / name, _use_new_zipfile_serialization=zipped)
+    torch_testing.write_safetensors(folder / "torch.safetensors", state)
+    first_block = lambda f: ["features", image, "--backbone", "vgg16", "--weights", f, "--input-size", "32",
+                             "--until", "block1_pool", "-o", f.parent / "out.npy"]
     kinds = [
-        Kind("h5", weights, mutate_bytes,
-             lambda f: ["features", image, "--backbone", "vgg16", "--weights", f, "--input-size", "32",
-                        "--until", "block1_pool", "-o", f.parent / "out.npy"]),
+        Kind("h5", weights, mutate_bytes, first_block),
+        Kind("torch-archive", folder / "archive.pth", mutate_torch, first_block),
+        Kind("torch-stream", folder / "stream.pth", mutate_torch, first_block),
+        Kind("torch-safetensors", folder / "torch.safetensors", mutate_foreign, first_block),
         Kind("csv", manifest, mutate_text, lambda f: ["check", f]),
         Kind("toml", config, mutate_text, lambda f: ["train", data, "--config", f, "--dry-run"],
              codes=(0, 1, 2)),

@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <utility>
 
 #include "base/fail.h"
+#include "weights/h5/handle.h"
+#include "weights/h5/lzf.h"
+#include "weights/h5/numbered.h"
 
 namespace graft {
 namespace {
@@ -23,30 +27,6 @@ constexpr hsize_t kMaxChunkInflation = 16;
 constexpr size_t kMaxNames = 10'000;
 constexpr size_t kMaxNameLength = 4096;
 constexpr size_t kMaxAttributeBytes = size_t{4} << 20U;  // HDF5 itself allows 64 KiB, mostly
-
-/// An HDF5 handle that closes itself.
-class Handle {
- public:
-  Handle(hid_t id, herr_t (*close)(hid_t)) : id_(id), close_(close) {}
-  ~Handle() {
-    if (id_ >= 0) close_(id_);
-  }
-  Handle(Handle&& other) noexcept : id_(std::exchange(other.id_, -1)), close_(other.close_) {}
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-  Handle& operator=(Handle&&) = delete;
-  [[nodiscard]] hid_t get() const { return id_; }
-  [[nodiscard]] bool valid() const { return id_ >= 0; }
-
- private:
-  hid_t id_;
-  herr_t (*close_)(hid_t);
-};
-
-template <typename... Args>
-[[noreturn]] void refuse(fmt::format_string<Args...> format, Args&&... args) {
-  fail(ErrorKind::input, format, std::forward<Args>(args)...);
-}
 
 // The core driver would copy the file into memory of its own; these callbacks give it the file's
 // map instead, as H5LTopen_file_image does with H5LT_FILE_IMAGE_DONT_COPY.
@@ -66,6 +46,7 @@ herr_t image_user_free(void* /*user*/) { return 0; }
 Handle open(std::span<const std::byte>& image) {
   // HDF5 prints its error stack on stderr unless told not to.
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  register_lzf();
   const Handle access(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
   H5FD_file_image_callbacks_t callbacks = {image_malloc, image_memcpy,    image_realloc,
                                            image_free,   image_user_copy, image_user_free,
@@ -79,10 +60,9 @@ Handle open(std::span<const std::byte>& image) {
 }
 
 std::string filter_name(H5Z_filter_t filter) {
-  static constexpr std::array<std::pair<H5Z_filter_t, const char*>, 10> kNames = {{
+  static constexpr std::array<std::pair<H5Z_filter_t, const char*>, 9> kNames = {{
       {H5Z_FILTER_SZIP, "SZIP"},
       {307, "bzip2"},
-      {32000, "LZF"},
       {32001, "Blosc"},
       {32004, "LZ4"},
       {32008, "Bitshuffle"},
@@ -100,7 +80,13 @@ std::string filter_name(H5Z_filter_t filter) {
 struct Dataset {
   std::string path;
   size_t chunk_bytes = 0;
+  bool bfloat16 = false;
 };
+
+/// HDF5 has no such type: Keras leaves it to h5py, which writes two bytes of unknown meaning.
+bool is_bfloat16(hid_t type) {
+  return H5Tget_class(type) == H5T_OPAQUE && H5Tget_size(type) == sizeof(uint16_t);
+}
 
 }  // namespace
 
@@ -108,19 +94,19 @@ struct H5Reader::State {
   explicit State(std::span<const std::byte> bytes) : image(bytes), file(open(image)) {
     std::string root = "/";
     if (!has_attribute(root, "layer_names")) {
-      if (!exists("/model_weights")) refuse("{}", what_else());
-      root = "/model_weights/";
+      if (exists("/model_weights")) {
+        root = "/model_weights/";
+      } else {
+        for (const NumberedWeight& weight : numbered_weights(file.get(), kMaxNames))
+          add_numbered(weight);
+        if (weights.empty())
+          refuse(
+              "it has neither layer_names nor the groups of Keras 3; expected weights saved by "
+              "Keras with model.save('model.keras') or model.save('model.h5')");
+        return;
+      }
     }
     for (const std::string& layer : names(root, "layer_names")) add_layer(root + layer, layer);
-  }
-
-  /// Why there is no list of layers.
-  [[nodiscard]] std::string what_else() const {
-    if (exists("/layers") || exists("/_layer_checkpoint_dependencies") || exists("/vars"))
-      return "it is in the format of Keras 3's .weights.h5, which does not hold the layers' names; "
-             "load it into its model in Keras and write that with model.save('model.h5') (where "
-             "the backbone is a layer of the model: model.get_layer('vgg16').save('vgg16.h5'))";
-    return "it has no layer_names; expected weights saved by Keras with model.save('model.h5')";
   }
 
   /// True if every link on the way is a hard link: soft and external ones lead elsewhere.
@@ -222,6 +208,17 @@ struct H5Reader::State {
     }
   }
 
+  void add_numbered(const NumberedWeight& numbered) {
+    H5Weight weight{numbered.layer, numbered.name, {}, ""};
+    Dataset dataset{numbered.path, 0};
+    try {
+      weight.shape = examine(dataset);
+    } catch (const Error& error) {
+      weight.problem = error.what();
+    }
+    add(std::move(weight), std::move(dataset));
+  }
+
   void add(H5Weight weight, Dataset dataset) {
     text_bytes += weight.layer.size() + weight.name.size() + weight.problem.size() + 128;
     if (weights.size() >= kMaxNames || text_bytes > kH5MaxMessageBytes)
@@ -246,7 +243,9 @@ struct H5Reader::State {
     const Handle plan(H5Dget_create_plist(dataset.get()), H5Pclose);
     if (H5Pget_layout(plan.get()) == H5D_VIRTUAL || H5Pget_external_count(plan.get()) > 0)
       refuse("dataset {} keeps its values in another file", path);
-    if (H5Tget_class(type.get()) != H5T_FLOAT) refuse("dataset {} is not floating-point", path);
+    out.bfloat16 = is_bfloat16(type.get());
+    if (H5Tget_class(type.get()) != H5T_FLOAT && !out.bfloat16)
+      refuse("dataset {} is not floating-point", path);
     const int rank = H5Sget_simple_extent_ndims(space.get());
     if (rank < 0 || static_cast<size_t>(rank) > kH5MaxDimensions)
       refuse("dataset {} has an impossible shape", path);
@@ -322,10 +321,22 @@ size_t H5Reader::working_bytes(size_t index) const {
 }
 
 void H5Reader::read(size_t index, std::span<float> out) const {
-  const std::string& path = state_->datasets.at(index).path;
+  const Dataset& about = state_->datasets.at(index);
+  const std::string& path = about.path;
   const Handle dataset = state_->open_dataset(path);
-  if (H5Dread(dataset.get(), H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, out.data()) < 0)
+  const Handle type(H5Dget_type(dataset.get()), H5Tclose);
+  const hid_t memory = about.bfloat16 ? type.get() : H5T_NATIVE_FLOAT;
+  if (H5Dread(dataset.get(), memory, H5S_ALL, H5S_ALL, H5P_DEFAULT, out.data()) < 0)
     refuse("the values of {} cannot be read; the file is damaged or cut short", path);
+  if (!about.bfloat16) return;
+  // The halves fill the first half of the place for floats; each is the upper half of one. From the
+  // last to the first, so that none is overwritten before it is read.
+  const auto* halves = reinterpret_cast<const std::byte*>(out.data());
+  for (size_t i = out.size(); i-- > 0;) {
+    uint16_t upper = 0;
+    std::memcpy(&upper, halves + i * sizeof(upper), sizeof(upper));
+    out[i] = std::bit_cast<float>(static_cast<uint32_t>(upper) << 16U);
+  }
 }
 
 }  // namespace graft

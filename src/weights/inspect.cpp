@@ -1,0 +1,152 @@
+// What a file of weights is: inspect_weights() of graft/weights.h.
+#include <algorithm>
+#include <functional>
+#include <set>
+#include <utility>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "graft/weights.h"
+#include "weights/file_kind.h"
+#include "weights/keras_h5.h"
+#include "weights/load.h"
+#include "weights/match.h"
+#include "weights/metadata.h"
+#include "weights/registry.h"
+#include "weights/safetensors.h"
+#include "weights/torch_file.h"
+#include "weights/torch_weights.h"
+
+namespace graft {
+namespace {
+
+/// A size that every backbone takes. Convolutions do not depend on it.
+constexpr int kSide = 224;
+
+std::string types_of(const StoredTensors& tensors) {
+  std::set<std::string> types;
+  for (const auto& [name, tensor] : tensors)
+    if (tensor.type != ElementType::other) types.emplace(to_string(tensor.type));
+  return fmt::format("{}", fmt::join(types, ", "));
+}
+
+/// The backbones that a file fits, or how it differs from the nearest.
+void match(const ShapesFor& shapes, WeightsInspection& out) {
+  for (const Fit& fit : fitting_backbones(shapes, kSide, kSide))
+    out.fits.push_back({fit.backbone, fit.last_layer, fit.whole});
+  std::stable_sort(out.fits.begin(), out.fits.end(),
+                   [](const auto& a, const auto& b) { return a.whole && !b.whole; });
+  if (!out.fits.empty() && out.fits.front().whole) out.fits.resize(1);
+  if (!out.fits.empty()) return;
+  for (const std::string& name : backbone_names()) {
+    const Network network = backbone(name, kSide, kSide);
+    std::vector<std::string> rows =
+        tensor_differences(network, network.layers.size(), shapes(network));
+    if (out.nearest.empty() || rows.size() < out.differences.size()) {
+      out.nearest = name;
+      out.differences = std::move(rows);
+    }
+  }
+}
+
+/// The backbone to look at the rest of the file with.
+Network best(const WeightsInspection& out) {
+  return backbone(out.fits.empty() ? out.nearest : out.fits.front().backbone, kSide, kSide,
+                  /*include_top=*/true);
+}
+
+void inspect_torch(const StoredTensors& tensors, const std::string& name, WeightsInspection& out) {
+  const TorchMatcher matcher(name, tensors);
+  out.family = matcher.names() == TorchNames::timm ? "timm" : "torchvision";
+  out.types = types_of(tensors);
+  match(matcher.convolutions(), out);
+  out.classes = matcher.classes();
+  out.left_out = matcher.left_out(best(out));
+  out.preprocessing = torchvision_preprocessing();
+}
+
+void inspect_keras(const fs::path& path, WeightsInspection& out) {
+  const KerasFile file(path);
+  out.family = "keras";
+  match(
+      [&](const Network& network) {
+        ShapeMap shapes;
+        // The last pooling that fits decides, so that first blocks are found by their order too.
+        for (size_t end = network.layers.size(); end > 1 && shapes.empty(); --end)
+          if (network.layers[end - 1].kind == LayerKind::maxpool)
+            shapes = file.contents(network, end).shapes;
+        std::erase_if(shapes, [](const auto& item) { return !is_backbone_tensor(item.first); });
+        return shapes;
+      },
+      out);
+  out.classes = keras_top_classes(path);
+  const Network network = best(out);
+  const std::string until = out.fits.empty() ? network.layers.at(1).name : out.fits.front().until;
+  const KerasContents contents = file.contents(network, *find_layer(network, until) + 1);
+  if (contents.shapes.empty())
+    fail(
+        ErrorKind::input,
+        "{}: a Keras file without a VGG: no layers in it are named block1_conv1 and so on, or have "
+        "the shapes of one's",
+        printable(path));
+  out.by_order = contents.by_order;
+  out.left_out = contents.left_out;
+  out.preprocessing = keras_preprocessing();
+}
+
+void inspect_graft(const fs::path& path, const StoredSafetensors& file, WeightsInspection& out) {
+  const ModelMetadata metadata = parse_metadata(file.metadata, printable(path));
+  const Network& network = metadata.network;
+  out.family = "graft";
+  out.types = types_of(file.tensors);
+  std::string last;
+  for (const Layer& layer : network.layers)
+    if (!layer.in_head) last = layer.name;
+  const Network whole = backbone(network.backbone, kSide, kSide);
+  out.fits.push_back({network.backbone, last, last == whole.layers.back().name});
+  if (!metadata.classes.empty()) out.classes = static_cast<int>(metadata.classes.size());
+  out.labels = metadata.classes;
+  out.preprocessing = metadata.preprocessing;
+  out.source = metadata.provenance.source;
+  out.licence = metadata.provenance.licence;
+}
+
+}  // namespace
+
+WeightsInspection inspect_weights(const fs::path& named) {
+  const fs::path path = weights_file(named);
+  const std::string name = printable(path);
+  const FileKind kind = require_weights_file(path);
+  WeightsInspection out;
+  switch (kind.format) {
+    case FileKind::hdf5:
+    case FileKind::keras:
+      out.format = kind.format == FileKind::keras ? "Keras (.keras)" : "Keras HDF5 (.h5)";
+      inspect_keras(path, out);
+      break;
+    case FileKind::torch:
+      out.format = "PyTorch file (.pth)";
+      inspect_torch(read_torch(path).tensors, name, out);
+      break;
+    default: {
+      out.format = "safetensors";
+      const StoredSafetensors file = open_safetensors(path);
+      if (is_graft(file.metadata))
+        inspect_graft(path, file, out);
+      else
+        inspect_torch(file.tensors, name, out);
+    }
+  }
+  std::error_code error;
+  out.bytes = fs::file_size(path, error);
+  out.md5 = md5_of_file(path);
+  if (out.source.empty()) {
+    const Provenance provenance = provenance_of(path, out.family, out.md5);
+    out.source = provenance.source;
+    out.licence = provenance.licence;
+  }
+  return out;
+}
+
+}  // namespace graft

@@ -1,0 +1,533 @@
+#include "weights/torch_file.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/words.h"
+#include "weights/pickle.h"
+#include "weights/zip_file.h"
+
+static_assert(std::endian::native == std::endian::little, "storages are copied as they lie");
+
+namespace graft {
+namespace {
+
+constexpr size_t kMaxDimensions = 8;
+constexpr uint64_t kMaxPickle = uint64_t{8} << 20U;
+
+struct StorageType {
+  std::string_view name;
+  ElementType type;
+  size_t size;
+};
+constexpr std::array<StorageType, 10> kStorageTypes = {{
+    {"torch.FloatStorage", ElementType::f32, 4},
+    {"torch.HalfStorage", ElementType::f16, 2},
+    {"torch.BFloat16Storage", ElementType::bf16, 2},
+    {"torch.DoubleStorage", ElementType::f64, 8},
+    {"torch.LongStorage", ElementType::other, 8},
+    {"torch.IntStorage", ElementType::other, 4},
+    {"torch.ShortStorage", ElementType::other, 2},
+    {"torch.CharStorage", ElementType::other, 1},
+    {"torch.ByteStorage", ElementType::other, 1},
+    {"torch.BoolStorage", ElementType::other, 1},
+}};
+
+// What stands beside the tensors in checkpoints: numbers of NumPy, options of the training script.
+// They are passed over.
+constexpr std::array<std::string_view, 14> kOtherNames = {"collections.OrderedDict",
+                                                          "collections.defaultdict",
+                                                          "torch.Size",
+                                                          "torch._utils._rebuild_tensor_v2",
+                                                          "torch._utils._rebuild_parameter",
+                                                          "argparse.Namespace",
+                                                          "numpy.core.multiarray.scalar",
+                                                          "numpy._core.multiarray.scalar",
+                                                          "numpy.dtype",
+                                                          "_codecs.encode",
+                                                          "builtins.set",
+                                                          "__builtin__.set",
+                                                          "builtins.dict",
+                                                          "__builtin__.dict"};
+
+bool starts_with_any(std::string_view text, std::initializer_list<std::string_view> starts) {
+  return std::any_of(starts.begin(), starts.end(),
+                     [&](std::string_view start) { return text.starts_with(start); });
+}
+
+/// Refuses every name of Python's that weights do not need.
+Pickle::Allow allow_in(const std::string& file) {
+  return [file](std::string_view module, std::string_view object) {
+    const std::string name = fmt::format("{}.{}", module, object);
+    for (const StorageType& type : kStorageTypes)
+      if (name == type.name) return;
+    if (std::find(kOtherNames.begin(), kOtherNames.end(), name) != kOtherNames.end()) return;
+    if (starts_with_any(module, {"__torch__"}))
+      fail(ErrorKind::input,
+           "{}: a TorchScript model, which holds a program beside its weights; write these alone, "
+           "in Python: m = torch.jit.load('{}'); torch.save(m.state_dict(), 'weights.pth')",
+           file, file);
+    if (starts_with_any(module, {"torch.nn", "torchvision.models", "timm.", "__main__", "torch.fx",
+                                 "segmentation_models_pytorch"}))
+      fail(ErrorKind::input,
+           "{}: a whole model (torch.save(model): it names {}), which only its own Python program "
+           "can read; write its weights alone, there: torch.save(model.state_dict(), "
+           "'weights.pth')",
+           file, clipped(name));
+    fail(ErrorKind::input,
+         "{}: it names {}, which weights have no need of, and nothing of it was executed; if you "
+         "trust the file, write its weights alone, in Python: torch.save(model.state_dict(), "
+         "'weights.pth')",
+         file, clipped(name));
+  };
+}
+
+/// The values of a file's storages, by key.
+class Storages {
+ public:
+  virtual ~Storages() = default;
+  Storages() = default;
+  Storages(const Storages&) = delete;
+  Storages& operator=(const Storages&) = delete;
+  /// Bytes that there are of it; nothing: it is not in the file.
+  [[nodiscard]] virtual std::optional<uint64_t> size(const std::string& key) const = 0;
+  /// Copies the first bytes.
+  virtual void read(const std::string& key, std::span<std::byte> out) const = 0;
+};
+
+class ZipStorages : public Storages {
+ public:
+  /// `prefix`: of the storages' entries, "archive/data/".
+  ZipStorages(std::shared_ptr<const ZipFile> zip, std::string prefix)
+      : zip_(std::move(zip)), prefix_(std::move(prefix)) {}
+
+  [[nodiscard]] std::optional<uint64_t> size(const std::string& key) const override {
+    const ZipEntry* entry = zip_->find(prefix_ + key);
+    if (entry == nullptr) return std::nullopt;
+    zip_->check_size(*entry);
+    return entry->size;
+  }
+
+  void read(const std::string& key, std::span<std::byte> out) const override {
+    const ZipEntry* entry = zip_->find(prefix_ + key);
+    if (entry->size == out.size()) {
+      zip_->read(*entry, out);
+      return;
+    }
+    const std::vector<std::byte> all = zip_->read(*entry, entry->size);
+    std::copy_n(all.begin(), out.size(), out.begin());
+  }
+
+ private:
+  std::shared_ptr<const ZipFile> zip_;
+  std::string prefix_;
+};
+
+class StreamStorages : public Storages {
+ public:
+  explicit StreamStorages(std::map<std::string, std::span<const std::byte>> values)
+      : values_(std::move(values)) {}
+
+  [[nodiscard]] std::optional<uint64_t> size(const std::string& key) const override {
+    const auto at = values_.find(key);
+    if (at == values_.end()) return std::nullopt;
+    return at->second.size();
+  }
+
+  void read(const std::string& key, std::span<std::byte> out) const override {
+    std::copy_n(values_.at(key).begin(), out.size(), out.begin());
+  }
+
+ private:
+  std::map<std::string, std::span<const std::byte>> values_;
+};
+
+struct Storage {
+  std::string key;
+  ElementType type = ElementType::f32;
+  uint64_t element_bytes = 0;
+  uint64_t elements = 0;
+};
+
+/// A part of a storage: element (i, j, …) is the one at offset + i·strides[0] + j·strides[1] + ….
+struct TensorRecord {
+  Storage storage;
+  uint64_t offset = 0;
+  std::vector<int64_t> shape;
+  std::vector<int64_t> strides;
+};
+
+bool is_contiguous(const TensorRecord& tensor) {
+  int64_t expected = 1;
+  for (size_t d = tensor.shape.size(); d-- > 0;) {
+    if (tensor.shape[d] != 1 && tensor.strides[d] != expected) return false;
+    expected *= tensor.shape[d];
+  }
+  return true;
+}
+
+/// Row-major values of a tensor with any strides (channels_last, transposed).
+std::vector<float> gather(const TensorRecord& tensor, std::span<const std::byte> storage) {
+  const uint64_t count = element_count(tensor.shape).value();
+  std::vector<float> out(count);
+  std::vector<int64_t> at(tensor.shape.size(), 0);
+  uint64_t from = tensor.offset;
+  for (uint64_t i = 0; i < count; ++i) {
+    to_floats(storage.subspan(from * tensor.storage.element_bytes), tensor.storage.type,
+              std::span(out).subspan(i, 1));
+    for (size_t d = at.size(); d-- > 0;) {
+      from += static_cast<uint64_t>(tensor.strides[d]);
+      if (++at[d] < tensor.shape[d]) break;
+      from -= static_cast<uint64_t>(tensor.strides[d] * tensor.shape[d]);
+      at[d] = 0;
+    }
+  }
+  return out;
+}
+
+/// Reads tensors, and keeps the last storage that several of them share.
+class TensorReader {
+ public:
+  /// `owner` keeps the bytes alive that the storages lie in.
+  TensorReader(std::unique_ptr<const Storages> storages, std::shared_ptr<const void> owner)
+      : owner_(std::move(owner)), storages_(std::move(storages)) {}
+
+  [[nodiscard]] const Storages& storages() const { return *storages_; }
+
+  Tensor read(const TensorRecord& tensor) {
+    const Storage& storage = tensor.storage;
+    const uint64_t count = element_count(tensor.shape).value();
+    if (count == 0) return {tensor.shape, std::vector<float>{}};
+    const bool contiguous = is_contiguous(tensor);
+    if (contiguous && storage.type == ElementType::f32 && count == storage.elements) {
+      std::vector<float> values(count);
+      storages_->read(storage.key, std::as_writable_bytes(std::span(values)));
+      return {tensor.shape, std::move(values)};
+    }
+    if (key_ != storage.key) {
+      last_.clear();
+      last_.resize(storage.elements * storage.element_bytes);
+      storages_->read(storage.key, last_);
+      key_ = storage.key;
+    }
+    if (!contiguous) return {tensor.shape, gather(tensor, last_)};
+    std::vector<float> values(count);
+    to_floats(std::span(last_).subspan(tensor.offset * storage.element_bytes), storage.type,
+              values);
+    return {tensor.shape, std::move(values)};
+  }
+
+ private:
+  std::shared_ptr<const void> owner_;
+  std::unique_ptr<const Storages> storages_;
+  std::optional<std::string> key_;  // of last_
+  std::vector<std::byte> last_;
+};
+
+/// What the pickle of a checkpoint says.
+class Checkpoint {
+ public:
+  Checkpoint(const Pickle& pickle, std::string name) : pickle_(pickle), name_(std::move(name)) {}
+
+  /// The tensors of the state_dict, and the key that it stands under.
+  std::map<std::string, TensorRecord> state_dict(std::string& under) const {
+    std::map<std::string, TensorRecord> out = tensors_of(pickle_.root());
+    // How training scripts and libraries call it: torchvision's references and Lightning, timm,
+    // and many tutorials.
+    for (const char* key : {"state_dict", "model_state_dict", "model", "net", "weights"}) {
+      if (!out.empty()) break;
+      if (const Pickle::Node* value = find(pickle_.root(), key)) out = tensors_of(*value);
+      if (!out.empty()) under = key;
+    }
+    if (out.empty()) refuse(nothing());
+    return out;
+  }
+
+  /// The storages that are named anywhere, by key.
+  [[nodiscard]] std::map<std::string, Storage> storages(
+      const std::vector<const Pickle::Node*>& ids) const {
+    std::map<std::string, Storage> out;
+    for (const Pickle::Node* id : ids) {
+      Storage storage = storage_of(*id);
+      out.insert_or_assign(storage.key, std::move(storage));
+    }
+    return out;
+  }
+
+  [[nodiscard]] Storage storage_of(const Pickle::Node& persistent) const {
+    const Pickle::Node& id = item(persistent, 0);
+    // ('storage', type, key, location, elements), and in streams a view of another storage.
+    if (id.kind != Pickle::Kind::tuple || id.items.size() < 5 || item(id, 0).text != "storage")
+      refuse("it refers to something that is no storage of numbers");
+    if (id.items.size() > 5 && item(id, 5).kind != Pickle::Kind::none)
+      refuse(
+          "it has views of storages, as PyTorch wrote them before 0.4; open it in PyTorch and "
+          "save it again");
+    const Pickle::Node& count = item(id, 4);
+    for (const StorageType& type : kStorageTypes)
+      if (item(id, 1).text == type.name && item(id, 2).kind == Pickle::Kind::text &&
+          count.kind == Pickle::Kind::integer && count.number >= 0)
+        return {item(id, 2).text, type.type, type.size, static_cast<uint64_t>(count.number)};
+    refuse("it refers to a storage of a kind that is not read");
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& why) const {
+    fail(ErrorKind::input, "{}: not a usable PyTorch file: {}", name_, why);
+  }
+
+  [[nodiscard]] const Pickle::Node& item(const Pickle::Node& node, size_t index) const {
+    if (index >= node.items.size()) refuse("a tensor in it lacks a part; it is damaged");
+    return pickle_.node(node.items[index]);
+  }
+
+  [[nodiscard]] bool is_call(const Pickle::Node& node, std::string_view callable) const {
+    return node.kind == Pickle::Kind::call && item(node, 0).text == callable;
+  }
+
+  /// Where keys and values begin in the items of a dict or an OrderedDict; nothing: it is none.
+  [[nodiscard]] std::optional<size_t> first_pair(const Pickle::Node& node) const {
+    if (node.kind == Pickle::Kind::dict) return 0;
+    if (is_call(node, "collections.OrderedDict") || is_call(node, "collections.defaultdict"))
+      return 2;
+    return std::nullopt;
+  }
+
+  /// The value of a key that is text; of several the last, as in Python.
+  [[nodiscard]] const Pickle::Node* find(const Pickle::Node& dict, std::string_view key) const {
+    const std::optional<size_t> first = first_pair(dict);
+    if (!first) return nullptr;
+    const Pickle::Node* found = nullptr;
+    for (size_t i = *first; i + 1 < dict.items.size(); i += 2)
+      if (item(dict, i).kind == Pickle::Kind::text && item(dict, i).text == key)
+        found = &item(dict, i + 1);
+    return found;
+  }
+
+  [[nodiscard]] std::string nothing() const {
+    constexpr size_t kExamples = 6;
+    std::string keys;
+    size_t count = 0;
+    if (const std::optional<size_t> first = first_pair(pickle_.root())) {
+      for (size_t i = *first; i + 1 < pickle_.root().items.size(); i += 2)
+        if (const Pickle::Node& key = item(pickle_.root(), i); key.kind == Pickle::Kind::text)
+          if (++count <= kExamples) keys += (keys.empty() ? "" : ", ") + clipped(key.text);
+    }
+    return fmt::format(
+        "it has no state_dict (tensors by name), alone or under the key state_dict, "
+        "model_state_dict or model{}; write one in Python: torch.save(model.state_dict(), "
+        "'weights.pth')",
+        keys.empty() ? "" : fmt::format(" (its keys: {}{})", keys, count > kExamples ? ", …" : ""));
+  }
+
+  [[nodiscard]] std::map<std::string, TensorRecord> tensors_of(const Pickle::Node& dict) const {
+    std::map<std::string, TensorRecord> out;
+    const std::optional<size_t> first = first_pair(dict);
+    if (!first) return out;
+    for (size_t i = *first; i + 1 < dict.items.size(); i += 2) {
+      const Pickle::Node& key = item(dict, i);
+      const Pickle::Node* value = &item(dict, i + 1);
+      if (is_call(*value, "torch._utils._rebuild_parameter")) value = &item(item(*value, 1), 0);
+      if (key.kind != Pickle::Kind::text || !is_call(*value, "torch._utils._rebuild_tensor_v2"))
+        continue;
+      out.insert_or_assign(key.text, tensor_of(item(*value, 1), clipped(key.text)));
+    }
+    return out;
+  }
+
+  /// From the arguments of _rebuild_tensor_v2: storage, offset, size, strides, …
+  [[nodiscard]] TensorRecord tensor_of(const Pickle::Node& arguments,
+                                       const std::string& key) const {
+    const Pickle::Node& persistent = item(arguments, 0);
+    const Pickle::Node& offset = item(arguments, 1);
+    if (persistent.kind != Pickle::Kind::persistent || offset.kind != Pickle::Kind::integer ||
+        offset.number < 0)
+      refuse("tensor " + key + " is not in the form that torch.save gives it");
+    TensorRecord out{storage_of(persistent), static_cast<uint64_t>(offset.number),
+                     extents(item(arguments, 2), key), extents(item(arguments, 3), key)};
+    if (out.shape.size() != out.strides.size() || out.shape.size() > kMaxDimensions)
+      refuse("tensor " + key + " has a shape that is not possible");
+    const std::optional<uint64_t> count = element_count(out.shape);
+    if (!count || *count > out.storage.elements)
+      refuse("tensor " + key + " is larger than what is stored of it");
+    if (*count == 0) return out;
+    // The last element that it reaches; each product is below 2^40 · 2^63, hence by division.
+    uint64_t last = out.offset;
+    for (size_t d = 0; d < out.shape.size(); ++d) {
+      const auto steps = static_cast<uint64_t>(out.shape[d] - 1);
+      const auto stride = static_cast<uint64_t>(out.strides[d]);
+      if (last >= out.storage.elements ||
+          (steps > 0 && stride > (out.storage.elements - last) / steps))
+        refuse("tensor " + key + " reaches beyond what is stored of it");
+      last += steps * stride;
+    }
+    if (last >= out.storage.elements)
+      refuse("tensor " + key + " reaches beyond what is stored of it");
+    return out;
+  }
+
+  [[nodiscard]] std::vector<int64_t> extents(const Pickle::Node& node,
+                                             const std::string& key) const {
+    // torch.Size((…)) where a program put its shape into the file itself.
+    const Pickle::Node& tuple = is_call(node, "torch.Size") ? item(item(node, 1), 0) : node;
+    std::vector<int64_t> out;
+    for (size_t i = 0; i < tuple.items.size(); ++i) {
+      const Pickle::Node& extent = item(tuple, i);
+      if (tuple.kind != Pickle::Kind::tuple || extent.kind != Pickle::Kind::integer ||
+          extent.number < 0)
+        refuse("tensor " + key + " has a shape that is not possible");
+      out.push_back(extent.number);
+    }
+    return out;
+  }
+
+  const Pickle& pickle_;
+  std::string name_;
+};
+
+class Reader {
+ public:
+  Reader(std::span<const std::byte> bytes, std::string name, std::shared_ptr<const void> owner)
+      : bytes_(bytes), name_(std::move(name)), owner_(std::move(owner)), allow_(allow_in(name_)) {}
+
+  TorchFile read() {
+    constexpr std::array<unsigned char, 4> kZip = {'P', 'K', 3, 4};
+    if (bytes_.size() > kZip.size() && std::memcmp(bytes_.data(), kZip.data(), kZip.size()) == 0)
+      return read_zip();
+    return read_stream();
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& why) const {
+    fail(ErrorKind::input, "{}: not a usable PyTorch file: {}", name_, why);
+  }
+
+  TorchFile read_zip() {
+    const auto zip = std::make_shared<const ZipFile>(bytes_, name_);
+    constexpr std::string_view kPickle = "data.pkl";
+    const ZipEntry* pickled = nullptr;
+    for (const ZipEntry& entry : zip->entries()) {
+      if (entry.name != kPickle && !entry.name.ends_with("/data.pkl")) continue;
+      if (pickled != nullptr) refuse("it has data.pkl more than once");
+      pickled = &entry;
+    }
+    if (pickled == nullptr) refuse("it has no data.pkl");
+    const std::string folder = pickled->name.substr(0, pickled->name.size() - kPickle.size());
+    if (const ZipEntry* order = zip->find(folder + "byteorder")) {
+      const std::vector<std::byte> text = zip->read(*order, 16);
+      if (std::string_view(reinterpret_cast<const char*>(text.data()), text.size()) != "little")
+        refuse_big_endian();
+    }
+    const Pickle pickle(zip->read(*pickled, kMaxPickle), name_, allow_);
+    return tensors(pickle, std::make_unique<ZipStorages>(zip, folder + "data/"));
+  }
+
+  [[noreturn]] void refuse_big_endian() const {
+    refuse(
+        "its numbers are big-endian; open it in PyTorch on an ordinary machine and save it "
+        "again");
+  }
+
+  /// The stream of before PyTorch 1.6: pickles (a magic number, the protocol, facts of the machine,
+  /// the object, the keys of its storages), then for each key the number of elements and their
+  /// bytes.
+  TorchFile read_stream() {
+    size_t at = 0;
+    const auto next = [&] {
+      Pickle pickle(bytes_.subspan(at), name_, allow_);
+      at += pickle.end();
+      return pickle;
+    };
+    constexpr std::string_view kMagic("\x6C\xFC\x9C\x46\xF9\x20\x6A\xA8\x50\x19", 10);
+    if (next().root().text != kMagic) refuse("it is a pickle, but not one that torch.save wrote");
+    constexpr int64_t kProtocol = 1001;
+    if (next().root().number != kProtocol) refuse("its protocol is not 1001");
+    check_machine(next());
+    const Pickle object = next();
+    const Pickle keys = next();
+    const Checkpoint checkpoint(object, name_);
+    const std::map<std::string, Storage> known = checkpoint.storages(persistent_ids(object));
+    std::map<std::string, std::span<const std::byte>> values;
+    for (const Pickle::Id id : keys.root().items) {
+      const std::string& key = keys.node(id).text;
+      const auto storage = known.find(key);
+      if (storage == known.end()) refuse("it has values of a storage that nothing refers to");
+      uint64_t elements = 0;
+      if (bytes_.size() - at < sizeof(elements)) refuse_short();
+      std::memcpy(&elements, bytes_.data() + at, sizeof(elements));
+      at += sizeof(elements);
+      if (elements != storage->second.elements) refuse("a storage is not as long as it should be");
+      if (elements > (bytes_.size() - at) / storage->second.element_bytes) refuse_short();
+      const uint64_t size = elements * storage->second.element_bytes;
+      values.insert_or_assign(key, bytes_.subspan(at, size));
+      at += size;
+    }
+    return tensors(object, std::make_unique<StreamStorages>(std::move(values)));
+  }
+
+  [[noreturn]] void refuse_short() const {
+    refuse("it ends inside its values; download or copy it again");
+  }
+
+  static std::vector<const Pickle::Node*> persistent_ids(const Pickle& pickle) {
+    std::vector<const Pickle::Node*> out;
+    for (Pickle::Id id = 0; id < pickle.size(); ++id)
+      if (pickle.node(id).kind == Pickle::Kind::persistent) out.push_back(&pickle.node(id));
+    return out;
+  }
+
+  void check_machine(const Pickle& facts) const {
+    const Pickle::Node& dict = facts.root();
+    for (size_t i = 0; i + 1 < dict.items.size(); i += 2)
+      if (facts.node(dict.items[i]).text == "little_endian" &&
+          facts.node(dict.items[i + 1]).number == 0)
+        refuse_big_endian();
+  }
+
+  TorchFile tensors(const Pickle& pickle, std::unique_ptr<const Storages> storages) {
+    TorchFile out;
+    const auto reader = std::make_shared<TensorReader>(std::move(storages), owner_);
+    for (auto& [key, record] : Checkpoint(pickle, name_).state_dict(out.under)) {
+      const std::optional<uint64_t> size = reader->storages().size(record.storage.key);
+      if (!size || record.storage.elements > *size / record.storage.element_bytes)
+        refuse("the values of tensor " + clipped(key) +
+               " are not all in it; download or copy it "
+               "again");
+      StoredTensor stored{record.shape, record.storage.type, {}};
+      stored.read = [reader, record = record, name = name_, key = key] {
+        if (record.storage.type == ElementType::other)
+          fail(ErrorKind::input, "{}: tensor {} is not floating-point", name, clipped(key));
+        return reader->read(record);
+      };
+      out.tensors.emplace(key, std::move(stored));
+    }
+    return out;
+  }
+
+  std::span<const std::byte> bytes_;
+  std::string name_;
+  std::shared_ptr<const void> owner_;
+  Pickle::Allow allow_;
+};
+
+}  // namespace
+
+TorchFile read_torch(const fs::path& path) {
+  auto file = std::make_shared<MappedFile>(path);
+  const std::span<const std::byte> bytes = file->bytes();
+  return Reader(bytes, printable(path), std::move(file)).read();
+}
+
+TorchFile read_torch(std::span<const std::byte> bytes, const std::string& name) {
+  return Reader(bytes, name, nullptr).read();
+}
+
+}  // namespace graft
