@@ -87,6 +87,8 @@ ExportResult export_model(const std::filesystem::path& model, const std::filesys
       break;
     case ExportFormat::torch:
       write_torch(target, read, options);
+      target.flush();
+      back = read_torch_export(target.temporary(), read.metadata.network);
       break;
     case ExportFormat::safetensors:
       write_torch_safetensors(target, read, options);

@@ -8,6 +8,7 @@
 #include "export/pickle.h"
 #include "export/torch_names.h"
 #include "weights/safetensors.h"
+#include "weights/torch_file.h"
 
 namespace graft {
 namespace {
@@ -80,16 +81,32 @@ void write_torch_safetensors(AtomicFile& file, const ModelFile& model,
   write_safetensors(file, tensors, metadata, options.half ? StoredType::f16 : StoredType::f32);
 }
 
-TensorMap read_torch_safetensors(const fs::path& file, const Network& network) {
-  SafetensorsFile read = read_safetensors(file);
+namespace {
+
+/// `read(tensor)` of each that the network needs.
+template <typename Tensors, typename Read>
+TensorMap canonical(const fs::path& file, const Network& network, const Tensors& tensors,
+                    const Read& read) {
   TensorMap out;
   for (const Renamed& name : renamed(network)) {
-    const auto at = read.tensors.find(name.torch);
-    if (at == read.tensors.end())
+    const auto at = tensors.find(name.torch);
+    if (at == tensors.end())
       fail(ErrorKind::input, "{}: tensor {} is missing", printable(file), name.torch);
-    out.emplace(name.canonical, at->second);
+    out.emplace(name.canonical, read(at->second));
   }
   return out;
+}
+
+}  // namespace
+
+TensorMap read_torch_export(const fs::path& file, const Network& network) {
+  return canonical(file, network, read_torch(file).tensors,
+                   [](const StoredTensor& tensor) { return tensor.read(); });
+}
+
+TensorMap read_torch_safetensors(const fs::path& file, const Network& network) {
+  return canonical(file, network, read_safetensors(file).tensors,
+                   [](const Tensor& tensor) { return tensor; });
 }
 
 }  // namespace graft
