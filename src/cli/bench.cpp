@@ -52,6 +52,7 @@ json bench_network(const BenchOptions& o, int size, int batch, const MachineLimi
     const double rate = layer.flops * batch / layer.seconds;
     layers.push_back({{"layer", layer.layer},
                       {"how", layer.how},
+                      {"instructions", layer.instructions},
                       {"ms", layer.seconds * 1e3},
                       {"share", layer.seconds / time.seconds},
                       {"gflops", rate / 1e9},

@@ -51,7 +51,7 @@ class Precision(t.TestCase):
         self.assertEqual(document["precision"], "bf16")
         self.assertIn(document["target"], ("amx", "avx512_bf16", "emulated-amx"))
         print("bf16 by", document["target"])
-        self.assertTrue(any(document["target"] in layer["how"] for layer in document["networks"][0]["layers"]))
+        self.assertTrue(any(document["target"] == layer["instructions"] for layer in document["networks"][0]["layers"]))
         text = self.succeed(*BENCH[:-1], env=BF16).stdout
         self.assertIn(f"convolutions in bf16 on {document['target']}", text)
         document = self.succeed_json(*BENCH[:1], *BENCH[3:], env=BF16)
