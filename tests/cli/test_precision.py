@@ -53,9 +53,10 @@ class Precision(t.TestCase):
         print("bf16 by", document["target"])
         self.assertTrue(any(document["target"] == layer["instructions"] for layer in document["networks"][0]["layers"]))
         text = self.succeed(*BENCH[:-1], env=BF16).stdout
-        self.assertIn(f"convolutions in bf16 on {document['target']}", text)
+        self.assertIn(f"target {document['target']}, ", text)
         document = self.succeed_json(*BENCH[:1], *BENCH[3:], env=BF16)
-        self.assertEqual((document["precision"], document["target"]), ("fp32", document["instruction_set"]))
+        self.assertEqual(document["precision"], "fp32")
+        self.assertIn(document["target"], (document["instruction_set"], "amx-fp16"))
 
     def test_features(self):
         got = {}
