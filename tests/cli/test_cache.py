@@ -2,6 +2,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -49,6 +50,21 @@ class Cache(t.TestCase):
         self.assertEqual(self.images(), [count])
         self.assertEqual(self.train("b"), first)
         self.assertEqual(self.images(), [count])
+
+    def test_a_second_phase_finds_what_the_first_one_passed(self):
+        phases = ("--fine-tune", "2", "--freeze-epochs", "1", "--lr", "1e-4")
+        done = self.succeed(*self.arguments("a", *phases), "--verbose")
+        told = re.findall(r"train: (\d+) from the cache, (\d+) continued from an earlier layer, (\d+) computed",
+                          done.stderr)
+        train = told[0][2]
+        self.assertEqual(told, [("0", "0", train), (train, "0", "0")], done.stderr)
+        self.assertEqual(len(self.sets()), 2)
+        want = (self.folder / "a" / "model.safetensors").read_bytes()
+        self.assertEqual(self.train("b", *phases), want)
+        # Without a cache features are not rounded.
+        exact = self.train("c", *phases, "--cache-dtype", "fp32")
+        self.succeed(*self.arguments("d", *phases), "--no-cache")
+        self.assertEqual((self.folder / "d" / "model.safetensors").read_bytes(), exact)
 
     def test_same_model_whatever_part_was_cached(self):
         self.train("all")
