@@ -252,8 +252,10 @@ class PrefixFeatures {
 
   void flush() {
     if (waiting_.empty()) return;
-    for (const auto& [set, entries] : waiting_)
-      with_cache([&] { full_ = full_ || !cache_->write(set, entries, job_.dtype); });
+    with_cache([&] {
+      for (const auto& [set, entries] : waiting_)
+        full_ = full_ || !cache_->write(set, entries, job_.dtype);
+    });
     if (full_ && cache_ != nullptr && !said_full_)
       images_.context.tell(Severity::note,
                            "the feature cache is full: what follows is computed again in the "
