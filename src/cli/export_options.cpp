@@ -78,8 +78,11 @@ ExportArguments arguments_of(const Typed& o) {
   if (out.output.empty()) {
     out.output = model;
     out.output.replace_extension(format.made_up);
-    refuse_foreign({out.output}, "-o", "the exported model under a name made of the model's",
-                   "a name with -o FILE", o.force, [](const fs::path&) { return false; });
+    if (std::error_code error; !o.force && fs::exists(fs::symlink_status(out.output, error)))
+      fail(ErrorKind::usage,
+           "--format: {}, the model's name with another end, exists already; choose a name with -o "
+           "FILE, or --force to replace it",
+           printable(out.output));
   }
   refuse_input_as_output(out.output, "-o", {model});
   return out;

@@ -212,7 +212,8 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
       typed.config = (fs::path(typed.resume) / run_files::kConfig).string();
       std::error_code error;
       if (!fs::exists(typed.config, error))
-        fail(ErrorKind::input, "{}: no run to resume: it has no config.toml",
+        fail(ErrorKind::input,
+             "{}: no run to resume: it has no config.toml; begin it anew, with -o and no --resume",
              printable(typed.resume));
     }
     merged.config_of_run.recipe = Recipe::named(typed.recipe_name);

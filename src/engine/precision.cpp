@@ -8,6 +8,7 @@ namespace graft {
 
 Precision resolve_precision(Precision precision) {
   if (precision == Precision::fp32) return precision;
+  engine::kernels();  // throws where GRAFT_TARGET names nothing that there is
   const engine::TileKernels* tiles = engine::tile_kernels(Precision::bf16);
   if (precision == Precision::automatic)
     return tiles != nullptr && tiles->fast ? Precision::bf16 : Precision::fp32;

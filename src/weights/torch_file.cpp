@@ -242,10 +242,19 @@ class Checkpoint {
     std::map<std::string, TensorRecord> out = tensors_of(pickle_.root());
     // How training scripts and libraries call it: torchvision's references and Lightning, timm,
     // and many tutorials.
+    if (!out.empty()) return out;
     for (const char* key : {"state_dict", "model_state_dict", "model", "net", "weights"}) {
-      if (!out.empty()) break;
-      if (const Pickle::Node* value = find(pickle_.root(), key)) out = tensors_of(*value);
-      if (!out.empty()) under = key;
+      const Pickle::Node* value = find(pickle_.root(), key);
+      std::map<std::string, TensorRecord> found;
+      if (value != nullptr) found = tensors_of(*value);
+      if (found.empty()) continue;
+      if (!out.empty())
+        refuse(
+            fmt::format("it has two networks, under '{}' and under '{}'; save the one that is "
+                        "meant alone, in Python: torch.save(checkpoint['{}'], FILE)",
+                        under, key, under));
+      out = std::move(found);
+      under = key;
     }
     if (out.empty()) refuse(nothing());
     return out;

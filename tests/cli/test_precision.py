@@ -58,6 +58,10 @@ class Precision(t.TestCase):
         self.assertEqual(document["precision"], "fp32")
         self.assertIn(document["target"], (document["instruction_set"], "amx-fp16"))
 
+    def test_an_unknown_target_is_said_to_be_one(self):
+        self.assertRegex(t.run(*BENCH, env={**BF16, "GRAFT_TARGET": "nonsense"}).stderr,
+                         "^graft: GRAFT_TARGET: 'nonsense' is not an instruction set")
+
     def test_features(self):
         got = {}
         for precision in ("fp32", "bf16"):

@@ -194,6 +194,13 @@ class TorchWeights(t.TestCase):
         self.save({f"{side}.{k}": v for side in ("student", "teacher") for k, v in state.items()})
         self.refuse("more than one network (student.features., teacher.features.)")
 
+    def test_two_under_known_keys(self):
+        state = self.model.state_dict()
+        self.save({"model": state, "state_dict": {k: 2 * v for k, v in state.items()}})
+        self.refuse("two networks, under 'state_dict' and under 'model'")
+        self.save({"model": state, "net": {"epoch": 3}})
+        self.check(self.path, self.model)
+
     def test_whole_models(self):
         for zipped in (True, False):
             self.save(torch.nn.Sequential(torch.nn.Conv2d(3, 64, 3)), zipped)
