@@ -35,9 +35,9 @@ inline float from_half(uint16_t half) {
 /// Of infinity and NaN too.
 inline float from_any_half(uint16_t half) {
   const bool finite = (half & 0x7c00U) != 0x7c00U;
-  return finite ? from_half(half)
-                : std::bit_cast<float>((half & 0x8000U) << 16U | 0x7f800000U |
-                                       (half & 0x3ffU) << 13U);
+  return finite
+             ? from_half(half)
+             : std::bit_cast<float>((half & 0x8000U) << 16U | 0x7f800000U | (half & 0x3ffU) << 13U);
 }
 
 /// x as the sum of two halves: to some 22 bits where |x| is well above 2⁻¹³, and to 2⁻²⁵ below.
