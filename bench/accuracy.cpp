@@ -1,6 +1,7 @@
 // accuracy WEIGHTS.h5 BACKBONE LAYER SIZE PHOTO…: error of the engine behind each pooling up to
 // LAYER on real photos, largest difference from float64 over the largest activation, for the
-// engine's own choice of tiles and for each tile size alone.
+// engine's own choice of tiles, for each tile size alone, in bfloat16 (emulated) and by pairs of
+// halves (emulated).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 #include "base/fail.h"
 #include "engine/engine.h"
 #include "engine/reference.h"
+#include "engine/tile_kernels.h"
 #include "graft/image.h"
 #include "weights/load.h"
 
@@ -24,8 +26,8 @@ int run(int argc, char** argv) {
   const TensorMap& tensors = weights.tensors;
   const Preprocessing& preprocessing = weights.preprocessing;
   fmt::print("{:<14}", "behind");
-  constexpr int kMR[] = {0, 4, 6, 42, 64};
-  for (const char* name : {"chosen", "F(4)", "F(6)", "F(4+2)", "F(6+4)"})
+  constexpr int kMR[] = {0, 4, 6, 42, 64, 0, 0};
+  for (const char* name : {"chosen", "F(4)", "F(6)", "F(4+2)", "F(6+4)", "bf16", "fp16x3"})
     fmt::print("{:>10}", name);
   fmt::print("\n");
   for (size_t end = 1; end <= whole.layers.size(); ++end) {
@@ -43,7 +45,10 @@ int run(int argc, char** argv) {
       in.insert(in.end(), one.begin(), one.end());
     }
     for (size_t k = 0; k < std::size(kMR); ++k) {
-      engine::Engine engine(net, 0, end, tensors, {0, 16, kMR[k]});
+      engine::EngineOptions options{0, 16, kMR[k]};
+      if (k + 2 == std::size(kMR)) options.tiles = engine::emulated_amx_kernels();
+      if (k + 1 == std::size(kMR)) options.tiles = engine::emulated_amx_fp16_kernels();
+      engine::Engine engine(net, 0, end, tensors, options);
       const auto out_size = static_cast<size_t>(engine.output_elements());
       std::vector<float> out(out_size * want.size());
       engine.run(in.data(), static_cast<int>(want.size()), out.data());
