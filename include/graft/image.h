@@ -54,10 +54,15 @@ std::vector<std::byte> encode_png(const Image& image, std::string_view software 
 /// Whether a file is a PNG that encode_png() made with this `software`.
 bool is_png_of(const std::filesystem::path& file, std::string_view software);
 
-/// How images are brought to another size. Both are Pillow's, to the bit.
+/// How images are brought to another size; levels are whole numbers afterwards. All but
+/// bilinear_noaa are Pillow's, to the bit.
 enum class Resampling {
   nearest,   ///< Image.NEAREST: what Keras' load_img and flow_from_directory do
   bilinear,  ///< Image.BILINEAR: a triangle filter widened when shrinking, i.e. antialiased
+  /// Between the four nearest pixels, also when shrinking: tf.image.resize, and with it Keras'
+  /// image_dataset_from_directory and Resizing; OpenCV's INTER_LINEAR to a level.
+  bilinear_noaa,
+  bicubic,  ///< Image.BICUBIC: Keys' kernel with a = -0.5, widened when shrinking
 };
 
 /// Throws Error(usage) unless width and height are at least 1 and `pixels` has 3 · W · H bytes. All

@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "graft/image.h"
 #include "graft/network.h"
 #include "graft/precision.h"
 
@@ -75,8 +76,12 @@ struct InputSize {
 struct Recipe {
   struct Model {
     std::string backbone = "vgg16";  ///< one of backbone_names()
-    std::string weights;  ///< "imagenet", "builtin", "none", a file; empty: the backbone's own
+    std::string weights;  /// "imagenet" (Keras' or else torchvision's), "keras", "torchvision",
+                          /// "builtin", "none", or a
+    /// file; empty: the backbone's own.
     PixelFamily preprocessing = PixelFamily::of_weights;
+    /// How images are brought to the input size, where not as the weights' family has it.
+    std::optional<Resampling> resampling;
     std::string until;  ///< the layer behind which it is cut; empty: its last pooling
     InputSize input;
     std::string head = "default";  ///< see with_head()

@@ -14,39 +14,58 @@
 #pragma GCC visibility push(default)
 namespace graft {
 
-/// A file of ImageNet weights that Keras publishes.
+/// A file of ImageNet weights that Keras or torchvision publishes.
 struct PublishedWeights {
+  std::string family;  ///< "keras" or "torchvision"
   std::string backbone;
   bool include_top = false;
   std::string file;  ///< its name in a folder of weights
   std::string url;
-  std::string md5;
-  uint64_t bytes = 0;
+  std::string md5;     ///< 32 hex digits; empty: its publisher gives none
+  std::string sha256;  ///< 64 hex digits, or as many as its publisher gives; empty: none
+  uint64_t bytes = 0;  ///< its size; where `exact_size` is false to some KB
+  bool exact_size = true;
+  double top1 = 0;      ///< published top-1 accuracy on ImageNet's validation images, 0 to 1
   std::string source;   ///< "Keras VGG19 ImageNet (no top)", …
   std::string licence;  ///< licence family
 };
 
-/// All that Graft knows (keras/src/applications/vgg16.py, vgg19.py).
+/// All that Graft knows (keras/src/applications/vgg16.py, vgg19.py; torchvision/models/vgg.py). A
+/// backbone that has Keras' files and torchvision's has Keras' first. timm's vgg*.tv_in1k are
+/// torchvision's weights under other names.
 const std::vector<PublishedWeights>& published_weights();
-/// Those of a backbone, as others may write its name ("VGG-16"); null: there are none.
-const PublishedWeights* find_published_weights(std::string_view backbone, bool include_top);
+/// The file for a backbone, whose name may be as others write it ("VGG-16"): the first of
+/// published_weights() with top where it is asked for, the smallest without. An empty `family` is
+/// any. Null: there is none.
+const PublishedWeights* find_published_weights(std::string_view backbone, bool include_top,
+                                               std::string_view family = {});
 
 /// Where they lie once downloaded, in a folder of Graft's caches; empty: $XDG_CACHE_HOME/graft.
 std::filesystem::path weights_path(const PublishedWeights& weights,
                                    const std::filesystem::path& cache = {});
 
-enum class WeightsState { absent, good, wrong_size, wrong_md5 };
-/// Compares size and MD5.
+/// "MD5 6d6bbae1…" or "SHA-256 397923af…", with all digits that are published.
+std::string published_hash(const PublishedWeights& weights);
+
+enum class WeightsState { absent, good, wrong_size, wrong_hash };
+/// Compares size and hash.
 WeightsState check_weights(const PublishedWeights& weights,
                            const std::filesystem::path& cache = {});
-/// Which published file one is, by its MD5; null: none. Throws Error(io).
+/// Compares the size alone: absent, good as far as that tells, or wrong_size.
+WeightsState check_weights_size(const PublishedWeights& weights,
+                                const std::filesystem::path& cache = {});
+/// Which published file one is, by its hash; null: none. Throws Error(io).
 const PublishedWeights* recognise_weights(const std::filesystem::path& file);
 
 /// Downloads a file that is absent, going on where an earlier try stopped, from its address or
-/// $GRAFT_WEIGHTS_MIRROR. It appears complete and checked, or not at all. Throws Error(io) that
+/// $GRAFT_WEIGHTS_URL. It appears complete and checked, or not at all. Throws Error(io) that
 /// says what happened, and where to put the file by hand.
 void download_weights(const PublishedWeights& weights, const std::filesystem::path& cache = {},
                       const RunContext& context = {});
+/// Copies a published file that was fetched by hand to where it is looked for, whatever its name,
+/// atomically, and returns which one it is. Throws Error(input) where it is none of them.
+const PublishedWeights& import_weights(const std::filesystem::path& file,
+                                       const std::filesystem::path& cache = {});
 
 /// What a file of weights is, and what of it Graft can use.
 struct WeightsInspection {

@@ -170,11 +170,31 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
-AtomicFile::AtomicFile(fs::path path) : path_(std::move(path)) {
+namespace {
+
+/// Where a link leads, also to what is not there yet: the link stays, and its target is replaced.
+fs::path behind_links(fs::path path) {
+  constexpr int kMostLinks = 40;  // as many as Linux follows
+  std::error_code error;
+  for (int i = 0; fs::is_symlink(path, error); ++i) {
+    const fs::path to = fs::read_symlink(path, error);
+    if (error || i == kMostLinks)
+      fail(ErrorKind::io, "{}: a link that leads nowhere; remove it, or choose another name",
+           printable(path));
+    path = to.is_absolute() ? to : path.parent_path() / to;
+  }
+  return path;
+}
+
+}  // namespace
+
+AtomicFile::AtomicFile(fs::path path) : path_(behind_links(std::move(path))) {
   refuse_nul(path_);
   std::error_code none;
   const fs::file_status there = fs::status(path_, none);
-  if (fs::exists(there) && !fs::is_regular_file(there) && !fs::is_directory(there))
+  if (fs::is_directory(there))
+    fail(ErrorKind::io, "{}: is a folder; name a file, in it or elsewhere", printable(path_));
+  if (fs::exists(there) && !fs::is_regular_file(there))
     fail(ErrorKind::io,
          "{}: is no file but a device, pipe or socket, which would be replaced; "
          "choose another name",

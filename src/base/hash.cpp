@@ -44,35 +44,29 @@ void ContentHash::update(std::span<const std::byte> bytes) {
 
 std::string ContentHash::finish() const { return hex(XXH3_128bits_digest(state_->xxh3)); }
 
-struct Md5::State {
-  EVP_MD_CTX* context = EVP_MD_CTX_new();
-};
+namespace {
 
-Md5::Md5() : state_(std::make_unique<State>()) {
-  if (state_->context == nullptr || EVP_DigestInit_ex(state_->context, EVP_md5(), nullptr) != 1)
-    fail(ErrorKind::io, "MD5 is not available from this system's OpenSSL (FIPS mode?)");
-}
-
-Md5::~Md5() { EVP_MD_CTX_free(state_->context); }
-
-void Md5::update(std::span<const std::byte> bytes) {
-  EVP_DigestUpdate(state_->context, bytes.data(), bytes.size());
-}
-
-std::string Md5::finish() {
+std::string digest_of_file(const std::filesystem::path& path, const EVP_MD* kind,
+                           std::string_view name) {
+  const MappedFile file(path);
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned int length = 0;
-  EVP_DigestFinal_ex(state_->context, digest.data(), &length);
+  if (EVP_Digest(file.bytes().data(), file.bytes().size(), digest.data(), &length, kind, nullptr) !=
+      1)
+    fail(ErrorKind::io, "{} is not available from this system's OpenSSL (FIPS mode?)", name);
   std::string text;
   for (unsigned int i = 0; i < length; ++i) text += fmt::format("{:02x}", digest.at(i));
   return text;
 }
 
+}  // namespace
+
 std::string md5_of_file(const std::filesystem::path& path) {
-  const MappedFile file(path);
-  Md5 md5;
-  md5.update(file.bytes());
-  return md5.finish();
+  return digest_of_file(path, EVP_md5(), "MD5");
+}
+
+std::string sha256_of_file(const std::filesystem::path& path) {
+  return digest_of_file(path, EVP_sha256(), "SHA-256");
 }
 
 }  // namespace graft

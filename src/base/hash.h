@@ -1,4 +1,5 @@
-// Hashes: XXH3-128 for identity within Graft, MD5 because Keras publishes its files' MD5.
+// Hashes: XXH3-128 for identity within Graft, MD5 and SHA-256 because
+// those are what publishers of weights give.
 #pragma once
 
 #include <cstddef>
@@ -29,22 +30,8 @@ class ContentHash {
   std::unique_ptr<State> state_;
 };
 
-/// An MD5 that is fed piece by piece.
-class Md5 {
- public:
-  Md5();
-  ~Md5();
-  Md5(const Md5&) = delete;
-  Md5& operator=(const Md5&) = delete;
-  void update(std::span<const std::byte> bytes);
-  /// 32 lower-case hex digits; the object is spent afterwards.
-  std::string finish();
-
- private:
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
+/// Lower-case hex digits, 32 and 64.
 std::string md5_of_file(const std::filesystem::path& path);
+std::string sha256_of_file(const std::filesystem::path& path);
 
 }  // namespace graft

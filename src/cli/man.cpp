@@ -132,7 +132,7 @@ std::string overview() {
          ".SH ENVIRONMENT\n"
          ".TP\n\\fBXDG_CACHE_HOME\\fR\nWhere weights and features are kept, under graft/ (default: "
          "~/.cache).\n"
-         ".TP\n\\fBGRAFT_WEIGHTS_MIRROR\\fR\nAnother server that has the published weights.\n"
+         ".TP\n\\fBGRAFT_WEIGHTS_URL\\fR\nAnother server that has the published weights.\n"
          ".TP\n\\fBGRAFT_LIBEXEC\\fR\nThe folder of graft\\-read\\-h5 and graft\\-train, where it "
          "is "
          "not beside the program.\n";

@@ -40,6 +40,7 @@ struct PredictOptions {
   std::string explain_layer;
   bool force = false;
   bool json = false;
+  bool logits = false;
 };
 
 /// Lines of standard input, which may wait for ever: signals are heeded, unlike by std::getline.
@@ -102,12 +103,17 @@ class Output {
   Output(const PredictOptions& options, const std::vector<std::string>& classes)
       : json_(options.json || options.format == "json"),
         csv_(options.format == "csv"),
+        logits_(options.logits),
         top_(std::min<size_t>(options.top, classes.size())),
         classes_(classes),
         precision_(options::word(resolve_precision(options.precision))) {
     if (csv_ && !json_) {
-      print_result("path,label,probability");
-      for (size_t k = 2; k <= top_; ++k) print_result(",label_{},probability_{}", k, k);
+      print_result("path");
+      for (size_t k = 1; k <= top_; ++k) {
+        const std::string number = k > 1 ? fmt::format("_{}", k) : "";
+        print_result(",label{0},probability{0}", number);
+        if (logits_) print_result(",logit{}", number);
+      }
       print_result("\n");
     }
   }
@@ -117,19 +123,25 @@ class Output {
       nlohmann::json top = nlohmann::json::array();
       for (size_t k = 0; k < top_; ++k)
         top.push_back({{"label", label(p, k)}, {"probability", probability(p, k)}});
-      rows_.push_back({{"path", path.string()},
-                       {"label", label(p, 0)},
-                       {"probability", probability(p, 0)},
-                       {"top", top}});
+      nlohmann::json row = {{"path", path.string()},
+                            {"label", label(p, 0)},
+                            {"probability", probability(p, 0)},
+                            {"top", top}};
+      if (logits_) row["logits"] = p.logits;
+      rows_.push_back(std::move(row));
     } else if (csv_) {
       print_result("{}", csv_field(path.string()));
-      for (size_t k = 0; k < top_; ++k)
+      for (size_t k = 0; k < top_; ++k) {
         print_result(",{},{:.6f}", csv_field(label(p, k)), probability(p, k));
+        if (logits_) print_result(",{}", logit(p, k));
+      }
       print_result("\n");
     } else {
       print_result("{}:", printable(path));
-      for (size_t k = 0; k < top_; ++k)
+      for (size_t k = 0; k < top_; ++k) {
         print_result("{} {} {:.4f}", k > 0 ? "," : "", printable(label(p, k)), probability(p, k));
+        if (logits_) print_result(" (logit {:.4f})", logit(p, k));
+      }
       print_result("\n");
     }
   }
@@ -141,7 +153,11 @@ class Output {
   }
 
   int finish() {
-    if (json_) print_json({{"predictions", rows_}, {"errors", errors_}, {"precision", precision_}});
+    if (json_) {
+      nlohmann::json all = {{"predictions", rows_}, {"errors", errors_}, {"precision", precision_}};
+      if (logits_) all["classes"] = classes_;
+      print_json(all);
+    }
     return errors_.empty() ? 0 : 1;
   }
 
@@ -154,8 +170,11 @@ class Output {
   }
   static double probability(const Prediction& p, size_t k) { return p.probabilities[p.ranking[k]]; }
 
+  static float logit(const Prediction& p, size_t k) { return p.logits[p.ranking[k]]; }
+
   bool json_;
   bool csv_;
+  bool logits_;
   size_t top_;
   const std::vector<std::string>& classes_;
   std::string_view precision_;
@@ -283,6 +302,9 @@ int run_predict(int argc, char** argv) {
       ->check(whole_number(1, 1 << 20))
       ->capture_default_str()
       ->type_name("K");
+  app.add_flag(
+      "--logits", o.logits,
+      "Also the logits, whose softmax the probabilities are; as JSON those of all classes");
   add_views_option(app, o.views);
   add_precision_option(app, o.precision);
   auto* format = app.add_option("--format", o.format, "text, json or csv")

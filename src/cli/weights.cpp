@@ -11,6 +11,7 @@
 #include "cli/outputs.h"
 #include "graft/classifier.h"
 #include "graft/weights.h"
+#include "recipe/option_values.h"
 
 namespace graft::cli {
 namespace {
@@ -20,6 +21,7 @@ struct WeightsOptions {
   std::string cache_dir;
   std::vector<std::string> names;
   bool include_top = false;
+  std::string family;
   bool json = false;
   std::string output;
   std::string dtype = "fp32";
@@ -27,32 +29,41 @@ struct WeightsOptions {
   std::string source, licence;
 };
 
+nlohmann::json or_null(const std::string& text) {
+  return text.empty() ? nlohmann::json() : nlohmann::json(text);
+}
+
 int list(const WeightsOptions& o) {
   const fs::path cache = cache_folder(o.cache_dir);
   nlohmann::json rows = nlohmann::json::array();
   if (!o.json)
-    print_result("{:<9} {:<4} {:>9}  {:<32}  {}\n", "backbone", "top", "size", "MD5", "here");
+    print_result("{:<11} {:<8} {:<3} {:>8} {:>6}  {:<10} {}\n", "family", "backbone", "top", "size",
+                 "top-1", "here", "hash");
   for (const PublishedWeights& file : published_weights()) {
-    std::error_code error;
+    if (!o.family.empty() && file.family != o.family) continue;
     const fs::path path = weights_path(file, cache);
-    const bool exists = fs::exists(path, error);
-    const bool here = exists && fs::file_size(path, error) == file.bytes;
+    const WeightsState state = check_weights_size(file, cache);
     if (o.json)
-      rows.push_back({{"backbone", file.backbone},
+      rows.push_back({{"family", file.family},
+                      {"backbone", file.backbone},
                       {"include_top", file.include_top},
                       {"url", file.url},
-                      {"md5", file.md5},
+                      {"md5", or_null(file.md5)},
+                      {"sha256", or_null(file.sha256)},
                       {"bytes", file.bytes},
+                      {"exact_size", file.exact_size},
+                      {"top1", file.top1},
                       {"licence", file.licence},
                       {"path", path.string()},
-                      {"present", exists}});
+                      {"present", state != WeightsState::absent}});
     else
-      print_result("{:<9} {:<4} {:>9}  {:<32}  {}\n", file.backbone,
+      print_result("{:<11} {:<8} {:<3} {:>8} {:>6.3f}  {:<10} {}\n", file.family, file.backbone,
                    file.include_top ? "yes" : "no", format_bytes(static_cast<double>(file.bytes)),
-                   file.md5,
-                   here     ? "yes"
-                   : exists ? "wrong size"
-                            : "no");
+                   file.top1,
+                   state == WeightsState::good     ? "yes"
+                   : state == WeightsState::absent ? "no"
+                                                   : "wrong size",
+                   published_hash(file));
   }
   if (o.json)
     print_json({{"folder", (cache / "weights").string()}, {"files", rows}});
@@ -61,14 +72,14 @@ int list(const WeightsOptions& o) {
   return 0;
 }
 
-const PublishedWeights& need_published(const std::string& name, bool include_top) {
-  const PublishedWeights* file = find_published_weights(name, include_top);
+const PublishedWeights& need_published(const std::string& name, const WeightsOptions& o) {
+  const PublishedWeights* file = find_published_weights(name, o.include_top, o.family);
   if (file == nullptr) {
     std::vector<std::string> names;
     for (const PublishedWeights& known : published_weights()) names.emplace_back(known.backbone);
     fail(ErrorKind::usage,
-         "no published weights for '{}'{}; 'graft weights list' shows what there is", clipped(name),
-         did_you_mean(name, names));
+         "no published weights for '{}'{}{}; 'graft weights list' shows what there is",
+         clipped(name), o.family.empty() ? "" : " by " + o.family, did_you_mean(name, names));
   }
   return *file;
 }
@@ -78,7 +89,7 @@ int fetch(const WeightsOptions& o) {
     fail(ErrorKind::usage, "name the backbone: 'graft weights download vgg16' or vgg19");
   const fs::path cache = cache_folder(o.cache_dir);
   for (const std::string& typed : o.names) {
-    const PublishedWeights& file = need_published(typed, o.include_top);
+    const PublishedWeights& file = need_published(typed, o);
     const fs::path path = weights_path(file, cache);
     std::error_code error;
     if (fs::exists(path, error)) {
@@ -95,13 +106,26 @@ int fetch(const WeightsOptions& o) {
   return 0;
 }
 
+/// Files that were fetched by hand go where they are looked for.
+int import_files(const WeightsOptions& o) {
+  if (o.names.empty())
+    fail(ErrorKind::usage, "name the file: 'graft weights import vgg16-397923af.pth'");
+  const fs::path cache = cache_folder(o.cache_dir);
+  for (const std::string& name : o.names) {
+    const PublishedWeights& file = import_weights(name, cache);
+    print_result("{}: {}, now {}\n", printable(name), file.source,
+                 printable(weights_path(file, cache)));
+  }
+  return 0;
+}
+
 /// One row of `verify`: what is wrong with a file, or nothing.
 std::string problem(WeightsState state) {
   switch (state) {
     case WeightsState::wrong_size:
       return "wrong size: delete and download it again";
-    case WeightsState::wrong_md5:
-      return "wrong MD5: delete and download it again";
+    case WeightsState::wrong_hash:
+      return "wrong hash: delete and download it again";
     case WeightsState::absent:
     case WeightsState::good:
       break;
@@ -130,7 +154,7 @@ int verify(const WeightsOptions& o) {
     }
   }
   for (const std::string& name : o.names) {
-    if (const PublishedWeights* file = find_published_weights(name, o.include_top)) {
+    if (const PublishedWeights* file = find_published_weights(name, o.include_top, o.family)) {
       const WeightsState state = check_weights(*file, cache);
       report(weights_path(*file, cache),
              state == WeightsState::absent ? "not downloaded" : problem(state), file->source);
@@ -156,7 +180,7 @@ std::string pixels_line(const Preprocessing& p) {
   out += p.crop_ratio > 0
              ? fmt::format("; shorter side to {:.3f} of the input, centre cut out", p.crop_ratio)
              : "; stretched to the input";
-  return out + (p.resampling == Resampling::nearest ? ", nearest" : ", bilinear");
+  return fmt::format("{}, {}", out, options::word(p.resampling));
 }
 
 /// The family whose preprocessing it is: keras or torch (also without crop).
@@ -171,29 +195,28 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
   for (const WeightsInspection::Fit& fit : about.fits)
     fits.push_back({{"backbone", fit.backbone}, {"until", fit.until}, {"whole", fit.whole}});
   const Preprocessing& p = about.preprocessing;
-  nlohmann::json out = {
-      {"path", name},
-      {"format", about.format},
-      {"family", about.family},
-      {"types", about.types},
-      {"bytes", about.bytes},
-      {"md5", about.md5},
-      {"source", about.source},
-      {"licence", about.licence},
-      {"fits", fits},
-      {"by_order", about.by_order},
-      {"classes", nullptr},
-      {"labels", about.labels},
-      {"left_out", about.left_out},
-      {"nearest", about.nearest},
-      {"differences", about.differences},
-      {"preprocessing",
-       {{"family", pixels_family(p)},
-        {"channel_order", p.bgr ? "bgr" : "rgb"},
-        {"scale", p.scale},
-        {"shift", p.shift},
-        {"resampling", p.resampling == Resampling::nearest ? "nearest" : "bilinear"},
-        {"crop_ratio", p.crop_ratio}}}};
+  nlohmann::json out = {{"path", name},
+                        {"format", about.format},
+                        {"family", about.family},
+                        {"types", about.types},
+                        {"bytes", about.bytes},
+                        {"md5", about.md5},
+                        {"source", about.source},
+                        {"licence", about.licence},
+                        {"fits", fits},
+                        {"by_order", about.by_order},
+                        {"classes", nullptr},
+                        {"labels", about.labels},
+                        {"left_out", about.left_out},
+                        {"nearest", about.nearest},
+                        {"differences", about.differences},
+                        {"preprocessing",
+                         {{"family", pixels_family(p)},
+                          {"channel_order", p.bgr ? "bgr" : "rgb"},
+                          {"scale", p.scale},
+                          {"shift", p.shift},
+                          {"resampling", options::word(p.resampling)},
+                          {"crop_ratio", p.crop_ratio}}}};
   if (about.classes) out["classes"] = *about.classes;
   return out;
 }
@@ -276,17 +299,19 @@ int run_weights(int argc, char** argv) {
   std::string action;
   std::vector<std::string> published;
   for (const PublishedWeights& weights : published_weights())
-    if (!weights.include_top) published.push_back(weights.backbone);
+    if (std::find(published.begin(), published.end(), weights.backbone) == published.end())
+      published.push_back(weights.backbone);
   CLI::App app(
       "Weights of backbones: what is published, fetching it, checking it; a model's for reuse.",
       "graft weights");
-  app.add_option("ACTION", action, "list, inspect, download, verify or convert")
+  app.add_option("ACTION", action, "list, inspect, download, import, verify or convert")
       ->required()
-      ->check(one_of({"list", "inspect", "download", "verify", "convert"}))
+      ->check(one_of({"list", "inspect", "download", "import", "verify", "convert"}))
       ->type_name("ACTION");
-  app.add_option("NAME", o.names,
-                 "Backbones (vgg16, vgg19); for inspect files and run folders; for verify also "
-                 "files; for convert a model")
+  app.add_option(
+         "NAME", o.names,
+         "Backbones (vgg16, vgg19_bn); for inspect files and run folders; for import files; "
+         "for verify also files; for convert a model")
       ->check(with_choices({[](const std::string&) { return std::string(); }, ""}, published))
       ->type_name("PATH");
   app.add_option("-o,--output", o.output, "convert: the file to write")->type_name("FILE");
@@ -301,6 +326,10 @@ int run_weights(int argc, char** argv) {
   app.add_option("--licence", o.licence, "convert: their licence, to be recorded")
       ->type_name("TEXT");
   app.add_flag("--include-top", o.include_top, "The file with fc1, fc2 and predictions");
+  app.add_option("--family", o.family,
+                 "Whose weights: keras or torchvision (default: Keras', or else torchvision's)")
+      ->check(one_of({"keras", "torchvision"}))
+      ->type_name("FAMILY");
   app.add_option("--cache-dir", o.cache_dir,
                  "Graft's cache folder (default: $XDG_CACHE_HOME/graft or ~/.cache/graft)")
       ->type_name("DIR");
@@ -311,14 +340,18 @@ int run_weights(int argc, char** argv) {
       "  graft weights list\n"
       "  graft weights inspect vgg16-397923af.pth\n"
       "  graft weights download vgg19\n"
+      "  graft weights download vgg16_bn\n"
+      "  graft weights import Downloads/vgg16-397923af.pth\n"
       "  graft weights verify\n"
       "  graft weights convert runs/mine -o backbone.safetensors\n"
       "  graft train photos/ --weights backbone.safetensors\n"
-      "$GRAFT_WEIGHTS_MIRROR names another server that has the same files.");
+      "$GRAFT_WEIGHTS_URL names another server that has the same files; https_proxy is honoured. "
+      "timm's vgg*.tv_in1k are torchvision's weights under other names.");
   return run_app(app, argc, argv, [&] {
     if (action == "list") return list(o);
     if (action == "convert") return convert(o);
     if (action == "inspect") return inspect(o);
+    if (action == "import") return import_files(o);
     return action == "download" ? fetch(o) : verify(o);
   });
 }

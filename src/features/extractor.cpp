@@ -81,6 +81,7 @@ FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunConte
   request.weights = weight_source(options.model);
   request.backbone = options.model.backbone;
   request.preprocessing = options.model.preprocessing;
+  request.resampling = options.model.resampling;
   request.input_height = network.input_height;
   request.input_width = network.input_width;
   request.seed = options.seed;

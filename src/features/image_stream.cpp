@@ -72,6 +72,22 @@ std::vector<std::string> content_hashes(std::span<const std::filesystem::path> p
   return hashes;
 }
 
+namespace {
+
+void require_content(const std::filesystem::path& path, const std::string& got,
+                     const std::string& expected) {
+  if (!expected.empty() && got != expected)
+    fail(ErrorKind::input, "{}: has changed since the images were first read", printable(path));
+}
+
+}  // namespace
+
+Image load_known_image(const std::filesystem::path& path, const std::string& hash) {
+  const std::vector<std::byte> bytes = read_file(path);
+  if (!hash.empty()) require_content(path, content_hash(bytes), hash);
+  return decode_image(bytes, printable(path));
+}
+
 std::string view_key(const ImageJob& job, const std::string& hash) {
   return job.view ? hash + job.view(hash).id() : hash;
 }
@@ -93,7 +109,8 @@ struct ImageStream::State {
     try {
       const std::vector<std::byte> bytes = read_file(job.paths[index]);
       std::string hash;
-      if (job.needs_keys || job.view) hash = content_hash(bytes);
+      if (job.needs_keys || job.view || !job.hashes.empty()) hash = content_hash(bytes);
+      if (!job.hashes.empty()) require_content(job.paths[index], hash, job.hashes[index]);
       if (job.needs_keys) out.key = view_key(job, hash);
       Image source = decode_image(bytes, printable(job.paths[index]));
       out.image = make_view(source, job.width, job.height, job.preprocessing,

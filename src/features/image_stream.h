@@ -26,7 +26,8 @@ struct ImageJob {
   RunContext context{};
   /// The view of an image with that content_hash(); null: images as they are.
   std::function<View(const std::string& hash)> view = nullptr;
-  /// content_hashes() of the paths where the caller has them; empty: computed where needed.
+  /// content_hashes() of the paths where the caller has them; an image with another content by now
+  /// is an error, and one without a hash is not held to any. Empty: computed where needed.
   std::span<const std::string> hashes{};
   bool needs_keys = false;    ///< StreamedImage::key is wanted
   bool keeps_source = false;  ///< StreamedImage::source is wanted
@@ -43,6 +44,10 @@ struct StreamedImage {
 
 /// content_hash_of_file() of each; empty for a file that cannot be read.
 std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths, int threads);
+
+/// Reads and decodes a file. Throws Error(input) where `hash` is not empty and not its
+/// content_hash().
+Image load_known_image(const std::filesystem::path& path, const std::string& hash);
 
 /// Identifies the image that the network gets to see: content_hash() of its file, and the view.
 std::string view_key(const ImageJob& job, const std::string& hash);

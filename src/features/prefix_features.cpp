@@ -200,9 +200,14 @@ class PrefixFeatures {
     }
     std::vector<std::filesystem::path> paths;
     paths.reserve(indices.size());
-    for (const size_t i : indices) paths.push_back(images_.paths[i]);
+    std::vector<std::string> hashes;
+    for (const size_t i : indices) {
+      paths.push_back(images_.paths[i]);
+      if (!images_.hashes.empty()) hashes.push_back(images_.hashes[i]);
+    }
     ImageJob job = images_;
     job.paths = paths;
+    job.hashes = hashes;
     job.needs_keys = true;  // from the bytes that are decoded: the file may have changed since
     stream_features(
         job, forward_of(engine),

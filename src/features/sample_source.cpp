@@ -9,6 +9,7 @@
 #include "base/half.h"
 #include "base/hash.h"
 #include "base/threads.h"
+#include "features/image_stream.h"
 
 namespace graft {
 namespace {
@@ -22,7 +23,8 @@ ImageJob image_job(const SourceJob& job, int batch) {
           .preprocessing = job.preprocessing,
           .batch = batch,
           .label = job.label,
-          .context = job.context};
+          .context = job.context,
+          .hashes = job.hashes};
 }
 
 /// The view that an epoch shows of the image at that place in the list.
@@ -52,13 +54,11 @@ int64_t input_elements(const SourceJob& job) {
 
 /// The features of each view of each image, from prefix_features(): `sink(image, view,
 /// values)`.
-void all_views(const SourceJob& job, const PrefixJob& prefix, std::span<const std::string> hashes,
-               const OnError& on_error,
+void all_views(const SourceJob& job, const PrefixJob& prefix, const OnError& on_error,
                const std::function<void(size_t, int, std::span<const float>)>& sink) {
   std::vector<bool> reported(job.paths.size());
   for (int view = 0; view < job.views; ++view) {
     ImageJob images = image_job(job, 16);
-    images.hashes = hashes;
     if (!job.augmentation.leaves_images()) {
       images.view = views_of(job, static_cast<uint64_t>(view));
       if (job.views > 1) images.label += fmt::format(", view {} of {}", view + 1, job.views);
@@ -100,14 +100,16 @@ class FeaturesInMemory : public SampleSource {
     else
       floats_ = std::make_unique_for_overwrite<float[]>(rows_ * elements_);
     Arrivals arrivals(job.paths.size());
-    std::vector<std::string> hashes;
-    if (job.prefix->cache != nullptr)
+    SourceJob known = job;
+    std::vector<std::string> hashes;  // once for all views
+    if (job.prefix->cache != nullptr && job.hashes.empty()) {
       hashes = content_hashes(job.paths, job.context.thread_count());
-    all_views(job, *job.prefix, hashes, on_error,
-              [&](size_t i, int view, std::span<const float> values) {
-                put(row(i, static_cast<uint64_t>(view)), values);
-                arrivals.add(i);
-              });
+      known.hashes = hashes;
+    }
+    all_views(known, *job.prefix, on_error, [&](size_t i, int view, std::span<const float> values) {
+      put(row(i, static_cast<uint64_t>(view)), values);
+      arrivals.add(i);
+    });
     usable_ = arrivals.complete(views_);
   }
 
@@ -186,6 +188,7 @@ class ImageSource : public SampleSource {
         },
         on_error);
     job_.prefix = nullptr;  // the caller's, and used up
+    job_.hashes = {};
   }
 
   std::vector<size_t> fill(std::span<const int64_t> rows, int epoch, float* out) override {
@@ -233,8 +236,8 @@ class ImageSource : public SampleSource {
     const View view =
         draw_view(job_.augmentation, job_.seed, hashes_[i], view_number(job_.views, epoch, i));
     if (!keeps_pixels_)
-      return make_view(load_image(paths_[i]), network_.input_width, network_.input_height,
-                       job_.preprocessing, view);
+      return make_view(load_known_image(paths_[i], hashes_[i]), network_.input_width,
+                       network_.input_height, job_.preprocessing, view);
     const uint8_t* first = &kept_[i * pixels_];
     return apply_view({network_.input_width, network_.input_height, {first, first + pixels_}},
                       view);
@@ -264,15 +267,18 @@ class FeaturesInCache : public SampleSource {
       : job_(job),
         prefix_(*job.prefix),
         paths_(job.paths.begin(), job.paths.end()),
-        hashes_(content_hashes(job.paths, job.context.thread_count())),
+        hashes_(job.hashes.empty()
+                    ? content_hashes(job.paths, job.context.thread_count())
+                    : std::vector<std::string>(job.hashes.begin(), job.hashes.end())),
         stored_(stored_end(prefix_)),
         set_(feature_set_id(prefix_, job.preprocessing, stored_)) {
     job_.paths = paths_;
     job_.prefix = &prefix_;
+    job_.hashes = hashes_;
     Arrivals arrivals(paths_.size());
     PrefixJob stored = prefix_;
     stored.end = stored_;
-    all_views(job_, stored, hashes_, on_error,
+    all_views(job_, stored, on_error,
               [&](size_t i, int, std::span<const float>) { arrivals.add(i); });
     usable_ = arrivals.complete(job_.views);
     if (stored_ < prefix_.end)
@@ -318,7 +324,7 @@ class FeaturesInCache : public SampleSource {
     const Network& net = prefix_.network;
     std::vector<float> input(size_t{3} * net.input_height * net.input_width);
     try {
-      to_input(make_view(load_image(paths_[i]), net.input_width, net.input_height,
+      to_input(make_view(load_known_image(paths_[i], hashes_[i]), net.input_width, net.input_height,
                          job_.preprocessing, view_at(i, view)),
                job_.preprocessing, input.data());
     } catch (const Error&) {

@@ -21,6 +21,9 @@ struct SourceJob {
   const Network& network;
   Preprocessing preprocessing;
   std::span<const std::filesystem::path> paths{};
+  /// content_hashes() of the paths: what has another content by now counts as unreadable, and what
+  /// the cache has of the content is good without its file. Empty: taken when the source is made.
+  std::span<const std::string> hashes{};
   /// The frozen prefix; null: inputs are the network's own.
   const PrefixJob* prefix = nullptr;
   /// Features are kept in memory; else they are read from the cache, or computed in every epoch.

@@ -23,11 +23,27 @@ struct Windows {
   std::vector<int> weights;
 };
 
+/// A filter as Pillow has it: 0 from `support` on.
+struct Filter {
+  double support = 0;
+  double (*weight)(double distance) = nullptr;  // of a distance >= 0, below the support
+};
+
+constexpr Filter kTriangle{1, [](double distance) { return 1 - distance; }};
+
+/// Keys, "Cubic convolution interpolation for digital image processing", 1981.
+constexpr Filter kCubic{2, [](double distance) {
+                          constexpr double a = -0.5;
+                          if (distance < 1)
+                            return ((a + 2) * distance - (a + 3)) * distance * distance + 1;
+                          return (((distance - 5) * distance + 8) * distance - 4) * a;
+                        }};
+
 /// Of `size` positions from `begin` on, out of `out`.
-Windows triangle_windows(int in, int out, int begin, int size) {
+Windows filter_windows(const Filter& filter, int in, int out, int begin, int size) {
   const double scale = static_cast<double>(in) / out;
   const double filter_scale = std::max(scale, 1.0);  // widened when shrinking: antialias
-  const double support = 1.0 * filter_scale;
+  const double support = filter.support * filter_scale;
   Windows windows;
   windows.length = static_cast<int>(std::ceil(support)) * 2 + 1;
   windows.first.resize(size);
@@ -42,13 +58,13 @@ Windows triangle_windows(int in, int out, int begin, int size) {
     double sum = 0;
     for (int i = 0; i < count; ++i) {
       const double distance = std::abs((i + first - center + 0.5) / filter_scale);
-      raw[i] = distance < 1.0 ? 1.0 - distance : 0.0;
+      raw[i] = distance < filter.support ? filter.weight(distance) : 0.0;
       sum += raw[i];
     }
     for (int i = 0; i < count; ++i) {
       const double weight = sum != 0 ? raw[i] / sum : raw[i];
       windows.weights[static_cast<size_t>(x) * windows.length + i] =
-          static_cast<int>(0.5 + weight * (1 << kPrecisionBits));
+          static_cast<int>((weight < 0 ? -0.5 : 0.5) + weight * (1 << kPrecisionBits));
     }
     windows.first[x] = first;
     windows.count[x] = count;
@@ -79,10 +95,10 @@ void resize_row(const uint8_t* row, const Windows& windows, uint8_t* to) {
 class NarrowedRows {
  public:
   /// `kept`: the most rows that are asked for before an earlier one is no longer needed.
-  NarrowedRows(const Image& image, int width, const Part& part, int kept)
+  NarrowedRows(const Image& image, const Filter& filter, int width, const Part& part, int kept)
       : image_(image), stride_(size_t{3} * part.width), left_(size_t{3} * part.left) {
     if (width == image.width) return;
-    windows_ = triangle_windows(image.width, width, part.left, part.width);
+    windows_ = filter_windows(filter, image.width, width, part.left, part.width);
     kept_ = std::min(kept, image.height);
     rows_.resize(stride_ * kept_);
   }
@@ -109,17 +125,18 @@ class NarrowedRows {
   int last_ = -1;
 };
 
-Image resize_bilinear(const Image& image, int width, int height, const Part& part) {
+Image resize_filtered(const Image& image, const Filter& filter, int width, int height,
+                      const Part& part) {
   const size_t stride = size_t{3} * part.width;
   Image out{part.width, part.height, std::vector<uint8_t>(stride * part.height)};
   if (height == image.height) {
-    NarrowedRows rows(image, width, part, 1);
+    NarrowedRows rows(image, filter, width, part, 1);
     for (int y = 0; y < part.height; ++y)
       std::copy_n(rows(part.top + y), stride, &out.pixels[stride * y]);
     return out;
   }
-  const Windows windows = triangle_windows(image.height, height, part.top, part.height);
-  NarrowedRows rows(image, width, part, windows.length);
+  const Windows windows = filter_windows(filter, image.height, height, part.top, part.height);
+  NarrowedRows rows(image, filter, width, part, windows.length);
   std::vector<int> sum(stride);
   for (int y = 0; y < part.height; ++y) {
     const int* weight = &windows.weights[static_cast<size_t>(y) * windows.length];
@@ -157,6 +174,46 @@ Image resize_nearest(const Image& image, int width, int height, const Part& part
   return out;
 }
 
+/// Where a position lies between two pixels.
+struct Between {
+  int low = 0;
+  int high = 0;
+  float share = 0;  // of the high one
+};
+
+/// Pixels' centres are at half numbers (half_pixel_centers).
+std::vector<Between> between_pixels(int in, int out, int begin, int size) {
+  const float scale = static_cast<float>(in) / static_cast<float>(out);
+  std::vector<Between> places(size);
+  for (int x = 0; x < size; ++x) {
+    const float at = (static_cast<float>(begin + x) + 0.5F) * scale - 0.5F;
+    const float low = std::floor(at);
+    places[x] = {std::max(static_cast<int>(low), 0),
+                 std::min(static_cast<int>(std::ceil(at)), in - 1), at - low};
+  }
+  return places;
+}
+
+Image resize_between(const Image& image, int width, int height, const Part& part) {
+  Image out{part.width, part.height, std::vector<uint8_t>(size_t{3} * part.width * part.height)};
+  const std::vector<Between> columns = between_pixels(image.width, width, part.left, part.width);
+  uint8_t* to = out.pixels.data();
+  for (const Between& y : between_pixels(image.height, height, part.top, part.height)) {
+    const uint8_t* above = &image.pixels[size_t{3} * image.width * y.low];
+    const uint8_t* below = &image.pixels[size_t{3} * image.width * y.high];
+    for (const Between& x : columns)
+      for (int c = 0; c < 3; ++c) {
+        const auto mix = [&](const uint8_t* row) {
+          const float low = row[size_t{3} * x.low + c];
+          return low + (static_cast<float>(row[size_t{3} * x.high + c]) - low) * x.share;
+        };
+        const float high = mix(above);
+        *to++ = static_cast<uint8_t>(std::lround(high + (mix(below) - high) * y.share));
+      }
+  }
+  return out;
+}
+
 }  // namespace
 
 Image resize_part(const Image& image, int width, int height, const Part& part, Resampling filter) {
@@ -166,8 +223,17 @@ Image resize_part(const Image& image, int width, int height, const Part& part, R
       int64_t{part.width} * part.height > kMaxPixels)
     fail(ErrorKind::usage, "cannot resize an image to {}x{}; sizes start at 1 and end at {} pixels",
          width, height, kMaxPixels);
-  return filter == Resampling::nearest ? resize_nearest(image, width, height, part)
-                                       : resize_bilinear(image, width, height, part);
+  switch (filter) {
+    case Resampling::nearest:
+      return resize_nearest(image, width, height, part);
+    case Resampling::bilinear:
+      return resize_filtered(image, kTriangle, width, height, part);
+    case Resampling::bilinear_noaa:
+      return resize_between(image, width, height, part);
+    case Resampling::bicubic:
+      return resize_filtered(image, kCubic, width, height, part);
+  }
+  fail(ErrorKind::usage, "there is no resampling {}", static_cast<int>(filter));
 }
 
 Image resize(const Image& image, int width, int height, Resampling filter) {

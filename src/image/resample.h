@@ -1,9 +1,16 @@
 // Resampling of a part of the result, for what is cut out anyway.
 #pragma once
 
+#include <array>
+#include <string_view>
+
 #include "graft/image.h"
 
 namespace graft {
+
+/// The names of all kinds of resampling, in their order, in options and files.
+inline constexpr std::array<std::string_view, 4> kResamplingNames = {"nearest", "bilinear",
+                                                                     "bilinear-noaa", "bicubic"};
 
 /// Pixels [left, left + width) × [top, top + height) of an image.
 struct Part {

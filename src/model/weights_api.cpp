@@ -15,8 +15,9 @@ namespace graft {
 
 const std::vector<PublishedWeights>& published_weights() { return published_files(); }
 
-const PublishedWeights* find_published_weights(std::string_view backbone, bool include_top) {
-  return find_published(options::backbone_name(std::string(backbone)), include_top);
+const PublishedWeights* find_published_weights(std::string_view backbone, bool include_top,
+                                               std::string_view family) {
+  return find_published(options::backbone_name(std::string(backbone)), include_top, family);
 }
 
 std::filesystem::path weights_path(const PublishedWeights& weights,
@@ -24,24 +25,43 @@ std::filesystem::path weights_path(const PublishedWeights& weights,
   return cached_path(weights, cache.empty() ? default_cache_folder() : cache);
 }
 
-WeightsState check_weights(const PublishedWeights& weights, const std::filesystem::path& cache) {
+WeightsState check_weights_size(const PublishedWeights& weights,
+                                const std::filesystem::path& cache) {
   const fs::path path = weights_path(weights, cache);
   std::error_code error;
   if (!fs::exists(path, error)) return WeightsState::absent;
-  if (fs::file_size(path, error) != weights.bytes) return WeightsState::wrong_size;
-  return md5_of_file(path) == weights.md5 ? WeightsState::good : WeightsState::wrong_md5;
+  return may_have_size(weights, fs::file_size(path, error)) ? WeightsState::good
+                                                            : WeightsState::wrong_size;
+}
+
+WeightsState check_weights(const PublishedWeights& weights, const std::filesystem::path& cache) {
+  const WeightsState state = check_weights_size(weights, cache);
+  if (state != WeightsState::good) return state;
+  return has_published_hash(weights, weights_path(weights, cache)) ? WeightsState::good
+                                                                   : WeightsState::wrong_hash;
 }
 
 const PublishedWeights* recognise_weights(const std::filesystem::path& file) {
-  return find_published_md5(md5_of_file(file));
+  return recognise_published(file, md5_of_file(file));
 }
 
 void download_weights(const PublishedWeights& weights, const std::filesystem::path& cache,
                       const RunContext& context) {
   if (weights.url.empty() || weights.file.empty())
     fail(ErrorKind::usage, "weights without an address; take them from published_weights()");
-  download({download_url(weights), weights_path(weights, cache), weights.md5, weights.bytes},
-           context);
+  fetch_published(weights, cache.empty() ? default_cache_folder() : cache, context);
+}
+
+const PublishedWeights& import_weights(const std::filesystem::path& file,
+                                       const std::filesystem::path& cache) {
+  const PublishedWeights* known = recognise_weights(file);
+  if (known == nullptr)
+    fail(ErrorKind::input,
+         "{}: none of the published files ('graft weights list' has their hashes); name it with "
+         "`weights` {} instead",
+         printable(file), printable(file));
+  store_published(*known, file, cache.empty() ? default_cache_folder() : cache);
+  return *known;
 }
 
 std::string convert_weights(const std::filesystem::path& model, const std::filesystem::path& file,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "graft/recipe.h"
+#include "image/resample.h"
 
 namespace graft::options {
 
@@ -71,6 +72,10 @@ struct Words<PixelFamily> {
   static constexpr std::array<std::string_view, 4> list = {"weights", "keras", "torch", "unit"};
 };
 template <>
+struct Words<Resampling> {
+  static constexpr auto list = kResamplingNames;
+};
+template <>
 struct Words<Device> {
   static constexpr std::array<std::string_view, 3> list = {"auto", "cpu", "cuda"};
 };
@@ -82,6 +87,9 @@ template <>
 struct Words<Precision> {
   static constexpr std::array<std::string_view, 3> list = {"fp32", "bf16", "auto"};
 };
+
+template <typename E>
+struct Words<std::optional<E>> : Words<E> {};
 
 /// Throws Error(usage) for a value that is none.
 template <typename E>
@@ -126,6 +134,7 @@ inline void read_value(const std::string& text, bool& member, const Flag&) {
   member = read_word(text, kWords) == 1;
 }
 template <typename E>
+requires std::is_enum_v<E>
 void read_value(const std::string& text, E& member, const Word&) {
   member = static_cast<E>(read_word(text, Words<E>::list));
 }

@@ -42,12 +42,14 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
          G::common},
         m.backbone, Text{check_backbone, backbone_name, backbone_names});
   visit({"weights", "WEIGHTS",
-         "'imagenet' (from the cache, or downloaded), 'builtin' (vgg-mini's, inside this program), "
+         "'imagenet' (from the cache, or downloaded: Keras' weights, or else torchvision's), "
+         "'keras', "
+         "'torchvision', 'builtin' (vgg-mini's, inside this program), "
          "a Keras .h5 or .keras, PyTorch .pth or safetensors file, a Graft model or run, or 'none' "
          "for random ones (default: imagenet; vgg-mini builtin)",
          G::common},
         m.weights, PathText{[] {
-          return std::vector<std::string>{"imagenet", "builtin", "none"};
+          return std::vector<std::string>{"imagenet", "keras", "torchvision", "builtin", "none"};
         }});
   visit(
       {"preprocessing", "FAMILY",
@@ -55,6 +57,11 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
        "'weights': as is usual where they come from",
        G::model},
       m.preprocessing, Word{});
+  visit({"resampling", "FILTER",
+         "How images are brought to the input size: nearest, bilinear, bilinear-noaa (not "
+         "antialiased) or bicubic (default: as the weights' preprocessing has it)",
+         G::model},
+        m.resampling, Word{});
   visit({"input-size", "N", "Input size in pixels, N or HEIGHTxWIDTH (default: 224; vgg-mini 112)",
          G::common},
         m.input, Extent{});

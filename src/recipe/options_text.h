@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -53,17 +54,20 @@ struct OptionWriter {
   std::string& out;
 
   template <typename T, typename What>
-  void operator()(const Option& option, T& member, const What&) const {
+  void operator()(const Option& option, T& member, const What& what) const {
     const std::string text = value_text(member);
     if (text.empty()) return;
-    out += fmt::format("{} = {}\n", option.name, toml(member, text, What{}));
+    out += fmt::format("{} = {}\n", option.name, toml(member, text, what));
   }
 
  private:
   template <typename T, typename What>
-  static std::string toml(const T& member, const std::string& text, const What&) {
+  static std::string toml(const T& member, const std::string& text,
+                          [[maybe_unused]] const What& what) {
     if constexpr (std::is_same_v<What, PathText>) {
-      const bool named = text == "imagenet" || text == "builtin" || text == "none";
+      const std::vector<std::string> words =
+          what.words != nullptr ? what.words() : std::vector<std::string>();
+      const bool named = std::find(words.begin(), words.end(), text) != words.end();
       // So that the file works from anywhere.
       return named ? toml_quoted(text) : toml_path(fs::absolute(text).lexically_normal().string());
     } else if constexpr (std::is_same_v<T, uint64_t>) {

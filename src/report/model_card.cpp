@@ -4,6 +4,8 @@
 
 #include <string_view>
 
+#include "recipe/option_values.h"
+
 namespace graft {
 namespace {
 
@@ -41,8 +43,9 @@ ModelCard model_card(const ModelMetadata& about) {
       {"Licence of the weights", about.provenance.licence},
       {"Input",
        fmt::format(
-           "{}x{} pixels, {}{}", about.network.input_height, about.network.input_width,
+           "{}x{} pixels, {}, {}{}", about.network.input_height, about.network.input_width,
            about.preprocessing.crop_ratio > 0 ? "cut from the centre" : "stretched",
+           options::word(about.preprocessing.resampling),
            about.test_views > 1 ? "; the image and its mirror image, logits averaged" : "")}};
   for (const auto& [key, label] : {std::pair{"training_images", "Training images"},
                                    {"validation_images", "Validation images"},

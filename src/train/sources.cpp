@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "features/image_stream.h"
 #include "features/sample_source.h"
 
 namespace graft {
@@ -36,6 +37,10 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
   paths.reserve(indices.size());
   for (const size_t i : indices) paths.push_back(job_.dataset.samples[i].path);
   source.paths = paths;
+  // A later phase takes the images that the first one took.
+  std::vector<std::string>& hashes = hashes_[split];
+  if (hashes.empty()) hashes = content_hashes(paths, job_.context.thread_count());
+  source.hashes = hashes;
   source.label =
       fmt::format("{}, {}",
                   source.prefix != nullptr && source.views > 0 ? "features of the frozen prefix"

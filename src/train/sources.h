@@ -2,6 +2,7 @@
 // cannot be read.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -31,6 +32,7 @@ class Sources {
 
  private:
   const TrainJob& job_;
+  std::map<Split, std::vector<std::string>> hashes_;  // of the files, in the order of the dataset
   std::vector<size_t> excluded_;
   std::vector<std::string> errors_;
   std::set<size_t> lost_;  // samples that could be read at first

@@ -26,6 +26,7 @@ Weights load_backbone(const TrainPlan& plan, const RunContext& context) {
   request.weights = plan.recipe.model.weights;
   request.backbone = base.backbone;
   request.preprocessing = plan.recipe.model.preprocessing;
+  request.resampling = plan.recipe.model.resampling;
   request.input_height = base.input_height;
   request.input_width = base.input_width;
   request.seed = plan.recipe.seed;

@@ -148,27 +148,31 @@ size_t on_header(char* data, size_t size, size_t count, void* user) {
   return size * count;
 }
 
+bool has_size(const Download& job, uint64_t bytes) {
+  return bytes + job.tolerance >= job.bytes && bytes <= job.bytes + job.tolerance;
+}
+
 /// Before the first byte of a body: is it what was asked for? Sets what is to be done if not.
 bool accept_response(Transfer& transfer) {
-  const uint64_t expected = transfer.job.bytes;
+  const Download& job = transfer.job;
   long status = 0;
   curl_off_t length = -1;
   curl_easy_getinfo(transfer.curl, CURLINFO_RESPONSE_CODE, &status);
   curl_easy_getinfo(transfer.curl, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &length);
   if (status == 206) {
     const bool right = transfer.range && transfer.range->begin == transfer.start &&
-                       transfer.range->total.value_or(expected) == expected;
+                       has_size(job, transfer.range->total.value_or(job.bytes));
     if (!right) {
       transfer.other_part = true;
       transfer.refusal = "the server sends another part of the file than the one asked for";
     }
     return right;
   }
-  if (length >= 0 && static_cast<uint64_t>(length) < expected) {
+  if (length >= 0 && static_cast<uint64_t>(length) + job.tolerance < job.bytes) {
     transfer.refusal = fmt::format(
         "what the server sends has {} bytes instead of {} (a page of an "
         "error or a login?)",
-        length, expected);
+        length, job.bytes);
     return false;
   }
   // A server that ignores the range sends everything again, from the first byte.
@@ -187,7 +191,7 @@ size_t on_body(char* data, size_t size, size_t count, void* user) {
     if (!accept_response(transfer)) return 0;
   }
   transfer.received += bytes;
-  if (transfer.start + transfer.received > transfer.job.bytes) {
+  if (transfer.start + transfer.received > transfer.job.bytes + transfer.job.tolerance) {
     transfer.refusal = fmt::format("the server sends more than the {} bytes that the file has",
                                    transfer.job.bytes);
     transfer.part.truncate();
@@ -219,8 +223,8 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 }
 
 [[noreturn]] void fail_download(const Download& job, const std::string& why) {
-  fail(ErrorKind::io, "cannot download {}: {}; download it elsewhere (MD5 {}) and put it at {}",
-       job.url, why, job.md5, printable(job.target));
+  fail(ErrorKind::io, "cannot download {}: {}; download it elsewhere ({}) and put it at {}",
+       job.url, why, job.hash, printable(job.target));
 }
 
 /// One request; false if the part that is here is of no use and the whole file has to be asked for.
@@ -282,18 +286,20 @@ void download(const Download& job, const RunContext& context) {
   const PartFile part(part_path, context);
   std::error_code error;
   if (fs::exists(job.target, error)) return;  // another process fetched it while we waited
-  if (part.size() > job.bytes) part.truncate();
-  if (part.size() < job.bytes && !run_transfer(job, part, context))
-    run_transfer(job, part, context);
-  if (part.size() != job.bytes)
+  // A part that may be whole is not: a whole file gets its name at once, unless a kill is quicker.
+  const auto is_whole = [&] {
+    return part.size() > 0 && has_size(job, part.size()) && job.is_right(part_path);
+  };
+  if (part.size() > job.bytes + job.tolerance) part.truncate();
+  if (!is_whole() && !run_transfer(job, part, context)) run_transfer(job, part, context);
+  if (!has_size(job, part.size()))
     fail_download(job,
                   fmt::format("the transfer ended after {} of {} bytes (what came is kept, and "
                               "the next try goes on from there)",
                               part.size(), job.bytes));
-  const std::string md5 = md5_of_file(part_path);
-  if (md5 != job.md5) {
+  if (!job.is_right(part_path)) {
     part.truncate();
-    fail_download(job, fmt::format("what came has MD5 {} and is not the file", md5));
+    fail_download(job, "what came has another hash and is not the file");
   }
   part.sync();
   fs::rename(part_path, job.target, error);

@@ -25,6 +25,7 @@ namespace graft {
 namespace {
 
 constexpr int kImageNetClasses = 1000;
+constexpr const char* kNoLicence = "not recorded: see where the file came from";
 
 /// A family of Graft's own: it has no published files and no top.
 bool is_mini(std::string_view backbone) { return backbone.starts_with("vgg-mini"); }
@@ -40,14 +41,17 @@ struct Source {
   std::string md5;
 };
 
-const PublishedFile* need_published(const std::string& backbone, bool needs_top) {
-  const PublishedFile* file = find_published(backbone, needs_top);
+/// `family` as for find_published().
+const PublishedFile& need_published(const std::string& backbone, bool needs_top,
+                                    std::string_view family) {
+  const PublishedFile* file = find_published(backbone, needs_top, family);
   if (file == nullptr)
     fail(ErrorKind::input,
-         "no ImageNet weights are published for {} in a form that Graft reads (Keras "
-         "has vgg16 and vgg19); use {}`weights` none, `weights` FILE, or one of those backbones",
-         backbone, builtin_weights(backbone).empty() ? "" : "`weights` builtin, ");
-  return file;
+         "no ImageNet weights are published for {}{}; use {}`weights` none, `weights` FILE, or "
+         "another backbone ('graft weights list')",
+         backbone, family.empty() ? "" : fmt::format(" by {}", family),
+         builtin_weights(backbone).empty() ? "" : "`weights` builtin, ");
+  return *file;
 }
 
 std::span<const std::byte> need_builtin(const std::string& backbone) {
@@ -58,11 +62,12 @@ std::span<const std::byte> need_builtin(const std::string& backbone) {
   return bytes;
 }
 
-Source find_imagenet(const WeightsRequest& request, bool needs_top) {
-  const PublishedFile* file = need_published(request.backbone, needs_top);
+Source find_imagenet(const WeightsRequest& request, std::string_view family, bool needs_top) {
+  const PublishedFile& file = need_published(request.backbone, needs_top, family);
   std::error_code error;
   // The full file has everything that the smaller one has.
-  for (const PublishedFile* candidate : {file, find_published(request.backbone, true)}) {
+  for (const PublishedFile* candidate :
+       {&file, find_published(request.backbone, true, file.family)}) {
     const fs::path path = cached_path(*candidate, request.cache);
     if (!fs::exists(path, error)) continue;
     check_published(*candidate, path);
@@ -70,18 +75,18 @@ Source find_imagenet(const WeightsRequest& request, bool needs_top) {
   }
   if (!request.download)
     fail(ErrorKind::input,
-         "{} is not in the cache; run 'graft weights download {}', or use `backbone` vgg-mini, "
+         "{} is not in the cache; run 'graft weights download {}{}', or use `backbone` vgg-mini, "
          "which needs no download",
-         file->file, request.backbone);
-  const fs::path path = cached_path(*file, request.cache);
+         file.file, request.backbone, family.empty() ? "" : fmt::format(" --family {}", family));
   try {
-    download({download_url(*file), path, file->md5, file->bytes}, request.context);
+    fetch_published(file, request.cache, request.context);
   } catch (const Error& failure) {
     if (failure.kind() == ErrorKind::interrupted) throw;
     fail(failure.kind(), "{}; or use `backbone` vgg-mini, which needs no download", failure.what());
   }
-  check_published(*file, path);  // remembers it for the next time
-  return {path, file->md5};
+  const fs::path path = cached_path(file, request.cache);
+  check_published(file, path);  // remembers it for the next time
+  return {path, file.md5};
 }
 
 /// Ends in "and 3 more" where there are many.
@@ -200,11 +205,11 @@ FileKind require_weights_file(const fs::path& file) {
 }
 
 Provenance provenance_of(const fs::path& path, const std::string& family, const std::string& md5) {
-  if (const PublishedFile* published = find_published_md5(md5))
+  if (const PublishedFile* published = recognise_published(path, md5))
     return {published->source, md5, published->licence};
   return {fmt::format("{} weights file {}", family == "keras" ? "Keras" : family,
                       printable(path.filename())),
-          md5, "not recorded: see where the file came from"};
+          md5, kNoLicence};
 }
 
 std::string default_weights(std::string_view backbone) {
@@ -243,7 +248,8 @@ TensorMap random_tensors(const Network& network, size_t begin, size_t end, uint6
 }
 
 int top_classes(const std::string& weights) {
-  if (weights == "imagenet" || weights == "builtin" || weights == "none") return kImageNetClasses;
+  if (published_family(weights) || weights == "builtin" || weights == "none")
+    return kImageNetClasses;
   const fs::path path = weights_file(weights);
   std::optional<int> classes;
   switch (file_kind(path).format) {
@@ -266,8 +272,8 @@ int top_classes(const std::string& weights) {
 
 void require_weights(const std::string& weights, std::string_view backbone) {
   if (weights == "none") return;
-  if (weights == "imagenet")
-    need_published(std::string(backbone), false);
+  if (const auto family = published_family(weights))
+    need_published(std::string(backbone), false, *family);
   else if (weights == "builtin")
     need_builtin(std::string(backbone));
   else
@@ -291,11 +297,10 @@ void choose_preprocessing(PixelFamily asked, bool recorded, const std::string& n
     weights.note.resize(at);
 }
 
-}  // namespace
-
-Weights load_weights(const WeightsRequest& request, const Network& network) {
+Weights load_as_recorded(const WeightsRequest& request, const Network& network) {
   Weights weights;
-  if (request.weights == "none" || request.weights == "builtin" || request.weights == "imagenet")
+  const std::optional<std::string_view> family = published_family(request.weights);
+  if (request.weights == "none" || request.weights == "builtin" || family)
     choose_preprocessing(request.preprocessing, /*recorded=*/true, "`weights` " + request.weights,
                          weights);
   if (request.weights == "none") {
@@ -311,8 +316,8 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
     keep_needed(weights.tensors, network);
     return weights;
   }
-  const Source file = request.weights == "imagenet" ? find_imagenet(request, ends_in_top(network))
-                                                    : Source{weights_file(request.weights), ""};
+  const Source file = family ? find_imagenet(request, *family, ends_in_top(network))
+                             : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
   const FileKind kind = require_weights_file(file.path);
   bool recorded = false;
@@ -330,10 +335,19 @@ Weights load_weights(const WeightsRequest& request, const Network& network) {
       weights = load_torch(file.path, stored.tensors, network);
     }
   }
-  recorded = recorded || find_published_md5(weights.provenance.md5) != nullptr;
+  // Published files are known to have their family's.
+  recorded = recorded || weights.provenance.licence != kNoLicence;
   choose_preprocessing(request.preprocessing, recorded, name, weights);
   keep_needed(weights.tensors, network);
   check_finite(weights.tensors, name);
+  return weights;
+}
+
+}  // namespace
+
+Weights load_weights(const WeightsRequest& request, const Network& network) {
+  Weights weights = load_as_recorded(request, network);
+  if (request.resampling) weights.preprocessing.resampling = *request.resampling;
   return weights;
 }
 

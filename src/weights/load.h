@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,15 +17,17 @@
 namespace graft {
 
 struct WeightsRequest {
-  std::string weights = "imagenet";  ///< "imagenet", "builtin", "none", or a file
+  std::string weights =
+      "imagenet";  ///< "imagenet", "keras", "torchvision", "builtin", "none", or a file
   std::string backbone;
   PixelFamily preprocessing = PixelFamily::of_weights;
+  std::optional<Resampling> resampling;  ///< none: as the weights have it
   int input_height = 224;
   int input_width = 224;
   uint64_t seed = 0;            ///< for "none"
   std::filesystem::path cache;  ///< Graft's cache folder
   RunContext context{};
-  bool download = true;  ///< may "imagenet" be downloaded?
+  bool download = true;  ///< may published weights be downloaded?
 };
 
 /// What is meant where the user names no weights: "builtin" for a backbone that has some inside the

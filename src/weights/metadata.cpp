@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/json.h"
 #include "dataset/labels.h"
+#include "image/resample.h"
 
 namespace graft {
 namespace {
@@ -98,9 +99,11 @@ Preprocessing preprocessing_from_json(const JsonField& value) {
   p.scale = channel_values(value.at("scale"));
   p.shift = channel_values(value.at("shift"));
   const JsonField resampling = value.at("resampling");
-  if (resampling.text() != "nearest" && resampling.text() != "bilinear")
-    resampling.refuse("neither nearest nor bilinear");
-  p.resampling = resampling.text() == "nearest" ? Resampling::nearest : Resampling::bilinear;
+  const auto* const name =
+      std::find(kResamplingNames.begin(), kResamplingNames.end(), resampling.text());
+  if (name == kResamplingNames.end())
+    resampling.refuse(fmt::format("none of {}", fmt::join(kResamplingNames, ", ")));
+  p.resampling = static_cast<Resampling>(name - kResamplingNames.begin());
   const JsonField ratio = value.at("crop_ratio");
   p.crop_ratio = ratio.number(0, 4);
   if (p.crop_ratio > 0 && p.crop_ratio < 1) ratio.refuse("neither 0 nor from 1 to 4");
@@ -171,7 +174,7 @@ void check_training(const JsonField& value, const ModelMetadata& metadata) {
 }  // namespace
 
 std::string_view to_string(Resampling resampling) {
-  return resampling == Resampling::nearest ? "nearest" : "bilinear";
+  return kResamplingNames.at(static_cast<size_t>(resampling));
 }
 
 std::map<std::string, std::string> format_metadata(const ModelMetadata& metadata) {

@@ -50,6 +50,25 @@ TEST(AtomicFile, RewritesItsStart) {
   EXPECT_EQ(read_text_file(folder.path() / "file"), "bbbb-rest");
 }
 
+TEST(AtomicFile, WritesBehindLinks) {
+  const TemporaryFolder folder;
+  fs::create_directory(folder.path() / "elsewhere");
+  const fs::path target = folder.path() / "elsewhere" / "file";
+  const fs::path link = folder.path() / "link";
+  fs::create_symlink("elsewhere/file", link);
+  fs::create_symlink("link", folder.path() / "link to link");
+  for (const char* text : {"new", "replaced"}) {  // what is not there yet, and what is
+    write_file_atomic(folder.path() / "link to link", text);
+    EXPECT_TRUE(fs::is_symlink(link));
+    EXPECT_FALSE(fs::is_symlink(target));
+    EXPECT_EQ(read_text_file(target), text);
+  }
+  fs::create_symlink("loop", folder.path() / "loop");
+  EXPECT_ERROR(write_file_atomic(folder.path() / "loop", "x"), ErrorKind::io, "loop");
+  EXPECT_ERROR(write_file_atomic(folder.path() / "elsewhere", "x"), ErrorKind::io,
+               "is a folder; name a file");
+}
+
 TEST(AtomicFile, TakesUpWhatKilledProcessesLeft) {
   const TemporaryFolder folder;
   const fs::path path = folder.path() / "file";

@@ -117,12 +117,12 @@ class Download(t.TestCase):
         self.target = self.folder / "cache" / "file.h5"
         self.part = self.folder / "cache" / "file.h5.part"
 
-    def command(self, mode):
+    def command(self, mode, size=len(BODY), *more):
         url = f"http://127.0.0.1:{self.server.server_port}/{mode}"
-        return [str(t.TOOLS / "download_probe"), url, str(self.target), MD5, str(len(BODY))]
+        return [str(t.TOOLS / "download_probe"), url, str(self.target), MD5, str(size), *more]
 
-    def fetch(self, mode):
-        return subprocess.run(self.command(mode), capture_output=True, text=True, timeout=60)
+    def fetch(self, mode, *more):
+        return subprocess.run(self.command(mode, *more), capture_output=True, text=True, timeout=60)
 
     def refuse(self, mode, text):
         done = self.fetch(mode)
@@ -136,6 +136,28 @@ class Download(t.TestCase):
         self.assertEqual(self.fetch("good").returncode, 0)
         self.assertEqual(self.target.read_bytes(), BODY)
         self.assertFalse(self.part.exists())
+
+    def test_a_size_that_is_known_to_some_bytes(self):
+        """What ends within them is right by its hash, also where an earlier try left it so."""
+        for size in (len(BODY) - 900, len(BODY), len(BODY) + 900):
+            self.target.unlink(missing_ok=True)
+            done = self.fetch("good", size, "1000")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(self.target.read_bytes(), BODY)
+        self.target.rename(self.part)
+        requests = len(self.server.requests)
+        self.assertEqual(self.fetch("good", len(BODY) + 900, "1000").returncode, 0)
+        self.assertEqual(len(self.server.requests), requests)
+        self.target.unlink()
+        # A part that lacks no more than that is gone on from.
+        self.part.write_bytes(BODY[:-500])
+        self.assertEqual(self.fetch("good", len(BODY) + 400, "1000").returncode, 0)
+        self.assertEqual(self.target.read_bytes(), BODY)
+        self.target.unlink()
+        for size in (len(BODY) - 1100, len(BODY) + 1100):
+            done = self.fetch("good", size, "1000")
+            self.assertEqual(done.returncode, 1)
+            self.assertFalse(self.target.exists())
 
     def test_redirect(self):
         self.assertEqual(self.fetch("redirect").returncode, 0)

@@ -42,9 +42,9 @@ class KerasWeights(t.TestCase):
         t.write_keras_h5(self.folder / "plain.h5", self.specs, self.weights)
         self.want, _ = self.features(self.folder / "plain.h5")
 
-    def features(self, path, *more, backbone=BACKBONE):
+    def features(self, path, *more, backbone=BACKBONE, image=None):
         out = self.folder / "out.npy"
-        done = self.succeed("features", self.image, "-o", out, "--backbone", backbone, "--input-size", "32",
+        done = self.succeed("features", image or self.image, "-o", out, "--backbone", backbone, "--input-size", "32",
                             "--weights", path, *more)
         return np.load(out), done.stderr
 
@@ -182,6 +182,39 @@ class KerasWeights(t.TestCase):
         self.assertEqual((record["channel_order"], record["shift"]), ("rgb", [0, 0, 0]))
         self.assertAlmostEqual(record["scale"][0], 1 / 255, 8)
         self.assertIn("preprocessing = 'unit'", (run / "config.toml").read_text())
+
+    def test_resampling_is_chosen_and_recorded(self):
+        """Keras' load_img takes the nearest pixel."""
+        path = self.write(self.base, named=False)[1]
+        image = self.folder / "wide.png"
+        Image.fromarray(np.random.default_rng(5).integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(image)
+        made = {}
+        for name, filtered in (("nearest", Image.NEAREST), ("bilinear", Image.BILINEAR), ("bicubic", Image.BICUBIC)):
+            small = self.folder / f"{name}.png"
+            Image.open(image).resize((32, 32), filtered).save(small)
+            got, want = (self.features(path, "--resampling", name, image=i)[0] for i in (image, small))
+            np.testing.assert_array_equal(got, want)
+            made[name] = got
+        made["bilinear-noaa"] = self.features(path, "--resampling", "bilinear-noaa", image=image)[0]
+        np.testing.assert_array_equal(self.features(path, image=image)[0], made["bilinear"])
+        self.assertEqual(len({value.tobytes() for value in made.values()}), 4)
+        self.fail_with(2, "bicubic", "features", image, "--resampling", "lanczos")
+        if not t.HAS_TRAINING:
+            return
+        run = self.folder / "run"
+        self.succeed("train", self.folder / "p", "-o", run, "--backbone", self.BACKBONE, "--weights", path,
+                     "--input-size", "32", "--epochs", "1", "--no-cache", "--val", self.folder / "p",
+                     "--resampling", "nearest")
+        record = t.json.loads(t.read_safetensors(run / "model.safetensors")[1]["preprocessing"])
+        self.assertEqual(record["resampling"], "nearest")
+        self.assertIn("resampling = 'nearest'", (run / "config.toml").read_text())
+        # A model's own goes on with it, and may be replaced.
+        for options, want in (([], "nearest"), (["--resampling", "bicubic"], "bicubic")):
+            self.succeed("train", self.folder / "p", "-o", self.folder / want, "--weights", run, "--backbone",
+                         self.BACKBONE, "--input-size", "32", "--epochs", "1", "--no-cache", "--val",
+                         self.folder / "p", *options)
+            record = t.json.loads(t.read_safetensors(self.folder / want / "model.safetensors")[1]["preprocessing"])
+            self.assertEqual(record["resampling"], want)
 
     def test_deflated_archive(self):
         self.same(self.write(self.base, compression=zipfile.ZIP_DEFLATED)[1])

@@ -2,6 +2,7 @@
 import csv
 import io
 import json
+import math
 import time
 import os
 import pathlib
@@ -56,6 +57,29 @@ class Predict(t.TestCase):
             self.assertEqual(row[:2], [p["path"], p["label"]])
             self.assertAlmostEqual(float(row[2]), p["probability"], places=5)
             self.assertTrue(line.startswith(f"{p['path']}: {p['label']} "))
+
+    def test_logits(self):
+        """In all formats; their softmax is what the probabilities are."""
+        some = self.images[5:8]
+        document = self.succeed_json("predict", self.model, *some, "--json", "--logits", "--top", 6)
+        plain = self.succeed_json("predict", self.model, *some, "--json")
+        self.assertNotIn("classes", plain)
+        self.assertNotIn("logits", plain["predictions"][0])
+        rows = list(csv.reader(io.StringIO(self.succeed("predict", self.model, *some, "--format", "csv", "--logits",
+                                                        "--top", 2).stdout)))
+        self.assertEqual(rows[0], ["path", "label", "probability", "logit", "label_2", "probability_2", "logit_2"])
+        text = self.succeed("predict", self.model, *some, "--logits").stdout.splitlines()
+        for p, row, line in zip(document["predictions"], rows[1:], text):
+            of_class = dict(zip(document["classes"], p["logits"]))
+            total = sum(math.exp(v) for v in p["logits"])
+            for top in p["top"]:
+                self.assertAlmostEqual(math.exp(of_class[top["label"]]) / total, top["probability"], places=5)
+            self.assertAlmostEqual(float(row[3]), of_class[p["label"]], places=4)
+            self.assertAlmostEqual(float(row[6]), of_class[row[4]], places=4)
+            self.assertTrue(line.endswith(f"(logit {of_class[p['label']]:.4f})"), line)
+        explained = self.succeed_json("predict", self.model, some[0], "--json", "--logits", "--explain",
+                                      self.folder / "maps")
+        self.assertEqual(explained["classes"], document["classes"])
 
     def test_top_beyond_the_classes(self):
         p = self.succeed_json("predict", self.model, self.images[0], "--json", "--top", 99)

@@ -125,6 +125,28 @@ class Training(t.TestCase):
                 t.draw_scenes(self.data, 4, size=32)
                 shutil.rmtree(self.out)
 
+    def test_images_changed_between_phases(self):
+        """The second phase trains on the images of the first, from the cache where they have gone."""
+        train = [str(a) for a in (t.GRAFT, "train", self.data, *self.FAST, "--fine-tune", "block5_conv1", "--lr",
+                                  "0.002", "--freeze-epochs", "5", "--epochs", "6", "--patience", "0", "--cache-dir")]
+        subprocess.run([*train, str(self.folder / "cache1"), "-o", str(self.folder / "want")], check=True,
+                       capture_output=True)
+        process = subprocess.Popen([*train, str(self.folder / "cache2"), "-o", str(self.out)],
+                                   stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        while process.poll() is None and not (self.out / "history.csv").exists():
+            pass
+        paths = [row["path"] for row in t.read_csv(self.out / "split.csv") if row["split"] == "train"]
+        for path in paths[1::2]:
+            shutil.copy(paths[0], path)
+        for path in paths[2::2]:
+            os.unlink(path)
+        stderr = process.communicate(timeout=100)[1]
+        self.assertEqual(process.returncode, 0, stderr)
+        got, want = (t.read_safetensors(run / "model.safetensors")[0] for run in (self.out, self.folder / "want"))
+        self.assertEqual(sorted(got), sorted(want))
+        for name in want:
+            self.assertTrue((got[name] == want[name]).all(), name)
+
     def test_advice_of_a_refusal_can_be_followed(self):
         """What was refused before its first epoch leaves nothing that stands in the way."""
         (self.data / "sea" / "bad.jpg").write_bytes(b"no image")

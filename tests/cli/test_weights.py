@@ -381,7 +381,7 @@ class Weights(t.TestCase):
         self.fail_with(2, "unknown backbone 'vgg99'", "summary", "--backbone", "vgg99")
         self.assertIn("6d6bbae1", self.fail_with(
             1, "vgg16_weights", "weights", "download", "VGG16",
-            env=dict(self.env, GRAFT_WEIGHTS_MIRROR="http://127.0.0.1:9")).stderr)
+            env=dict(self.env, GRAFT_WEIGHTS_URL="http://127.0.0.1:9")).stderr)
 
     def test_top_has_the_files_number_of_classes(self):
         specs = t.layer_specs("vgg11", top_classes=7, map_size=1)
@@ -404,7 +404,7 @@ class Weights(t.TestCase):
         with open(target, "ab") as file:
             file.truncate(first["bytes"])
         for _ in range(2):
-            done = self.fail_with(1, "its MD5 is", *features, env=self.env)
+            done = self.fail_with(1, "its hash is not", *features, env=self.env)
             self.assertIn("delete it", done.stderr)
             self.assertFalse(list(target.parent.glob("*.checked")))
 
@@ -449,12 +449,36 @@ class Weights(t.TestCase):
         self.refuse("NaN", self.write(change))
 
     def test_imagenet_where_there_is_none(self):
-        for backbone in ("vgg11", "vgg13_bn", "vgg-mini"):
-            done = self.refuse("no ImageNet weights are published", "imagenet", backbone=backbone)
+        for weights, backbone, why in (("imagenet", "vgg-mini", "for vgg-mini;"),
+                                       ("keras", "vgg13_bn", "for vgg13_bn by keras;"),
+                                       ("torchvision", "vgg-mini", "for vgg-mini by torchvision;")):
+            done = self.refuse("no ImageNet weights are published " + why, weights, backbone=backbone)
             self.assertEqual(len(done.stderr.splitlines()), 1)
 
+    def test_published_weights_of_torchvision(self):
+        """What Keras has not comes from there, and all that is asked for by name."""
+        env = dict(self.env, GRAFT_WEIGHTS_URL="http://127.0.0.1:9")
+        out = self.folder / "x.npy"
+        for weights, backbone, file in ((None, "vgg11", "vgg11-8a719046.pth"),
+                                        ("imagenet", "vgg16_bn", "vgg16_bn-6c64b313.pth"),
+                                        ("torchvision", "vgg16", "vgg16-397923af.pth"),
+                                        ("keras", "vgg16", "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5")):
+            more = ("--weights", weights) if weights else ()
+            done = self.fail_with(1, f"http://127.0.0.1:9/{file}", "features", self.image, "--backbone", backbone,
+                                  "-o", out, *more, env=env)
+            self.assertIn("MD5 " if file.endswith(".h5") else "SHA-256 " + file[-12:-4], done.stderr)
+        self.assertIn("vgg16-397923af.pth", self.fail_with(1, "127.0.0.1:9", "weights", "download", "vgg16", "--family",
+                                                           "torchvision", env=env).stderr)
+        self.fail_with(2, "no published weights for 'vgg11' by keras", "weights", "download", "vgg11", "--family",
+                       "keras", env=env)
+        fake = self.folder / "vgg11-8a719046.pth"
+        fake.write_bytes(b"no weights")
+        self.fail_with(1, "none of the published files", "weights", "import", fake, env=env)
+        self.fail_with(2, "name the file", "weights", "import", env=env)
+        self.fail_with(1, "absent.pth", "weights", "import", self.folder / "absent.pth", env=env)
+
     def test_builtin_needs_no_network(self):
-        env = dict(self.env, GRAFT_WEIGHTS_MIRROR="http://127.0.0.1:9")
+        env = dict(self.env, GRAFT_WEIGHTS_URL="http://127.0.0.1:9")
         out = self.folder / "x.npy"
         self.succeed("features", self.image, "--backbone", "vgg-mini", "-o", out, env=env)
         self.assertGreater(np.abs(np.load(out)).max(), 0)
@@ -480,7 +504,7 @@ class Weights(t.TestCase):
         self.fail_with(1, "cannot classify", "predict", file, self.image)
 
     def test_imagenet_offline_says_where_to_get_it(self):
-        env = dict(self.env, GRAFT_WEIGHTS_MIRROR="http://127.0.0.1:9")
+        env = dict(self.env, GRAFT_WEIGHTS_URL="http://127.0.0.1:9")
         done = self.fail_with(1, "6d6bbae143d832006294945121d1f1fc", "features", self.image, "-o",
                               self.folder / "x.npy", env=env)
         self.assertIn("http://127.0.0.1:9/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5",
@@ -489,7 +513,10 @@ class Weights(t.TestCase):
 
     def test_list_and_verify(self):
         listed = self.succeed_json("weights", "list", "--json", env=self.env)
-        self.assertEqual(len(listed["files"]), 4)
+        self.assertEqual(len(listed["files"]), 12)
+        for row in listed["files"]:
+            self.assertTrue((row["md5"] or row["sha256"]) and 0.69 < row["top1"] < 0.75, row)
+            self.assertGreater(row["bytes"], 50_000_000)
         first = listed["files"][0]
         self.assertTrue(first["url"].startswith("https://storage.googleapis.com/tensorflow/"))
         self.assertEqual(self.succeed("weights", "verify", env=self.env).stdout.split()[0], "nothing")
@@ -501,9 +528,9 @@ class Weights(t.TestCase):
         self.fail_stdout("wrong size", "weights", "verify")
         with open(target, "wb") as file:
             file.truncate(first["bytes"])
-        self.fail_stdout("wrong MD5", "weights", "verify", "vgg16")
+        self.fail_stdout("wrong hash", "weights", "verify", "vgg16")
         self.fail_with(1, "not the published file", "weights", "download", "vgg16", env=self.env)
-        self.fail_with(2, "no published weights", "weights", "download", "vgg11", env=self.env)
+        self.fail_with(2, "no published weights", "weights", "download", "vgg-mini", env=self.env)
         self.fail_with(2, "ACTION", "weights", "steal")
 
     def fail_stdout(self, text, *arguments):

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "bf16.h"
 #include "demo/scenes.h"
+#include "features/image_stream.h"
 #include "graft/image.h"
 #include "support.h"
 
@@ -42,6 +43,7 @@ class SampleSourceTest : public ::testing::Test {
     job.views = views;
     job.seed = 3;
     job.context.threads = 2;
+    job.hashes = hashes_;
     return make_sample_source(
         job, [&](size_t i, const std::string& message) { errors_.emplace_back(i, message); });
   }
@@ -61,6 +63,7 @@ class SampleSourceTest : public ::testing::Test {
       with_head(cut_after(backbone("vgg-mini", 32, 32), "block2_pool"), "flatten dense:4", 3);
   TensorMap tensors_ = testing::make_tensors(network_, 1);
   size_t end_ = frozen_prefix_end(network_, freeze_plan(network_, "0"));
+  std::vector<std::string> hashes_;  // empty: not known from before
   std::optional<PrefixJob> prefix_;
   Precision precision_ = Precision::fp32;
   std::vector<std::pair<size_t, std::string>> errors_;
@@ -80,6 +83,32 @@ TEST_F(SampleSourceTest, ImagesThatVanishAreLeftOut) {
   }
   for (const size_t i : {0, 4}) fs::remove(paths_[i]);
   EXPECT_EQ(fresh->fill(which, 1, out.data()), (std::vector<size_t>{0, 1, 2}));
+}
+
+// A second phase is given the images of the first, or none.
+TEST_F(SampleSourceTest, ImagesThatChangeAreLeftOut) {
+  hashes_ = content_hashes(paths_, 1);
+  FeatureCache cache(folder_.path() / "cache", 1U << 30U);
+  const auto before = make("none", 1, true, &cache);
+  ASSERT_EQ(before->usable().size(), size_t{kImages});
+  const auto fresh = make("crop:0.5-1 hflip", 0, true, nullptr);
+  fs::copy_file(paths_[1], paths_[0], fs::copy_options::overwrite_existing);
+  fs::remove(paths_[2]);
+  // What is in the cache needs no file.
+  const auto cached = make("none", 1, true, &cache);
+  EXPECT_EQ(cached->usable().size(), size_t{kImages});
+  EXPECT_EQ(rows(*cached, {0, 2}, 1), rows(*before, {0, 2}, 1));
+  EXPECT_TRUE(errors_.empty());
+  std::vector<float> out(size_t{2} * output_shapes(network_)[end_ - 1].elements());
+  EXPECT_EQ(fresh->fill(std::vector<int64_t>{0, 1}, 1, out.data()), (std::vector<size_t>{0}));
+  for (const bool has_prefix : {true, false}) {
+    errors_.clear();
+    const auto source = make("none", 1, true, nullptr, has_prefix);
+    EXPECT_EQ(source->usable().size(), size_t{kImages} - 2);
+    ASSERT_EQ(errors_.size(), 2U);
+    EXPECT_EQ(errors_[0].first, 0U);
+    EXPECT_NE(errors_[0].second.find("has changed"), std::string::npos) << errors_[0].second;
+  }
 }
 
 TEST_F(SampleSourceTest, MemoryCacheAndPrefixAgree) {

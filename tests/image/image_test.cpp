@@ -180,7 +180,8 @@ TEST(Preprocess, CropsOfNarrowImagesAreNotMadeWhole) {
 
 TEST(Resize, APartIsThatPartOfTheWhole) {
   const Image image = make_image(61, 97);
-  for (const Resampling filter : {Resampling::bilinear, Resampling::nearest})
+  for (const Resampling filter :
+       {Resampling::bilinear, Resampling::nearest, Resampling::bilinear_noaa, Resampling::bicubic})
     for (const auto& [width, height] :
          {std::pair{20, 300}, {200, 30}, {61, 40}, {30, 97}, {61, 97}}) {
       const Image whole = resize(image, width, height, filter);

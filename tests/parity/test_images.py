@@ -19,6 +19,17 @@ def photo_like(width, height, seed=0, mode="RGB"):
     return Image.fromarray(array).convert(mode)
 
 
+def four_neighbours(image, width, height):
+    """tf.image.resize(image, (height, width)) without antialias, by its documentation."""
+    def axis(array, size, along):
+        at = (np.arange(size) + 0.5) * (array.shape[along] / size) - 0.5
+        low = np.floor(at).astype(int)
+        share = np.expand_dims(at - low, (1, 2) if along == 0 else (0, 2))
+        low, high = (np.clip(low + k, 0, array.shape[along] - 1) for k in (0, 1))
+        return array.take(low, along) * (1 - share) + array.take(high, along) * share
+    return np.rint(axis(axis(image.astype(float), width, 1), height, 0)).astype(int)
+
+
 class Images(t.TestCase):
     def probe(self, path, *arguments):
         done = t.tool("image_probe", path, *arguments)
@@ -123,6 +134,10 @@ class Images(t.TestCase):
             self.assertClose(got, np.asarray(image.resize((to_w, to_h), Image.BILINEAR)), one_level)
             self.assertClose(self.probe(path, to_w, to_h, "nearest"),
                              np.asarray(image.resize((to_w, to_h), Image.NEAREST)))
+            passes = image.resize((to_w, h), Image.BICUBIC).resize((to_w, to_h), Image.BICUBIC)
+            self.assertClose(self.probe(path, to_w, to_h, "bicubic"), np.asarray(passes))
+            self.assertClose(self.probe(path, to_w, to_h, "bilinear-noaa"),
+                             four_neighbours(np.asarray(image), to_w, to_h), 1)
 
     def test_torchvision_geometry(self):
         for index, (w, h) in enumerate([(300, 200), (200, 300), (256, 256), (100, 90), (1000, 333),

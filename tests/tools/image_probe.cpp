@@ -1,4 +1,4 @@
-// image_probe FILE [WIDTH HEIGHT nearest|bilinear|torchvision]: "WIDTH HEIGHT\n" and raw RGB on
+// image_probe FILE [WIDTH HEIGHT FILTER|torchvision]: "WIDTH HEIGHT\n" and raw RGB on
 // stdout, decoded and brought to a size as the product does it.
 #include <cstdio>
 #include <cstdlib>
@@ -6,6 +6,7 @@
 
 #include "graft/error.h"
 #include "graft/image.h"
+#include "recipe/option_values.h"
 
 int main(int argc, char** argv) {
   if (argc != 2 && argc != 5) return 2;
@@ -14,8 +15,10 @@ int main(int argc, char** argv) {
     if (argc == 5) {
       const std::string how = argv[4];
       graft::Preprocessing p;
-      if (how == "torchvision") p = graft::torchvision_preprocessing();
-      if (how == "nearest") p.resampling = graft::Resampling::nearest;
+      if (how == "torchvision")
+        p = graft::torchvision_preprocessing();
+      else
+        graft::options::read_value(how, p.resampling, graft::options::Word{});
       image = graft::fit_image(image, std::atoi(argv[2]), std::atoi(argv[3]), p);
     }
     std::printf("%d %d\n", image.width, image.height);
