@@ -19,6 +19,7 @@
 
 #include "graft/context.h"
 #include "graft/dataset.h"
+#include "graft/image.h"
 #include "graft/precision.h"
 #include "graft/recipe.h"
 
@@ -71,6 +72,9 @@ class FeatureExtractor {
   void run(std::span<const std::filesystem::path> images,
            const std::function<void(size_t, std::span<const float>)>& sink,
            const std::function<void(size_t, const std::string&)>& on_error);
+  /// The same of images in memory. Throws Error(usage) for one that is none (check_image).
+  void run(std::span<const Image> images,
+           const std::function<void(size_t, std::span<const float>)>& sink);
 
  private:
   struct State;

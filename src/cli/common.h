@@ -8,6 +8,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/progress.h"
@@ -30,9 +31,11 @@ struct CommonOptions {
   /// For calls of the library: these threads, messages and progress on standard error, and the
   /// signals that ask to stop.
   [[nodiscard]] RunContext context() const;
+  /// In place of standard error, for all contexts from now on.
+  void report_to(std::shared_ptr<Reporter> reporter) { reporter_ = std::move(reporter); }
 
  private:
-  mutable std::shared_ptr<TerminalReporter> reporter_;
+  mutable std::shared_ptr<Reporter> reporter_;
 };
 inline constexpr int kMostThreads = kMaxThreads;
 void add_common_options(CLI::App& app, CommonOptions& options);

@@ -1,13 +1,18 @@
 // The program `graft-export`, which `graft export` becomes.
+#include <memory>
+
 #include "base/diagnostics.h"
 #include "base/file.h"
 #include "cli/export_options.h"
 #include "cli/signals.h"
+#include "cli/status_stream.h"
 
 namespace graft::cli {
 namespace {
 
-int run(const ExportArguments& o) {
+int run(const ExportArguments& given) {
+  ExportArguments o = given;
+  if (o.status_fd >= 0) o.common.report_to(std::make_shared<StatusStream>(o.status_fd));
   const ExportResult result = export_model(o.model, o.output, o.options, o.common.context());
   if (o.json) {
     print_json({{"output", o.output.string()},

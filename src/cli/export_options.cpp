@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "cli/arguments.h"
 #include "cli/outputs.h"
+#include "cli/status_stream.h"
 #include "graft/classifier.h"
 
 namespace graft::cli {
@@ -22,6 +23,7 @@ struct Typed {
   std::string input = "uint8";
   bool force = false;
   bool json = false;
+  int status_fd = -1;
 };
 
 /// The word for a format, and the suffixes that its files have; the first is that of a name that is
@@ -73,7 +75,8 @@ ExportArguments arguments_of(const Typed& o) {
       .options = {.format = format.format,
                   .half = o.dtype == "fp16",
                   .input = o.input == "float" ? ExportInput::float32 : ExportInput::uint8},
-      .json = o.json};
+      .json = o.json,
+      .status_fd = o.status_fd};
   const fs::path model = model_file(o.model);
   if (out.output.empty()) {
     out.output = model;
@@ -115,6 +118,7 @@ int run_export_app(int argc, char** argv, const std::function<int(const ExportAr
       ->type_name("uint8|float");
   app.add_flag("--force", o.force, "Without -o: replace a file of that name");
   app.add_flag("--json", o.json, "One JSON document on stdout");
+  add_status_option(app, o.status_fd);
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
@@ -123,7 +127,9 @@ int run_export_app(int argc, char** argv, const std::function<int(const ExportAr
       "  graft export runs/pets --format torch --dtype fp16 -o pets.pth\n"
       "Images must be brought to the input size as the model's preprocessing says; ONNX files say "
       "it in their metadata. docs/export.md has inputs, outputs and names.");
-  return run_app(app, argc, argv, [&] { return run(arguments_of(o)); });
+  return run_app(app, argc, argv, [&] {
+    return reporting_errors(o.status_fd, [&] { return run(arguments_of(o)); });
+  });
 }
 
 }  // namespace graft::cli

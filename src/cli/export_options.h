@@ -16,6 +16,7 @@ struct ExportArguments {
   std::filesystem::path output;  ///< given, or made of the model's name
   ExportOptions options;
   bool json = false;
+  int status_fd = -1;  ///< for JSON lines of what is done; -1: none
 };
 
 /// Parses `graft export …` (argv[0] is "export") and calls `run`. Returns the exit code.

@@ -52,6 +52,12 @@ void install_signal_handlers() {
     ::sigaction(SIGHUP, &action, nullptr);
 }
 
+void request_stop() {
+  if (received != 0) return;
+  received = SIGHUP;
+  source().request_stop();
+}
+
 int interrupting_signal() { return received; }
 
 std::stop_token stop_token() { return source().get_token(); }

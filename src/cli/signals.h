@@ -11,6 +11,9 @@ namespace graft::cli {
 /// the library gets the flag as a stop token.
 void install_signal_handlers();
 
+/// The same request where no signal comes, as of a terminal that hung up: whoever reads has gone.
+void request_stop();
+
 /// The signal that asked to stop, or 0. Async-signal-safe.
 int interrupting_signal();
 

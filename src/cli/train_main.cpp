@@ -14,6 +14,7 @@
 #include "cli/live_view.h"
 #include "cli/option_flags.h"
 #include "cli/signals.h"
+#include "cli/status_stream.h"
 #include "cli/train_options.h"
 #include "graft/dashboard.h"
 #include "graft/train.h"
@@ -61,17 +62,34 @@ class NewFolder {
   fs::path path_;
 };
 
+/// What a person is shown before training begins, as events.
+void tell_plan(StatusStream& status, const TrainPlan& plan, const fs::path& folder,
+               const std::string& note) {
+  status.plan(class_table(plan.dataset) + "\n" + plan_text(plan), folder);
+  if (!note.empty()) status.message(Severity::note, note);
+  for (const std::string& text : plan.dataset.notes) status.message(Severity::note, text);
+}
+
 int run(const TrainOptions& given) {
   TrainOptions o = given;
   const ThreadLimit limit = threads_within_limits(given.common.thread_count());
   o.common.threads = limit.threads;
+  std::shared_ptr<StatusStream> status;
+  if (o.status_fd >= 0) {
+    status = std::make_shared<StatusStream>(o.status_fd);
+    o.common.report_to(status);
+  }
   const RunContext context = o.common.context();
   const TrainPlan plan = make_plan(o);
   std::optional<NewFolder> made;
   if (o.resume.empty() && o.output.empty()) made.emplace(o);
   const fs::path folder = made ? made->path() : run_folder(o);
-  if (!limit.note.empty()) print_diagnostic("graft: {}\n", limit.note);
-  if (!o.common.quiet) {
+  if (status) {
+    tell_plan(*status, plan, folder, limit.note);
+  } else if (!limit.note.empty()) {
+    print_diagnostic("graft: {}\n", limit.note);
+  }
+  if (!o.common.quiet && !status) {
     print_diagnostic("{}\n{}", class_table(plan.dataset), plan_text(plan));
     for (const std::string& note : plan.dataset.notes)
       print_diagnostic("note: {}\n", with_flags(note));
@@ -90,8 +108,9 @@ int run(const TrainOptions& given) {
     if (!o.common.quiet) print_diagnostic("dashboard  http://127.0.0.1:{}/\n\n", o.dashboard);
   }
   if (o.find_lr) return find_lr(o, plan, folder, context);
-  LiveView view(o.common.verbosity());
+  LiveView view(status ? Verbosity::quiet : o.common.verbosity());
   options.observers.push_back(&view);
+  if (status) options.observers.push_back(status.get());
   Run done;
   try {
     done = o.resume.empty() ? train(plan, folder, options, context)

@@ -13,6 +13,7 @@
 #include "cli/arguments.h"
 #include "cli/numbers.h"
 #include "cli/option_flags.h"
+#include "cli/status_stream.h"
 #include "recipe/options_file.h"
 #include "recipe/options_text.h"
 
@@ -84,6 +85,8 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->check(whole_number(1, 65535))
       ->type_name("PORT")
       ->group(run);
+  add_status_option(app, o.status_fd);
+  app.get_option("--status-fd")->group(run);
   app.get_option("--val-split")->excludes(app.get_option("--val"));
   app.get_option("--test-split")->excludes(app.get_option("--test"));
   app.get_option("--quiet")->excludes(app.get_option("--verbose"));
@@ -201,7 +204,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
   const std::set<std::string> keys = typed_keys(*first);
   TrainOptions merged;
   TrainOptions own;
-  code = guarded([&] {
+  const auto prepare = [&] {
     if (!typed.resume.empty()) {
       for (const char* other : {"config", "recipe", "output", "force", "find-lr"})
         if (keys.contains(other))
@@ -223,10 +226,11 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
     merge(own, lines, {});
     merge(merged, lines, overruled(keys));
     return 0;
-  });
+  };
+  code = guarded([&] { return reporting_errors(typed.status_fd, prepare); });
   if (code != 0) return code;
   const std::unique_ptr<CLI::App> second = make_app(merged);
-  return run_app(*second, argc, argv, [&] {
+  const auto go = [&] {
     if (!typed.resume.empty()) {
       // Left to the processor once, when the run began.
       Precision& precision = merged.config_of_run.recipe.precision;
@@ -235,7 +239,8 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
     }
     merged.config = typed.config;
     return run(merged);
-  });
+  };
+  return run_app(*second, argc, argv, [&] { return reporting_errors(typed.status_fd, go); });
 }
 
 fs::path new_run_folder(const TrainOptions& o) {

@@ -24,6 +24,7 @@ struct TrainOptions {
   bool force = false;
   bool dry_run = false;
   bool json = false;
+  int status_fd = -1;  ///< for JSON lines of what is done; -1: none
 };
 
 /// Parses `graft train …` (argv[0] is "train"), puts recipe and configuration file beneath the

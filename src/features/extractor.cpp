@@ -5,6 +5,7 @@
 #include "base/csv.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "features/batcher.h"
 #include "features/feature_file.h"
 #include "features/image_stream.h"
 #include "graft/features.h"
@@ -70,6 +71,15 @@ struct FeatureExtractor::State {
   std::vector<int64_t> shape;
   Preprocessing preprocessing;
   engine::Engine engine;
+
+  /// Throws Error(input) where there is a value that is not finite.
+  void check_finite(std::span<const float> values, const std::string& image) const {
+    if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
+      fail(ErrorKind::input,
+           "{}: the features of {} are not finite: the weights are too large or damaged; take "
+           "others",
+           weights, image);
+  }
 };
 
 FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunContext& context) {
@@ -123,14 +133,30 @@ void FeatureExtractor::run(std::span<const std::filesystem::path> images,
   stream_features(
       job, forward_of(s.engine),
       [&](const StreamedImage& image, std::span<const float> values) {
-        if (!std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); }))
-          fail(ErrorKind::input,
-               "{}: the features of {} are not finite: the weights are too large or damaged; take "
-               "others",
-               s.weights, printable(images[image.index]));
+        s.check_finite(values, printable(images[image.index]));
         sink(image.index, values);
       },
       on_error);
+}
+
+void FeatureExtractor::run(std::span<const Image> images,
+                           const std::function<void(size_t, std::span<const float>)>& sink) {
+  require_callbacks(static_cast<bool>(sink));
+  State& s = *state_;
+  const int batch =
+      static_cast<int>(std::clamp<size_t>(images.size(), 1, static_cast<size_t>(s.batch)));
+  Batcher batcher(forward_of(s.engine), batch, [&](size_t i, std::span<const float> values) {
+    s.check_finite(values, fmt::format("image {}", i));
+    sink(i, values);
+  });
+  for (size_t i = 0; i < images.size(); ++i) {
+    s.context.check_stop();
+    const Image fitted =
+        fit_image(images[i], s.network.input_width, s.network.input_height, s.preprocessing);
+    to_input(fitted, s.preprocessing, batcher.row().data());
+    batcher.add(i);
+  }
+  batcher.flush();
 }
 
 size_t write_features(FeatureExtractor& extractor, std::span<const std::filesystem::path> images,
