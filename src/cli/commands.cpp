@@ -8,12 +8,13 @@
 namespace graft::cli {
 
 std::span<const Command> commands() {
-  static constexpr std::array<Command, 15> kCommands = {{
+  static constexpr std::array<Command, 16> kCommands = {{
       {"train", run_train, "DATA", "train a classifier on a folder of images"},
       {"evaluate", run_evaluate, "MODEL DATA", "metrics on labelled images"},
       {"predict", run_predict, "MODEL PATH…", "classify images or folders of them"},
       {"features", run_features, "PATH…", "activations of a backbone as .npy, .npz, .csv"},
       {"export", run_export, "MODEL", "a model for ONNX, Keras or PyTorch"},
+      {"serve", run_serve, "MODEL…", "classify over HTTP, with a page for browsers"},
       {"summary", run_summary, "[MODEL]", "layers, shapes, parameters"},
       {"weights", run_weights, "ACTION", "list, download, verify pretrained weights"},
       {"check", run_check, "DATA", "damaged, odd and identical images, leaks"},

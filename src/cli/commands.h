@@ -26,6 +26,7 @@ int run_evaluate(int argc, char** argv);
 int run_predict(int argc, char** argv);
 int run_features(int argc, char** argv);
 int run_export(int argc, char** argv);
+int run_serve(int argc, char** argv);
 int run_summary(int argc, char** argv);
 int run_weights(int argc, char** argv);
 int run_preview(int argc, char** argv);

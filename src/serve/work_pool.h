@@ -1,0 +1,34 @@
+// Threads that take pieces of work in the order in which they came.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace graft::serving {
+
+/// Unbounded: whoever adds bounds what is under way. Pieces must not throw. Thread-safe.
+class WorkPool {
+ public:
+  explicit WorkPool(int threads);
+  /// Does what is left first.
+  ~WorkPool();
+  WorkPool(const WorkPool&) = delete;
+  WorkPool& operator=(const WorkPool&) = delete;
+
+  void add(std::function<void()> piece);
+
+ private:
+  void work();
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::deque<std::function<void()>> pieces_;
+  bool stopping_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace graft::serving
