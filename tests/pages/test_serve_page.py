@@ -148,7 +148,7 @@ class ServePage(t.PageTestCase):
         self.assertIn("3 corrections", self.page.one("#corrections").text)
         manifest = self.folder / "corrections.csv"
         manifest.write_bytes(self.page.download("#corrections", "corrections.csv"))
-        self.assertIn("beside the photos", self.page.one("#status").text)
+        self.assertEqual(self.page.one("#saved").text, "3 corrections saved as corrections.csv.")
         self.assertEqual([(pathlib.Path(r["path"]).name, r["label"]) for r in t.graft.read_csv(manifest)],
                          list(right.items()))
         self.assertNotIn(b"\n=", manifest.read_bytes())
@@ -215,7 +215,7 @@ class ServePage(t.PageTestCase):
                 "features": [{"name": "prefers-color-scheme", "value": scheme}]})
             self.assertEqual(self.page.script(
                 "return getComputedStyle(document.body).backgroundColor"), background)
-            for width in WIDTHS:
+            for width in (320, *WIDTHS):
                 place.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {
                     "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600})
                 for view in ("images", "table"):
@@ -285,7 +285,7 @@ class ServePage(t.PageTestCase):
         self.assertEqual(nameless, [])
         live = self.page.script("return [...document.querySelectorAll('[role=status],[role=alert]')]"
                                 ".map(e => e.id)")
-        self.assertEqual(sorted(live), ["notice-text", "status", "token-error"])
+        self.assertEqual(sorted(live), ["notice-text", "saved", "status", "token-error"])
 
     def test_remove(self):
         first, second = self.classify(2)

@@ -23,22 +23,24 @@ function say(id, text) {
 }
 
 function notify(text, again = false) {
+  if (!again && document.activeElement === $('again')) $('files').focus();
   $('notice').hidden = !text;
   $('again').hidden = !again;
   say('notice-text', text);
 }
 
-function askForToken(message) {
+function askForToken() {
   notify('');
   $('headline').textContent = '';
-  $('token-error').textContent = state.token ? `The server does not take this token. ${message}` : '';
+  $('token-error').textContent = state.token ? 'The server does not take this token.' : '';
   $('token-form').hidden = false;
   $('token').focus();
 }
 
 function showModels() {
-  $('token-form').hidden = true;
   $('add').hidden = false;
+  if ($('token-form').contains(document.activeElement)) $('files').focus();
+  $('token-form').hidden = true;
   const {name, backbone, labels, card} = state.model;
   $('model').replaceChildren(...state.models.map(m => new Option(m.name, m.name)));
   $('model').value = name;
@@ -72,23 +74,33 @@ function showStale() {
   showProgress();
 }
 
+/** What is to be said of an image where it has no label, or no map, yet. */
+function describe({answer, map}) {
+  if (answer.status === 'failed') return answer.error;
+  if (answer.status === 'sent') return 'being classified …';
+  if (answer.status !== 'done') return 'waiting …';
+  if (!state.explain || map.status === 'done') return '';
+  return map.status === 'failed' ? `no evidence shown: ${map.error}` : 'looking for the evidence …';
+}
+
 function showItem(item) {
   const {answer, map} = current(item);
-  const explained = state.explain && answer.status === 'done';
-  const text = answer.status === 'failed' ? answer.error :
-    answer.status === 'sent' ? 'being classified …' : answer.status !== 'done' ? 'waiting …' :
-    !explained || map.status === 'done' ? '' :
-    map.status === 'failed' ? `no evidence shown: ${map.error}` : 'looking for the evidence …';
-  const picture = explained && map.value ? map.value : item.thumbnail;
-  const [state_, bars] = [item.card.querySelector('.state'), item.card.querySelector('.bars')];
-  state_.textContent = text;
-  state_.className = `state ${answer.status === 'failed' || map.status === 'failed' ? 'bad' : 'dim'}`;
-  showPicture(item.card, picture, explained && map.value ?
-    `${item.name}, evidence for ${answer.value.label}` : item.name);
+  const text = describe({answer, map});
+  const note = item.card.querySelector('.state');
+  note.textContent = text;
+  note.className = `state ${[answer.status, map.status].includes('failed') ? 'bad' : 'dim'}`;
+  const evidence = state.explain && map.value;
+  showPicture(item.card, evidence || item.thumbnail,
+              evidence ? `${item.name}, evidence for ${answer.value.label}` : item.name);
   item.card.querySelector('.frame span').textContent = item.thumbnail === '' ? 'no preview' : '…';
-  const top = answer.value?.top ?? [];
+  showBars(item.card.querySelector('.bars'), answer.value?.top ?? []);
+  if (item.row || $('view-table').checked) showRow(item, text);
+  showCorrection(item);
+}
+
+function showBars(bars, top) {
   bars.hidden = !top.length;
-  while (bars.children.length > top.length) bars.lastChild.remove();
+  while (bars.children.length > top.length) bars.lastElementChild.remove();
   while (bars.children.length < top.length) bars.append(copy('bar-template'));
   top.forEach(({label, probability}, i) => {
     const bar = bars.children[i];
@@ -96,8 +108,6 @@ function showItem(item) {
     bar.querySelector('.value').textContent = percent(probability);
     bar.querySelector('i').style.width = `${probability * 100}%`;
   });
-  if (item.row || $('view-table').checked) showRow(item, text);
-  showCorrection(item);
 }
 
 function showPicture(parent, address, alternative) {
@@ -166,17 +176,20 @@ function showProgress() {
   const again = slots.filter(r => r.answer.again || r.map.again).length;
   const corrected = slots.filter(result => result.right).length;
   $('results').hidden = !total;
-  $('working').hidden = !unfinished;
   $('bar').value = total ? (done + failed) / total : 0;
   $('count').textContent = `${(done + failed).toLocaleString('en')} of ${counted(total, 'image')}`;
-  $('retry').hidden = !again;
   $('retry').textContent = `Try ${counted(again, 'image')} again`;
   $('csv').disabled = !(done + failed);
   $('corrections').disabled = !corrected;
   $('corrections').textContent =
     corrected ? `Download ${counted(corrected, 'correction')} (CSV)` : 'Download corrections (CSV)';
+  // What goes away must not take the focus with it.
+  if ([!unfinished && $('stop'), !again && $('retry')].includes(document.activeElement))
+    $('results-heading').focus();
+  $('working').hidden = !unfinished;
+  $('retry').hidden = !again;
   if (unfinished && !busy) say('status', `Classifying ${counted(total, 'image')} …`);
-  if (!unfinished && busy) say('status', summary(done, failed));
+  if (!unfinished && busy && total) say('status', summary(done, failed));
   busy = unfinished;
 }
 
@@ -254,18 +267,22 @@ function saveResults() {
 
 /** A manifest as `graft train` reads them: paths and labels must stay what they are. */
 function saveCorrections() {
-  const of = new Map();  // how many images have a name
-  for (const item of state.items) of.set(item.name, (of.get(item.name) ?? 0) + 1);
+  const uses = new Map();  // of a name
+  for (const {name} of state.items) uses.set(name, (uses.get(name) ?? 0) + 1);
   const corrected = state.items.filter(item => current(item).right);
-  const sure = corrected.filter(item => of.get(item.name) === 1);
-  const left = [...new Set(corrected.filter(item => of.get(item.name) > 1).map(item => item.name))];
-  if (sure.length) save(csvOf([['path', 'label'], ...sure.map(
-    item => [isFormula(item.name) ? `./${item.name}` : item.name, current(item).right])]),
-    'corrections.csv');
-  say('status', (sure.length ? `${counted(sure.length, 'correction')} saved as corrections.csv: put it ` +
-    'beside the photos, which it calls by the names shown here.' : '') + (left.length ?
-    ` Left out, as several images have this name: ${left.join(', ')}. Rename them, or drop ` +
-    'their folder as a whole.' : ''));
+  const sure = corrected.filter(({name}) => uses.get(name) === 1);
+  const doubtful = new Set(corrected.map(({name}) => name).filter(name => uses.get(name) > 1));
+  const rows = sure.map(item => [isFormula(item.name) ? `./${item.name}` : item.name,
+                                 current(item).right]);
+  let said = '';
+  if (sure.length) {
+    save(csvOf([['path', 'label'], ...rows]), 'corrections.csv');
+    said = `${counted(sure.length, 'correction')} saved as corrections.csv. `;
+  }
+  if (doubtful.size)
+    said += `Left out, as several images have this name: ${[...doubtful].join(', ')}. Rename them, ` +
+      'or drop their folder as a whole.';
+  say('saved', said.trim());
 }
 
 // ---- images come and go ----
@@ -295,8 +312,8 @@ function add(found) {
   busy = false;
   pump();
   const same = found.length - fit.length, many = fit.length - taken.length;
-  if (many) say('status', `${counted(many, 'image')} left out: this page takes ` +
-                          `${MAX_LISTED.toLocaleString('en')}; use graft predict for more.`);
+  if (many) say('status', `This page takes ${MAX_LISTED.toLocaleString('en')} images; the rest is ` +
+                          'left out. graft predict takes any number.');
   else if (same && !taken.length) say('status', `${counted(same, 'image')} already here.`);
   else if (!found.length) say('status', 'There are no images in that.');
 }
@@ -416,7 +433,10 @@ function start() {
   };
   $('token-form').onsubmit = event => {
     event.preventDefault();
-    state.token = $('token').value.trim();
+    const token = $('token').value.trim();
+    if (!/^[!-~]+$/.test(token))  // nothing else can stand in a request's header
+      return say('token-error', 'A token has letters, digits and signs of ASCII, and no spaces.');
+    state.token = token;
     connect();
   };
   $('model').onchange = () => {

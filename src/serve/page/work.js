@@ -11,7 +11,7 @@ const MAX_BROKEN = 3;       // of a request that a living server broke off
 const TOP = 5;              // labels an image
 
 /** Filled in by app.js: item(item) and progress() show what is new, models() what can be chosen,
-    notice(text, again) what is wrong ('' is nothing), token(message) asks for one. */
+    notice(text, again) what is wrong ('' is nothing), token() asks for one. */
 export const view = {};
 
 export const state = {
@@ -38,12 +38,13 @@ class RequestError extends Error {
 // For answers that do not explain themselves, such as those of a proxy in between.
 const WORDS = {
   401: 'The server asks for a token.',
-  403: 'The server refuses requests from this address; open the page under the one it was started with.',
+  403: 'The server refuses requests from this address; open the page under its own.',
   404: 'The server no longer has this model.',
   413: 'Larger than the server takes.',
   415: 'Not a kind of image that the server reads (JPEG, PNG, WebP).',
   422: 'The server cannot read this as an image.',
   502: 'The server is not reached through its proxy.',
+  429: 'The server is asked too often.',
   503: 'The server is busy.',
   504: 'The server takes too long to answer its proxy.',
 };
@@ -83,7 +84,7 @@ export async function connect() {
       await loadModels();
       break;
     } catch (error) {
-      if (error.status === 401) return view.token(error.message);
+      if (error.status === 401) return view.token();
       view.notice(error.status ? error.message : 'The server does not answer. It is asked again ' +
                   'every few seconds; nothing on this page is lost.', true);
     }
@@ -225,6 +226,7 @@ async function accept(job, item, slot, prediction) {
     // Not by fetch(), which the page's policy allows for the server alone.
     const bytes = atob(prediction.explanation.slice(prediction.explanation.indexOf(',') + 1));
     slot.value = await thumbnail(new Blob([Uint8Array.from(bytes, c => c.charCodeAt(0))]));
+    if (!slot.value) return fail(item, slot, 'the browser cannot read it');
   }
   slot.status = 'done';
   view.item(item);
@@ -238,12 +240,13 @@ async function recover(error, job, slotOf, signal) {
     if (error.status === 401) {
       later(job);
       queue.blocked = true;
-      return view.token(error.message);
+      return view.token();
     }
     if (error.status === 503 && ++job.tries < MAX_TRIES) {
       later(job);
       queue.hold = Date.now() + error.seconds * 1000;
-      return view.notice(`${error.message} The next try is in ${Math.round(error.seconds)} s.`);
+      return view.notice(`${error.message.replace(/\.$/, '')}; the next try is in ` +
+                         `${Math.round(error.seconds)} s.`);
     }
     release();
     if (error.status === 413 && job.items.length > 1) return halve(job);
