@@ -57,9 +57,10 @@ class Server:
                 probe.bind(("127.0.0.1", 0))
                 port = probe.getsockname()[1]
             self.url = f"http://127.0.0.1:{port}/"
-            self.process = subprocess.Popen(
-                [graft.GRAFT, "serve", *map(str, arguments), "--host", "127.0.0.1", "--port", str(port)],
-                stdout=subprocess.DEVNULL, stderr=open(folder / "serve.log", "wb"))
+            with open(folder / "serve.log", "wb") as log:
+                self.process = subprocess.Popen(
+                    [graft.GRAFT, "serve", *map(str, arguments), "--host", "127.0.0.1",
+                     "--port", str(port)], stdout=subprocess.DEVNULL, stderr=log)
             self._wait(folder / "serve.log")
         with urllib.request.urlopen(self.url + "models", timeout=30) as answer:
             self.models = json.load(answer)["models"]
