@@ -42,6 +42,13 @@ std::string lower(std::string_view text) {
   return out;
 }
 
+/// Whether the connection has ended, in the middle of a request too.
+bool is_broken(error_code error) {
+  return error == http::error::end_of_stream || error == http::error::partial_message ||
+         error == beast::error::timeout ||
+         (error && error.category() == net::error::get_system_category());
+}
+
 std::string_view view(beast::string_view text) { return {text.data(), text.size()}; }
 
 }  // namespace
@@ -146,10 +153,7 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
   }
 
   void on_head(error_code error) {
-    if (error == http::error::end_of_stream || error == beast::error::timeout ||
-        error == net::error::operation_aborted ||
-        error.category() == net::error::get_system_category())
-      return close();
+    if (is_broken(error)) return close();
     begin_request();
     if (error == http::error::header_limit)
       return refuse(431, fmt::format("headers of more than {} bytes", server_.limits.header_bytes));
@@ -162,11 +166,11 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
       return refuse(400, "the request's target is no valid path");
     request_->path = std::move(target.path);
     request_->query = std::move(target.query);
-    if (std::optional<HttpReply> reply = server_.handler.refuse(*request_))
-      return send_last(std::move(*reply));
     const bool chunked = parser_->chunked();
     const uint64_t length =
         chunked ? server_.limits.body_bytes : parser_->content_length().value_or(0);
+    if (std::optional<HttpReply> reply = server_.handler.refuse(*request_))
+      return send(std::move(*reply), length == 0 && parser_->keep_alive() && !server_.draining);
     if (length > server_.limits.body_bytes) return refuse_large_body();
     if (length > 0 && server_.bodies + length > server_.limits.all_bodies)
       return refuse(503, "too many bytes of other requests are here; try again");
@@ -212,9 +216,7 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
 
   void on_body(error_code error) {
     if (error == http::error::body_limit) return refuse_large_body();
-    if (error == http::error::partial_message || error == beast::error::timeout ||
-        error.category() == net::error::get_system_category())
-      return close();
+    if (is_broken(error)) return close();
     if (error) return refuse(400, "no valid HTTP body: " + error.message());
     request_->body = std::move(parser_->get().body());
     state_ = Phase::handling;
@@ -247,10 +249,10 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
     send(std::move(reply), parser_->keep_alive() && !server_.draining);
   }
 
-  void refuse(int status, const std::string& why) { send_last(server_.handler.error(status, why)); }
-
   /// The request's rest is not read: the connection ends.
-  void send_last(HttpReply reply) { send(std::move(reply), false); }
+  void refuse(int status, const std::string& why) {
+    send(server_.handler.error(status, why), false);
+  }
 
   void send(HttpReply reply, bool keep_alive) {
     state_ = Phase::replying;

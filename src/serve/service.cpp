@@ -290,8 +290,10 @@ void Service::predict(const Request& request, const Respond& respond) {
   const bool logits = parameters.flag("logits");
   std::vector<std::string> names;
   for (const SentImage& image : images) names.push_back(image.name);
+  // Files of a form are answered one by one; where all the body is one file, it is the request.
+  const int none_read = form_boundary(content_type(*request)) ? 200 : 422;
   start(request, model, std::move(images), explain, respond,
-        [request, model, top, logits, names](const std::vector<ImageResult>& results) {
+        [request, model, top, logits, names, none_read](const std::vector<ImageResult>& results) {
           json rows = json::array();
           bool any = false;
           for (size_t i = 0; i < results.size(); ++i) {
@@ -317,7 +319,7 @@ void Service::predict(const Request& request, const Respond& respond) {
                              {"precision", options::word(model->classifier().precision())},
                              {"predictions", std::move(rows)},
                              {"seconds", took.count()}},
-                            any ? 200 : 422);
+                            any ? 200 : none_read);
         });
 }
 
@@ -354,7 +356,7 @@ void Service::features(const Request& request, const Respond& respond) {
                       {"layer", model->feature_layer()},
                       {"shape", shape},
                       {"features", std::move(rows)}},
-                     errors < images.size() ? 200 : 422));
+                     errors < images.size() || form_boundary(content_type(*request)) ? 200 : 422));
 }
 
 void Service::infer(const Request& request, const Respond& respond) {

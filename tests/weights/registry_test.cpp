@@ -93,7 +93,9 @@ TEST(PublishedFiles, AreFound) {
         const PublishedFile* keras = find_published(backbone, top, "keras");
         EXPECT_EQ(any, keras != nullptr ? keras : torchvision);
         EXPECT_EQ(keras != nullptr, backbone == "vgg16" || backbone == "vgg19");
-        if (keras != nullptr) EXPECT_EQ(keras->include_top, top);
+        if (keras != nullptr) {
+          EXPECT_EQ(keras->include_top, top);
+        }
       }
   EXPECT_EQ(find_published("vgg-mini", false), nullptr);
   EXPECT_EQ(find_published("vgg16", false, "timm"), nullptr);

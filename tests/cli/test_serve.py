@@ -1,0 +1,460 @@
+"""graft serve, driven over sockets: answers, refusals, limits, reloading, stopping."""
+import http.client
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import tempfile
+import threading
+import time
+
+import graft_testing as t
+import numpy as np
+from PIL import Image
+
+BASE = None
+TOKEN = "0123456789abcdef"
+
+
+def setUpModule():
+    """Two small trained models for all tests of this file."""
+    global BASE
+    BASE = pathlib.Path(tempfile.mkdtemp(prefix="graft-serve-"))
+    t.draw_scenes(BASE / "data", 6)
+    for name, seed in (("scenes", "1"), ("others", "2")):
+        done = t.run("train", BASE / "data", "--backbone", "vgg-mini", "--epochs", "2", "--input-size", "48",
+                     "-o", BASE / name, "--seed", seed, "--quiet", "--no-report")
+        assert done.returncode == 0, done.stderr
+
+
+def tearDownModule():
+    shutil.rmtree(BASE, ignore_errors=True)
+
+
+class Server:
+    """A server of its own on a free port, with what it writes."""
+
+    def __init__(self, *arguments, env=None):
+        command = [str(a) for a in (t.GRAFT, "serve", *arguments, "--port", "0", "--json")]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                        env={**os.environ, **(env or {})})
+        self.lines = []
+        self.reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr), daemon=True)
+        self.reader.start()
+        address = ""
+        while not address.endswith("}\n"):
+            line = self.process.stdout.readline()
+            assert line, "".join(self.lines)
+            address += line
+        self.port = json.loads(address)["port"]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    def ask(self, method, path, body=None, **headers):
+        """Status, headers and body, parsed where it is JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, body, {k.replace("_", "-"): v for k, v in headers.items()})
+            reply = connection.getresponse()
+            content = reply.read()
+            if reply.getheader("Content-Type") == "application/json" and content:
+                content = json.loads(content)
+            return reply.status, reply.headers, content
+        finally:
+            connection.close()
+
+    def raw(self, data, wait=10):
+        """What comes back for bytes as they are, until the server closes."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=wait) as link:
+            link.sendall(data)
+            out = b""
+            try:
+                while chunk := link.recv(65536):
+                    out += chunk
+            except (TimeoutError, ConnectionResetError):
+                pass
+            return out
+
+    def stop(self, sig=signal.SIGTERM):
+        self.process.send_signal(sig)
+        return self.process.wait(timeout=60)
+
+
+def form(files, fields=(), boundary="xYzZY"):
+    out = b""
+    for name, value in fields:
+        out += f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+    for name, content in files:
+        out += (f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
+                "Content-Type: image/jpeg\r\n\r\n").encode() + content + b"\r\n"
+    return out + f"--{boundary}--\r\n".encode(), f"multipart/form-data; boundary={boundary}"
+
+
+@t.unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
+class Serve(t.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(BASE / "scenes", f"other={BASE / 'others'}", "--max-images", "8", "--max-body", "2",
+                            "--max-megapixels", "4", "--allow-host", "photos.example")
+        cls.images = sorted((BASE / "data").rglob("*.jpg"))[:12]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.__exit__()
+
+    def post(self, path, files, fields=(), **headers):
+        body, kind = form([(p.name, p.read_bytes()) for p in files], fields)
+        return self.server.ask("POST", path, body, Content_Type=kind, **headers)
+
+    def test_answers_are_those_of_predict(self):
+        for model, folder in (("", "scenes"), ("?model=other", "others")):
+            status, _, got = self.post(f"/predict{model}", self.images[:8])
+            self.assertEqual(status, 200)
+            want = self.succeed_json("predict", BASE / folder, *self.images[:8], "--json", "--top", "5", "--logits")
+            for g, w in zip(got["predictions"], want["predictions"]):
+                self.assertEqual(g["label"], w["label"])
+                self.assertEqual([r["label"] for r in g["top"]], [r["label"] for r in w["top"]])
+                for a, b in zip(g["top"], w["top"]):
+                    self.assertAlmostEqual(a["probability"], b["probability"], delta=1e-5)
+            self.assertEqual([g["name"] for g in got["predictions"]], [p.name for p in self.images[:8]])
+        status, _, got = self.server.ask("POST", "/predict?top=2&logits=true", self.images[0].read_bytes(),
+                                         Content_Type="image/jpeg")
+        self.assertEqual((status, len(got["predictions"][0]["top"])), (200, 2))
+        want = self.succeed_json("predict", BASE / "scenes", self.images[0], "--json", "--logits")
+        np.testing.assert_allclose(got["predictions"][0]["logits"], want["predictions"][0]["logits"], atol=1e-5)
+        status, _, got = self.post("/predict", self.images[:1], [("top", "1"), ("model", "other")])
+        self.assertEqual((got["model"], len(got["predictions"][0]["top"])), ("other", 1))
+
+    def test_explanations(self):
+        import base64
+        import io
+        status, _, got = self.post("/predict?explain=true", self.images[:2])
+        self.assertEqual(status, 200)
+        self.succeed("predict", BASE / "scenes", *self.images[:2], "--explain", self.folder / "maps", "--quiet")
+        for p, path in zip(got["predictions"], self.images):
+            head, data = p["explanation"].split(",")
+            self.assertEqual(head, "data:image/png;base64")
+            served = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB"), int)
+            drawn = np.asarray(Image.open(self.folder / "maps" / f"{path.stem}.png").convert("RGB"), int)
+            self.assertEqual(served.shape, drawn.shape)
+            self.assertLessEqual(np.abs(served - drawn).max(), 1)
+
+    def test_one_bad_file_among_good_ones(self):
+        bad = self.folder / "bad.jpg"
+        bad.write_bytes(self.images[0].read_bytes()[:500])
+        huge = self.folder / "huge.png"
+        Image.new("L", (3000, 2000)).save(huge)
+        status, _, got = self.post("/predict", [self.images[0], bad, huge, self.images[1]])
+        self.assertEqual(status, 200)
+        rows = got["predictions"]
+        self.assertIn("label", rows[0])
+        self.assertIn("bad.jpg", rows[1]["error"])
+        self.assertIn("megapixels", rows[2]["error"].replace("million pixels", "megapixels"))
+        self.assertIn("label", rows[3])
+        self.assertEqual(self.server.ask("POST", "/predict", b"no image")[0], 422)
+
+    def test_features_are_those_of_the_backbone(self):
+        status, _, got = self.post("/features", self.images[:3])
+        self.assertEqual(status, 200)
+        out = self.folder / "x.npy"
+        self.succeed("features", *self.images[:3], "--backbone", "vgg-mini", "--weights", BASE / "scenes", "--pool",
+                     "gap", "--input-size", "48", "-o", out)
+        np.testing.assert_allclose([r["values"] for r in got["features"]], np.load(out), atol=1e-5)
+        self.assertEqual(got["shape"], [np.load(out).shape[1]])
+        status, _, got = self.post("/features?pool=none", self.images[:1])
+        self.assertEqual(len(got["features"][0]["values"]), np.prod(got["shape"]))
+        self.assertEqual(self.post("/features?pool=max", self.images[:1])[0], 400)
+
+    def test_open_inference_protocol(self):
+        ask = self.server.ask
+        self.assertEqual(ask("GET", "/v2")[2]["name"], "graft")
+        for path in ("/v2/health/live", "/v2/health/ready", "/v2/models/scenes/ready"):
+            self.assertEqual(ask("GET", path)[0], 200)
+        about = ask("GET", "/v2/models/scenes")[2]
+        self.assertEqual(about["inputs"][0]["datatype"], "UINT8")
+        version = about["versions"][0]
+        self.assertEqual(ask("GET", f"/v2/models/scenes/versions/{version}")[0], 200)
+        self.assertEqual(ask("GET", "/v2/models/scenes/versions/1")[0], 404)
+        pixels = np.stack([np.asarray(Image.open(p).convert("RGB")) for p in self.images[:2]])
+        want = self.succeed_json("predict", BASE / "scenes", *self.images[:2], "--json", "--logits")
+        request = {"id": "x", "inputs": [{"name": "image", "shape": list(pixels.shape), "datatype": "UINT8",
+                                          "data": pixels.ravel().tolist()}]}
+        status, _, got = ask("POST", "/v2/models/scenes/infer", json.dumps(request))
+        self.assertEqual((status, got["id"]), (200, "x"))
+        outputs = {o["name"]: o for o in got["outputs"]}
+        self.assertEqual(outputs["label"]["data"], [p["label"] for p in want["predictions"]])
+        np.testing.assert_allclose(outputs["logits"]["data"], np.ravel([p["logits"] for p in want["predictions"]]),
+                                   atol=1e-5)
+        files = b"".join(struct.pack("<I", p.stat().st_size) + p.read_bytes() for p in self.images[:2])
+        request = {"inputs": [{"name": "encoded", "shape": [2], "datatype": "BYTES",
+                               "parameters": {"binary_data_size": len(files)}}],
+                   "outputs": [{"name": "logits", "parameters": {"binary_data": True}}]}
+        head = json.dumps(request).encode()
+        status, headers, got = ask("POST", f"/v2/models/scenes/versions/{version}/infer", head + files,
+                                   Inference_Header_Content_Length=str(len(head)))
+        self.assertEqual(status, 200)
+        got = got[int(headers["Inference-Header-Content-Length"]):]
+        np.testing.assert_allclose(np.frombuffer(got, "<f4"), np.ravel([p["logits"] for p in want["predictions"]]),
+                                   atol=1e-5)
+        for body in (b"", b"{", b"[]", b'{"inputs": 3}', b"[" * 100_000, json.dumps(request).encode()):
+            status, _, got = ask("POST", "/v2/models/scenes/infer", body)
+            self.assertEqual(status, 400, body[:20])
+            self.assertIn("error", got)
+        self.assertEqual(ask("POST", "/v2/models/nobody/infer", b"{}")[0], 404)
+
+    def test_pages_and_probes(self):
+        ask = self.server.ask
+        status, headers, page = ask("GET", "/")
+        self.assertEqual((status, headers["Content-Type"]), (200, "text/html; charset=utf-8"))
+        self.assertIn("script-src 'self'", headers["Content-Security-Policy"])
+        self.assertNotIn(b"http", page.replace(b"http-equiv", b""))
+        for path, kind in (("/app.js", "text/javascript"), ("/style.css", "text/css"), ("/openapi.json", "application/json")):
+            self.assertTrue(ask("GET", path)[1]["Content-Type"].startswith(kind))
+        for path in ("/healthz", "/readyz"):
+            self.assertEqual(ask("GET", path)[2], b"ok\n")
+        models = ask("GET", "/models")[2]["models"]
+        self.assertEqual([m["name"] for m in models], ["scenes", "other"])
+        self.assertEqual(len(models[0]["labels"]), 6)
+        self.assertTrue(models[0]["card"])
+        self.assertRegex(ask("GET", "/metrics")[2].decode(), r"graft_requests_total\{route=\"page\",status=\"200\"\} \d")
+        for path, parts in json.loads(json.dumps(ask("GET", "/openapi.json")[2]))["paths"].items():
+            if "get" in parts:
+                self.assertEqual(ask("GET", path.replace("{model}", "other"))[0], 200, path)
+        head = self.server.raw(b"HEAD /models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        self.assertTrue(head.endswith(b"\r\n\r\n"))
+        self.assertIn(b"Content-Length: ", head)
+
+    def test_refusals(self):
+        ask, image = self.server.ask, self.images[0].read_bytes()
+        for method, path, body, headers, status in (
+                ("GET", "/nothing", None, {}, 404), ("GET", "/../etc/passwd", None, {}, 400),
+                ("GET", "/v2/models/..%2f..%2fetc%2fpasswd", None, {}, 404), ("GET", "/%00", None, {}, 400),
+                ("GET", "/predict", None, {}, 405), ("DELETE", "/models", None, {}, 405), ("POST", "/", b"x", {}, 405),
+                ("TRACE", "/", None, {}, 405), ("GET", "/", None, {"Host": "evil.example"}, 403),
+                ("GET", "/", None, {"Host": "photos.example"}, 200), ("GET", "/healthz", None, {"Host": "x"}, 200),
+                ("POST", "/predict", image, {"Origin": "http://evil.example"}, 403),
+                ("POST", "/predict", image, {"Origin": f"http://127.0.0.1:{self.server.port}"}, 200),
+                ("POST", "/predict", image, {"Content-Type": "application/json"}, 415),
+                ("POST", "/predict", image, {"Content-Encoding": "gzip"}, 415),
+                ("POST", "/predict", b"", {}, 400), ("POST", "/predict?nonsense=1", image, {}, 400),
+                ("POST", "/predict?top=0", image, {}, 400), ("POST", "/predict?top=1&top=2", image, {}, 400),
+                ("POST", "/predict?explain=maybe", image, {}, 400), ("POST", "/predict?model=x", image, {}, 404),
+                ("POST", "/predict", b"x", {"Content-Type": "multipart/form-data"}, 415),
+                ("POST", "/predict", b"x", {"Content-Type": "multipart/form-data; boundary=a"}, 400),
+                ("POST", "/predict", b"x" * 2_100_000, {}, 413)):
+            got, _, content = ask(method, path, body, **headers)
+            self.assertEqual(got, status, (method, path, headers))
+            if status >= 400:
+                self.assertIn("error", content)
+        self.assertEqual(self.post("/predict", self.images[:9])[0], 413)
+        # The server is none the worse.
+        self.assertEqual(self.post("/predict", self.images[:1])[0], 200)
+
+    def test_malformed_requests(self):
+        host = b"Host: localhost\r\n"
+        for text, status in (
+                (b"nonsense\r\n\r\n", 400), (b"GET / HTTP/9.9\r\n" + host + b"\r\n", 400),
+                (b"GET / HTTP/1.1\r\n\r\n", 403), (b"GET / HTTP/1.1\r\n" + host * 2 + b"\r\n", 400),
+                (b"GET / HTTP/1.1\r\n" + host + b"A: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+                (b"POST /predict HTTP/1.1\r\n" + host + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+                (b"POST /predict HTTP/1.1\r\n" + host + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabcd", 400),
+                (b"POST /predict HTTP/1.1\r\n" + host + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 400),
+                (b"POST /predict HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n", 400),
+                (b"POST /predict HTTP/1.1\r\n" + host + b"Content-Length: -1\r\n\r\n", 400),
+                (b"POST /predict HTTP/1.1\r\n" + host + b"Content-Length: 99999999999999999999\r\n\r\n", 400),
+                (b"POST /predict HTTP/1.1\r\n" + host + b"Content-Length: 9999999999\r\n\r\n", 413),
+                (b"POST /predict HTTP/1.1\r\n" + host + b"Expect: nonsense\r\nContent-Length: 1\r\n\r\n", 417),
+                (b"GET / HTTP/1.1\r\n" + host + b"Bad Name: x\r\n\r\n", 400)):
+            reply = self.server.raw(text)
+            self.assertTrue(reply.startswith(f"HTTP/1.1 {status} ".encode()), (text[:80], reply[:80]))
+        chunks = b"POST /predict HTTP/1.1\r\nConnection: close\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n"
+        image = self.images[0].read_bytes()
+        for at in range(0, len(image), 1000):
+            part = image[at:at + 1000]
+            chunks += f"{len(part):x}\r\n".encode() + part + b"\r\n"
+        reply = self.server.raw(chunks + b"0\r\n\r\n")
+        self.assertTrue(reply.startswith(b"HTTP/1.1 200 "), reply[:100])
+        big = self.server.raw(b"POST /predict HTTP/1.1\r\n" + host + b"Transfer-Encoding: chunked\r\n\r\n" +
+                              (b"100000\r\n" + b"x" * 0x100000 + b"\r\n") * 3)
+        self.assertTrue(big.startswith(b"HTTP/1.1 413 "), big[:100])
+        # Two requests on one connection, and one that comes before the first is answered.
+        two = self.server.raw((b"GET /healthz HTTP/1.1\r\n" + host + b"\r\n") * 2 + b"GET /healthz HTTP/1.1\r\n" + host +
+                              b"Connection: close\r\n\r\n")
+        self.assertEqual(two.count(b"HTTP/1.1 200 OK"), 3)
+        go_on = self.server.raw(b"POST /predict HTTP/1.1\r\n" + host + b"Expect: 100-continue\r\nConnection: close\r\n"
+                                b"Content-Length: " + str(len(image)).encode() + b"\r\n\r\n" + image)
+        self.assertTrue(go_on.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"), go_on[:100])
+
+    def test_log_is_json_without_contents(self):
+        marker = "marker-of-this-test"
+        self.server.ask("POST", f"/predict?x={marker}", b"secret pixels")
+        deadline = time.time() + 20
+        while not any(marker in line for line in list(self.server.lines)):
+            self.assertLess(time.time(), deadline)
+            time.sleep(0.05)
+        for line in list(self.server.lines):
+            record = json.loads(line)
+            self.assertIn("event", record)
+            self.assertNotIn("secret", line)
+            if record["event"] == "request":
+                self.assertIn("id", record)
+
+
+@t.unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
+class Life(t.TestCase):
+    """Servers of their own."""
+
+    def image(self):
+        return sorted((BASE / "data").rglob("*.jpg"))[0].read_bytes()
+
+    def test_token(self):
+        token = self.folder / "token"
+        token.write_text(TOKEN + "\n")
+        for arguments, env in ((("--token-file", token), {}), ((), {"GRAFT_TOKEN": TOKEN})):
+            with Server(BASE / "scenes", *arguments, env=env) as server:
+                for path in ("/", "/healthz", "/openapi.json", "/v2/health/live"):
+                    self.assertEqual(server.ask("GET", path)[0], 200)
+                for path in ("/models", "/metrics", "/v2/models/scenes"):
+                    status, headers, _ = server.ask("GET", path)
+                    self.assertEqual((status, headers["WWW-Authenticate"]), (401, "Bearer"))
+                    self.assertEqual(server.ask("GET", path, Authorization=f"Bearer {TOKEN}")[0], 200)
+                self.assertEqual(server.ask("POST", "/predict", self.image(), Authorization="Bearer wrong")[0], 401)
+                self.assertNotIn(TOKEN, "".join(server.lines))
+        token.write_text("short")
+        self.fail_with(1, "--token-file", "serve", BASE / "scenes", "--token-file", token, "--port", "0")
+        self.fail_with(1, "GRAFT_TOKEN", "serve", BASE / "scenes", "--port", "0", env={**os.environ, "GRAFT_TOKEN": "a b"})
+
+    def test_models_are_replaced_and_added(self):
+        folder = self.folder / "models"
+        folder.mkdir()
+        shutil.copy(BASE / "scenes" / "model.safetensors", folder / "a.safetensors")
+        with Server(folder) as server:
+            def models():
+                return {m["name"]: m["version"] for m in server.ask("GET", "/models")[2]["models"]}
+
+            def wait(condition):
+                deadline = time.time() + 30
+                while not condition():
+                    self.assertLess(time.time(), deadline)
+                    time.sleep(0.1)
+            before = models()
+            self.assertEqual(list(before), ["a"])
+            # A file that is no model leaves the old one in its place.
+            (folder / "new").write_bytes(b"nonsense")
+            os.replace(folder / "new", folder / "a.safetensors")
+            wait(lambda: any("not reloaded" in line for line in list(server.lines)))
+            self.assertEqual(models(), before)
+            self.assertEqual(server.ask("POST", "/predict", self.image())[0], 200)
+            shutil.copy(BASE / "others" / "model.safetensors", folder / "new")
+            os.replace(folder / "new", folder / "a.safetensors")
+            wait(lambda: models() != before)
+            shutil.copytree(BASE / "scenes", folder / "b")
+            wait(lambda: "b" in models())
+            self.assertEqual(models()["b"], before["a"])
+            self.assertEqual(server.ask("POST", "/predict?model=b", self.image())[2]["version"], before["a"])
+
+    def test_stopping_finishes_what_is_in_flight(self):
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            with Server(BASE / "scenes") as server:
+                idle = socket.create_connection(("127.0.0.1", server.port))
+                body, kind = form([(f"{i}.jpg", self.image()) for i in range(64)])
+                answers = []
+                threads = [threading.Thread(target=lambda: answers.append(
+                    server.ask("POST", "/predict", body, Content_Type=kind)[0])) for _ in range(3)]
+                for thread in threads:
+                    thread.start()
+                while b'graft_requests_in_flight 0\n' in server.ask("GET", "/metrics")[2] and not answers:
+                    pass
+                self.assertEqual(server.stop(sig), 0)
+                for thread in threads:
+                    thread.join()
+                self.assertIn(200, answers)
+                self.assertTrue(set(answers) <= {200, 503}, answers)
+                idle.close()
+
+    def test_too_much_at_once_is_answered_503(self):
+        with Server(BASE / "scenes", "--max-images", "4", "--max-queue", "4", "--max-connections", "40") as server:
+            body, kind = form([(f"{i}.jpg", self.image()) for i in range(4)])
+            got = []
+
+            def ask():
+                try:
+                    got.append(server.ask("POST", "/predict", body, Content_Type=kind)[:2])
+                except (ConnectionError, http.client.HTTPException):
+                    pass
+            threads = [threading.Thread(target=ask) for _ in range(24)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            statuses = [status for status, _ in got]
+            self.assertIn(200, statuses)
+            self.assertTrue(set(statuses) <= {200, 503}, statuses)
+            for status, headers in got:
+                if status == 503:
+                    self.assertTrue(int(headers["Retry-After"]) > 0)
+            self.assertEqual(server.ask("POST", "/predict", body, Content_Type=kind)[0], 200)
+            links = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(60)]
+            time.sleep(0.3)
+            turned_away = 0
+            for link in links:
+                link.setblocking(False)
+                try:
+                    turned_away += b"503" in link.recv(100)
+                except BlockingIOError:
+                    pass
+                link.close()
+            self.assertGreaterEqual(turned_away, 20)
+            deadline = time.time() + 20
+            while server.ask("GET", "/healthz")[0] != 200:
+                self.assertLess(time.time(), deadline)
+
+    def test_clients_that_hang_up_and_dawdle(self):
+        with Server(BASE / "scenes", "--timeout", "2") as server:
+            image = self.image()
+            head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(image)
+            for _ in range(20):
+                link = socket.create_connection(("127.0.0.1", server.port))
+                link.sendall(head + image)
+                link.close()
+            slow = socket.create_connection(("127.0.0.1", server.port))
+            slow.sendall(head + image[:10])
+            begin = time.time()
+            slow.settimeout(30)
+            try:
+                self.assertEqual(slow.recv(10), b"")
+            except ConnectionResetError:
+                pass
+            self.assertLess(time.time() - begin, 20)
+            slow.close()
+            self.assertEqual(server.ask("POST", "/predict", image)[0], 200)
+            deadline = time.time() + 20
+            while b"graft_images_in_flight 0\n" not in server.ask("GET", "/metrics")[2]:
+                self.assertLess(time.time(), deadline)
+
+    def test_wrong_starts(self):
+        (self.folder / "empty").mkdir()
+        self.fail_with(1, "nowhere", "serve", self.folder / "nowhere")
+        self.fail_with(1, "neither a run folder", "serve", self.folder / "empty")
+        self.fail_with(2, "two models of the name 'scenes'", "serve", BASE / "scenes", BASE / "scenes")
+        self.fail_with(2, "MODEL", "serve")
+        self.fail_with(2, "--port", "serve", BASE / "scenes", "--port", "70000")
+        self.fail_with(1, "not an IP address", "serve", BASE / "scenes", "--host", "example.com")
+        with Server(BASE / "scenes") as server:
+            self.fail_with(1, f"port {server.port}", "serve", BASE / "scenes", "--port", server.port)
+
+
+if __name__ == "__main__":
+    t.main()
