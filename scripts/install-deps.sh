@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian 12 packages that Graft needs and that are missing; docs/dependencies.md says
-# what each is for. Usage: install-deps.sh build|test|lint|bench|fuzz|interop|neon …
+# what each is for. Usage: install-deps.sh build|test|serve|lint|bench|fuzz|interop|neon …
 set -euo pipefail
 
 build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy-dev libhdf5-dev liblzf-dev libseccomp-dev
@@ -9,6 +9,7 @@ build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy
   libprotobuf-dev protobuf-compiler libonnx-dev libcpp-httplib-dev libboost-dev libutf8proc-dev"
 test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch python3-onnx
   chromium chromium-driver python3-selenium"
+serve="${build//libtorch-dev libopenblas0-pthread /}"
 fuzz="$build clang libclang-rt-14-dev"
 lint="$test clang-format clang-tidy"
 bench="$test"
@@ -18,8 +19,8 @@ neon="g++-aarch64-linux-gnu qemu-user libhwy-dev googletest"
 wanted=""
 for set in "$@"; do
   case "$set" in
-    build | test | lint | bench | fuzz | interop | neon) wanted="$wanted ${!set}" ;;
-    *) echo "install-deps.sh: unknown set '$set'; expected build, test, lint, bench, fuzz, interop or neon" >&2; exit 2 ;;
+    build | test | serve | lint | bench | fuzz | interop | neon) wanted="$wanted ${!set}" ;;
+    *) echo "install-deps.sh: unknown set '$set'; expected build, test, serve, lint, bench, fuzz, interop or neon" >&2; exit 2 ;;
   esac
 done
 
