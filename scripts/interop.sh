@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks Graft against real Keras, safetensors, PyTorch, torchvision, timm, ONNX Runtime, OpenVINO, TensorBoard and
-# scikit-learn, in a virtual environment outside the source tree ($GRAFT_INTEROP_ENV, by default in the cache folder).
+# Checks Graft against real Keras, safetensors, PyTorch, torchvision, timm, ONNX Runtime, OpenVINO, Triton's client,
+# schemathesis, TensorBoard and scikit-learn, in a virtual environment outside the source tree ($GRAFT_INTEROP_ENV, by
+# default in the cache folder).
 # Usage: interop.sh BUILD_FOLDER
 set -euo pipefail
 build=$(realpath "$1")
@@ -15,7 +16,7 @@ if [ ! -x "$environment/bin/python" ]; then
     echo "interop.sh: install python3-venv first (apt-get install python3-venv)" >&2; exit 1; }
 fi
 "$environment/bin/python" -m pip install --quiet tensorflow-cpu safetensors pillow numpy scipy tensorboard scikit-learn \
-  onnx onnxruntime openvino torch torchvision timm
+  onnx onnxruntime openvino torch torchvision timm "tritonclient[http]" schemathesis
 export GRAFT_BUILD=$build GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1
 # Every script runs, whatever the one before found.
 status=0
