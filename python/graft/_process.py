@@ -50,8 +50,12 @@ def _events(fd: int) -> Iterator[Event]:
 def _last_words(code: int, errors: BinaryIO) -> Error:
     """Why a program ended that did not say so in an event: words on a command line, or a crash."""
     errors.seek(0)
-    lines = [line for line in errors.read().decode(errors="replace").splitlines() if line.startswith("graft: ")]
-    text = re.sub(r"; see 'graft \w+ --help'$", "", lines[-1][len("graft: "):]) if lines else ""
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    own = [line[len("graft: "):] for line in lines if line.startswith("graft: ")]
+    text = re.sub(r"; see 'graft \w+ --help'$", "", (own or lines or [""])[-1])
+    if "shared libraries" in text:
+        return IoError(f"{text}; training needs LibTorch and exporting ONNX's library, of the Debian release that this "
+                       "package was built on: apt-get install libtorch-dev libonnx-dev (docs/python.md)")
     if code < 0:
         return Error(f"the program was ended by {signal.Signals(-code).name}"
                      f"{' (out of memory?)' if code == -signal.SIGKILL else ''}{'; ' if text else ''}{text}")

@@ -201,6 +201,29 @@ def test_the_gil_is_released(classifier, files):
     assert len(during) > 5, (len(during), end - begin)
 
 
+@pytest.mark.parametrize("call", ["classifier(many)", "classifier([pixels] * 100000)", "extractor.transform(many)",
+                                  "graft.evaluate(run, data)"])
+def test_ctrl_c_ends_long_work(run, photos, files, python, call):
+    """Soon, as a KeyboardInterrupt; what was called can be called again."""
+    out = python(f"""
+import os, signal, threading, time, numpy, graft
+run, data, files = {str(run.folder)!r}, {str(photos)!r}, {files!r}
+many, pixels = files * 3000, numpy.zeros((64, 64, 3), numpy.uint8)
+classifier = graft.Classifier(run, threads=1)
+extractor = graft.FeatureExtractor("vgg-mini", input_size=64, threads=1).fit()
+before = classifier(files[0]).logits
+threading.Timer(0.7, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+try:
+    for _ in range(10000): {call}
+    print("ran to its end")
+except KeyboardInterrupt as error:
+    print(type(error).__name__)
+assert (classifier(files[0]).logits == before).all()
+assert numpy.isfinite(extractor.transform(files[:2])).all()
+""", timeout=60)
+    assert out.strip() == "KeyboardInterrupt"
+
+
 def _in_child(queue, classifier, files):
     queue.put(classifier(files).logits)
 

@@ -1,6 +1,5 @@
 """graft.train() and what follows from it: options, events, Ctrl-C, resuming, reports, exports."""
 import inspect
-import math
 import os
 import re
 import signal
@@ -232,10 +231,23 @@ def test_a_program_that_is_killed(photos, tmp_path):
         graft.train(photos, tmp_path / "run", **{**SMALL, "epochs": 400, "progress": kill}, no_report=True)
 
 
+def test_last_words():
+    """Of programs that end without an event."""
+    import io
+
+    from graft._process import _last_words
+    missing = _last_words(127, io.BytesIO(b"/x/graft-train: error while loading shared libraries: libtorch.so.1.13: cannot "
+                                          b"open shared object file: No such file or directory\n"))
+    assert isinstance(missing, graft.IoError) and "libtorch-dev" in str(missing)
+    usage = _last_words(2, io.BytesIO(b"noise\ngraft: --threads: '0' is small; see 'graft train --help'\n"))
+    assert isinstance(usage, graft.UsageError) and str(usage) == "--threads: '0' is small"
+    assert "SIGSEGV" in str(_last_words(-signal.SIGSEGV, io.BytesIO(b"")))
+
+
 def test_numbers_that_are_not_finite_are_nan(photos, tmp_path):
     from graft._progress import epoch_line
     event = {"epoch": 1, "loss": None, "accuracy": 0.5, "val_loss": None, "val_accuracy": 0.1, "best": False}
-    assert "loss nan" in epoch_line(event, 2) and math.isnan(float("nan"))
+    assert "loss nan" in epoch_line(event, 2) and "val_accuracy 0.1000" in epoch_line(event, 2)
 
 
 def test_the_installed_program_is_there():
