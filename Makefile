@@ -31,9 +31,9 @@ format: deps-lint
 # LibTorch 1.13's headers are not C++20 for clang 14: training is compiled by g++ alone.
 lint: deps-lint
 	@clang-format --dry-run --Werror $(SOURCES)
-	cmake --preset release -DGRAFT_BUILD_TESTS=ON
+	cmake --preset release -DGRAFT_BUILD_TESTS=ON -DGRAFT_BUILD_PYTHON=ON
 	cmake --build $(BUILD) --target graft_cli
-	run-clang-tidy -quiet -p $(BUILD) '/src/(base|cli|dataset|demo|engine|features|image|model|network|recipe|report|run|export|weights)/(?!train_main)[a-z0-9_]+\.cpp$$'
+	run-clang-tidy -quiet -p $(BUILD) '/(src/(base|cli|dataset|demo|engine|features|image|model|network|recipe|report|run|export|weights)|python/src)/(?!train_main)[a-z0-9_]+\.cpp$$'
 
 sanitize: deps-test
 	cmake --preset sanitize
