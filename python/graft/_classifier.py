@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import html
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional, Union, overload
 
 import numpy as np
@@ -149,7 +149,17 @@ class Classifier:
             native = self._native = _graft.Classifier(self.path, *self._options)
         return native
 
-    def __call__(self, images: Union[ImageLike, Sequence[ImageLike]], *, on_error: str = "raise") -> Any:
+    @overload
+    def __call__(self, images: Union[str, os.PathLike[str], bytes, bytearray, memoryview], *,  # type: ignore[overload-overlap]
+                 on_error: str = "raise") -> Prediction: ...
+
+    @overload
+    def __call__(self, images: Iterable[Union[str, os.PathLike[str], bytes]], *, on_error: str = "raise") -> Predictions: ...
+
+    @overload
+    def __call__(self, images: Any, *, on_error: str = "raise") -> Any: ...
+
+    def __call__(self, images: Union[ImageLike, Iterable[ImageLike]], *, on_error: str = "raise") -> Any:
         """Classifies an image, or each of a list of images.
 
         images: a path (str, PathLike), the bytes of a JPEG, PNG or WebP file, a uint8 array

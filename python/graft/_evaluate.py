@@ -35,7 +35,7 @@ class Evaluation:
     @property
     def accuracy(self) -> float:
         """The share of images whose most probable class is their label."""
-        return self.metrics["top1"]
+        return float(self.metrics["top1"])
 
     @property
     def confusion(self) -> np.ndarray:
@@ -45,7 +45,7 @@ class Evaluation:
     @property
     def predictions_csv(self) -> str:
         """path, label, predicted class, its probability, and each class's, a line for each image."""
-        return self._native.csv()
+        return str(self._native.csv())
 
     def write_report(self, file: Union[str, os.PathLike[str]], *, progress: ProgressLike = False) -> Report:
         """Writes a self-contained page: figures, mistakes with Grad-CAM, data, network. Takes seconds."""
@@ -55,7 +55,7 @@ class Evaluation:
         return Report(path)
 
     def __str__(self) -> str:
-        return self._native.text()
+        return str(self._native.text())
 
     def __repr__(self) -> str:
         return f"Evaluation({self.split}, {len(self.paths)} images, accuracy {self.accuracy:.4f})"

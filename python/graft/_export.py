@@ -34,4 +34,5 @@ def export(model: Union[str, os.PathLike[str], Classifier], format: Optional[str
         arguments.append(f"--threads={threads}")
     with Progress.of(progress) as shown:
         _, printed = run_program("export", arguments, shown.handle or (lambda event: None))
-    return json.loads(printed)
+    result: dict[str, Any] = json.loads(printed)
+    return result

@@ -164,7 +164,7 @@ class FeatureExtractor:
         return True
 
     def __sklearn_tags__(self) -> Any:
-        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags
+        from sklearn.utils import InputTags, Tags, TargetTags, TransformerTags  # type: ignore
 
         return Tags(estimator_type="transformer", target_tags=TargetTags(required=False),
                     transformer_tags=TransformerTags(preserves_dtype=[]), requires_fit=False,

@@ -22,7 +22,7 @@ def _bar_class() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from tqdm.auto import tqdm
+            from tqdm.auto import tqdm  # type: ignore[import-untyped, unused-ignore]
         return tqdm
     except ImportError:
         return None

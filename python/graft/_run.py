@@ -60,7 +60,8 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """What is in metrics.json: figures on validation and test images, calibration. Empty before the end."""
         file = self.folder / "metrics.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        metrics: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        return metrics
 
     @property
     def best_epoch(self) -> Optional[int]:
@@ -74,7 +75,8 @@ class Run:
 
     def accuracy(self, split: str = "validation") -> Optional[float]:
         """On "validation" or "test" images; None where there are no such figures."""
-        return self.metrics.get(split, {}).get("top1")
+        value: Optional[float] = self.metrics.get(split, {}).get("top1")
+        return value
 
     def classifier(self, **options: Any) -> Classifier:
         """The trained model, loaded; options as Classifier takes them."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Optional, Union
 
 from . import _options
-from ._errors import Interrupted
+from ._errors import Error, Interrupted
 from ._native import _graft
 from ._process import Event, run_program
 from ._progress import Progress, ProgressLike
@@ -109,7 +109,7 @@ def resume(run: PathLike, data: Optional[PathLike] = None, *, epochs: Optional[i
 
 
 def _run(arguments: list[str], progress: ProgressLike, on_epoch: Optional[OnEpoch]) -> Run:
-    folder = None
+    folder: Optional[str] = None
     with Progress.of(progress) as shown:
 
         def handle(event: Event) -> None:
@@ -119,7 +119,8 @@ def _run(arguments: list[str], progress: ProgressLike, on_epoch: Optional[OnEpoc
             if shown.handle is not None:
                 shown.handle(event)
             if on_epoch is not None and event["event"] == "epoch" and not event["past"]:
-                on_epoch(Epoch(*(float("nan") if event[name] is None else event[name] for name in Epoch._fields)))
+                figures = (float("nan") if event[name] is None else event[name] for name in Epoch._fields[1:])
+                on_epoch(Epoch(event["epoch"], *figures))
 
         try:
             code, _ = run_program("train", [*arguments, "--json", "--quiet"], handle)
@@ -129,6 +130,8 @@ def _run(arguments: list[str], progress: ProgressLike, on_epoch: Optional[OnEpoc
                 if "resume" not in str(error):
                     error.args = (f"interrupted; graft.resume({folder!r}) goes on",)
             raise
+    if folder is None:  # it has said what it does before it does it
+        raise Error("the program ended without a word")
     run = Run(folder)
     if code != 0:
         warnings.warn(f"{run.folder}: too many test images could not be read for the test figures to count; "
