@@ -44,8 +44,7 @@ class Progress:
     def __init__(self) -> None:
         self._tqdm = _bar_class()
         self._bar: Any = None
-        self._task = ""
-        self._total = 0
+        self._task = self._label = ""
         self._began = self._drawn = 0.0
         self._epochs = 0
 
@@ -66,16 +65,15 @@ class Progress:
         elif kind == "begin":
             self._epochs = event["epochs"]
         elif kind == "progress":
-            self._advance(event["task"], event["done"], event["total"], event["unit"], event["extra"])
+            self._advance(event["task"], event["task"], event["done"], event["total"], event["unit"], event["extra"])
             if event["ended"]:
                 self._end()
         elif kind == "step":
             self._epochs = event["epochs"]
             loss = event["loss"]
-            self._advance(f"epoch {event['epoch']}/{event['epochs']}", event["done"], event["images"], "images",
+            self._advance("training", f"epoch {event['epoch']}/{event['epochs']}", event["done"], event["images"], "images",
                           "" if loss is None else f"loss {loss:.4f}")
         elif kind == "epoch":
-            self._end(keep=False)
             self._print(epoch_line(event, max(self._epochs, event["epoch"])))
 
     def _print(self, text: str) -> None:
@@ -84,27 +82,33 @@ class Progress:
         else:
             print(text, file=sys.stderr, flush=True)
 
-    def _advance(self, task: str, done: int, total: int, unit: str, extra: str) -> None:
+    def _advance(self, task: str, label: str, done: int, total: int, unit: str, extra: str) -> None:
+        """One bar for a task; where its label changes, as with the epochs of a training, it begins again."""
         now = time.monotonic()
         if task != self._task:
             self._end()
             self._task, self._began, self._drawn = task, now, now
             if self._tqdm is not None:
-                self._bar = self._tqdm(total=total or None, desc=task, unit="B" if unit == "B" else f" {unit}",
+                self._bar = self._tqdm(total=total or None, desc=label, unit="B" if unit == "B" else f" {unit}",
                                        unit_scale=unit == "B", leave=False, file=sys.stderr)
+                self._label = label
         if self._bar is not None:
+            if label != self._label:
+                self._label = label
+                self._bar.reset(total=total or None)
+                self._bar.set_description(label, refresh=False)
             self._bar.update(done - self._bar.n)
             if extra:
                 self._bar.set_postfix_str(extra, refresh=False)
         elif now - self._drawn >= _BETWEEN_LINES:
             self._drawn = now
-            self._print(f"{task}  {done}/{total} {unit}  {now - self._began:.0f} s  {extra}".rstrip())
+            self._print(f"{label}  {done}/{total} {unit}  {now - self._began:.0f} s  {extra}".rstrip())
 
     def _end(self, keep: bool = True) -> None:
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        if keep and self._task and time.monotonic() - self._began >= 1:
+        if keep and self._task not in ("", "training") and time.monotonic() - self._began >= 1:
             self._print(f"{self._task}  in {time.monotonic() - self._began:.0f} s")
         self._task = ""
 
