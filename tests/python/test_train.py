@@ -164,6 +164,18 @@ def test_the_program_ends_with_the_process_that_started_it(photos, tmp_path):
     assert finished.is_finished
 
 
+def test_figures_that_do_not_count_are_warned_of(photos, tmp_path):
+    """Where test images turn out to be damaged once the model is there."""
+    import shutil
+    shutil.copytree(photos, tmp_path / "test")
+    for file in graft.list_images(tmp_path / "test")[::3]:
+        data = open(file, "rb").read()
+        open(file, "wb").write(data[:len(data) // 2])
+    with pytest.warns(RuntimeWarning, match="skipped.csv"):
+        run = graft.train(photos, tmp_path / "run", **SMALL, test=tmp_path / "test", no_report=True)
+    assert run.is_finished
+
+
 def test_from_a_thread(photos, tmp_path):
     runs = []
     thread = threading.Thread(target=lambda: runs.append(graft.train(photos, tmp_path / "run", **SMALL, no_report=True)))
