@@ -4,7 +4,7 @@
 PREFIX ?= /usr/local
 BUILD := build
 PYTHON = GRAFT_BUILD=$(CURDIR)/$(BUILD) GRAFT_SOURCE=$(CURDIR) PYTHONPATH=$(CURDIR)/tests /usr/bin/python3 -B
-SOURCES = $(shell find include src tests bench examples -name '*.h' -o -name '*.cpp')
+SOURCES = $(shell find include src python tests bench examples -name '*.h' -o -name '*.cpp')
 
 help:
 	@echo "make demo       set up, build, and run the whole story offline"
@@ -21,7 +21,7 @@ demo: build
 	$(BUILD)/bin/graft demo --output $(BUILD)/demo --force
 
 test: deps-test
-	cmake --preset release -DGRAFT_BUILD_TESTS=ON
+	cmake --preset release -DGRAFT_BUILD_TESTS=ON -DGRAFT_BUILD_PYTHON=ON
 	cmake --build $(BUILD)
 	ctest --test-dir $(BUILD) --output-on-failure --parallel 2
 
@@ -31,9 +31,9 @@ format: deps-lint
 # LibTorch 1.13's headers are not C++20 for clang 14: training is compiled by g++ alone.
 lint: deps-lint
 	@clang-format --dry-run --Werror $(SOURCES)
-	cmake --preset release -DGRAFT_BUILD_TESTS=ON
+	cmake --preset release -DGRAFT_BUILD_TESTS=ON -DGRAFT_BUILD_PYTHON=ON
 	cmake --build $(BUILD) --target graft_cli
-	run-clang-tidy -quiet -p $(BUILD) '/src/(base|cli|dataset|demo|engine|features|image|model|network|recipe|report|run|export|weights)/(?!train_main)[a-z0-9_]+\.cpp$$'
+	run-clang-tidy -quiet -p $(BUILD) '/(src/(base|cli|dataset|demo|engine|features|image|model|network|recipe|report|run|export|weights)|python/src)/(?!train_main)[a-z0-9_]+\.cpp$$'
 
 sanitize: deps-test
 	cmake --preset sanitize
@@ -90,7 +90,7 @@ interop: deps-interop
 	scripts/interop.sh $(BUILD)
 
 clean:
-	rm -rf build build-sanitize build-sanitize-thread build-fuzz
+	rm -rf build build-sanitize build-sanitize-thread build-fuzz build-cp*
 
 deps-%:
 	@scripts/install-deps.sh $*

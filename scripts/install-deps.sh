@@ -8,12 +8,13 @@ build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy
   libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
   libprotobuf-dev protobuf-compiler libonnx-dev libcpp-httplib-dev libboost-dev libutf8proc-dev"
 test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch python3-onnx
-  chromium chromium-driver python3-selenium"
+  chromium chromium-driver python3-selenium
+  python3-dev pybind11-dev python3-pytest"
 serve="${build//libtorch-dev libopenblas0-pthread /}"
 fuzz="$build clang libclang-rt-14-dev"
 lint="$test clang-format clang-tidy"
 bench="$test"
-interop="$build libgtest-dev python3 python3-venv"
+interop="$build libgtest-dev python3 python3-venv python3-dev"
 neon="g++-aarch64-linux-gnu qemu-user libhwy-dev googletest"
 
 wanted=""

@@ -16,11 +16,17 @@ if [ ! -x "$environment/bin/python" ]; then
     echo "interop.sh: install python3-venv first (apt-get install python3-venv)" >&2; exit 1; }
 fi
 "$environment/bin/python" -m pip install --quiet tensorflow-cpu safetensors pillow numpy scipy tensorboard scikit-learn \
-  onnx onnxruntime openvino torch torchvision timm "tritonclient[http]" schemathesis
+  onnx onnxruntime openvino torch torchvision timm "tritonclient[http]" schemathesis \
+  pytest tqdm nbclient ipykernel h5py
+# The Python package, built as users build it.
+"$environment/bin/python" -m pip install --quiet --force-reinstall --no-deps .
 export GRAFT_BUILD=$build GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1
 # Every script runs, whatever the one before found.
 status=0
 for script in tests/interop/test_*.py; do
   "$environment/bin/python" -B "$script" || { echo "interop.sh: $script failed" >&2; status=1; }
 done
+# Outside of the source tree, so that the package is the one installed.
+(cd tests/python && PYTHONPATH= "$environment/bin/python" -B -m pytest -q -p no:cacheprovider .) || {
+  echo "interop.sh: tests/python failed" >&2; status=1; }
 exit $status

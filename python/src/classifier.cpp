@@ -86,9 +86,11 @@ py::dict classify(const Held& held, const py::sequence& items, const py::buffer&
   Rows rows{floats_of(logits_info, inputs.size() * classes),
             floats_of(probabilities_info, inputs.size() * classes), classes};
   if (inputs.size() == 1 && !skip) {  // at once: a thread would take longer to start
-    const py::gil_scoped_release release;
-    rows.set(0, classifier.classify(inputs.load(0)));
-    return {};
+    {
+      const py::gil_scoped_release release;
+      rows.set(0, classifier.classify(inputs.load(0)));
+    }
+    return py::dict();
   }
   run_interruptibly(threads, py::none(), [&](const RunContext& context) {
     inputs.are_all_paths() ? classify_paths(classifier, inputs, skip, rows, context)

@@ -4,6 +4,8 @@
 
 #include <exception>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bindings.h"
 #include "graft/dataset.h"
@@ -58,7 +60,7 @@ void raise(ErrorKind kind, const std::string& text) {
 
 void translate(std::exception_ptr pointer) {
   try {
-    if (pointer) std::rethrow_exception(pointer);
+    if (pointer) std::rethrow_exception(std::move(pointer));
   } catch (const Error& error) {
     raise(error.kind(), error.what());
   }

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <csignal>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -307,6 +308,41 @@ TEST_F(Train, FeaturesOfABackbone) {
   EXPECT_EQ((fs::file_size(npy) - 30 * 32 * sizeof(float)) % 64, 0U) << "the header's padding";
   options.model.until = "none";
   EXPECT_ERROR(FeatureExtractor(options, {}), ErrorKind::usage, "none");
+}
+
+TEST_F(Train, FeaturesOfImagesInMemory) {
+  FeatureOptions options;
+  options.model = recipe_.model;
+  options.pooling = Pooling::gap;
+  options.batch_size = 4;
+  options.cache = cache_.folder;
+  std::stop_source stop;
+  FeatureExtractor extractor(options, {.threads = 2, .stop = stop.get_token()});
+  std::vector<fs::path> paths = list_images(data_);
+  paths.resize(7);
+  using Rows = std::map<size_t, std::vector<float>>;
+  Rows of_files;
+  extractor.run(
+      paths,
+      [&](size_t i, std::span<const float> row) {
+        of_files[i] = {row.begin(), row.end()};
+      },
+      [&](size_t, const std::string& why) { FAIL() << why; });
+  std::vector<Image> images;
+  for (const fs::path& path : paths) images.push_back(load_image(path));
+  Rows of_images;
+  const auto keep = [&](size_t i, std::span<const float> row) {
+    of_images[i] = {row.begin(), row.end()};
+  };
+  extractor.run(images, keep);
+  EXPECT_EQ(of_files.size(), 7U);
+  EXPECT_EQ(of_images, of_files);
+  extractor.run(std::span<const Image>(), keep);
+  images[3].pixels.pop_back();
+  EXPECT_ERROR(extractor.run(images, keep), ErrorKind::usage, "");
+  images.resize(3);
+  stop.request_stop();
+  EXPECT_ERROR(extractor.run(images, keep), ErrorKind::interrupted, "");
 }
 
 TEST_F(Train, StopsFromAnotherThreadAndGoesOn) {
