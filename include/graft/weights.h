@@ -10,6 +10,7 @@
 
 #include "graft/context.h"
 #include "graft/image.h"
+#include "graft/recipe.h"
 
 #pragma GCC visibility push(default)
 namespace graft {
@@ -92,6 +93,22 @@ struct ConvertOptions {
 /// atomically, and returns the backbone's name. Throws Error(input).
 std::string convert_weights(const std::filesystem::path& model, const std::filesystem::path& file,
                             const ConvertOptions& options = {});
+
+/// What another program's file of a classifier may not say of it.
+struct ClassifierImport {
+  std::vector<std::string> classes;  ///< names in the order of the outputs
+  PixelFamily preprocessing = PixelFamily::of_weights;
+  /// Of files with weights alone: the layers behind the backbone, in the language of with_head().
+  std::string head;
+};
+/// Whether a file, or a run folder, is another program's.
+bool is_foreign_model(const std::filesystem::path& file);
+/// Writes a whole classifier, of Graft's or from another program's file, as a model of Graft's,
+/// atomically, and returns its backbone's name. `options.fold_batchnorm` is refused. Notes go to
+/// the reporter. Throws Error(usage) for what must be said and is not, Error(input).
+std::string convert_classifier(const std::filesystem::path& model,
+                               const std::filesystem::path& file, const ConvertOptions& options,
+                               const ClassifierImport& import = {}, const RunContext& context = {});
 
 }  // namespace graft
 #pragma GCC visibility pop
