@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "dataset/labels.h"
+#include "model/backbone_file.h"
 #include "weights/foreign_file.h"
 #include "weights/load.h"
 
@@ -77,6 +78,35 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   context.check_stop();
   model.tensors = found.read(name);
   model.metadata.provenance = provenance_of(file, found.family, md5_of_file(file));
+  return model;
+}
+
+ModelFile import_backbone(const fs::path& named, const ClassifierImport& import,
+                          const RunContext& context) {
+  const fs::path file = weights_file(named);
+  if (!is_foreign(file)) return without_head(read_model(model_file(file)));
+  const std::string name = printable(file);
+  const WeightsInspection about = inspect_weights(file);
+  if (about.fits.empty())
+    fail(ErrorKind::input,
+         "{}: the weights of no backbone are in it; 'graft weights inspect {}' shows what is "
+         "nearest",
+         name, name);
+  const WeightsInspection::Fit& fit = about.fits.front();
+  const int side = default_input_size(fit.backbone);
+  ModelFile model;
+  model.metadata.network = cut_after(backbone(fit.backbone, side, side), fit.until);
+  WeightsRequest request;
+  request.weights = file.string();
+  request.backbone = fit.backbone;
+  request.preprocessing = import.preprocessing;
+  request.input_height = request.input_width = side;
+  request.context = context;
+  Weights weights = load_weights(request, model.metadata.network);
+  if (!weights.note.empty()) context.tell(Severity::note, "note: " + weights.note);
+  model.metadata.preprocessing = weights.preprocessing;
+  model.metadata.provenance = weights.provenance;
+  model.tensors = std::move(weights.tensors);
   return model;
 }
 

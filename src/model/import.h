@@ -16,4 +16,8 @@ namespace graft {
 ModelFile import_classifier(const std::filesystem::path& file, const ClassifierImport& import,
                             const RunContext& context);
 
+/// The backbone alone of any file of weights that holds one, whole or its first blocks.
+ModelFile import_backbone(const std::filesystem::path& file, const ClassifierImport& import,
+                          const RunContext& context);
+
 }  // namespace graft

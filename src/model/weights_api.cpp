@@ -48,11 +48,12 @@ void download_weights(const PublishedWeights& weights, const std::filesystem::pa
 }
 
 std::string convert_weights(const std::filesystem::path& model, const std::filesystem::path& file,
-                            const ConvertOptions& options) {
-  if (same_file(file, model_file(model)))
+                            const ConvertOptions& options, const ClassifierImport& import,
+                            const RunContext& context) {
+  if (same_file(file, weights_file(model)))
     fail(ErrorKind::usage, "{}: is the model itself; choose another name for its backbone",
          printable(file));
-  ModelFile made = without_head(read_model(model_file(model)));
+  ModelFile made = import_backbone(model, import, context);
   if (options.fold_batchnorm) made = fold_batchnorm(made);
   if (options.source) made.metadata.provenance.source = *options.source;
   if (options.licence) made.metadata.provenance.licence = *options.licence;
