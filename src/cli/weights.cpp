@@ -308,7 +308,9 @@ int convert(const WeightsOptions& o) {
          "{}: {}: the name must end in .safetensors (a model of Graft's), .onnx, .keras, .h5, .pth "
          "or .pt, or --format say which it is",
          option, out);
-  refuse_input_as_output(out, option, {model_file(in)});
+  std::error_code error;
+  refuse_input_as_output(out, option,
+                         {fs::is_directory(in, error) ? model_file(in) : fs::path(in)});
   if (!graft) return become_export(o, in, out);
   ConvertOptions options{
       .half = o.dtype == "fp16", .fold_batchnorm = o.fold, .source = {}, .licence = {}};
@@ -319,7 +321,6 @@ int convert(const WeightsOptions& o) {
   const std::string backbone =
       trunk ? convert_weights(in, out, options, o.import.import(), o.common.context())
             : convert_classifier(in, out, options, o.import.import(), o.common.context());
-  std::error_code error;
   print_result("{}: {}{}, {}\n", printable(out), backbone, trunk ? "" : " with its head",
                format_bytes(static_cast<double>(fs::file_size(out, error))));
   return 0;
