@@ -234,7 +234,7 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
                      : ": " + clipped(fmt::format("{}", fmt::join(about.labels, ", "))));
   if (!about.left_out.empty())
     print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
-  for (const std::string& line : about.damage) print_result("  damaged     {}\n", clipped(line));
+  for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
   print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
                pixels_line(about.preprocessing));
   if (!about.fits.empty() && about.damage.empty()) {
