@@ -275,6 +275,8 @@ int become_export(const WeightsOptions& o, const std::string& model, const std::
   add("--classes", o.import.classes);
   add("--preprocessing", o.import.preprocessing);
   add("--head", o.import.head);
+  if (o.import.input != InputSize())
+    add("--input-size", fmt::format("{}x{}", o.import.input.height, o.import.input.width));
   if (o.common.threads > 0) add("--threads", std::to_string(o.common.threads));
   if (o.common.quiet) words.emplace_back("--quiet");
   if (o.common.verbose) words.emplace_back("--verbose");

@@ -75,7 +75,7 @@ TEST(ForeignClassifier, RowsBehindAFlattenComeInGraftsOrder) {
   add_dense(graph, kChannels * kSide * kSide, 2);
   const ForeignClassifier found = assemble(graph);
   EXPECT_EQ(found.network.input_height, 32);
-  EXPECT_TRUE(found.size_known);
+  EXPECT_EQ(found.size, ForeignClassifier::Size::least);
   const TensorMap tensors = found.read("theirs");
   const Tensor& weight = tensors.at("predictions.weight");
   for (const int64_t c : {0, 7, 15})
