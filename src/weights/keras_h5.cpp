@@ -15,6 +15,10 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "weights/h5_process.h"
+#include "weights/keras_classifier.h"
+#include "weights/keras_names.h"
+#include "weights/keras_trunk.h"
+#include "weights/keras_walk.h"
 #include "weights/match.h"
 
 namespace graft {
@@ -26,28 +30,6 @@ struct Place {
   std::string model;
   std::string layer;
 };
-
-/// The role of a weight in its layer, or "". Names seen: block1_conv1_W_1:0, block1_conv1/kernel:0,
-/// vgg16/block1_conv1/kernel, gamma:0.
-std::string role_of(const std::string& weight) {
-  std::string leaf = weight.substr(weight.rfind('/') + 1);
-  leaf = leaf.substr(0, leaf.find(':'));
-  if (leaf == "moving_mean" || leaf == "running_mean") return "running_mean";
-  if (leaf == "moving_variance" || leaf == "running_std") return "running_var";
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kRoles = {{
-      {"kernel", "weight"},
-      {"_W_1", "weight"},
-      {"_W", "weight"},
-      {"gamma", "weight"},
-      {"beta", "bias"},
-      {"bias", "bias"},
-      {"_b_1", "bias"},
-      {"_b", "bias"},
-  }};
-  for (const auto& [end, role] : kRoles)
-    if (leaf.ends_with(end)) return std::string(role);
-  return "";
-}
 
 /// block<N>_conv<N> and its _bn: a layer of some VGG, if not of the one at hand. A file with more
 /// of them than a network has is not that network's.
@@ -66,20 +48,6 @@ bool is_vgg_layer(std::string_view name) {
          (name.empty() || name == "_bn");
 }
 
-/// Without the "_1" that Keras appends to a name that it has used before.
-std::string without_repeat(const std::string& name) {
-  const size_t line = name.rfind('_');
-  const bool number = line != std::string::npos && line + 1 < name.size() &&
-                      name.find_first_not_of("0123456789", line + 1) == std::string::npos;
-  return number ? name.substr(0, line) : name;
-}
-
-std::vector<int64_t> canonical_shape(const std::vector<int64_t>& shape) {
-  if (shape.size() == 4) return {shape[3], shape[2], shape[0], shape[1]};  // HWIO → OIHW
-  if (shape.size() == 2) return {shape[1], shape[0]};
-  return shape;
-}
-
 /// The weights of one model in the file, by canonical name.
 struct Found {
   bool by_order = false;                  // its layers bear other names
@@ -94,6 +62,7 @@ class Matcher {
   /// The file and the network outlive the object.
   Matcher(H5File& file, std::string name, const Network& full, size_t needed_end)
       : name_(std::move(name)), full_(full), needed_end_(needed_end), file_(file) {
+    find_single_layers();
     for (size_t i = 0; i < file_.weights().size(); ++i) sort_in(i);
     if (std::none_of(models_.begin(), models_.end(),
                      [&](const auto& model) { return fits(model.second, full_, needed_end_); }))
@@ -122,6 +91,7 @@ class Matcher {
       order.push_back(found.indices.at(spec.name));
       wanted.emplace(order.back(), spec.name);
     }
+    look_at_model(order, out);
     file_.read(order, [&](size_t index, std::span<const float> values) {
       const std::string& name = wanted.at(index);
       out.tensors.emplace(name, to_canonical(name, file_.weights()[index].shape, values));
@@ -131,9 +101,47 @@ class Matcher {
     return out;
   }
 
+  [[nodiscard]] std::optional<KerasPlaces> places() const {
+    for (const auto& [model, found] : models_) {
+      if (!fits(found, full_, needed_end_)) continue;
+      KerasPlaces out;
+      for (const TensorSpec& spec : tensor_specs(full_, 0, needed_end_))
+        out.backbone.emplace(spec.name, found.indices.at(spec.name));
+      std::string last;
+      for (size_t i = 0; i < file_.weights().size(); ++i) {
+        const H5Weight& weight = file_.weights()[i];
+        const std::string role = keras_role(weight.name);
+        if (found.placed.contains(i) || role.empty() || !weight.problem.empty()) continue;
+        const Place where = place_of(weight);
+        if (out.rest.empty() || where.model + "/" + where.layer != last)
+          out.rest.push_back({where.layer, {}});
+        last = where.model + "/" + where.layer;
+        out.rest.back().roles.emplace(role, i);
+      }
+      return out;
+    }
+    return std::nullopt;
+  }
+
  private:
   [[noreturn]] void refuse(const std::string& why) const {
     fail(ErrorKind::input, "{}: not a usable Keras weights file: {}", name_, why);
+  }
+
+  /// What the file's description of the model says of the backbone, if it has one that is Keras'
+  /// own: a class of somebody's may describe itself as it likes, and its layers' names count.
+  void look_at_model(const std::vector<size_t>& taken, KerasWeights& out) {
+    if (file_.description().empty()) return;
+    std::optional<KerasModel> model;
+    try {
+      model = parse_keras_model(file_.description(), name_);
+    } catch (const Error&) {
+      return;
+    }
+    const KerasLocator locator(*model, file_.weights(), name_);
+    require_vgg_layers(*model, locator, {taken.begin(), taken.end()}, name_);
+    out.preprocessing = pixels_of_keras_model(
+        *model, name_, [&](const KerasPath& path) { return own_values(file_, locator, path); });
   }
 
   [[nodiscard]] bool is_ours(const std::string& layer) const {
@@ -149,11 +157,27 @@ class Matcher {
     const size_t before = weight.name.rfind('/', leaf - 1);
     const size_t begin = before == std::string::npos ? 0 : before + 1;
     const std::string parent = weight.name.substr(begin, leaf - begin);
+    if (single_.contains(weight.layer)) {
+      for (const std::string& layer : {parent, without_repeat(parent)})
+        if (is_ours(layer)) return Place{"", layer};
+      return std::nullopt;
+    }
     std::string model = weight.layer;
     if (begin > 1) model += "/" + weight.name.substr(0, begin - 1);
     for (const std::string& layer : {parent, without_repeat(parent)})
       if (is_ours(layer)) return Place{model, layer};
     return std::nullopt;
+  }
+
+  /// Groups with the weights of one layer: such a group is that layer, renamed, and no model with
+  /// layers in it, whatever its weights are called.
+  void find_single_layers() {
+    std::map<std::string, std::set<std::string>> parents;
+    for (const H5Weight& weight : file_.weights())
+      parents[weight.layer].insert(
+          weight.name.substr(0, std::min(weight.name.rfind('/'), weight.name.size())));
+    for (const auto& [layer, names] : parents)
+      if (names.size() == 1) single_.insert(layer);
   }
 
   void sort_in(size_t index) {
@@ -166,7 +190,7 @@ class Matcher {
       found.problems.emplace(where->layer, weight.problem);
       return;
     }
-    const std::string role = role_of(weight.name);
+    const std::string role = keras_role(weight.name);
     if (role.empty()) {
       found.problems.emplace(
           where->layer,
@@ -240,12 +264,13 @@ class Matcher {
   }
 
   /// Whether a weight is of its layer itself and not of one inside it.
-  [[nodiscard]] static bool is_layer_itself(const H5Weight& weight) {
+  [[nodiscard]] bool is_layer_itself(const H5Weight& weight) const {
     return place_of(weight).model.empty();
   }
 
   /// Where a weight stands, whatever the names: "conv2d_3/kernel" in layer "functional".
-  [[nodiscard]] static Place place_of(const H5Weight& weight) {
+  [[nodiscard]] Place place_of(const H5Weight& weight) const {
+    if (single_.contains(weight.layer)) return {"", weight.layer};
     const size_t leaf = weight.name.rfind('/');
     if (leaf == std::string::npos || leaf == 0) return {"", weight.layer};
     const size_t before = weight.name.rfind('/', leaf - 1);
@@ -272,7 +297,7 @@ class Matcher {
     std::map<std::string, std::vector<Part>> out;
     for (size_t i = 0; i < file_.weights().size(); ++i) {
       const H5Weight& weight = file_.weights()[i];
-      const std::string role = role_of(weight.name);
+      const std::string role = keras_role(weight.name);
       if (role.empty() || !weight.problem.empty()) continue;
       Place where = place_of(weight);
       std::vector<Part>& model = out[where.model];
@@ -402,6 +427,7 @@ class Matcher {
   size_t needed_end_;
   H5File& file_;
   std::map<std::string, Found> models_;
+  std::set<std::string> single_;
 };
 
 }  // namespace
@@ -412,12 +438,30 @@ KerasWeights read_keras_h5(const fs::path& path, const Network& full, size_t nee
   return Matcher(file, printable(path), full, needed_end).read();
 }
 
+std::optional<KerasPlaces> find_backbone(H5File& file, const Network& full, size_t end) {
+  return Matcher(file, "", full, end).places();
+}
+
 KerasFile::KerasFile(const fs::path& path)
     : name_(printable(path)), file_(std::make_unique<H5File>(path)) {}
 KerasFile::~KerasFile() = default;
 
 KerasContents KerasFile::contents(const Network& full, size_t needed_end) const {
   return Matcher(*file_, name_, full, needed_end).contents();
+}
+
+void KerasFile::read_all(const std::function<void(const std::string&, const std::string&,
+                                                  std::span<const float>)>& take) const {
+  for (size_t i = 0; i < file_->weights().size(); ++i) {
+    const H5Weight& weight = file_->weights()[i];
+    const std::string name = weight.layer + ": " + weight.name;
+    if (!weight.problem.empty()) {
+      take(name, weight.problem, {});
+      continue;
+    }
+    const std::array<size_t, 1> wanted = {i};
+    file_->read(wanted, [&](size_t, std::span<const float> values) { take(name, "", values); });
+  }
 }
 
 bool is_backbone_tensor(std::string_view name) {

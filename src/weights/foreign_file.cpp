@@ -1,0 +1,53 @@
+#include "weights/foreign_file.h"
+
+#include <optional>
+#include <utility>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "weights/file_kind.h"
+#include "weights/keras_classifier.h"
+#include "weights/load.h"
+#include "weights/safetensors.h"
+#include "weights/torch_classifier.h"
+#include "weights/torch_file.h"
+
+namespace graft {
+namespace {
+
+ForeignGraph read(const fs::path& path, const std::string& head, const std::stop_token& until) {
+  const std::string name = printable(path);
+  const FileKind kind = require_weights_file(path);
+  std::optional<ForeignGraph> graph;
+  if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
+    graph = read_keras_classifier(path, until);
+    if (!graph) return read_keras_weights(path, head, until);
+  } else {
+    const StoredTensors held =
+        kind.format == FileKind::torch ? read_torch(path).tensors : open_safetensors(path).tensors;
+    graph = read_torch_classifier(held, name);
+  }
+  if (!graph)
+    fail(ErrorKind::input,
+         "{}: it has weights, but does not say how a head computes with them, which is neither "
+         "torchvision's nor timm's; take its backbone alone with `without-head`",
+         name);
+  if (!head.empty())
+    fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out", name);
+  return *std::move(graph);
+}
+
+}  // namespace
+
+ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& head,
+                                          const std::stop_token& until) {
+  return assemble(read(path, head, until));
+}
+
+bool is_foreign(const fs::path& path) {
+  const FileKind kind = require_weights_file(path);
+  if (kind.format != FileKind::safetensors && kind.format != FileKind::unknown) return true;
+  return !is_graft(open_safetensors(path).metadata);
+}
+
+}  // namespace graft

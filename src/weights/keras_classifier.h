@@ -1,0 +1,33 @@
+// Keras' whole models: a classifier with its head.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <stop_token>
+#include <vector>
+
+#include "weights/foreign_classifier.h"
+#include "weights/keras_values.h"
+
+namespace graft {
+
+class H5File;
+
+/// Reads what model.save('….h5') or model.save('….keras') wrote: a VGG, inlined or as a model
+/// within the model, with what stands before and behind it. Nothing where the file has weights
+/// alone, without a description of the model. Throws as parse_keras_model, walk_keras_model and
+/// H5File do. The graph's tensors keep the file open.
+std::optional<ForeignGraph> read_keras_classifier(const std::filesystem::path& path,
+                                                  const std::stop_token& until = {});
+
+/// The same of a file with weights alone (.weights.h5): its head is what `words` say, as
+/// append_head() takes them. Throws Error(input) where no VGG is in it.
+ForeignGraph read_keras_weights(const std::filesystem::path& path, const std::string& words,
+                                const std::stop_token& until = {});
+
+/// What a layer in front of the network has learned, for walk_keras_model(); weights that are many
+/// or cannot be read have no values.
+std::vector<std::vector<float>> own_values(H5File& file, const KerasLocator& locator,
+                                           const KerasPath& path);
+
+}  // namespace graft
