@@ -13,7 +13,8 @@ namespace {
 int run(const ExportArguments& given) {
   ExportArguments o = given;
   if (o.status_fd >= 0) o.common.report_to(std::make_shared<StatusStream>(o.status_fd));
-  const ExportResult result = export_model(o.model, o.output, o.options, o.import, o.common.context());
+  const ExportResult result =
+      export_model(o.model, o.output, o.options, o.import, o.common.context());
   if (o.json) {
     print_json({{"output", o.output.string()},
                 {"bytes", result.bytes},

@@ -204,30 +204,29 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
   for (const WeightsInspection::Fit& fit : about.fits)
     fits.push_back({{"backbone", fit.backbone}, {"until", fit.until}, {"whole", fit.whole}});
   const Preprocessing& p = about.preprocessing;
-  nlohmann::json out = {
-      {"path", name},
-      {"format", about.format},
-      {"family", about.family},
-      {"types", about.types},
-      {"bytes", about.bytes},
-      {"md5", about.md5},
-      {"source", about.source},
-      {"licence", about.licence},
-      {"fits", fits},
-      {"by_order", about.by_order},
-      {"classes", nullptr},
-      {"labels", about.labels},
-      {"left_out", about.left_out},
-      {"nearest", about.nearest},
-      {"differences", about.differences},
-      {"damage", about.damage},
-      {"preprocessing",
-       {{"family", pixels_family(p)},
-        {"channel_order", p.bgr ? "bgr" : "rgb"},
-        {"scale", p.scale},
-        {"shift", p.shift},
-        {"resampling", options::word(p.resampling)},
-        {"crop_ratio", p.crop_ratio}}}};
+  nlohmann::json out = {{"path", name},
+                        {"format", about.format},
+                        {"family", about.family},
+                        {"types", about.types},
+                        {"bytes", about.bytes},
+                        {"md5", about.md5},
+                        {"source", about.source},
+                        {"licence", about.licence},
+                        {"fits", fits},
+                        {"by_order", about.by_order},
+                        {"classes", nullptr},
+                        {"labels", about.labels},
+                        {"left_out", about.left_out},
+                        {"nearest", about.nearest},
+                        {"differences", about.differences},
+                        {"damage", about.damage},
+                        {"preprocessing",
+                         {{"family", pixels_family(p)},
+                          {"channel_order", p.bgr ? "bgr" : "rgb"},
+                          {"scale", p.scale},
+                          {"shift", p.shift},
+                          {"resampling", options::word(p.resampling)},
+                          {"crop_ratio", p.crop_ratio}}}};
   if (about.classes) out["classes"] = *about.classes;
   return out;
 }
@@ -371,7 +370,8 @@ int run_weights(int argc, char** argv) {
   app.add_option(
          "NAME", o.names,
          "Backbones (vgg16, vgg19_bn); for inspect files and run folders; for import files; "
-         "for verify also files; for convert IN and OUT: any file or run folder that Graft reads, and the file to "
+         "for verify also files; for convert IN and OUT: any file or run folder that Graft reads, "
+         "and the file to "
          "write, .safetensors (a model of Graft's), .onnx, .keras, .h5, .pth")
       ->check(with_choices({[](const std::string&) { return std::string(); }, ""}, published))
       ->type_name("PATH");
