@@ -50,9 +50,9 @@ void download_weights(const PublishedWeights& weights, const std::filesystem::pa
 
 /// What a file of weights is, and what of it Graft can use.
 struct WeightsInspection {
-  std::string
-      format;  ///< "PyTorch file (.pth)", "safetensors", "Keras HDF5 (.h5)", "Keras (.keras)"
-  std::string family;  ///< who names tensors so: "keras", "torchvision", "timm", "graft"
+  /// "PyTorch file (.pth)", "safetensors", "Keras HDF5 (.h5)", "Keras (.keras)", "ONNX"
+  std::string format;
+  std::string family;  ///< who names tensors so: "keras", "torchvision", "timm", "graft"; "onnx"
   std::string types;   ///< of its values, "float32" or "bfloat16, float32"; empty: not known
   uint64_t bytes = 0;
   std::string md5;
@@ -74,7 +74,12 @@ struct WeightsInspection {
   /// another shape, a line each.
   std::string nearest;
   std::vector<std::string> differences;
+  int input_height = 0;  ///< of the model, in pixels; 0: the file does not say
+  int input_width = 0;
   Preprocessing preprocessing;  ///< how pixels will be prepared for it
+  /// Whether that must be said, as the file does not tell it: `preprocessing` is then of no
+  /// meaning.
+  bool preprocessing_unknown = false;
 };
 
 /// Looks into a file, or the model of a run folder, without reading values (its MD5 is computed).

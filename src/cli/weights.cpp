@@ -159,9 +159,10 @@ std::string pixels_line(const Preprocessing& p) {
   return out + (p.resampling == Resampling::nearest ? ", nearest" : ", bilinear");
 }
 
-/// The family whose preprocessing it is: keras or torch (also without crop).
+/// The family whose preprocessing it is: keras, unit or torch (also without crop).
 std::string pixels_family(Preprocessing p) {
   if (p == keras_preprocessing()) return "keras";
+  if (p == unit_preprocessing()) return "unit";
   p.crop_ratio = 0;
   return p == scratch_preprocessing() ? "torch" : "its own";
 }
@@ -185,6 +186,7 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
       {"classes", nullptr},
       {"labels", about.labels},
       {"left_out", about.left_out},
+      {"input_size", nullptr},
       {"nearest", about.nearest},
       {"differences", about.differences},
       {"preprocessing",
@@ -195,6 +197,9 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
         {"resampling", p.resampling == Resampling::nearest ? "nearest" : "bilinear"},
         {"crop_ratio", p.crop_ratio}}}};
   if (about.classes) out["classes"] = *about.classes;
+  if (about.input_height > 0)
+    out["input_size"] = nlohmann::json{about.input_height, about.input_width};
+  if (about.preprocessing_unknown) out["preprocessing"] = nullptr;
   return out;
 }
 
@@ -224,12 +229,18 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
                      : ": " + clipped(fmt::format("{}", fmt::join(about.labels, ", "))));
   if (!about.left_out.empty())
     print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
-  print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
-               pixels_line(about.preprocessing));
+  if (about.input_height > 0)
+    print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
+  if (about.preprocessing_unknown)
+    print_result("  pixels      not said: --preprocessing keras, torch or unit says it\n");
+  else
+    print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
+                 pixels_line(about.preprocessing));
   if (!about.fits.empty()) {
     const WeightsInspection::Fit& fit = about.fits.front();
-    print_result("  use         graft train PHOTOS --backbone {}{} --weights {}\n", fit.backbone,
-                 fit.whole ? "" : " --until " + fit.until, printable(name));
+    print_result("  use         graft train PHOTOS --backbone {}{} --weights {}{}\n", fit.backbone,
+                 fit.whole ? "" : " --until " + fit.until, printable(name),
+                 about.preprocessing_unknown ? " --preprocessing FAMILY" : "");
   }
 }
 

@@ -43,8 +43,8 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
         m.backbone, Text{check_backbone, backbone_name, backbone_names});
   visit({"weights", "WEIGHTS",
          "'imagenet' (from the cache, or downloaded), 'builtin' (vgg-mini's, inside this program), "
-         "a Keras .h5 or .keras, PyTorch .pth or safetensors file, a Graft model or run, or 'none' "
-         "for random ones (default: imagenet; vgg-mini builtin)",
+         "a Keras .h5 or .keras, PyTorch .pth, safetensors or ONNX file, a Graft model or run, or "
+         "'none' for random ones (default: imagenet; vgg-mini builtin)",
          G::common},
         m.weights, PathText{[] {
           return std::vector<std::string>{"imagenet", "builtin", "none"};
