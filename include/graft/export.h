@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "graft/context.h"
+#include "graft/weights.h"
 
 #pragma GCC visibility push(default)
 namespace graft {
@@ -58,6 +59,12 @@ std::optional<ExportFormat> export_format(const std::filesystem::path& file);
 /// Thread-safe for different files.
 ExportResult export_model(const std::filesystem::path& model, const std::filesystem::path& file,
                           const ExportOptions& options = {}, const RunContext& context = {});
+
+/// The same of a model that may be another program's file of a classifier, which `import` says the
+/// rest of, as convert_classifier() does.
+ExportResult export_model(const std::filesystem::path& model, const std::filesystem::path& file,
+                          const ExportOptions& options, const ClassifierImport& import,
+                          const RunContext& context = {});
 
 }  // namespace graft
 #pragma GCC visibility pop

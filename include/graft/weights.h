@@ -10,6 +10,7 @@
 
 #include "graft/context.h"
 #include "graft/image.h"
+#include "graft/recipe.h"
 
 #pragma GCC visibility push(default)
 namespace graft {
@@ -93,10 +94,32 @@ struct ConvertOptions {
   std::optional<std::string> source;   ///< to be recorded instead of the model's
   std::optional<std::string> licence;  ///< likewise
 };
-/// Writes the backbone of a model (a file or run folder) as a file to start other trainings from,
-/// atomically, and returns the backbone's name. Throws Error(input).
+
+/// What another program's file of a classifier may not say of it.
+struct ClassifierImport {
+  std::vector<std::string> classes;  ///< names in the order of the outputs
+  PixelFamily preprocessing = PixelFamily::of_weights;
+  /// Of files with weights alone: the layers behind the backbone, in the language of with_head().
+  std::string head;
+};
+/// Writes the backbone of a model (a file or run folder), or of another program's weights, as a
+/// file to start other trainings from, atomically, and returns the backbone's name. Throws
+/// Error(input).
 std::string convert_weights(const std::filesystem::path& model, const std::filesystem::path& file,
-                            const ConvertOptions& options = {});
+                            const ConvertOptions& options = {}, const ClassifierImport& import = {},
+                            const RunContext& context = {});
+
+/// The names in "cat,dog,horse", or in a text file of that name, one a line; empty for an empty
+/// text. Throws Error(usage) where a name is empty or stands twice, Error(io).
+std::vector<std::string> class_names(const std::string& text);
+/// Whether a file, or a run folder, is another program's.
+bool is_foreign_model(const std::filesystem::path& file);
+/// Writes a whole classifier, of Graft's or from another program's file, as a model of Graft's,
+/// atomically, and returns its backbone's name. `options.fold_batchnorm` is refused. Notes go to
+/// the reporter. Throws Error(usage) for what must be said and is not, Error(input).
+std::string convert_classifier(const std::filesystem::path& model,
+                               const std::filesystem::path& file, const ConvertOptions& options,
+                               const ClassifierImport& import = {}, const RunContext& context = {});
 
 }  // namespace graft
 #pragma GCC visibility pop

@@ -8,7 +8,7 @@ namespace graft::cli {
 namespace {
 
 int run(const ExportArguments& o) {
-  const ExportResult result = export_model(o.model, o.output, o.options, o.common.context());
+  const ExportResult result = export_model(o.model, o.output, o.options, o.import, o.common.context());
   if (o.json) {
     print_json({{"output", o.output.string()},
                 {"bytes", result.bytes},

@@ -20,6 +20,7 @@ struct Typed {
   std::string format;
   std::string dtype = "fp32";
   std::string input = "uint8";
+  ImportArguments import;
   bool force = false;
   bool json = false;
 };
@@ -73,6 +74,7 @@ ExportArguments arguments_of(const Typed& o) {
       .options = {.format = format.format,
                   .half = o.dtype == "fp16",
                   .input = o.input == "float" ? ExportInput::float32 : ExportInput::uint8},
+      .import = o.import.import(),
       .json = o.json};
   const fs::path model = model_file(o.model);
   if (out.output.empty()) {
@@ -93,7 +95,9 @@ ExportArguments arguments_of(const Typed& o) {
 int run_export_app(int argc, char** argv, const std::function<int(const ExportArguments&)>& run) {
   Typed o;
   CLI::App app("Writes a trained model as a file for other runtimes.", "graft export");
-  app.add_option("MODEL", o.model, "A model.safetensors or a run folder")->required();
+  app.add_option("MODEL", o.model,
+                 "A model.safetensors or a run folder, or another program's file of a classifier")
+      ->required();
   app.add_option("--format", o.format,
                  "onnx (opset 13), keras (.keras, or .h5 by the name), torch (.pth, a state_dict) "
                  "or safetensors (the same tensors); default: by the name of FILE")
@@ -113,6 +117,7 @@ int run_export_app(int argc, char** argv, const std::function<int(const ExportAr
       ->check(one_of({"uint8", "float"}))
       ->capture_default_str()
       ->type_name("uint8|float");
+  add_import_options(app, o.import);
   app.add_flag("--force", o.force, "Without -o: replace a file of that name");
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
@@ -121,6 +126,7 @@ int run_export_app(int argc, char** argv, const std::function<int(const ExportAr
       "  graft export runs/pets -o pets.onnx\n"
       "  graft export runs/pets --format keras -o pets.keras\n"
       "  graft export runs/pets --format torch --dtype fp16 -o pets.pth\n"
+      "  graft export theirs.keras --classes cat,dog -o theirs.onnx\n"
       "Images must be brought to the input size as the model's preprocessing says; ONNX files say "
       "it in their metadata. docs/export.md has inputs, outputs and names.");
   return run_app(app, argc, argv, [&] { return run(arguments_of(o)); });

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cli/common.h"
+#include "cli/import_options.h"
 #include "graft/export.h"
 
 namespace graft::cli {
@@ -15,6 +16,7 @@ struct ExportArguments {
   std::string model;
   std::filesystem::path output;  ///< given, or made of the model's name
   ExportOptions options;
+  ClassifierImport import;  ///< of another program's MODEL
   bool json = false;
 };
 

@@ -1,15 +1,21 @@
 // graft weights: what is published, what is here, whether it is whole, and what a file is.
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/words.h"
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/import_options.h"
 #include "cli/outputs.h"
 #include "graft/classifier.h"
+#include "graft/export.h"
 #include "graft/weights.h"
 
 namespace graft::cli {
@@ -25,6 +31,9 @@ struct WeightsOptions {
   std::string dtype = "fp32";
   bool fold = false;
   std::string source, licence;
+  std::string format;
+  bool without_head = false;
+  ImportArguments import;
 };
 
 int list(const WeightsOptions& o) {
@@ -261,22 +270,67 @@ int inspect(const WeightsOptions& o) {
   return all ? 0 : 1;
 }
 
-/// From a model to the backbone in it, as a file for --weights.
-int convert(const WeightsOptions& o) {
-  if (o.names.size() != 1 || o.output.empty())
+/// The program that writes other runtimes' files does the rest.
+int become_export(const WeightsOptions& o, const std::string& model, const std::string& output) {
+  if (!o.source.empty() || !o.licence.empty() || o.fold)
     fail(ErrorKind::usage,
-         "'graft weights convert MODEL -o FILE.safetensors': one model, one file");
-  if (fs::path(o.output).extension() != ".safetensors")
-    fail(ErrorKind::usage, "--output: {}: the name must end in .safetensors", o.output);
-  refuse_input_as_output(o.output, "--output", {model_file(o.names.front())});
+         "--source, --licence and --fold-batchnorm are for Graft's own files; leave them out");
+  const fs::path program = companion_program("graft-export");
+  std::vector<std::string> words = {"export", model, "-o", output, "--dtype", o.dtype};
+  const auto add = [&](const char* flag, const std::string& value) {
+    if (!value.empty()) words.insert(words.end(), {flag, value});
+  };
+  add("--format", o.format);
+  add("--classes", o.import.classes);
+  add("--preprocessing", o.import.preprocessing);
+  add("--head", o.import.head);
+  if (o.common.threads > 0) add("--threads", std::to_string(o.common.threads));
+  if (o.common.quiet) words.emplace_back("--quiet");
+  if (o.common.verbose) words.emplace_back("--verbose");
+  std::vector<char*> arguments;
+  for (std::string& word : words) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  ::execv(program.c_str(), arguments.data());
+  fail(ErrorKind::io, "{}: cannot start the exporting program: {}; build or install Graft anew",
+       printable(program), system_error_text(errno));
+}
+
+/// Between everything that Graft reads and everything that it writes.
+int convert(const WeightsOptions& o) {
+  const bool old = !o.output.empty();
+  if (o.names.size() != (old ? 1 : 2))
+    fail(ErrorKind::usage, "'graft weights convert IN OUT': one file to read, one to write");
+  const std::string& in = o.names.front();
+  const std::string& out = old ? o.output : o.names.back();
+  const char* option = old ? "--output" : "OUT";
+  const bool graft =
+      (o.format.empty() && fs::path(out).extension() == ".safetensors") || o.format == "graft";
+  if (graft && fs::path(out).extension() != ".safetensors")
+    fail(ErrorKind::usage, "{}: {}: the name must end in .safetensors", option, out);
+  const bool trunk = o.without_head || (old && graft);
+  if (!graft && o.without_head)
+    fail(ErrorKind::usage,
+         "--without-head: a backbone alone is a .safetensors file of Graft's; other formats have "
+         "whole classifiers");
+  if (!graft && o.format.empty() && !export_format(out))
+    fail(ErrorKind::usage,
+         "{}: {}: the name must end in .safetensors (a model of Graft's), .onnx, .keras, .h5, .pth "
+         "or .pt, or --format say which it is",
+         option, out);
+  refuse_input_as_output(out, option, {model_file(in)});
+  if (!graft) return become_export(o, in, out);
   ConvertOptions options{
       .half = o.dtype == "fp16", .fold_batchnorm = o.fold, .source = {}, .licence = {}};
   if (!o.source.empty()) options.source = o.source;
   if (!o.licence.empty()) options.licence = o.licence;
-  const std::string backbone = convert_weights(o.names.front(), o.output, options);
+  if (trunk && !o.import.head.empty())
+    fail(ErrorKind::usage, "--head is for a classifier; the backbone alone has none");
+  const std::string backbone =
+      trunk ? convert_weights(in, out, options, o.import.import(), o.common.context())
+            : convert_classifier(in, out, options, o.import.import(), o.common.context());
   std::error_code error;
-  print_result("{}: {}, {}\n", printable(o.output), backbone,
-               format_bytes(static_cast<double>(fs::file_size(o.output, error))));
+  print_result("{}: {}{}, {}\n", printable(out), backbone, trunk ? "" : " with its head",
+               format_bytes(static_cast<double>(fs::file_size(out, error))));
   return 0;
 }
 
@@ -295,16 +349,29 @@ int run_weights(int argc, char** argv) {
       ->required()
       ->check(one_of({"list", "inspect", "download", "verify", "convert"}))
       ->type_name("ACTION");
-  app.add_option("NAME", o.names,
-                 "Backbones (vgg16, vgg19); for inspect files and run folders; for verify also "
-                 "files; for convert a model")
+  app.add_option(
+         "NAME", o.names,
+         "Backbones (vgg16, vgg19); for inspect files and run folders; for verify also "
+         "files; for convert IN and OUT: any file or run folder that Graft reads, and the file to "
+         "write, .safetensors (a model of Graft's), .onnx, .keras, .h5, .pth")
       ->check(with_choices({[](const std::string&) { return std::string(); }, ""}, published))
       ->type_name("PATH");
-  app.add_option("-o,--output", o.output, "convert: the file to write")->type_name("FILE");
+  app.add_option("-o,--output", o.output,
+                 "convert: write the backbone of IN alone, as --without-head does")
+      ->type_name("FILE");
   app.add_option("--dtype", o.dtype, "convert: how to store the values")
       ->check(one_of({"fp32", "fp16"}))
       ->capture_default_str()
       ->type_name("fp32|fp16");
+  app.add_option(
+         "--format", o.format,
+         "convert: graft, onnx, keras, torch or safetensors (torchvision's names); default: "
+         "by the name of OUT, .safetensors being graft")
+      ->check(one_of({"graft", "onnx", "keras", "torch", "safetensors"}))
+      ->type_name("FORMAT");
+  app.add_flag("--without-head", o.without_head,
+               "convert: the backbone alone, to start trainings from");
+  add_import_options(app, o.import);
   app.add_flag("--fold-batchnorm", o.fold,
                "convert: fold BatchNorm into the convolutions: vgg16_bn becomes vgg16");
   app.add_option("--source", o.source, "convert: where the weights come from, to be recorded")
@@ -323,7 +390,8 @@ int run_weights(int argc, char** argv) {
       "  graft weights inspect vgg16-397923af.pth\n"
       "  graft weights download vgg19\n"
       "  graft weights verify\n"
-      "  graft weights convert runs/mine -o backbone.safetensors\n"
+      "  graft weights convert theirs.keras mine.safetensors --classes cat,dog\n"
+      "  graft weights convert runs/mine backbone.safetensors --without-head\n"
       "  graft train photos/ --weights backbone.safetensors\n"
       "$GRAFT_WEIGHTS_MIRROR names another server that has the same files.");
   return run_app(app, argc, argv, [&] {

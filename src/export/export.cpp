@@ -10,6 +10,8 @@
 #include "export/onnx.h"
 #include "export/read_back.h"
 #include "export/torch_file.h"
+#include "model/import.h"
+#include "weights/load.h"
 
 namespace graft {
 namespace {
@@ -63,11 +65,17 @@ void require_agreement(const Comparison& comparison, bool half, const fs::path& 
 
 ExportResult export_model(const std::filesystem::path& model, const std::filesystem::path& file,
                           const ExportOptions& options, const RunContext& context) {
+  return export_model(model, file, options, ClassifierImport(), context);
+}
+
+ExportResult export_model(const std::filesystem::path& model, const std::filesystem::path& file,
+                          const ExportOptions& options, const ClassifierImport& import,
+                          const RunContext& context) {
   check_options(options);
-  if (same_file(file, model_file(model)))
+  if (same_file(file, weights_file(model)))
     fail(ErrorKind::usage, "{}: is the model itself; choose another name for what is exported",
          printable(file));
-  const ModelFile read = read_model(model_file(model));
+  const ModelFile read = import_classifier(model, import, context);
   check_memory(read, options);
   context.check_stop();
   AtomicFile target(file);

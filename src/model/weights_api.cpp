@@ -7,8 +7,11 @@
 #include "base/hash.h"
 #include "graft/weights.h"
 #include "model/backbone_file.h"
+#include "model/import.h"
 #include "recipe/options.h"
 #include "weights/download.h"
+#include "weights/foreign_file.h"
+#include "weights/load.h"
 #include "weights/registry.h"
 
 namespace graft {
@@ -45,12 +48,30 @@ void download_weights(const PublishedWeights& weights, const std::filesystem::pa
 }
 
 std::string convert_weights(const std::filesystem::path& model, const std::filesystem::path& file,
-                            const ConvertOptions& options) {
-  if (same_file(file, model_file(model)))
+                            const ConvertOptions& options, const ClassifierImport& import,
+                            const RunContext& context) {
+  if (same_file(file, weights_file(model)))
     fail(ErrorKind::usage, "{}: is the model itself; choose another name for its backbone",
          printable(file));
-  ModelFile made = without_head(read_model(model_file(model)));
+  ModelFile made = import_backbone(model, import, context);
   if (options.fold_batchnorm) made = fold_batchnorm(made);
+  if (options.source) made.metadata.provenance.source = *options.source;
+  if (options.licence) made.metadata.provenance.licence = *options.licence;
+  write_model(file, made, options.half ? StoredType::f16 : StoredType::f32);
+  return made.metadata.network.backbone;
+}
+
+bool is_foreign_model(const std::filesystem::path& file) { return is_foreign(weights_file(file)); }
+
+std::string convert_classifier(const std::filesystem::path& model,
+                               const std::filesystem::path& file, const ConvertOptions& options,
+                               const ClassifierImport& import, const RunContext& context) {
+  if (same_file(file, weights_file(model)))
+    fail(ErrorKind::usage, "{}: is the model itself; choose another name for what is converted",
+         printable(file));
+  if (options.fold_batchnorm)
+    fail(ErrorKind::usage, "`fold-batchnorm` is for a backbone alone: add `without-head`");
+  ModelFile made = import_classifier(model, import, context);
   if (options.source) made.metadata.provenance.source = *options.source;
   if (options.licence) made.metadata.provenance.licence = *options.licence;
   write_model(file, made, options.half ? StoredType::f16 : StoredType::f32);

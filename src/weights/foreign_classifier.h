@@ -18,7 +18,7 @@ namespace graft {
 
 /// A layer that Graft has (network.h), under the name that the file gives it.
 struct ForeignLayer {
-  std::string name;    ///< for messages
+  std::string name{};  ///< for messages
   LayerKind kind{};    ///< not input, not stats
   int outputs = 0;     ///< conv, dense
   double rate = 0;     ///< dropout

@@ -70,6 +70,7 @@ H5Weight decode_weight(Decoder& in) {
   weight.layer = in.text();
   weight.name = in.text();
   weight.problem = in.text();
+  weight.path = in.text();
   const uint64_t rank = in.number(1);
   if (rank > kH5MaxDimensions) in.refuse();
   uint64_t bytes = sizeof(float);
@@ -115,11 +116,13 @@ std::vector<std::byte> encode(const H5Message& message) {
   if (message.tag == H5Tag::refusal) out.text(message.text);
   if (message.tag == H5Tag::read) out.number(message.index, 4);
   if (message.tag == H5Tag::catalogue) {
+    out.text(message.text);
     out.number(message.weights.size(), 4);
     for (const H5Weight& weight : message.weights) {
       out.text(weight.layer);
       out.text(weight.name);
       out.text(weight.problem);
+      out.text(weight.path);
       out.number(weight.shape.size(), 1);
       for (const int64_t extent : weight.shape) out.number(static_cast<uint64_t>(extent), 8);
     }
@@ -145,6 +148,7 @@ bool decode(std::span<const std::byte> bytes, H5Message& message) {
     default:
       return false;
   }
+  message.text = in.text();
   for (uint64_t left = in.number(4); left > 0 && in.good(); --left)
     message.weights.push_back(decode_weight(in));
   return in.complete();

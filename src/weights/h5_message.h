@@ -28,6 +28,7 @@ struct H5Weight {
   std::string name;            ///< an entry of that layer's weight_names
   std::vector<int64_t> shape;  ///< as stored; every extent is at least 1
   std::string problem;         ///< why its values cannot be read; then the shape is empty
+  std::string path{};          ///< of its dataset in the file
 
   [[nodiscard]] uint64_t bytes() const;  ///< of its values as float32
   bool operator==(const H5Weight&) const = default;
@@ -44,7 +45,7 @@ enum class H5Tag : uint8_t {
 struct H5Message {
   H5Tag tag = H5Tag::refusal;
   std::vector<H5Weight> weights;  ///< of a catalogue
-  std::string text;               ///< of a refusal
+  std::string text;               ///< of a refusal; of a catalogue the model's description, or ""
   uint32_t index = 0;             ///< of read
 };
 

@@ -183,7 +183,9 @@ H5File::H5File(const fs::path& path, std::stop_token until)
     : name_(printable(path)), until_(std::move(until)) {
   try {
     open(path);
-    weights_ = receive().weights;
+    H5Message catalogue = receive();
+    weights_ = std::move(catalogue.weights);
+    description_ = std::move(catalogue.text);
   } catch (...) {
     stop();  // no destructor runs
     throw;
@@ -197,8 +199,8 @@ void H5File::open(const fs::path& path) {
     fail(ErrorKind::io, "{}: cannot open: {}", name_, std::strerror(errno));
   if (!S_ISREG(info.st_mode)) fail(ErrorKind::io, "{}: not a regular file; name a file", name_);
   const auto bytes = static_cast<uint64_t>(info.st_size);
-  deadline_ = std::chrono::steady_clock::now() + kLeastPatience +
-              seconds(static_cast<int64_t>(bytes / kBytesPerSecond));
+  patience_ = kLeastPatience + seconds(static_cast<int64_t>(bytes / kBytesPerSecond));
+  deadline_ = std::chrono::steady_clock::now() + patience_;
   if (is_archive(file.get())) {
     const Descriptor member(unpack_weights(path, name_));
     start(member.get());
@@ -264,7 +266,7 @@ H5Message H5File::receive() {
          printable(message.text));
   // Names go into messages, and what a terminal obeys is no part of a name that Graft knows.
   for (H5Weight& weight : message.weights)
-    for (std::string* text : {&weight.layer, &weight.name, &weight.problem})
+    for (std::string* text : {&weight.layer, &weight.name, &weight.problem, &weight.path})
       *text = printable(*text);
   return message;
 }
@@ -291,13 +293,17 @@ void H5File::fail_dead() {
 
 void H5File::read(std::span<const size_t> wanted,
                   const std::function<void(size_t, std::span<const float>)>& take) {
+  if (wanted.empty()) return;
+  // Room for any weight, of which no page is taken before it is written to.
   uint64_t largest = 0;
-  for (const size_t index : wanted) largest = std::max(largest, weights_.at(index).bytes());
-  if (largest == 0) return;
+  for (const H5Weight& weight : weights_) largest = std::max(largest, weight.bytes());
+  deadline_ = std::chrono::steady_clock::now() + patience_;
   // Sealed at this size: nothing that the program does can take mapped pages away again.
-  if (::ftruncate(shared_.get(), static_cast<off_t>(largest)) != 0 ||
-      ::fcntl(shared_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+  if (!sealed_ &&
+      (::ftruncate(shared_.get(), static_cast<off_t>(largest)) != 0 ||
+       ::fcntl(shared_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0))
     fail(ErrorKind::io, "{}: cannot be read: {}", name_, std::strerror(errno));
+  sealed_ = true;
   void* at = ::mmap(nullptr, largest, PROT_READ, MAP_SHARED, shared_.get(), 0);
   if (at == MAP_FAILED)
     fail(ErrorKind::memory, "{}: {} bytes for its largest tensor cannot be had: {}", name_, largest,

@@ -26,8 +26,11 @@ class H5File {
 
   [[nodiscard]] const std::vector<H5Weight>& weights() const { return weights_; }
 
-  /// Reads the weights with these indices (without `problem`), in this order. `take` gets each
-  /// one's values, which are gone after it.
+  /// The whole model's description as JSON, which a .h5 file may have; or empty.
+  [[nodiscard]] const std::string& description() const { return description_; }
+
+  /// Reads the weights with these indices (without `problem`), in this order; any number of times.
+  /// `take` gets each one's values, which are gone after it.
   void read(std::span<const size_t> wanted,
             const std::function<void(size_t index, std::span<const float> values)>& take);
 
@@ -54,11 +57,14 @@ class H5File {
 
   std::string name_;  // for messages
   std::stop_token until_;
+  std::chrono::seconds patience_{};
   std::chrono::steady_clock::time_point deadline_;
+  bool sealed_ = false;  // shared_ has its size
   Descriptor socket_;
   Descriptor shared_;
   int process_ = -1;
   std::vector<H5Weight> weights_;
+  std::string description_;
 };
 
 }  // namespace graft

@@ -15,6 +15,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "weights/h5_process.h"
+#include "weights/keras_names.h"
 #include "weights/match.h"
 
 namespace graft {
@@ -26,28 +27,6 @@ struct Place {
   std::string model;
   std::string layer;
 };
-
-/// The role of a weight in its layer, or "". Names seen: block1_conv1_W_1:0, block1_conv1/kernel:0,
-/// vgg16/block1_conv1/kernel, gamma:0.
-std::string role_of(const std::string& weight) {
-  std::string leaf = weight.substr(weight.rfind('/') + 1);
-  leaf = leaf.substr(0, leaf.find(':'));
-  if (leaf == "moving_mean" || leaf == "running_mean") return "running_mean";
-  if (leaf == "moving_variance" || leaf == "running_std") return "running_var";
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 8> kRoles = {{
-      {"kernel", "weight"},
-      {"_W_1", "weight"},
-      {"_W", "weight"},
-      {"gamma", "weight"},
-      {"beta", "bias"},
-      {"bias", "bias"},
-      {"_b_1", "bias"},
-      {"_b", "bias"},
-  }};
-  for (const auto& [end, role] : kRoles)
-    if (leaf.ends_with(end)) return std::string(role);
-  return "";
-}
 
 /// block<N>_conv<N> and its _bn: a layer of some VGG, if not of the one at hand. A file with more
 /// of them than a network has is not that network's.
@@ -64,20 +43,6 @@ bool is_vgg_layer(std::string_view name) {
   };
   return skip("block") && skip_number() && skip("_conv") && skip_number() &&
          (name.empty() || name == "_bn");
-}
-
-/// Without the "_1" that Keras appends to a name that it has used before.
-std::string without_repeat(const std::string& name) {
-  const size_t line = name.rfind('_');
-  const bool number = line != std::string::npos && line + 1 < name.size() &&
-                      name.find_first_not_of("0123456789", line + 1) == std::string::npos;
-  return number ? name.substr(0, line) : name;
-}
-
-std::vector<int64_t> canonical_shape(const std::vector<int64_t>& shape) {
-  if (shape.size() == 4) return {shape[3], shape[2], shape[0], shape[1]};  // HWIO → OIHW
-  if (shape.size() == 2) return {shape[1], shape[0]};
-  return shape;
 }
 
 /// The weights of one model in the file, by canonical name.
@@ -166,7 +131,7 @@ class Matcher {
       found.problems.emplace(where->layer, weight.problem);
       return;
     }
-    const std::string role = role_of(weight.name);
+    const std::string role = keras_role(weight.name);
     if (role.empty()) {
       found.problems.emplace(
           where->layer,
@@ -272,7 +237,7 @@ class Matcher {
     std::map<std::string, std::vector<Part>> out;
     for (size_t i = 0; i < file_.weights().size(); ++i) {
       const H5Weight& weight = file_.weights()[i];
-      const std::string role = role_of(weight.name);
+      const std::string role = keras_role(weight.name);
       if (role.empty() || !weight.problem.empty()) continue;
       Place where = place_of(weight);
       std::vector<Part>& model = out[where.model];

@@ -123,6 +123,22 @@ TensorMap TorchMatcher::read(const Network& full, size_t needed_end) const {
   return out;
 }
 
+const StoredTensor* TorchMatcher::find(const std::string& canonical, const Network& full) const {
+  const std::map<std::string, std::string> names = torch_names(full, names_);
+  const auto theirs = names.find(canonical);
+  if (theirs == names.end()) return nullptr;
+  const size_t skipped = features_only_ ? kFeatures.size() : 0;
+  if (theirs->second.size() < skipped) return nullptr;
+  const auto at = tensors_.find(prefix_ + theirs->second.substr(skipped));
+  return at == tensors_.end() ? nullptr : &at->second;
+}
+
+std::string TorchMatcher::module(const Layer& layer, const Network& full) const {
+  const std::map<std::string, std::string> names = torch_names(full, names_);
+  const auto theirs = names.find(layer.name + ".weight");
+  return theirs == names.end() ? layer.name : module_of(prefix_ + theirs->second);
+}
+
 std::optional<int> TorchMatcher::classes() const {
   // Every VGG's classifier has the same form.
   const Network full = backbone("vgg16", 224, 224, /*include_top=*/true);

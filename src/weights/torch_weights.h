@@ -28,6 +28,11 @@ class TorchMatcher {
   /// The same without the classifier.
   [[nodiscard]] ShapesFor convolutions() const;
 
+  /// The file's tensor of a canonical name of `full`, or null.
+  [[nodiscard]] const StoredTensor* find(const std::string& canonical, const Network& full) const;
+  /// The file's name of a layer with tensors, for messages; of others the layer's own.
+  [[nodiscard]] std::string module(const Layer& layer, const Network& full) const;
+
   [[nodiscard]] TorchNames names() const { return names_; }
   /// Outputs of the last layer of its classifier, or nothing.
   [[nodiscard]] std::optional<int> classes() const;

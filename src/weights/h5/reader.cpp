@@ -27,6 +27,7 @@ constexpr hsize_t kMaxChunkInflation = 16;
 constexpr size_t kMaxNames = 10'000;
 constexpr size_t kMaxNameLength = 4096;
 constexpr size_t kMaxAttributeBytes = size_t{4} << 20U;  // HDF5 itself allows 64 KiB, mostly
+constexpr const char* kDescription = "model_config";
 
 // The core driver would copy the file into memory of its own; these callbacks give it the file's
 // map instead, as H5LTopen_file_image does with H5LT_FILE_IMAGE_DONT_COPY.
@@ -92,6 +93,7 @@ bool is_bfloat16(hid_t type) {
 
 struct H5Reader::State {
   explicit State(std::span<const std::byte> bytes) : image(bytes), file(open(image)) {
+    if (has("/", kDescription)) read_description();
     std::string root = "/";
     if (!has_attribute(root, "layer_names")) {
       if (exists("/model_weights")) {
@@ -159,7 +161,7 @@ struct H5Reader::State {
       refuse("attribute {} is not a list of names", attribute);
     const auto n = static_cast<size_t>(count);
     if (H5Tis_variable_str(type.get()) > 0) {
-      append_variable(attr, space, type, attribute, n, out);
+      append_variable(attr, space, type, attribute, n, kMaxNameLength, out);
       return;
     }
     const size_t length = H5Tget_size(type.get());
@@ -175,7 +177,7 @@ struct H5Reader::State {
   }
 
   static void append_variable(const Handle& attr, const Handle& space, const Handle& type,
-                              const std::string& attribute, size_t count,
+                              const std::string& attribute, size_t count, size_t longest,
                               std::vector<std::string>& out) {
     std::vector<char*> texts(count, nullptr);
     const Handle memory(H5Tcopy(H5T_C_S1), H5Tclose);
@@ -184,11 +186,33 @@ struct H5Reader::State {
     if (H5Aread(attr.get(), memory.get(), texts.data()) < 0)
       refuse("attribute {} cannot be read", attribute);
     for (const char* text : texts) {
-      out.emplace_back(text == nullptr ? "" : text, text == nullptr ? 0 : strnlen(text, 1 << 20U));
-      if (out.back().size() > kMaxNameLength)
-        refuse("attribute {} is not a list of names", attribute);
+      out.emplace_back(text == nullptr ? "" : text,
+                       text == nullptr ? 0 : strnlen(text, longest + 1));
+      if (out.back().size() > longest) refuse("attribute {} is not a list of names", attribute);
     }
     H5Dvlen_reclaim(memory.get(), space.get(), H5P_DEFAULT, texts.data());
+  }
+
+  void read_description() {
+    const Handle attr(H5Aopen_by_name(file.get(), "/", kDescription, H5P_DEFAULT, H5P_DEFAULT),
+                      H5Aclose);
+    const Handle type(H5Aget_type(attr.get()), H5Tclose);
+    const Handle space(H5Aget_space(attr.get()), H5Sclose);
+    if (!attr.valid() || H5Tget_class(type.get()) != H5T_STRING ||
+        H5Sget_simple_extent_npoints(space.get()) != 1)
+      refuse("attribute {} is not a text", kDescription);
+    if (H5Tis_variable_str(type.get()) > 0) {
+      std::vector<std::string> texts;
+      append_variable(attr, space, type, kDescription, 1, kMaxAttributeBytes, texts);
+      description = std::move(texts.front());
+      return;
+    }
+    const size_t length = H5Tget_size(type.get());
+    if (length > kMaxAttributeBytes) refuse("attribute {} is too long", kDescription);
+    description.resize(length);
+    if (H5Aread(attr.get(), type.get(), description.data()) < 0)
+      refuse("attribute {} cannot be read", kDescription);
+    description.resize(strnlen(description.data(), length));
   }
 
   void add_layer(const std::string& group, const std::string& layer) {
@@ -220,8 +244,10 @@ struct H5Reader::State {
   }
 
   void add(H5Weight weight, Dataset dataset) {
-    text_bytes += weight.layer.size() + weight.name.size() + weight.problem.size() + 128;
-    if (weights.size() >= kMaxNames || text_bytes > kH5MaxMessageBytes)
+    weight.path = dataset.path;
+    text_bytes +=
+        weight.layer.size() + weight.name.size() + weight.problem.size() + weight.path.size() + 128;
+    if (weights.size() >= kMaxNames || text_bytes > kH5MaxMessageBytes - kMaxAttributeBytes)
       refuse("it lists more than {} weights, or names of megabytes", kMaxNames);
     weights.push_back(std::move(weight));
     datasets.push_back(std::move(dataset));
@@ -306,6 +332,7 @@ struct H5Reader::State {
   std::span<const std::byte> image;
   Handle file;
   size_t text_bytes = 0;
+  std::string description;
   std::vector<H5Weight> weights;
   std::vector<Dataset> datasets;
 };
@@ -314,6 +341,8 @@ H5Reader::H5Reader(std::span<const std::byte> image) : state_(std::make_unique<S
 H5Reader::~H5Reader() = default;
 
 const std::vector<H5Weight>& H5Reader::weights() const { return state_->weights; }
+
+const std::string& H5Reader::description() const { return state_->description; }
 
 size_t H5Reader::working_bytes(size_t index) const {
   // The chunk as stored, as inflated, and one step of the filters between.

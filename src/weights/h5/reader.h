@@ -21,6 +21,9 @@ class H5Reader {
 
   /// All weights that layer_names and weight_names list, in their order.
   const std::vector<H5Weight>& weights() const;
+  /// The text that Keras keeps of a whole model (attribute model_config): JSON, not looked at here.
+  /// Empty where there is none.
+  [[nodiscard]] const std::string& description() const;
   /// Bytes that the HDF5 library needs beside the values to read a weight.
   [[nodiscard]] size_t working_bytes(size_t index) const;
   /// Reads values as float32; `out` has as many as the weight's shape says.

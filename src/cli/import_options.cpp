@@ -1,0 +1,40 @@
+#include "cli/import_options.h"
+
+#include "cli/arguments.h"
+
+namespace graft::cli {
+
+ClassifierImport ImportArguments::import() const {
+  ClassifierImport out;
+  out.classes = class_names(classes);
+  out.preprocessing = preprocessing == "keras"   ? PixelFamily::keras
+                      : preprocessing == "torch" ? PixelFamily::torch
+                      : preprocessing == "unit"  ? PixelFamily::unit
+                                                 : PixelFamily::of_weights;
+  out.head = head;
+  return out;
+}
+
+bool ImportArguments::any() const {
+  return !classes.empty() || preprocessing != "weights" || !head.empty();
+}
+
+void add_import_options(CLI::App& app, ImportArguments& arguments) {
+  app.add_option("--classes", arguments.classes,
+                 "Another program's classifier: its classes in the order of its outputs, 'A,B,C', "
+                 "or a text file with one a line")
+      ->type_name("NAMES|FILE");
+  app.add_option("--preprocessing", arguments.preprocessing,
+                 "Likewise: how pixels were prepared, where its file does not say it: keras "
+                 "(vgg16.preprocess_input), torch, or unit (RGB / 255)")
+      ->check(one_of({"weights", "keras", "torch", "unit"}))
+      ->capture_default_str()
+      ->type_name("FAMILY");
+  app.add_option(
+         "--head", arguments.head,
+         "Likewise: the layers behind the backbone, where its file has weights alone, as in "
+         "'flatten dense:256 dropout:0.5'; the last Dense to the classes is implied")
+      ->type_name("LAYERS");
+}
+
+}  // namespace graft::cli

@@ -1,0 +1,23 @@
+// A classifier from whatever file holds one: Graft's own, or another program's.
+#pragma once
+
+#include <filesystem>
+
+#include "graft/context.h"
+#include "graft/weights.h"
+#include "model/model_file.h"
+
+namespace graft {
+
+/// Reads a whole classifier: a model or run of Graft's, or a file of another program's, which
+/// becomes one. What was left out goes to the reporter as notes. Throws Error(usage) that names the
+/// option where the file does not tell its classes or preprocessing and `import` does not, or tells
+/// another; Error(input) as open_foreign_classifier and read_model do.
+ModelFile import_classifier(const std::filesystem::path& file, const ClassifierImport& import,
+                            const RunContext& context);
+
+/// The backbone alone of any file of weights that holds one, whole or its first blocks.
+ModelFile import_backbone(const std::filesystem::path& file, const ClassifierImport& import,
+                          const RunContext& context);
+
+}  // namespace graft

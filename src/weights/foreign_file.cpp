@@ -1,0 +1,54 @@
+#include "weights/foreign_file.h"
+
+#include <optional>
+#include <utility>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "weights/file_kind.h"
+#include "weights/keras_classifier.h"
+#include "weights/load.h"
+#include "weights/safetensors.h"
+#include "weights/torch_classifier.h"
+#include "weights/torch_file.h"
+
+namespace graft {
+namespace {
+
+[[noreturn]] void refuse_weights_alone(const std::string& name) {
+  fail(ErrorKind::input,
+       "{}: it has weights, but does not say how a head computes with them: save the whole model "
+       "(in Keras with model.save('model.keras')), or take its backbone alone with `without-head`",
+       name);
+}
+
+ForeignGraph read(const fs::path& path, StoredTensors& held, const std::stop_token& until) {
+  const std::string name = printable(path);
+  const FileKind kind = require_weights_file(path);
+  std::optional<ForeignGraph> graph;
+  if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
+    graph = read_keras_classifier(path, until);
+  } else {
+    held =
+        kind.format == FileKind::torch ? read_torch(path).tensors : open_safetensors(path).tensors;
+    graph = read_torch_classifier(held, name);
+  }
+  if (!graph) refuse_weights_alone(name);
+  return *std::move(graph);
+}
+
+}  // namespace
+
+ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& /*head*/,
+                                          const std::stop_token& until) {
+  StoredTensors held;
+  return assemble(read(path, held, until));
+}
+
+bool is_foreign(const fs::path& path) {
+  const FileKind kind = require_weights_file(path);
+  if (kind.format != FileKind::safetensors && kind.format != FileKind::unknown) return true;
+  return !is_graft(open_safetensors(path).metadata);
+}
+
+}  // namespace graft

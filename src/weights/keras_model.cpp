@@ -1,0 +1,200 @@
+#include "weights/keras_model.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/words.h"
+
+namespace graft {
+namespace {
+
+using nlohmann::json;
+
+// A VGG19 in three models within each other is some 30 levels deep and has some 5,000 values.
+constexpr JsonLimits kLimits = {.bytes = size_t{8} << 20U, .values = 500'000, .depth = 80};
+constexpr size_t kMostLayers = 2000;
+constexpr size_t kMostNesting = 8;
+
+/// A name as messages may show it.
+std::string shown(const std::string& name) { return clipped(printable(name)); }
+
+const json* member(const json& object, const char* key) {
+  if (!object.is_object()) return nullptr;
+  const auto at = object.find(key);
+  return at == object.end() ? nullptr : &*at;
+}
+
+std::string text_of(const json& object, const char* key) {
+  const json* value = member(object, key);
+  return value != nullptr && value->is_string() ? value->get<std::string>() : "";
+}
+
+/// [name, node, tensor] or with keywords behind: how Keras 2 refers to a layer's output.
+bool is_reference(const json& value) {
+  return value.is_array() && (value.size() == 3 || value.size() == 4) && value[0].is_string() &&
+         value[1].is_number_integer() && (value.size() == 3 || value[3].is_object());
+}
+
+class Parser {
+ public:
+  explicit Parser(std::string file) : file_(std::move(file)) {}
+
+  KerasModel model(const json& description, size_t depth) {
+    const json* config = member(description, "config");
+    if (config == nullptr || depth > kMostNesting) refuse("the description of a model is missing");
+    // Keras 2.2.2 and earlier have a Sequential's layers in place of its config.
+    const json* layers = config->is_array() ? config : member(*config, "layers");
+    if (layers == nullptr || !layers->is_array() || layers->empty())
+      refuse("a model in it has no layers");
+    KerasModel out;
+    out.name = text_of(*config, "name");
+    const json* const input = member(*config, "input_layers");
+    const bool sequential = input == nullptr;
+    for (const json& entry : *layers) {
+      out.layers.push_back(layer(entry, depth));
+      if (++count_ > kMostLayers) refuse(fmt::format("over {} layers", kMostLayers));
+    }
+    std::set<std::string> names;
+    for (const KerasLayer& known : out.layers)
+      if (!names.insert(known.name).second) refuse("two layers are called " + shown(known.name));
+    if (sequential) {
+      chain(out, *config);
+    } else {
+      out.input = end_of(*input, "inputs", out);
+      const json* const output = member(*config, "output_layers");
+      out.output = output == nullptr ? "" : end_of(*output, "outputs", out);
+    }
+    if (out.find(out.output) == nullptr || out.find(out.input) == nullptr)
+      refuse("the model's input or output is none of its layers");
+    return out;
+  }
+
+ private:
+  [[noreturn]] void refuse(const std::string& why) const {
+    fail(ErrorKind::input, "{}: its description of the model is not one that Keras writes: {}",
+         file_, why);
+  }
+
+  KerasLayer layer(const json& entry, size_t depth) {
+    KerasLayer out;
+    out.kind = text_of(entry, "class_name");
+    out.kind.erase(0, out.kind.rfind('>') + 1);  // a package: "mine>Model"
+    const json* config = member(entry, "config");
+    if (config == nullptr || out.kind.empty()) refuse("a layer without class or config");
+    out.name = text_of(entry, "name");
+    if (out.name.empty()) out.name = text_of(*config, "name");
+    if (config->is_array() || member(*config, "layers") != nullptr) {
+      out.model = std::make_shared<const KerasModel>(model(entry, depth + 1));
+      if (out.name.empty()) out.name = out.model->name;
+      out.config = json::object();
+    } else {
+      if (!config->is_object()) refuse("a layer's config is no object");
+      out.config = *config;
+    }
+    if (out.name.empty()) refuse("a layer without a name");
+    if (const json* nodes = member(entry, "inbound_nodes"); nodes != nullptr && nodes->is_array())
+      read_calls(*nodes, out);
+    return out;
+  }
+
+  void read_calls(const json& nodes, KerasLayer& out) {
+    out.calls = nodes.size();
+    if (nodes.empty()) return;
+    const json& call = nodes.front();
+    out.arguments = {{"args", json::array()}, {"kwargs", json::object()}};
+    json& args = out.arguments["args"];
+    json& keywords = out.arguments["kwargs"];
+    if (call.is_object()) {  // Keras 3
+      if (const json* given = member(call, "args"); given != nullptr) args = *given;
+      if (const json* given = member(call, "kwargs"); given != nullptr) keywords = *given;
+    } else if (is_reference(call)) {  // an operation of one input
+      args.push_back(call);
+    } else {
+      args = call;
+    }
+    json more = json::object();  // keywords that stand with an input
+    number_inputs(args, more, out.inputs);
+    if (!keywords.is_object()) keywords = json::object();
+    for (json& item : keywords) number_inputs(item, more, out.inputs);
+    keywords.update(more);
+  }
+
+  /// Puts {"input": i} in the place of every reference to a layer, and constants in that of theirs.
+  void number_inputs(json& value, json& keywords, std::vector<std::string>& inputs) {
+    if (is_reference(value)) {
+      const json reference = value;
+      if (reference.size() == 4) keywords.update(reference[3]);
+      if (reference[0] == "_CONSTANT_VALUE") {
+        value = reference[2];
+        return;
+      }
+      value = {{"input", inputs.size()}};
+      inputs.push_back(reference[0].get<std::string>());
+    } else if (value.is_array()) {
+      for (json& item : value) number_inputs(item, keywords, inputs);
+    } else if (text_of(value, "class_name") == "__keras_tensor__") {
+      const json* config = member(value, "config");
+      const json* history = config == nullptr ? nullptr : member(*config, "keras_history");
+      if (history == nullptr || !is_reference(*history)) refuse("a tensor of no layer");
+      std::string name = history->at(0).get<std::string>();
+      value = {{"input", inputs.size()}};
+      inputs.push_back(std::move(name));
+    }
+  }
+
+  /// A Sequential: each layer reads the one before it.
+  void chain(KerasModel& model, const json& config) {
+    if (model.layers.front().kind != "InputLayer") {
+      KerasLayer input;
+      input.name = "(input)";
+      input.kind = "InputLayer";
+      input.config = json::object();
+      const json* shape = member(model.layers.front().config, "batch_input_shape");
+      if (shape == nullptr) shape = member(config, "build_input_shape");
+      if (shape != nullptr) input.config["batch_shape"] = *shape;
+      model.layers.insert(model.layers.begin(), std::move(input));
+    }
+    for (size_t i = 1; i < model.layers.size(); ++i) {
+      KerasLayer& layer = model.layers[i];
+      layer.calls = 1;
+      layer.inputs = {model.layers[i - 1].name};
+      layer.arguments = {{"args", {{{"input", 0}}}}, {"kwargs", json::object()}};
+    }
+    model.input = model.layers.front().name;
+    model.output = model.layers.back().name;
+  }
+
+  std::string end_of(const json& value, const char* what, const KerasModel& model) {
+    if (is_reference(value)) return value[0].get<std::string>();
+    if (!value.is_array() || value.empty()) refuse(fmt::format("a model without {}", what));
+    if (value.size() > 1)
+      fail(ErrorKind::input,
+           "{}: its model {} has {} {}; Graft's classifiers read one image and give one list of "
+           "classes",
+           file_, shown(model.name), value.size(), what);
+    if (!is_reference(value[0])) refuse(fmt::format("a model without {}", what));
+    return value[0][0].get<std::string>();
+  }
+
+  std::string file_;
+  size_t count_ = 0;
+};
+
+}  // namespace
+
+const KerasLayer* KerasModel::find(std::string_view layer) const {
+  const auto at = std::find_if(layers.begin(), layers.end(),
+                               [&](const KerasLayer& l) { return l.name == layer; });
+  return at == layers.end() ? nullptr : &*at;
+}
+
+KerasModel parse_keras_model(std::string_view description, const std::string& file) {
+  const json document = parse_json(description, file + ": the description of its model", kLimits);
+  return Parser(file).model(document, 0);
+}
+
+}  // namespace graft
