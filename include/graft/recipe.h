@@ -79,7 +79,12 @@ struct Recipe {
     PixelFamily preprocessing = PixelFamily::of_weights;
     std::string until;  ///< the layer behind which it is cut; empty: its last pooling
     InputSize input;
-    std::string head = "default";  ///< see with_head()
+    /// See with_head(); "keep": `weights` is a classifier's file or run, of Graft's or another
+    /// program's, which training goes on from. Its backbone, cut and input size are taken, and the
+    /// last layer's rows of the classes that the data has too; rows of others are new.
+    std::string head = "default";
+    /// Of another program's classifier with `head` keep: its classes, as class_names() reads them.
+    std::string classes;
     /// See freeze_plan(); empty: what suits the backbone, see resolved().
     std::string fine_tune;
     Initializer init = Initializer::he_normal;  ///< of the head

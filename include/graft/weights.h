@@ -81,9 +81,12 @@ struct WeightsInspection {
   /// Whether that must be said, as the file does not tell it: `preprocessing` is then of no
   /// meaning.
   bool preprocessing_unknown = false;
+  /// Tensors that cannot be read, or hold NaN or infinity, a line each; many are counted in the
+  /// last.
+  std::vector<std::string> damage{};
 };
 
-/// Looks into a file, or the model of a run folder, without reading values (its MD5 is computed).
+/// Looks into a file, or the model of a run folder: at all its values too, a tensor at a time.
 /// Throws Error(input) for what holds no weights that Graft reads, and says what it is.
 WeightsInspection inspect_weights(const std::filesystem::path& file);
 

@@ -198,6 +198,7 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
       {"input_size", nullptr},
       {"nearest", about.nearest},
       {"differences", about.differences},
+      {"damage", about.damage},
       {"preprocessing",
        {{"family", pixels_family(p)},
         {"channel_order", p.bgr ? "bgr" : "rgb"},
@@ -240,12 +241,13 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
     print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
   if (about.input_height > 0)
     print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
+  for (const std::string& line : about.damage) print_result("  damaged     {}\n", clipped(line));
   if (about.preprocessing_unknown)
     print_result("  pixels      not said: --preprocessing keras, torch or unit says it\n");
   else
     print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
                  pixels_line(about.preprocessing));
-  if (!about.fits.empty()) {
+  if (!about.fits.empty() && about.damage.empty()) {
     const WeightsInspection::Fit& fit = about.fits.front();
     print_result("  use         graft train PHOTOS --backbone {}{} --weights {}{}\n", fit.backbone,
                  fit.whole ? "" : " --until " + fit.until, printable(name),
@@ -260,7 +262,7 @@ int inspect(const WeightsOptions& o) {
   bool all = true;
   for (const std::string& name : o.names) {
     const WeightsInspection about = inspect_weights(name);
-    all = all && !about.fits.empty();
+    all = all && !about.fits.empty() && about.damage.empty();
     if (o.json)
       rows.push_back(inspection_json(name, about));
     else

@@ -10,6 +10,7 @@
 #include "model/backbone_file.h"
 #include "weights/foreign_file.h"
 #include "weights/load.h"
+#include "weights/safetensors.h"
 
 namespace graft {
 namespace {
@@ -83,6 +84,22 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   model.metadata.provenance =
       found.provenance ? *found.provenance : provenance_of(file, found.family, md5_of_file(file));
   return model;
+}
+
+ClassifierOutline outline_classifier(const fs::path& named, const std::string& head,
+                                     const RunContext& context) {
+  const fs::path file = weights_file(named);
+  if (is_foreign(file)) {
+    ForeignClassifier found = open_foreign_classifier(file, head, context.stop);
+    return {std::move(found.network), std::move(found.labels), true, found.size_known};
+  }
+  // Its values are mapped, and not looked at.
+  ModelMetadata metadata = parse_metadata(open_safetensors(file).metadata, printable(file));
+  if (metadata.classes.empty())
+    fail(ErrorKind::input,
+         "{}: a backbone without a head, and no classifier to go on from; leave `head` keep out",
+         printable(file));
+  return {std::move(metadata.network), std::move(metadata.classes), false, true};
 }
 
 ModelFile import_backbone(const fs::path& named, const ClassifierImport& import,

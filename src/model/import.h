@@ -16,6 +16,16 @@ namespace graft {
 ModelFile import_classifier(const std::filesystem::path& file, const ClassifierImport& import,
                             const RunContext& context);
 
+/// What is known of a classifier before its values are read.
+struct ClassifierOutline {
+  Network network;
+  std::vector<std::string> classes;  ///< empty: another program's file that does not say them
+  bool foreign = false;
+  bool size_known = true;  ///< else any input size will do
+};
+ClassifierOutline outline_classifier(const std::filesystem::path& file, const std::string& head,
+                                     const RunContext& context);
+
 /// The backbone alone of any file of weights that holds one, whole or its first blocks.
 ModelFile import_backbone(const std::filesystem::path& file, const ClassifierImport& import,
                           const RunContext& context);

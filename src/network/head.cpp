@@ -179,6 +179,8 @@ Network with_head(Network network, std::string_view language, int classes) {
   if (network.layers.empty()) fail(ErrorKind::usage, "a head on a network without layers");
   if (language == "default") language = default_head(network);
   if (classes < 2) fail(ErrorKind::usage, "a classifier needs at least 2 classes, not {}", classes);
+  if (language == "keep")
+    fail(ErrorKind::usage, "`head` keep is for 'graft train', with a classifier as `weights`");
   const std::vector<std::string> words = split_words(std::string(language));
   if (words.size() > kMostWords)
     fail(ErrorKind::usage, "`head`: {} words; a head has at most {}", words.size(), kMostWords);

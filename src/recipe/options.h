@@ -69,7 +69,8 @@ void visit_head(Visitor&& visit, Recipe::Model& m) {
   using G = OptionGroup;
   visit({"head", "LAYERS",
          "New layers above the cut: conv:N maxpool gap gmp stats batchnorm flatten dense:N "
-         "dropout:P; the last Dense to the classes is implied",
+         "dropout:P; the last Dense to the classes is implied; or 'keep': go on with the head of "
+         "the classifier that `weights` names",
          G::model},
         m.head, Text{});
   visit({"fine-tune", "N|LAYER|all",
@@ -89,6 +90,12 @@ void visit_options(Visitor&& visit, Recipe& r) {
   constexpr Number kRate{1e-12, 1e3};
   visit_backbone(visit, r.model);
   visit_head(visit, r.model);
+  visit({"classes", "NAMES",
+         "For `head` keep with another program's classifier: its classes in the order of its "
+         "outputs, "
+         "'A,B,C', or a text file with one a line",
+         G::model},
+        r.model.classes, Text{});
   visit({"epochs", "N",
          "Passes over the training images (default: 8; 6 where fine-tuning is the default; more of "
          "few images, for 240 "

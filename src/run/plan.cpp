@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "graft/train.h"
 #include "image/augment.h"
+#include "run/keep_head.h"
 #include "run/prepare.h"
 #include "run/training_limits.h"
 #include "weights/load.h"
@@ -174,6 +175,9 @@ TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
   plan.feature_type = cache.use ? given.feature_type : FeatureType::fp32;
   const Recipe& recipe = plan.recipe;
   const Recipe::Optimization& o = recipe.optimization;
+  std::optional<Network> kept;
+  std::vector<std::string> kept_notes;
+  if (keeps_head(given)) kept = keep_head(given, data.classes, kept_notes, context);
   plan.recipe = given.resolved();
   Network base = make_backbone(recipe.model);
   require_weights(recipe.model.weights, recipe.model.backbone);
@@ -182,7 +186,9 @@ TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
   plan.recipe = given.resolved(plan.dataset.of(Split::train).size());
   plan.head = recipe.model.head == "default" ? std::string(default_head(base)) : recipe.model.head;
   plan.network =
-      with_head(std::move(base), plan.head, static_cast<int>(plan.dataset.classes.size()));
+      kept ? *std::move(kept)
+           : with_head(std::move(base), plan.head, static_cast<int>(plan.dataset.classes.size()));
+  plan.dataset.notes.insert(plan.dataset.notes.end(), kept_notes.begin(), kept_notes.end());
   plan.freeze = freeze_plan(plan.network, recipe.model.fine_tune);
   if (std::string note = fine_tune_note(plan.network, recipe.model.fine_tune); !note.empty())
     plan.dataset.notes.push_back(std::move(note));

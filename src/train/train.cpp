@@ -9,6 +9,7 @@
 #include "report/chart.h"
 #include "report/tensorboard.h"
 #include "run/conclude.h"
+#include "run/keep_head.h"
 #include "run/prepare.h"
 #include "run/run_claim.h"
 #include "run/run_config.h"
@@ -21,6 +22,8 @@ namespace graft {
 namespace {
 
 Weights load_backbone(const TrainPlan& plan, const RunContext& context) {
+  if (keeps_head(plan.recipe))
+    return load_kept(plan.recipe, plan.network, plan.dataset.classes, context);
   const Network base = make_backbone(plan.recipe.model);
   WeightsRequest request;
   request.weights = plan.recipe.model.weights;

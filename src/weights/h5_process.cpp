@@ -142,10 +142,16 @@ bool is_archive(int file) {
          std::string_view(start.data(), start.size()) == "PK\x03\x04";
 }
 
-/// The weights in a .keras archive, in memory that no file stands for.
-int unpack_weights(const fs::path& path, const std::string& name) {
+/// The weights in a .keras archive, in memory that no file stands for, and its description of the
+/// model.
+int unpack_weights(const fs::path& path, const std::string& name, std::string& description) {
+  constexpr uint64_t kMostDescription = uint64_t{8} << 20U;
   const MappedFile file(path);
   const ZipFile zip(file.bytes(), name);
+  if (const ZipEntry* config = zip.find("config.json"); config != nullptr) {
+    const std::vector<std::byte> bytes = zip.read(*config, kMostDescription);
+    description.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  }
   const ZipEntry* entry = zip.find("model.weights.h5");
   if (entry == nullptr || entry->size == 0)
     fail(ErrorKind::input,
@@ -185,7 +191,8 @@ H5File::H5File(const fs::path& path, std::stop_token until)
     open(path);
     H5Message catalogue = receive();
     weights_ = std::move(catalogue.weights);
-    description_ = std::move(catalogue.text);
+    if (description_.empty()) description_ = std::move(catalogue.text);
+    if (description_ == "{}") description_.clear();  // says nothing
   } catch (...) {
     stop();  // no destructor runs
     throw;
@@ -202,7 +209,7 @@ void H5File::open(const fs::path& path) {
   patience_ = kLeastPatience + seconds(static_cast<int64_t>(bytes / kBytesPerSecond));
   deadline_ = std::chrono::steady_clock::now() + patience_;
   if (is_archive(file.get())) {
-    const Descriptor member(unpack_weights(path, name_));
+    const Descriptor member(unpack_weights(path, name_, description_));
     start(member.get());
     return;
   }

@@ -26,7 +26,7 @@ class H5File {
 
   [[nodiscard]] const std::vector<H5Weight>& weights() const { return weights_; }
 
-  /// The whole model's description as JSON, which a .h5 file may have; or empty.
+  /// The whole model's description as JSON, where the file has one (also of a .keras); or empty.
   [[nodiscard]] const std::string& description() const { return description_; }
 
   /// Reads the weights with these indices (without `problem`), in this order; any number of times.

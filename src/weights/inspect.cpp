@@ -1,9 +1,11 @@
 // What a file of weights is: inspect_weights() of graft/weights.h.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "base/fail.h"
@@ -33,6 +35,46 @@ std::string types_of(const StoredTensors& tensors) {
   for (const auto& [name, tensor] : tensors)
     if (tensor.type != ElementType::other) types.emplace(to_string(tensor.type));
   return fmt::format("{}", fmt::join(types, ", "));
+}
+
+/// Collects what is wrong with values.
+class Damage {
+ public:
+  explicit Damage(std::vector<std::string>& out) : out_(out) {}
+  ~Damage() {
+    if (count_ > kMostLines) out_.push_back(fmt::format("… and {} more", count_ - kMostLines));
+  }
+  Damage(const Damage&) = delete;
+  Damage& operator=(const Damage&) = delete;
+
+  void add(const std::string& line) {
+    if (++count_ <= kMostLines) out_.push_back(line);
+  }
+  void look(const std::string& name, std::span<const float> values) {
+    const auto odd = std::count_if(values.begin(), values.end(),
+                                   [](float value) { return !std::isfinite(value); });
+    if (odd > 0)
+      add(fmt::format("{}: {} of {} values are NaN or infinite", printable(name), odd,
+                      values.size()));
+  }
+
+ private:
+  static constexpr size_t kMostLines = 10;
+  std::vector<std::string>& out_;
+  size_t count_ = 0;
+};
+
+void look_at_values(const StoredTensors& tensors, WeightsInspection& out) {
+  Damage damage(out.damage);
+  for (const auto& [name, tensor] : tensors) {
+    if (tensor.type == ElementType::other) continue;
+    try {
+      damage.look(name, tensor.read().values());
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::input) throw;
+      damage.add(error.what());
+    }
+  }
 }
 
 /// The backbones that a file fits, or how it differs from the nearest.
@@ -68,6 +110,7 @@ void inspect_torch(const StoredTensors& tensors, const std::string& name, Weight
   out.classes = matcher.classes();
   out.left_out = matcher.left_out(best(out));
   out.preprocessing = torchvision_preprocessing();
+  look_at_values(tensors, out);
 }
 
 void inspect_keras(const fs::path& path, WeightsInspection& out) {
@@ -97,6 +140,14 @@ void inspect_keras(const fs::path& path, WeightsInspection& out) {
   out.by_order = contents.by_order;
   out.left_out = contents.left_out;
   out.preprocessing = keras_preprocessing();
+  Damage damage(out.damage);
+  file.read_all(
+      [&](const std::string& layer, const std::string& problem, std::span<const float> values) {
+        if (problem.empty())
+          damage.look(layer, values);
+        else if (problem.find("not floating-point") == std::string::npos)
+          damage.add(problem);
+      });
 }
 
 void inspect_graft(const fs::path& path, const StoredSafetensors& file, WeightsInspection& out) {
@@ -114,6 +165,7 @@ void inspect_graft(const fs::path& path, const StoredSafetensors& file, WeightsI
   out.preprocessing = metadata.preprocessing;
   out.input_height = network.input_height;
   out.input_width = network.input_width;
+  look_at_values(file.tensors, out);
   out.source = metadata.provenance.source;
   out.licence = metadata.provenance.licence;
 }
@@ -130,6 +182,7 @@ void inspect_onnx(const fs::path& path, WeightsInspection& out) {
   match(matcher.convolutions(), out);
   out.classes = matcher.classes();
   out.left_out = matcher.left_out(best(out));
+  look_at_values(matcher.tensors(), out);
   out.input_height = graph.height;
   out.input_width = graph.width;
   const std::optional<Preprocessing> told = recognised(matcher.layers().input);

@@ -9,13 +9,11 @@
 
 #include "base/fail.h"
 #include "base/file.h"
-#include "weights/file_kind.h"
 #include "weights/h5_process.h"
 #include "weights/keras_model.h"
 #include "weights/keras_names.h"
 #include "weights/keras_values.h"
 #include "weights/keras_walk.h"
-#include "weights/zip_file.h"
 
 namespace graft {
 namespace {
@@ -45,7 +43,8 @@ StoredTensor stored(const SharedFile& file, size_t index) {
   return out;
 }
 
-/// What a layer in front of the network has learned; weights that cannot be read have no values.
+}  // namespace
+
 std::vector<std::vector<float>> own_values(H5File& file, const KerasLocator& locator,
                                            const KerasPath& path) {
   constexpr uint64_t kFew = 64;  // numbers: one for each channel
@@ -58,32 +57,12 @@ std::vector<std::vector<float>> own_values(H5File& file, const KerasLocator& loc
   return out;
 }
 
-std::string from_archive(const fs::path& path) {
-  constexpr uint64_t kMostBytes = uint64_t{8} << 20U;
-  const MappedFile file(path);
-  const ZipFile zip(file.bytes(), printable(path));
-  const ZipEntry* entry = zip.find("config.json");
-  if (entry == nullptr) return "";
-  const std::vector<std::byte> bytes = zip.read(*entry, kMostBytes);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
-}  // namespace
-
-std::string keras_description(const fs::path& path) {
-  std::string text =
-      file_kind(path).format == FileKind::keras ? from_archive(path) : H5File(path).description();
-  return text == "{}" ? "" : text;
-}
-
 std::optional<ForeignGraph> read_keras_classifier(const fs::path& path,
                                                   const std::stop_token& until) {
   const std::string name = printable(path);
   const auto file = std::make_shared<H5File>(path, until);
-  const std::string text =
-      file_kind(path).format == FileKind::keras ? from_archive(path) : file->description();
-  if (text.empty() || text == "{}") return std::nullopt;
-  const KerasModel model = parse_keras_model(text, name);
+  if (file->description().empty()) return std::nullopt;
+  const KerasModel model = parse_keras_model(file->description(), name);
   const KerasLocator locator(model, file->weights(), name);
   KerasWalk walk = walk_keras_model(
       model, name, [&](const KerasPath& layer) { return own_values(*file, locator, layer); });

@@ -4,10 +4,14 @@
 #include <filesystem>
 #include <optional>
 #include <stop_token>
+#include <vector>
 
 #include "weights/foreign_classifier.h"
+#include "weights/keras_values.h"
 
 namespace graft {
+
+class H5File;
 
 /// Reads what model.save('….h5') or model.save('….keras') wrote: a VGG, inlined or as a model
 /// within the model, with what stands before and behind it. Nothing where the file has weights
@@ -16,8 +20,9 @@ namespace graft {
 std::optional<ForeignGraph> read_keras_classifier(const std::filesystem::path& path,
                                                   const std::stop_token& until = {});
 
-/// The description of the model in a file, as JSON; empty where it has none. H5File must not be
-/// needed for it otherwise.
-std::string keras_description(const std::filesystem::path& path);
+/// What a layer in front of the network has learned, for walk_keras_model(); weights that are many
+/// or cannot be read have no values.
+std::vector<std::vector<float>> own_values(H5File& file, const KerasLocator& locator,
+                                           const KerasPath& path);
 
 }  // namespace graft

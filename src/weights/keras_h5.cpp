@@ -15,7 +15,10 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "weights/h5_process.h"
+#include "weights/keras_classifier.h"
 #include "weights/keras_names.h"
+#include "weights/keras_trunk.h"
+#include "weights/keras_walk.h"
 #include "weights/match.h"
 
 namespace graft {
@@ -59,6 +62,7 @@ class Matcher {
   /// The file and the network outlive the object.
   Matcher(H5File& file, std::string name, const Network& full, size_t needed_end)
       : name_(std::move(name)), full_(full), needed_end_(needed_end), file_(file) {
+    find_single_layers();
     for (size_t i = 0; i < file_.weights().size(); ++i) sort_in(i);
     if (std::none_of(models_.begin(), models_.end(),
                      [&](const auto& model) { return fits(model.second, full_, needed_end_); }))
@@ -87,6 +91,7 @@ class Matcher {
       order.push_back(found.indices.at(spec.name));
       wanted.emplace(order.back(), spec.name);
     }
+    look_at_model(order, out);
     file_.read(order, [&](size_t index, std::span<const float> values) {
       const std::string& name = wanted.at(index);
       out.tensors.emplace(name, to_canonical(name, file_.weights()[index].shape, values));
@@ -99,6 +104,22 @@ class Matcher {
  private:
   [[noreturn]] void refuse(const std::string& why) const {
     fail(ErrorKind::input, "{}: not a usable Keras weights file: {}", name_, why);
+  }
+
+  /// What the file's description of the model says of the backbone, if it has one that is Keras'
+  /// own: a class of somebody's may describe itself as it likes, and its layers' names count.
+  void look_at_model(const std::vector<size_t>& taken, KerasWeights& out) {
+    if (file_.description().empty()) return;
+    std::optional<KerasModel> model;
+    try {
+      model = parse_keras_model(file_.description(), name_);
+    } catch (const Error&) {
+      return;
+    }
+    const KerasLocator locator(*model, file_.weights(), name_);
+    require_vgg_layers(*model, locator, {taken.begin(), taken.end()}, name_);
+    out.preprocessing = pixels_of_keras_model(
+        *model, name_, [&](const KerasPath& path) { return own_values(file_, locator, path); });
   }
 
   [[nodiscard]] bool is_ours(const std::string& layer) const {
@@ -114,11 +135,27 @@ class Matcher {
     const size_t before = weight.name.rfind('/', leaf - 1);
     const size_t begin = before == std::string::npos ? 0 : before + 1;
     const std::string parent = weight.name.substr(begin, leaf - begin);
+    if (single_.contains(weight.layer)) {
+      for (const std::string& layer : {parent, without_repeat(parent)})
+        if (is_ours(layer)) return Place{"", layer};
+      return std::nullopt;
+    }
     std::string model = weight.layer;
     if (begin > 1) model += "/" + weight.name.substr(0, begin - 1);
     for (const std::string& layer : {parent, without_repeat(parent)})
       if (is_ours(layer)) return Place{model, layer};
     return std::nullopt;
+  }
+
+  /// Groups with the weights of one layer: such a group is that layer, renamed, and no model with
+  /// layers in it, whatever its weights are called.
+  void find_single_layers() {
+    std::map<std::string, std::set<std::string>> parents;
+    for (const H5Weight& weight : file_.weights())
+      parents[weight.layer].insert(
+          weight.name.substr(0, std::min(weight.name.rfind('/'), weight.name.size())));
+    for (const auto& [layer, names] : parents)
+      if (names.size() == 1) single_.insert(layer);
   }
 
   void sort_in(size_t index) {
@@ -205,12 +242,13 @@ class Matcher {
   }
 
   /// Whether a weight is of its layer itself and not of one inside it.
-  [[nodiscard]] static bool is_layer_itself(const H5Weight& weight) {
+  [[nodiscard]] bool is_layer_itself(const H5Weight& weight) const {
     return place_of(weight).model.empty();
   }
 
   /// Where a weight stands, whatever the names: "conv2d_3/kernel" in layer "functional".
-  [[nodiscard]] static Place place_of(const H5Weight& weight) {
+  [[nodiscard]] Place place_of(const H5Weight& weight) const {
+    if (single_.contains(weight.layer)) return {"", weight.layer};
     const size_t leaf = weight.name.rfind('/');
     if (leaf == std::string::npos || leaf == 0) return {"", weight.layer};
     const size_t before = weight.name.rfind('/', leaf - 1);
@@ -367,6 +405,7 @@ class Matcher {
   size_t needed_end_;
   H5File& file_;
   std::map<std::string, Found> models_;
+  std::set<std::string> single_;
 };
 
 }  // namespace
@@ -383,6 +422,20 @@ KerasFile::~KerasFile() = default;
 
 KerasContents KerasFile::contents(const Network& full, size_t needed_end) const {
   return Matcher(*file_, name_, full, needed_end).contents();
+}
+
+void KerasFile::read_all(const std::function<void(const std::string&, const std::string&,
+                                                  std::span<const float>)>& take) const {
+  for (size_t i = 0; i < file_->weights().size(); ++i) {
+    const H5Weight& weight = file_->weights()[i];
+    const std::string name = weight.layer + ": " + weight.name;
+    if (!weight.problem.empty()) {
+      take(name, weight.problem, {});
+      continue;
+    }
+    const std::array<size_t, 1> wanted = {i};
+    file_->read(wanted, [&](size_t, std::span<const float> values) { take(name, "", values); });
+  }
 }
 
 bool is_backbone_tensor(std::string_view name) {

@@ -2,8 +2,10 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -20,6 +22,8 @@ struct KerasWeights {
   TensorMap tensors;                  ///< of layers [0, needed_end)
   std::vector<std::string> left_out;  ///< layers with weights that are not the backbone's
   bool by_order = false;  ///< its layers bore other names, and were known by order and shapes
+  /// What the file's model does with pixels in front of the backbone, where it says that.
+  std::optional<Preprocessing> preprocessing{};
 };
 
 /// Reads layers [0, needed_end) of `full` from a Keras weights file or whole-model file (.h5, Keras
@@ -28,7 +32,8 @@ struct KerasWeights {
 /// permuted from H, W, C to C, H, W. The layers are found by name, beside others or inside a layer
 /// that is itself a model; values of others are not read. Throws Error(input) for files that are
 /// not such a file or point to other files, and with a table where a tensor is missing or of
-/// another shape; else as H5File does.
+/// another shape; likewise for a backbone with other activations, strides or poolings than VGG's,
+/// where the file describes its model; else as H5File does.
 KerasWeights read_keras_h5(const std::filesystem::path& path, const Network& full,
                            size_t needed_end, const std::stop_token& until = {});
 
@@ -47,6 +52,10 @@ class KerasFile {
   KerasFile(const KerasFile&) = delete;
   KerasFile& operator=(const KerasFile&) = delete;
   [[nodiscard]] KerasContents contents(const Network& full, size_t needed_end) const;
+  /// Reads all weights, and hands each one's values to `take` with its name; of those that cannot
+  /// be read, why and no values.
+  void read_all(const std::function<void(const std::string& name, const std::string& problem,
+                                         std::span<const float> values)>& take) const;
 
  private:
   std::string name_;

@@ -1,6 +1,7 @@
 #include "weights/keras_model.h"
 
 #include <algorithm>
+#include <cctype>
 #include <set>
 #include <utility>
 
@@ -120,6 +121,8 @@ class Parser {
     number_inputs(args, more, out.inputs);
     if (!keywords.is_object()) keywords = json::object();
     for (json& item : keywords) number_inputs(item, more, out.inputs);
+    json rest = json::object();
+    for (json& item : more) number_inputs(item, rest, out.inputs);
     keywords.update(more);
   }
 
@@ -195,6 +198,45 @@ const KerasLayer* KerasModel::find(std::string_view layer) const {
 KerasModel parse_keras_model(std::string_view description, const std::string& file) {
   const json document = parse_json(description, file + ": the description of its model", kLimits);
   return Parser(file).model(document, 0);
+}
+
+int64_t keras_integer(const json& value) {
+  constexpr double kMost = 1e9;
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (!value.is_number_float()) return 0;
+  const auto number = value.get<double>();
+  return number > -kMost && number < kMost ? static_cast<int64_t>(number) : 0;
+}
+
+int64_t keras_side(const json& config, const char* key, int64_t otherwise) {
+  const json* value = member(config, key);
+  if (value == nullptr || value->is_null()) return otherwise;
+  if (!value->is_array()) return keras_integer(*value);
+  return value->size() == 2 && (*value)[0] == (*value)[1] ? keras_integer((*value)[0]) : 0;
+}
+
+std::string keras_relu(const json& config) {
+  const auto is_zero = [&](const char* key) {
+    const json* value = member(config, key);
+    return value == nullptr || value->is_null() || *value == 0;
+  };
+  const json* most = member(config, "max_value");
+  const bool plain = (most == nullptr || most->is_null()) && is_zero("negative_slope") &&
+                     is_zero("threshold") && is_zero("alpha");
+  return plain ? "relu" : "a ReLU that is cut off or leaks";
+}
+
+std::string keras_activation(const json& config) {
+  const json* value = member(config, "activation");
+  if (value == nullptr || value->is_null()) return "linear";
+  if (value->is_string()) return value->get<std::string>();
+  std::string kind = text_of(*value, "class_name");
+  if (kind == "function") return text_of(*value, "config");
+  const json* inner = member(*value, "config");
+  if (kind == "ReLU") return inner == nullptr ? "relu" : keras_relu(*inner);
+  std::transform(kind.begin(), kind.end(), kind.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return kind;
 }
 
 }  // namespace graft

@@ -2,6 +2,7 @@
 // other, whichever version of Keras wrote it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -35,5 +36,16 @@ struct KerasModel {
 /// Parses a description of a Sequential or Functional model (Keras 1.2 and later). `file` begins
 /// messages. Throws Error(input) for what is none, or a model of several inputs or outputs.
 KerasModel parse_keras_model(std::string_view description, const std::string& file);
+
+/// A whole number of a configuration; 0 where it is none.
+int64_t keras_integer(const nlohmann::json& value);
+/// A setting of rows and columns, [3, 3] or 3: the same for both, or 0. `otherwise` where it is not
+/// there.
+int64_t keras_side(const nlohmann::json& config, const char* key, int64_t otherwise);
+/// The name of a layer's activation, whether it stands there as text, function or layer; "linear"
+/// for none. A ReLU that is cut off or leaks has no such name.
+std::string keras_activation(const nlohmann::json& config);
+/// The same of a ReLU layer's configuration.
+std::string keras_relu(const nlohmann::json& config);
 
 }  // namespace graft

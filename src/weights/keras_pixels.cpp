@@ -193,7 +193,11 @@ bool is_vgg_function(const KerasLayer& layer) {
   const std::string text = function->dump();
   const json* module = member(layer.config, "module");
   const std::string all = text + (module == nullptr ? "" : module->dump());
-  return text.find("preprocess_input") != std::string::npos &&
+  // Keras 2 keeps the function's code, which is not read, and the module that it is defined in,
+  // which has no other function of pixels.
+  const json* type = member(layer.config, "function_type");
+  const bool code = function->is_array() && type != nullptr && *type == "lambda";
+  return (code || text.find("preprocess_input") != std::string::npos) &&
          (all.find("applications.vgg16") != std::string::npos ||
           all.find("applications.vgg19") != std::string::npos);
 }

@@ -25,19 +25,6 @@ const json* member(const json& object, const char* key) {
   return at == object.end() || at->is_null() ? nullptr : &*at;
 }
 
-int64_t integer(const json& value) {
-  if (value.is_number_integer()) return value.get<int64_t>();
-  return value.is_number_float() ? static_cast<int64_t>(value.get<double>()) : 0;
-}
-
-/// A setting of rows and columns, [3, 3] or 3; the same for both, or 0.
-int64_t side(const json& config, const char* key, int64_t otherwise) {
-  const json* value = member(config, key);
-  if (value == nullptr) return otherwise;
-  if (!value->is_array()) return integer(*value);
-  return value->size() == 2 && (*value)[0] == (*value)[1] ? integer((*value)[0]) : 0;
-}
-
 std::string text(const json& config, const char* key, const char* otherwise = "") {
   const json* value = member(config, key);
   return value != nullptr && value->is_string() ? value->get<std::string>() : otherwise;
@@ -46,25 +33,6 @@ std::string text(const json& config, const char* key, const char* otherwise = ""
 bool flag(const json& config, const char* key, bool otherwise) {
   const json* value = member(config, key);
   return value != nullptr && value->is_boolean() ? value->get<bool>() : otherwise;
-}
-
-std::string lower(std::string word) {
-  std::transform(word.begin(), word.end(), word.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return word;
-}
-
-/// An activation's name, whether it stands there as text, function or layer; "linear" for none.
-std::string activation_of(const json& config) {
-  const json* value = member(config, "activation");
-  if (value == nullptr) return "linear";
-  if (value->is_string()) return value->get<std::string>();
-  const std::string kind = text(*value, "class_name");
-  if (kind == "function") return text(*value, "config", "?");
-  const json* inner = member(*value, "config");
-  const bool plain = inner == nullptr || (member(*inner, "max_value") == nullptr &&
-                                          side(*inner, "negative_slope", 0) == 0);
-  return lower(kind) == "relu" && !plain ? "a ReLU with limits" : lower(kind);
 }
 
 /// What a layer hands on: pixels, or the features of the network so far.
@@ -92,6 +60,16 @@ class Walker {
     if (end.pixels) refuse_file("none of its layers is a convolution");
     finish();
     return std::move(out_);
+  }
+
+  std::optional<Preprocessing> pixels(const KerasModel& model) {
+    Frame frame{model, {}};
+    try {
+      follow(frame, model.output);
+    } catch (const Error&) {  // of a layer that need not concern whoever asks
+      if (out_.steps.empty()) return std::nullopt;
+    }
+    return out_.preprocessing;
   }
 
  private:
@@ -158,11 +136,11 @@ class Walker {
   }
 
   void set_size(const json& height, const json& width) {
-    const bool known = height.is_number() && width.is_number() && integer(height) > 0 &&
-                       integer(width) > 0 && integer(height) <= kMostSide &&
-                       integer(width) <= kMostSide;
-    out_.height = known ? static_cast<int>(integer(height)) : 0;
-    out_.width = known ? static_cast<int>(integer(width)) : 0;
+    const bool known = height.is_number() && width.is_number() && keras_integer(height) > 0 &&
+                       keras_integer(width) > 0 && keras_integer(height) <= kMostSide &&
+                       keras_integer(width) <= kMostSide;
+    out_.height = known ? static_cast<int>(keras_integer(height)) : 0;
+    out_.width = known ? static_cast<int>(keras_integer(width)) : 0;
   }
 
   std::optional<Value> before_network(const KerasLayer& layer, const KerasPath& path,
@@ -238,9 +216,9 @@ class Walker {
       if (!input.flat) add(layer, path, {.kind = LayerKind::flatten});
       value.flat = true;
     } else if (kind == "Activation" || kind == "ReLU" || kind == "Softmax") {
-      activate(layer, kind == "ReLU"      ? relu_layer(layer)
+      activate(layer, kind == "ReLU"      ? keras_relu(layer.config)
                       : kind == "Softmax" ? "softmax"
-                                          : activation_of(layer.config));
+                                          : keras_activation(layer.config));
     } else if (is_augmentation(layer) || kind.starts_with("SpatialDropout") ||
                kind == "AlphaDropout" || kind == "Identity" || kind == "Cast") {
       out_.notes.push_back(
@@ -261,7 +239,7 @@ class Walker {
   int outputs(const KerasLayer& layer, const char* key) {
     const json* value = member(layer.config, key);
     constexpr int64_t kMostOutputs = 1 << 20;
-    const int64_t count = value == nullptr ? 0 : integer(*value);
+    const int64_t count = value == nullptr ? 0 : keras_integer(*value);
     if (count < 1 || count > kMostOutputs)
       refuse(layer, fmt::format("states no {} from 1 to {}", key, kMostOutputs));
     return static_cast<int>(count);
@@ -269,22 +247,22 @@ class Walker {
 
   void convolution(const KerasLayer& layer, const KerasPath& path) {
     const json& c = layer.config;
-    const std::string padding = lower(text(c, "padding", "valid"));
-    const int64_t kernel = side(c, "kernel_size", 0);
-    const int64_t stride = side(c, "strides", 1);
+    const std::string padding = text(c, "padding", "valid");
+    const int64_t kernel = keras_side(c, "kernel_size", 0);
+    const int64_t stride = keras_side(c, "strides", 1);
     const bool same = padding == "same" || padded_ != nullptr;
     if (kernel != 3 || stride != 1 || !same || (padded_ != nullptr && padding == "same") ||
-        side(c, "dilation_rate", 1) != 1 || side(c, "groups", 1) != 1)
+        keras_side(c, "dilation_rate", 1) != 1 || keras_side(c, "groups", 1) != 1)
       refuse(layer, fmt::format("has a kernel of {}, strides of {}, padding '{}'{}; Graft's "
                                 "convolutions are 3x3 with stride 1 and padding 'same'",
                                 clipped(c.value("kernel_size", json()).dump()),
                                 clipped(c.value("strides", json(1)).dump()), clipped(padding),
-                                side(c, "dilation_rate", 1) != 1 ? ", dilation"
-                                : side(c, "groups", 1) != 1      ? ", groups"
-                                                                 : ""));
+                                keras_side(c, "dilation_rate", 1) != 1 ? ", dilation"
+                                : keras_side(c, "groups", 1) != 1      ? ", groups"
+                                                                       : ""));
     padded_ = nullptr;
     add(layer, path, {.kind = LayerKind::conv, .outputs = outputs(layer, "filters")});
-    activate(layer, activation_of(c));
+    activate(layer, keras_activation(c));
   }
 
   /// One row and column on each side, of a convolution with padding 'valid'.
@@ -298,9 +276,9 @@ class Walker {
 
   void pool(const KerasLayer& layer, const KerasPath& path) {
     const json& c = layer.config;
-    const int64_t size = side(c, "pool_size", 2);
-    const std::string padding = lower(text(c, "padding", "valid"));
-    if (size != 2 || side(c, "strides", size) != 2)
+    const int64_t size = keras_side(c, "pool_size", 2);
+    const std::string padding = text(c, "padding", "valid");
+    if (size != 2 || keras_side(c, "strides", size) != 2)
       refuse(layer, "does not pool windows of 2x2 with stride 2, which is all that Graft has");
     if (padding != "valid") {
       // The same where no row or column is left over.
@@ -340,17 +318,7 @@ class Walker {
     if (!flat) refuse(layer, "stands on maps; Graft's dense layers stand on flat vectors");
     const char* units = member(layer.config, "units") == nullptr ? "output_dim" : "units";
     add(layer, path, {.kind = LayerKind::dense, .outputs = outputs(layer, units)});
-    activate(layer, activation_of(layer.config));
-  }
-
-  std::string relu_layer(const KerasLayer& layer) {
-    const auto is_zero = [&](const char* key) {
-      const json* value = member(layer.config, key);
-      return value == nullptr || *value == 0;
-    };
-    const bool plain = member(layer.config, "max_value") == nullptr && is_zero("negative_slope") &&
-                       is_zero("threshold");
-    return plain ? "relu" : "a ReLU with limits";
+    activate(layer, keras_activation(layer.config));
   }
 
   /// Whether numbers below 0 cannot come out of the last layer.
@@ -422,6 +390,11 @@ class Walker {
 KerasWalk walk_keras_model(const KerasModel& model, const std::string& file,
                            const KerasValues& values) {
   return Walker(file, values).run(model);
+}
+
+std::optional<Preprocessing> pixels_of_keras_model(const KerasModel& model, const std::string& file,
+                                                   const KerasValues& values) {
+  return Walker(file, values).pixels(model);
 }
 
 }  // namespace graft

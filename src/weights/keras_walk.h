@@ -39,4 +39,9 @@ using KerasValues = std::function<std::vector<std::vector<float>>(const KerasPat
 KerasWalk walk_keras_model(const KerasModel& model, const std::string& file,
                            const KerasValues& values);
 
+/// What the model does with pixels in front of its first convolution, whatever stands behind that;
+/// nothing where it does nothing, or what cannot be followed.
+std::optional<Preprocessing> pixels_of_keras_model(const KerasModel& model, const std::string& file,
+                                                   const KerasValues& values);
+
 }  // namespace graft

@@ -116,12 +116,12 @@ Weights load_h5(const Source& file, const Network& network, const std::stop_toke
   weights.tensors = std::move(found.tensors);
   if (!found.left_out.empty() || found.by_order)
     weights.note = fmt::format(
-        "{}: took the layers of {}{}{}; pixels are prepared as for Keras' own weights "
-        "(`preprocessing` says otherwise)",
+        "{}: took the layers of {}{}{}; pixels are prepared as {} (`preprocessing` says otherwise)",
         printable(path), network.backbone,
         found.by_order ? ", which bear other names, by their order and shapes" : "",
-        found.left_out.empty() ? "" : " and left out " + some_of(std::move(found.left_out)));
-  weights.preprocessing = keras_preprocessing();
+        found.left_out.empty() ? "" : " and left out " + some_of(std::move(found.left_out)),
+        found.preprocessing ? "the model in it does" : "for Keras' own weights");
+  weights.preprocessing = found.preprocessing.value_or(keras_preprocessing());
   weights.provenance =
       provenance_of(path, "keras", file.md5.empty() ? md5_of_file(path) : file.md5);
   return weights;

@@ -209,6 +209,16 @@ std::vector<std::string> OnnxMatcher::left_out(const Network& full) const {
   return out;
 }
 
+StoredTensors OnnxMatcher::tensors() const {
+  StoredTensors out;
+  for (size_t i = 0; i < list_.size(); ++i)
+    for (const auto& [role, tensor] : list_[i]->tensors)
+      // Names need not differ.
+      if (!out.emplace(list_[i]->name + "." + role, tensor).second)
+        out.emplace(fmt::format("{} ({}).{}", list_[i]->name, i, role), tensor);
+  return out;
+}
+
 std::string OnnxMatcher::types() const {
   std::set<std::string_view> types;
   for (const ForeignLayer* layer : list_)

@@ -46,6 +46,8 @@ class OnnxMatcher {
   /// Layers behind the VGG, and where the graph was left.
   [[nodiscard]] std::vector<std::string> left_out(const Network& full) const;
   [[nodiscard]] std::string types() const;  ///< of the values: "float32"
+  /// All of its layers, by the names that the file gives these.
+  [[nodiscard]] StoredTensors tensors() const;
 
   [[nodiscard]] const OnnxLayers& layers() const { return layers_; }
 

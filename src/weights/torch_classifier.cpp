@@ -37,7 +37,6 @@ std::optional<ForeignGraph> read_torch_classifier(const StoredTensors& tensors,
   ForeignGraph graph;
   graph.file = file;
   graph.family = matcher.names() == TorchNames::timm ? "timm" : "torchvision";
-  graph.height = graph.width = kSide;
   graph.preprocessing = torchvision_preprocessing();
   for (const Layer& layer : full.layers) {
     if (layer.kind == LayerKind::input) continue;
@@ -48,7 +47,8 @@ std::optional<ForeignGraph> read_torch_classifier(const StoredTensors& tensors,
                       .relu = layer.relu};
     for (const char* role : {"weight", "bias", "running_mean", "running_var"})
       if (const StoredTensor* tensor = matcher.find(layer.name + "." + role, full))
-        made.tensors.emplace(role, flattened(*tensor));
+        made.tensors.emplace(role,
+                             layer.kind == LayerKind::dense ? flattened(*tensor) : *tensor);
     if (layer.kind == LayerKind::dense) {
       const auto weight = made.tensors.find("weight");
       if (weight == made.tensors.end() || weight->second.shape.size() != 2) return std::nullopt;

@@ -1,0 +1,20 @@
+// Whether the backbone that a Keras model has in it computes as Graft's does.
+#pragma once
+
+#include <set>
+#include <span>
+#include <string>
+
+#include "weights/h5_message.h"
+#include "weights/keras_model.h"
+#include "weights/keras_values.h"
+
+namespace graft {
+
+/// Throws Error(input) that names a layer where one of those that have the weights `taken`
+/// (indices), or that stand between them, is not VGG's: another activation, stride, padding or
+/// pooling.
+void require_vgg_layers(const KerasModel& model, const KerasLocator& locator,
+                        const std::set<size_t>& taken, const std::string& file);
+
+}  // namespace graft
