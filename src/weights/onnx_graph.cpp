@@ -306,6 +306,9 @@ bool OnnxWalk::fold_tensor(const OnnxNode& node, const StoredTensor& tensor) {
     put(node, tensor);
     return true;
   }
+  // One transposition after the other of a large tensor would take long.
+  folded_bytes_ += *element_count(tensor.shape) * sizeof(float);
+  if (folded_bytes_ > 4 * file_->bytes() + kMostMade) return false;
   const size_t dimensions = tensor.shape.size();
   std::vector<int64_t> shape;
   if (node.op == "Transpose") {

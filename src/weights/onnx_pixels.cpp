@@ -79,7 +79,8 @@ std::optional<OnnxAffine> affine_of(const OnnxPixels& pixels) {
   out.bgr = c[0].source == 2;
   for (size_t i = 0; i < c.size(); ++i) {
     const int want = static_cast<int>(out.bgr ? 2 - i : i);
-    if (c[i].source != want || !std::isfinite(c[i].scale) || !std::isfinite(c[i].shift))
+    constexpr double kMost = 1e30;  // a float, with what may still be done to it; and no NaN
+    if (c[i].source != want || !(std::abs(c[i].scale) < kMost) || !(std::abs(c[i].shift) < kMost))
       return std::nullopt;
     out.scale[i] = c[i].scale;
     out.shift[i] = 0 - c[i].shift;

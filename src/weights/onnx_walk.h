@@ -127,6 +127,7 @@ class OnnxWalk {
   std::map<size_t, std::vector<int64_t>> input_shapes_;  // by OnnxPixels::input
   uint64_t made_ = 0;                                    // bytes of vectors
   size_t folded_ = 0;
+  uint64_t folded_bytes_ = 0;  // of weights that are transposed or reshaped when they are read
   size_t version_ = 0;
   // Of the newest layer's output. Nothing: not known, as the graph takes images of any size.
   std::optional<int64_t> batch_, height_, width_;

@@ -89,8 +89,8 @@ TEST(OnnxFile, EveryFlippedBitIsRefusedOrReadWhole) {
   for (const auto& entry : fs::directory_iterator(kCorpus)) {
     const std::string good = read_text_file(entry.path());
     const size_t size = values_of(good).size();
-    // All of what is no weight, and some of those.
-    for (size_t at = 0; at < good.size(); at += at % 4096 < 400 || good.size() - at < 2000 ? 1 : 61)
+    // All of where the nodes and names are, and some of the weights.
+    for (size_t at = 0; at < good.size(); at += at < 1500 || good.size() - at < 300 ? 1 : 97)
       for (int bit = 0; bit < 8; ++bit) {
         std::string bad = good;
         bad[at] = static_cast<char>(bad[at] ^ (1 << bit));
