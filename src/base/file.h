@@ -24,6 +24,10 @@ std::string read_text_file(const fs::path& path, uint64_t most = kMostFileBytes)
 class MappedFile {
  public:
   explicit MappedFile(const fs::path& path);
+  /// A file below a folder, by a name that a file from strangers gives: a relative one, without
+  /// "..", and no symbolic link on the way is followed. Throws Error(input) for other names, else
+  /// as the constructor does.
+  static MappedFile below(const fs::path& folder, const fs::path& relative);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
@@ -33,6 +37,9 @@ class MappedFile {
   [[nodiscard]] std::span<const std::byte> bytes() const { return {data_, size_}; }
 
  private:
+  MappedFile() = default;
+  void map(int fd, const fs::path& path);
+
   const std::byte* data_ = nullptr;
   size_t size_ = 0;
 };

@@ -192,9 +192,10 @@ std::string pixels_line(const Preprocessing& p) {
   return fmt::format("{}, {}", out, options::word(p.resampling));
 }
 
-/// The family whose preprocessing it is: keras or torch (also without crop).
+/// The family whose preprocessing it is: keras, unit or torch (also without crop).
 std::string pixels_family(Preprocessing p) {
   if (p == keras_preprocessing()) return "keras";
+  if (p == unit_preprocessing()) return "unit";
   p.crop_ratio = 0;
   return p == scratch_preprocessing() ? "torch" : "its own";
 }
@@ -204,30 +205,35 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
   for (const WeightsInspection::Fit& fit : about.fits)
     fits.push_back({{"backbone", fit.backbone}, {"until", fit.until}, {"whole", fit.whole}});
   const Preprocessing& p = about.preprocessing;
-  nlohmann::json out = {{"path", name},
-                        {"format", about.format},
-                        {"family", about.family},
-                        {"types", about.types},
-                        {"bytes", about.bytes},
-                        {"md5", about.md5},
-                        {"source", about.source},
-                        {"licence", about.licence},
-                        {"fits", fits},
-                        {"by_order", about.by_order},
-                        {"classes", nullptr},
-                        {"labels", about.labels},
-                        {"left_out", about.left_out},
-                        {"nearest", about.nearest},
-                        {"differences", about.differences},
-                        {"damage", about.damage},
-                        {"preprocessing",
-                         {{"family", pixels_family(p)},
-                          {"channel_order", p.bgr ? "bgr" : "rgb"},
-                          {"scale", p.scale},
-                          {"shift", p.shift},
-                          {"resampling", options::word(p.resampling)},
-                          {"crop_ratio", p.crop_ratio}}}};
+  nlohmann::json out = {
+      {"path", name},
+      {"format", about.format},
+      {"family", about.family},
+      {"types", about.types},
+      {"bytes", about.bytes},
+      {"md5", about.md5},
+      {"source", about.source},
+      {"licence", about.licence},
+      {"fits", fits},
+      {"by_order", about.by_order},
+      {"classes", nullptr},
+      {"labels", about.labels},
+      {"left_out", about.left_out},
+      {"input_size", nullptr},
+      {"nearest", about.nearest},
+      {"differences", about.differences},
+      {"damage", about.damage},
+      {"preprocessing",
+       {{"family", pixels_family(p)},
+        {"channel_order", p.bgr ? "bgr" : "rgb"},
+        {"scale", p.scale},
+        {"shift", p.shift},
+        {"resampling", options::word(p.resampling)},
+        {"crop_ratio", p.crop_ratio}}}};
   if (about.classes) out["classes"] = *about.classes;
+  if (about.input_height > 0)
+    out["input_size"] = nlohmann::json{about.input_height, about.input_width};
+  if (about.preprocessing_unknown) out["preprocessing"] = nullptr;
   return out;
 }
 
@@ -257,13 +263,19 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
                      : ": " + clipped(fmt::format("{}", fmt::join(about.labels, ", "))));
   if (!about.left_out.empty())
     print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
-  for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
-  print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
-               pixels_line(about.preprocessing));
+  if (about.input_height > 0)
+    print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
+  for (const std::string& line : about.damage) print_result("  damaged     {}\n", clipped(line));
+  if (about.preprocessing_unknown)
+    print_result("  pixels      not said: --preprocessing keras, torch or unit says it\n");
+  else
+    print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
+                 pixels_line(about.preprocessing));
   if (!about.fits.empty() && about.damage.empty()) {
     const WeightsInspection::Fit& fit = about.fits.front();
-    print_result("  use         graft train PHOTOS --backbone {}{} --weights {}\n", fit.backbone,
-                 fit.whole ? "" : " --until " + fit.until, printable(name));
+    print_result("  use         graft train PHOTOS --backbone {}{} --weights {}{}\n", fit.backbone,
+                 fit.whole ? "" : " --until " + fit.until, printable(name),
+                 about.preprocessing_unknown ? " --preprocessing FAMILY" : "");
   }
 }
 

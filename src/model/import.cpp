@@ -93,7 +93,7 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   model.metadata.network = found.network;
   model.metadata.classes = labels_of(found, import.classes, name);
   const bool asked = import.preprocessing != PixelFamily::of_weights;
-  if (found.preprocessing && asked && found.family == "keras")
+  if (found.preprocessing && asked && (found.family == "keras" || found.family == "onnx"))
     fail(ErrorKind::usage,
          "`preprocessing`: {} says itself what its model does with pixels; leave the option out",
          name);
@@ -104,11 +104,15 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
          name);
   model.metadata.preprocessing =
       asked ? preprocessing_of(import.preprocessing) : *found.preprocessing;
+  if (asked && found.behind)
+    model.metadata.preprocessing = found.behind(model.metadata.preprocessing);
+  model.metadata.test_views = found.test_views;
   for (const std::string& note : found.notes)
     context.tell(Severity::note, "note: " + name + ": " + note);
   context.check_stop();
   model.tensors = found.read(name);
-  model.metadata.provenance = provenance_of(file, found.family, md5_of_file(file));
+  model.metadata.provenance =
+      found.provenance ? *found.provenance : provenance_of(file, found.family, md5_of_file(file));
   return model;
 }
 

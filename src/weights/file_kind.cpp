@@ -27,7 +27,7 @@ constexpr const char* kToKerasH5 =
     "of the model with model.get_layer('vgg16').save('vgg16.h5')";
 // Other frameworks' weights expect other pixels, so there is no line that converts them rightly.
 constexpr const char* kUseKeras =
-    "use a Keras .h5 file, a PyTorch .pth, safetensors or a Graft model; Keras' own ImageNet "
+    "use a Keras .h5 file, a PyTorch .pth, safetensors, ONNX or a Graft model; Keras' own ImageNet "
     "weights of vgg16 and vgg19 are `weights` imagenet";
 
 /// The first and the last bytes of a file.
@@ -61,8 +61,8 @@ Glimpse glimpse(const fs::path& path) {
     const int error = errno;
     if (error == ENOENT || error == ENOTDIR)
       fail(ErrorKind::input,
-           "{}: no such file; give a Keras .h5, PyTorch .pth or safetensors file, a Graft model or "
-           "run, "
+           "{}: no such file; give a Keras .h5, PyTorch .pth, safetensors or ONNX file, a Graft "
+           "model or run, "
            "'imagenet', 'builtin' or 'none'",
            printable(path));
     fail(ErrorKind::io, "{}: cannot open: {}{}", printable(path), std::strerror(error),
@@ -211,11 +211,13 @@ FileKind sniff(const Glimpse& file) {
     if (start.size() > s.at && start.substr(s.at).starts_with(s.bytes))
       return {FileKind::other, s.what, s.advice};
   // ONNX and SavedModel are protobuf without a signature: field 1 is a small version, and then
-  // a string (producer_name: field 2) or a nested message (graph: field 7, imports: field 8).
+  // a string (producer_name and _version, domain, doc_string: fields 2, 3, 4, 6), a number
+  // (model_version: field 5) or a nested message (graph: field 7, imports: field 8).
+  constexpr std::string_view kNext = "\x12\x1A\x22\x28\x32\x3A\x42"sv;
   if (start.size() > 2 && start[0] == '\x08' && start[1] > 0 && start[1] < 32 &&
-      (start[2] == '\x12' || start[2] == '\x3A' || start[2] == '\x42')) {
+      kNext.find(start[2]) != std::string_view::npos) {
     if (start[1] == 1) return {FileKind::other, "a TensorFlow SavedModel's graph", kToKerasH5};
-    return {FileKind::other, "an ONNX model", kUseKeras};
+    return {FileKind::onnx, "an ONNX model", ""};
   }
   return of_text(start);
 }
@@ -230,6 +232,7 @@ void expect_model_file(const fs::path& path) {
   const char* weights = kind.format == FileKind::hdf5    ? "a Keras weights file (HDF5)"
                         : kind.format == FileKind::torch ? "a PyTorch weights file (.pth)"
                         : kind.format == FileKind::keras ? "a Keras model (.keras)"
+                        : kind.format == FileKind::onnx  ? "an ONNX model"
                                                          : nullptr;
   if (weights != nullptr)
     fail(ErrorKind::input,

@@ -12,11 +12,12 @@ struct FileKind {
     safetensors,
     torch,  ///< .pth, .pt: a zip archive or a stream of pickles
     keras,  ///< .keras: a zip archive with model.weights.h5
+    onnx,
     other,
     unknown,
   };
   Format format = unknown;
-  std::string what;    ///< of `other`: "a web page", "an ONNX model"
+  std::string what;    ///< of `other`: "a web page", "a PDF document"
   std::string advice;  ///< of `other`: what to do with it instead
 };
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -67,6 +68,11 @@ struct ForeignClassifier {
   std::string family;
   std::vector<std::string> notes{};
   std::vector<StoredTensor> tensors{};  ///< one for each of tensor_specs(network), in its layout
+  /// Where the file does not tell how its input is prepared, but computes something with it: the
+  /// two together. Empty: it computes nothing.
+  std::function<Preprocessing(const Preprocessing& asked)> behind{};
+  std::optional<Provenance> provenance{};  ///< where the file tells
+  int test_views = 1;                      ///< ModelMetadata::test_views
 
   [[nodiscard]] int classes() const { return network.layers.back().outputs; }
   /// The values under canonical names. Throws Error(input) where one cannot be read or is not

@@ -8,6 +8,7 @@
 #include "weights/file_kind.h"
 #include "weights/keras_classifier.h"
 #include "weights/load.h"
+#include "weights/onnx_classifier.h"
 #include "weights/safetensors.h"
 #include "weights/torch_classifier.h"
 #include "weights/torch_file.h"
@@ -41,6 +42,7 @@ ForeignGraph read(const fs::path& path, const std::string& head, const std::stop
 
 ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& head,
                                           const std::stop_token& until) {
+  if (require_weights_file(path).format == FileKind::onnx) return read_onnx_classifier(path);
   return assemble(read(path, head, until));
 }
 

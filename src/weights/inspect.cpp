@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -15,6 +17,8 @@
 #include "weights/load.h"
 #include "weights/match.h"
 #include "weights/metadata.h"
+#include "weights/onnx_file.h"
+#include "weights/onnx_weights.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
 #include "weights/torch_file.h"
@@ -159,9 +163,31 @@ void inspect_graft(const fs::path& path, const StoredSafetensors& file, WeightsI
   if (!metadata.classes.empty()) out.classes = static_cast<int>(metadata.classes.size());
   out.labels = metadata.classes;
   out.preprocessing = metadata.preprocessing;
+  out.input_height = network.input_height;
+  out.input_width = network.input_width;
   look_at_values(file.tensors, out);
   out.source = metadata.provenance.source;
   out.licence = metadata.provenance.licence;
+}
+
+void inspect_onnx(const fs::path& path, WeightsInspection& out) {
+  const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
+  if (const std::optional<StoredSafetensors> own = own_export(file))
+    return inspect_graft(path, *own, out);
+  const OnnxMatcher matcher(follow(file));
+  const ForeignGraph& graph = matcher.layers().graph;
+  out.family = "onnx";
+  out.types = matcher.types();
+  out.by_order = true;
+  match(matcher.convolutions(), out);
+  out.classes = matcher.classes();
+  out.left_out = matcher.left_out(best(out));
+  look_at_values(matcher.tensors(), out);
+  out.input_height = graph.height;
+  out.input_width = graph.width;
+  const std::optional<Preprocessing> told = recognised(matcher.layers().input);
+  out.preprocessing_unknown = !told;
+  out.preprocessing = told.value_or(Preprocessing{});
 }
 
 }  // namespace
@@ -180,6 +206,10 @@ WeightsInspection inspect_weights(const fs::path& named) {
     case FileKind::torch:
       out.format = "PyTorch file (.pth)";
       inspect_torch(read_torch(path).tensors, name, out);
+      break;
+    case FileKind::onnx:
+      out.format = "ONNX";
+      inspect_onnx(path, out);
       break;
     default: {
       out.format = "safetensors";

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -16,6 +17,8 @@
 #include "weights/file_kind.h"
 #include "weights/keras_h5.h"
 #include "weights/metadata.h"
+#include "weights/onnx_file.h"
+#include "weights/onnx_weights.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
 #include "weights/torch_file.h"
@@ -173,6 +176,34 @@ Weights from_graft(SafetensorsFile file, const Network& network, const std::stri
   return weights;
 }
 
+/// An ONNX graph. `recorded` becomes whether it is an export of Graft's, which says its
+/// preprocessing.
+Weights load_onnx(const fs::path& path, const Network& network, PixelFamily asked, bool& recorded) {
+  const std::string name = printable(path);
+  const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
+  if (const std::optional<StoredSafetensors> own = own_export(file)) {
+    recorded = true;
+    SafetensorsFile read;
+    read.metadata = own->metadata;
+    for (const auto& [key, tensor] : own->tensors) read.tensors.emplace(key, tensor.read());
+    Weights weights = from_graft(std::move(read), network, name);
+    weights.provenance.source += " (by way of " + printable(path.filename()) + ")";
+    return weights;
+  }
+  const Network full = whole_backbone(network);
+  const OnnxMatcher matcher(follow(file));
+  Weights weights;
+  weights.preprocessing = onnx_preprocessing(matcher.layers(), asked);
+  weights.tensors = matcher.read(full, network.layers.size());
+  std::vector<std::string> rest = matcher.left_out(full);
+  if (ends_in_top(network)) rest.clear();
+  weights.note =
+      fmt::format("{}: took the layers of {}, by their order and shapes{}", name, network.backbone,
+                  rest.empty() ? "" : ", and left out " + some_of(std::move(rest)));
+  weights.provenance = provenance_of(path, "onnx", md5_of_file(path));
+  return weights;
+}
+
 /// Files may hold more than the network needs.
 void keep_needed(TensorMap& tensors, const Network& network) {
   TensorMap needed;
@@ -199,7 +230,7 @@ FileKind require_weights_file(const fs::path& file) {
   if (kind.format == FileKind::unknown && file.extension() != ".safetensors")
     fail(ErrorKind::input,
          "{}: neither a Keras .h5 file (it does not begin as HDF5 does), nor a PyTorch .pth, nor "
-         "safetensors; is it damaged, or of another program?",
+         "safetensors, nor ONNX; is it damaged, or of another program?",
          printable(file));
   return kind;
 }
@@ -207,9 +238,9 @@ FileKind require_weights_file(const fs::path& file) {
 Provenance provenance_of(const fs::path& path, const std::string& family, const std::string& md5) {
   if (const PublishedFile* published = recognise_published(path, md5))
     return {published->source, md5, published->licence};
-  return {fmt::format("{} weights file {}", family == "keras" ? "Keras" : family,
-                      printable(path.filename())),
-          md5, kNoLicence};
+  const std::string of = family == "keras" ? "Keras" : family == "onnx" ? "ONNX" : family;
+  return {fmt::format("{} weights file {}", of, printable(path.filename())), md5,
+          kNoLicence};
 }
 
 std::string default_weights(std::string_view backbone) {
@@ -259,6 +290,10 @@ int top_classes(const std::string& weights) {
       break;
     case FileKind::torch:
       classes = TorchMatcher(printable(path), read_torch(path).tensors).classes();
+      break;
+    case FileKind::onnx:
+      if (const auto file = OnnxFile::open(path); !own_export(file))
+        classes = OnnxMatcher(follow(file)).classes();
       break;
     case FileKind::safetensors:
       if (const StoredSafetensors file = open_safetensors(path); !is_graft(file.metadata))
@@ -325,6 +360,8 @@ Weights load_as_recorded(const WeightsRequest& request, const Network& network) 
     weights = load_h5(file, network, request.context.stop);
   } else if (kind.format == FileKind::torch) {
     weights = load_torch(file.path, read_torch(file.path).tensors, network);
+  } else if (kind.format == FileKind::onnx) {
+    weights = load_onnx(file.path, network, request.preprocessing, recorded);
   } else {
     const StoredSafetensors stored = open_safetensors(file.path);
     recorded = is_graft(stored.metadata);
@@ -337,7 +374,8 @@ Weights load_as_recorded(const WeightsRequest& request, const Network& network) 
   }
   // Published files are known to have their family's.
   recorded = recorded || weights.provenance.licence != kNoLicence;
-  choose_preprocessing(request.preprocessing, recorded, name, weights);
+  if (recorded || kind.format != FileKind::onnx)  // else it has been asked for
+    choose_preprocessing(request.preprocessing, recorded, name, weights);
   keep_needed(weights.tensors, network);
   check_finite(weights.tensors, name);
   return weights;

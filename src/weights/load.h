@@ -57,8 +57,9 @@ Provenance provenance_of(const std::filesystem::path& path, const std::string& f
 int top_classes(const std::string& weights);
 
 /// Weights for `network`, a backbone with or without top, cut anywhere. Files, by their content:
-/// Keras .h5 and .keras, PyTorch .pth and safetensors (each may be of a larger model that has the
-/// backbone in it), and Graft's own (a saved model or run folder, of which the backbone is taken).
+/// Keras .h5 and .keras, PyTorch .pth, safetensors and ONNX (each may be of a larger model that has
+/// the backbone in it), and Graft's own (a saved model or run folder, of which the backbone is
+/// taken). Throws Error(usage) for an ONNX model where `preprocessing` must be said.
 /// "none" draws He-normal weights (He et al., "Delving deep into rectifiers", 2015) from the seed.
 Weights load_weights(const WeightsRequest& request, const Network& network);
 

@@ -210,7 +210,6 @@ class Weights(t.TestCase):
                 ("w.npz", archive("a.npy"), "a NumPy archive", "Keras .h5"),
                 ("w.zip", archive("w.h5"), "a zip archive", "unpack"),
                 ("w.h5.gz", gzip.compress(b"x" * 100), "a gzip archive", "unpack"),
-                ("m.onnx", b"\x08\x08\x12\x07pytorch" + b"\0" * 50, "an ONNX model", "Keras .h5"),
                 ("lfs.h5", lfs, "a git-lfs pointer", "git lfs pull"),
                 ("page.h5", b"\n<!DOCTYPE html><html>Not found</html>", "a web page", "again"),
                 ("error.h5", b"<?xml version='1.0'?><Error/>", "an XML document", "again"),

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import graft_testing as t
+import onnx_testing as o
 
 CORPUS = pathlib.Path(__file__).parent / "corpus"
 
@@ -105,6 +106,35 @@ def torch_files(folder):
             put("torch", f"{name}-{kind}.pth", path.read_bytes())
 
 
+def onnx_files():
+    """A first block and a head as three exporters write them, in several types."""
+    blocks = o.weights("vgg-mini", blocks=1)
+    g = o.trunk(o.Graph(), blocks).add("GlobalAveragePool").add("Flatten").add("Dropout", np.float32(0.5))
+    weight, bias = o.dense(16, 3, 1)
+    g.add("Gemm", np.ascontiguousarray(weight.T), bias, transB=1).add("Softmax", axis=1)
+    put("onnx", "torch.onnx", g.model().SerializeToString())
+
+    def front(graph):
+        graph.dtype = "f2"
+        graph.add("Mul", np.float32(1 / 255)).add("Sub", o.TORCH_MEAN).add("Div", o.TORCH_STD)
+
+    g = o.tensorflow(blocks, 32, None, front).add("ReduceMean", axes=[2, 3], keepdims=0)
+    g.add("Mul", np.ones(16, "f4")).add("Add", np.zeros(16, "f4")).add("MatMul", o.dense(16, 2, 2)[0])
+    put("onnx", "means.onnx", g.model().SerializeToString())
+
+    small = [[(kernel.round(1), bias.round(1)) for kernel, bias in blocks[0]]]
+    g = o.Graph(last=True)
+    g.dtype, g.raw = "bf16", False
+    parts = [g.node("Slice", ["image", g.constant(np.int64([c])), g.constant(np.int64([c + 1])),
+                              g.constant(np.int64([3]))]) for c in (2, 1, 0)]
+    g.end = g.node("Concat", parts, axis=3)
+    g.add("Add", -o.CAFFE_MEAN).add("Transpose", perm=[0, 3, 1, 2])
+    o.trunk(g, small, {"auto_pad": "SAME_UPPER"}, bias=False).add("Transpose", perm=[0, 2, 3, 1])
+    g.add("ReduceMax", axes=[1, 2], keepdims=1).add("Squeeze", np.int64([1, 2]))
+    g.add("MatMul", o.dense(16, 1, 2)[0]).add("Add", np.zeros(1, "f4")).add("Sigmoid")
+    put("onnx", "keras.onnx", g.model().SerializeToString())
+
+
 def without_hash(path):
     """Else a fuzzer sees nothing of what is read behind the hash."""
     data = path.read_bytes()
@@ -153,6 +183,7 @@ def main():
         images()
         weights(pathlib.Path(folder))
         torch_files(pathlib.Path(folder))
+        onnx_files()
         training(pathlib.Path(folder))
         languages()
     print(sum(f.stat().st_size for f in CORPUS.rglob("*") if f.is_file()), "bytes")

@@ -1,4 +1,4 @@
-"""Whole commands on mutations of every kind of file that Graft reads: model, .h5, .pth, state, cache, CSV, TOML.
+"""Whole commands on mutations of every kind of file that Graft reads: model, .h5, .pth, .onnx, state, cache, CSV, TOML.
 
 No exit by a signal, no hang over ten seconds, no more memory than the file itself and 64 MB above what
 the valid file takes, and one line of the program's own where it refuses. Mutations come from a seed.
@@ -97,6 +97,14 @@ def mutate_torch(data, rng):
     return mutate_bytes(data[:2000], rng) + data[2000:]
 
 
+def mutate_onnx(data, rng):
+    """Half of them in what is no kernel: nodes, names, shapes; of an input it has some 2,000 bytes."""
+    if rng.random() < 0.5:
+        return mutate_bytes(data, rng)
+    at = data.rfind(b"MaxPool") + 200
+    return (mutate_bytes(data[:at], rng) + data[at:]) if rng.random() < 0.7 else data[:-500] + mutate_bytes(data[-500:], rng)
+
+
 def mutate_foreign(data, rng):
     """A header without Graft's own fields."""
     (size,) = struct.unpack("<Q", data[:8])
@@ -183,12 +191,16 @@ def make_kinds(folder):
     for name, zipped in (("archive.pth", True), ("stream.pth", False)):
         torch_testing.torch.save(state, folder / name, _use_new_zipfile_serialization=zipped)
     torch_testing.write_safetensors(folder / "torch.safetensors", state)
+    import onnx_testing
+    onnx_testing.trunk(onnx_testing.Graph().add("Mul", onnx_testing.np.float32(1 / 255)),
+                       onnx_testing.weights("vgg16", blocks=1)).save(folder / "trunk.onnx")
     first_block = lambda f: ["features", image, "--backbone", "vgg16", "--weights", f, "--input-size", "32",
                              "--until", "block1_pool", "-o", f.parent / "out.npy"]
     kinds = [
         Kind("h5", weights, mutate_bytes, first_block),
         Kind("torch-archive", folder / "archive.pth", mutate_torch, first_block),
         Kind("torch-stream", folder / "stream.pth", mutate_torch, first_block),
+        Kind("onnx", folder / "trunk.onnx", mutate_onnx, first_block),
         Kind("torch-safetensors", folder / "torch.safetensors", mutate_foreign, first_block),
         Kind("csv", manifest, mutate_text, lambda f: ["check", f]),
         Kind("toml", config, mutate_text, lambda f: ["train", data, "--config", f, "--dry-run"],
