@@ -45,7 +45,8 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
          "'imagenet' (from the cache, or downloaded: Keras' weights, or else torchvision's), "
          "'keras', "
          "'torchvision', 'builtin' (vgg-mini's, inside this program), "
-         "a Keras .h5 or .keras, PyTorch .pth, safetensors or ONNX file, a Graft model or run, or 'none' "
+         "a Keras .h5 or .keras, PyTorch .pth, safetensors or ONNX file, a Graft model or run, or "
+         "'none' "
          "for random ones (default: imagenet; vgg-mini builtin)",
          G::common},
         m.weights, PathText{[] {

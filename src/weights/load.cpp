@@ -239,8 +239,7 @@ Provenance provenance_of(const fs::path& path, const std::string& family, const 
   if (const PublishedFile* published = recognise_published(path, md5))
     return {published->source, md5, published->licence};
   const std::string of = family == "keras" ? "Keras" : family == "onnx" ? "ONNX" : family;
-  return {fmt::format("{} weights file {}", of, printable(path.filename())), md5,
-          kNoLicence};
+  return {fmt::format("{} weights file {}", of, printable(path.filename())), md5, kNoLicence};
 }
 
 std::string default_weights(std::string_view backbone) {
