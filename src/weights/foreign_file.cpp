@@ -42,7 +42,12 @@ ForeignGraph read(const fs::path& path, const std::string& head, const std::stop
 
 ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& head,
                                           const std::stop_token& until) {
-  if (require_weights_file(path).format == FileKind::onnx) return read_onnx_classifier(path);
+  if (require_weights_file(path).format == FileKind::onnx) {
+    if (!head.empty())
+      fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out",
+           printable(path));
+    return read_onnx_classifier(path);
+  }
   return assemble(read(path, head, until));
 }
 
