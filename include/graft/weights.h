@@ -104,6 +104,7 @@ struct ClassifierImport {
   PixelFamily preprocessing = PixelFamily::of_weights;
   /// Of files with weights alone: the layers behind the backbone, in the language of with_head().
   std::string head;
+  InputSize input;  ///< where the file leaves it open
 };
 /// Writes the backbone of a model (a file or run folder), or of another program's weights, as a
 /// file to start other trainings from, atomically, and returns the backbone's name. Throws

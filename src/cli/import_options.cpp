@@ -1,6 +1,7 @@
 #include "cli/import_options.h"
 
 #include "cli/arguments.h"
+#include "cli/option_flags.h"
 
 namespace graft::cli {
 
@@ -12,6 +13,7 @@ ClassifierImport ImportArguments::import() const {
                       : preprocessing == "unit"  ? PixelFamily::unit
                                                  : PixelFamily::of_weights;
   out.head = head;
+  out.input = input;
   return out;
 }
 
@@ -35,6 +37,11 @@ void add_import_options(CLI::App& app, ImportArguments& arguments) {
          "Likewise: the layers behind the backbone, where its file has weights alone, as in "
          "'flatten dense:256 dropout:0.5'; the last Dense to the classes is implied")
       ->type_name("LAYERS");
+  FlagAdder{app}({"input-size", "N",
+                  "Likewise: the size of its images in pixels, N or HEIGHTxWIDTH, where its file "
+                  "leaves it open"},
+                 arguments.input, options::Extent{});
+  app.get_option("--input-size")->group(app.get_option("--head")->get_group());
 }
 
 }  // namespace graft::cli

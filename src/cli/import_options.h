@@ -12,6 +12,7 @@ struct ImportArguments {
   std::string classes;
   std::string preprocessing = "weights";
   std::string head;
+  InputSize input;
 
   [[nodiscard]] ClassifierImport import() const;
   [[nodiscard]] bool any() const;

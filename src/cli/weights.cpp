@@ -241,7 +241,7 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
     print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
   if (about.input_height > 0)
     print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
-  for (const std::string& line : about.damage) print_result("  damaged     {}\n", clipped(line));
+  for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
   if (about.preprocessing_unknown)
     print_result("  pixels      not said: --preprocessing keras, torch or unit says it\n");
   else
@@ -286,6 +286,8 @@ int become_export(const WeightsOptions& o, const std::string& model, const std::
   add("--classes", o.import.classes);
   add("--preprocessing", o.import.preprocessing);
   add("--head", o.import.head);
+  if (o.import.input != InputSize())
+    add("--input-size", fmt::format("{}x{}", o.import.input.height, o.import.input.width));
   if (o.common.threads > 0) add("--threads", std::to_string(o.common.threads));
   if (o.common.quiet) words.emplace_back("--quiet");
   if (o.common.verbose) words.emplace_back("--verbose");
@@ -319,7 +321,9 @@ int convert(const WeightsOptions& o) {
          "{}: {}: the name must end in .safetensors (a model of Graft's), .onnx, .keras, .h5, .pth "
          "or .pt, or --format say which it is",
          option, out);
-  refuse_input_as_output(out, option, {model_file(in)});
+  std::error_code error;
+  refuse_input_as_output(out, option,
+                         {fs::is_directory(in, error) ? model_file(in) : fs::path(in)});
   if (!graft) return become_export(o, in, out);
   ConvertOptions options{
       .half = o.dtype == "fp16", .fold_batchnorm = o.fold, .source = {}, .licence = {}};
@@ -330,7 +334,6 @@ int convert(const WeightsOptions& o) {
   const std::string backbone =
       trunk ? convert_weights(in, out, options, o.import.import(), o.common.context())
             : convert_classifier(in, out, options, o.import.import(), o.common.context());
-  std::error_code error;
   print_result("{}: {}{}, {}\n", printable(out), backbone, trunk ? "" : " with its head",
                format_bytes(static_cast<double>(fs::file_size(out, error))));
   return 0;

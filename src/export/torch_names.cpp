@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "weights/torch_names.h"
+
 namespace graft {
 namespace {
 
@@ -53,16 +55,15 @@ std::vector<std::string> torch_modules(const Network& network) {
   for (const Layer& layer : network.layers) {
     std::string name;
     if (layer.in_head && torchvision) {
-      // Linear, ReLU, Dropout, …: the dropout counts, whether this head has it or not.
-      constexpr int kStep = 3;
+      // The dropout counts, whether this head has it or not.
       if (layer.kind == LayerKind::dense) {
         name = "classifier." + std::to_string(head);
-        head += kStep;
+        head += kTorchClassifierStep;
       }
     } else if (layer.kind != LayerKind::input) {
       int& count = layer.in_head ? head : features;
       name = (layer.in_head ? "head." : "features.") + std::to_string(count);
-      count += layer.relu ? 2 : 1;
+      count += torch_entries(layer);
     }
     modules.push_back(has_tensors(layer) ? name : "");
   }

@@ -43,6 +43,35 @@ std::vector<std::string> labels_of(const ForeignClassifier& found,
   return out;
 }
 
+/// The input's size, where the file does not say it: of torchvision's own networks it is known.
+void settle_size(ForeignClassifier& found, const InputSize& asked, const std::string& name,
+                 const RunContext& context) {
+  using Size = ForeignClassifier::Size;
+  Network& network = found.network;
+  if (asked == InputSize()) {
+    if (found.size == Size::least && (found.family == "keras" || found.family == "onnx"))
+      fail(ErrorKind::usage,
+           "{}: it does not say the size of its images, and its head is for those of {} pixels a "
+           "side "
+           "or some more, which give the same maps; say it with `input-size`",
+           name, network.input_height);
+    if (found.size == Size::open)
+      context.tell(Severity::note,
+                   fmt::format("note: {}: any input size will do, and {}x{} is taken; `input-size` "
+                               "says otherwise",
+                               name, network.input_height, network.input_width));
+    return;
+  }
+  const std::vector<TensorSpec> before = tensor_specs(network);
+  network.input_height = asked.height;
+  network.input_width = asked.width;
+  const std::vector<TensorSpec> after = tensor_specs(network);  // throws where maps vanish
+  for (size_t i = 0; i < before.size(); ++i)
+    if (before[i].shape != after[i].shape)
+      fail(ErrorKind::usage, "`input-size`: layer {} of {} is not for images of {}x{}",
+           network.layers[before[i].layer].name, name, asked.height, asked.width);
+}
+
 }  // namespace
 
 ModelFile import_classifier(const fs::path& named, const ClassifierImport& import,
@@ -51,14 +80,15 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   const std::string name = printable(file);
   if (!is_foreign(file)) {
     if (!import.classes.empty() || import.preprocessing != PixelFamily::of_weights ||
-        !import.head.empty())
+        !import.head.empty() || import.input != InputSize())
       fail(ErrorKind::usage,
            "{}: a model of Graft's, which says its classes, its head and its preprocessing itself; "
-           "leave `classes`, `head` and `preprocessing` out",
+           "leave `classes`, `head`, `input-size` and `preprocessing` out",
            name);
     return read_model(model_file(file));
   }
-  const ForeignClassifier found = open_foreign_classifier(file, import.head, context.stop);
+  ForeignClassifier found = open_foreign_classifier(file, import.head, context.stop);
+  settle_size(found, import.input, name, context);
   ModelFile model;
   model.metadata.network = found.network;
   model.metadata.classes = labels_of(found, import.classes, name);
@@ -91,7 +121,7 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
   const fs::path file = weights_file(named);
   if (is_foreign(file)) {
     ForeignClassifier found = open_foreign_classifier(file, head, context.stop);
-    return {std::move(found.network), std::move(found.labels), true, found.size_known};
+    return {std::move(found.network), std::move(found.labels), true};
   }
   // Its values are mapped, and not looked at.
   ModelMetadata metadata = parse_metadata(open_safetensors(file).metadata, printable(file));
@@ -99,7 +129,7 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
     fail(ErrorKind::input,
          "{}: a backbone without a head, and no classifier to go on from; leave `head` keep out",
          printable(file));
-  return {std::move(metadata.network), std::move(metadata.classes), false, true};
+  return {std::move(metadata.network), std::move(metadata.classes), false};
 }
 
 ModelFile import_backbone(const fs::path& named, const ClassifierImport& import,

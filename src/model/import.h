@@ -21,7 +21,6 @@ struct ClassifierOutline {
   Network network;
   std::vector<std::string> classes;  ///< empty: another program's file that does not say them
   bool foreign = false;
-  bool size_known = true;  ///< else any input size will do
 };
 ClassifierOutline outline_classifier(const std::filesystem::path& file, const std::string& head,
                                      const RunContext& context);

@@ -133,6 +133,8 @@ Weights load_kept(const Recipe& recipe, const Network& network,
   ClassifierImport import;
   import.classes = class_names(recipe.model.classes);
   import.preprocessing = recipe.model.preprocessing;
+  if (is_foreign_model(recipe.model.weights))
+    import.input = {network.input_height, network.input_width};
   ModelFile model = import_classifier(recipe.model.weights, import, context);
   Weights out;
   out.preprocessing = model.metadata.preprocessing;

@@ -68,6 +68,8 @@ Glimpse glimpse(const fs::path& path) {
     fail(ErrorKind::io, "{}: cannot open: {}{}", printable(path), std::strerror(error),
          error == EACCES
              ? "; make the file and its folders readable for you (chmod), or ask their owner"
+         : error == ENAMETOOLONG
+             ? "; names of files have at most 255 bytes, paths 4095: is it a path at all?"
              : "");
   }
   struct Closer {
@@ -82,6 +84,12 @@ Glimpse glimpse(const fs::path& path) {
     if (fs::exists(path / "saved_model.pb", error))
       fail(ErrorKind::input, "{}: a TensorFlow SavedModel, which is not read; {}", printable(path),
            kToKerasH5);
+    if (S_ISDIR(info.st_mode) && !fs::exists(path / "model.safetensors", error))
+      fail(ErrorKind::input,
+           "{}: a folder, not a regular file, and no run of Graft's (it has no "
+           "model.safetensors); name the file of "
+           "weights in it",
+           printable(path));
     fail(ErrorKind::input, "{}: not a regular file; give a Keras .h5 file or a Graft model file{}",
          printable(path),
          fs::exists(path / "model.safetensors", error) ? " (the model.safetensors in it)" : "");
@@ -119,6 +127,10 @@ FileKind of_zip(const Glimpse& file) {
   // PyTorch writes it first; the list at the end is long where there are many tensors.
   if (contains(file.end, "data.pkl") || contains(file.start, "/data.pkl"))
     return {FileKind::torch, "a PyTorch file (.pth, .pt)", ""};
+  if (!contains(file.end, "PK\x05\x06"))
+    return {FileKind::other,
+            "a zip archive that is cut short: the list of what is in it, at its end, is missing",
+            kAgain};
   if (contains(file.end, ".npy")) return {FileKind::other, "a NumPy archive (.npz)", kUseKeras};
   return {FileKind::other, "a zip archive", kUnpack};
 }
@@ -224,10 +236,10 @@ void expect_model_file(const fs::path& path) {
                                                          : nullptr;
   if (weights != nullptr)
     fail(ErrorKind::input,
-         "{}: {}, not a Graft model; train one on it with 'graft train "
-         "DATA "
+         "{}: {}, not a Graft model; if it is a whole classifier, 'graft weights convert {} "
+         "MODEL.safetensors' makes one of it, and else train one on it with 'graft train DATA "
          "`weights` {}'",
-         name, weights, name);
+         name, weights, name, name);
   if (kind.format == FileKind::other)
     fail(ErrorKind::input,
          "{}: this is {}, not a Graft model; give the model.safetensors or the run folder that "

@@ -100,14 +100,15 @@ class Assembler {
   /// The input's size as the file says it, else as the layer behind a flatten tells it, else the
   /// usual one.
   void set_size() {
-    out_.size_known = graph_.height > 0 && graph_.width > 0;
-    int height = out_.size_known ? graph_.height : default_input_size(name_);
-    int width = out_.size_known ? graph_.width : height;
-    if (!out_.size_known)
-      if (const int side = side_of_flatten(); side > 0) {
-        height = width = side;
-        out_.size_known = true;
-      }
+    using Size = ForeignClassifier::Size;
+    const bool told = graph_.height > 0 && graph_.width > 0;
+    int height = told ? graph_.height : default_input_size(name_);
+    int width = told ? graph_.width : height;
+    out_.size = told ? Size::told : Size::open;
+    if (const int side = told ? 0 : side_of_flatten(); side > 0) {
+      height = width = side;
+      out_.size = Size::least;
+    }
     constexpr int kMostPixels = 16384;
     if (height > kMostPixels || width > kMostPixels)
       refuse(fmt::format("reads images of {}x{}; at most {} pixels a side", width, height,

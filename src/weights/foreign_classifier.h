@@ -60,7 +60,9 @@ struct ForeignClassifier {
   /// Backbone, cut where the file's ends, and head; canonical names; the last layer is a dense one
   /// without ReLU, `predictions`, with two outputs or more.
   Network network;
-  bool size_known = false;  ///< else the input size is the usual one, and any will do
+  /// How the input's size is known: from the file; from the head, for maps that other sizes give
+  /// too (this is the least); or not at all, and any will do.
+  enum class Size : uint8_t { told, least, open } size = Size::open;
   std::optional<Preprocessing> preprocessing{};
   std::vector<std::string> labels{};  ///< empty: to be asked for
   std::string family;

@@ -16,35 +16,39 @@
 namespace graft {
 namespace {
 
-[[noreturn]] void refuse_weights_alone(const std::string& name) {
-  fail(ErrorKind::input,
-       "{}: it has weights, but does not say how a head computes with them: save the whole model "
-       "(in Keras with model.save('model.keras')), or take its backbone alone with `without-head`",
-       name);
-}
-
-ForeignGraph read(const fs::path& path, StoredTensors& held, const std::stop_token& until) {
+ForeignGraph read(const fs::path& path, const std::string& head, const std::stop_token& until) {
   const std::string name = printable(path);
   const FileKind kind = require_weights_file(path);
   std::optional<ForeignGraph> graph;
   if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
     graph = read_keras_classifier(path, until);
+    if (!graph) return read_keras_weights(path, head, until);
   } else {
-    held =
+    const StoredTensors held =
         kind.format == FileKind::torch ? read_torch(path).tensors : open_safetensors(path).tensors;
     graph = read_torch_classifier(held, name);
   }
-  if (!graph) refuse_weights_alone(name);
+  if (!graph)
+    fail(ErrorKind::input,
+         "{}: it has weights, but does not say how a head computes with them, which is neither "
+         "torchvision's nor timm's; take its backbone alone with `without-head`",
+         name);
+  if (!head.empty())
+    fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out", name);
   return *std::move(graph);
 }
 
 }  // namespace
 
-ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& /*head*/,
+ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& head,
                                           const std::stop_token& until) {
-  if (require_weights_file(path).format == FileKind::onnx) return read_onnx_classifier(path);
-  StoredTensors held;
-  return assemble(read(path, held, until));
+  if (require_weights_file(path).format == FileKind::onnx) {
+    if (!head.empty())
+      fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out",
+           printable(path));
+    return read_onnx_classifier(path);
+  }
+  return assemble(read(path, head, until));
 }
 
 bool is_foreign(const fs::path& path) {

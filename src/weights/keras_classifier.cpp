@@ -9,7 +9,9 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "weights/foreign_head.h"
 #include "weights/h5_process.h"
+#include "weights/keras_h5.h"
 #include "weights/keras_model.h"
 #include "weights/keras_names.h"
 #include "weights/keras_values.h"
@@ -80,6 +82,53 @@ std::optional<ForeignGraph> read_keras_classifier(const fs::path& path,
       step.layer.tensors.emplace(role, stored(file, index));
     graph.layers.push_back(std::move(step.layer));
   }
+  return graph;
+}
+
+ForeignGraph read_keras_weights(const fs::path& path, const std::string& words,
+                                const std::stop_token& until) {
+  constexpr int kSide = 224;         // convolutions do not depend on it
+  constexpr double kEpsilon = 1e-3;  // BatchNormalization's default, which the file does not say
+  ForeignGraph graph;
+  graph.file = printable(path);
+  graph.family = "keras";
+  graph.channels_last = true;
+  const auto file = std::make_shared<H5File>(path, until);
+  // Whole backbones first, then the longest cuts.
+  Network best;
+  std::optional<KerasPlaces> places;
+  for (const std::string& name : backbone_names()) {
+    const Network network = backbone(name, kSide, kSide);
+    for (size_t end = network.layers.size(); end > best.layers.size() && end > 1; --end)
+      if (network.layers[end - 1].kind == LayerKind::maxpool)
+        if (std::optional<KerasPlaces> found = find_backbone(*file, network, end)) {
+          places = std::move(found);
+          best = cut_after(network, network.layers[end - 1].name);
+          break;
+        }
+  }
+  if (!places)
+    fail(ErrorKind::input, "{}: no VGG's weights are in it; 'graft weights inspect' says what is",
+         graph.file);
+  for (size_t i = 1; i < best.layers.size(); ++i) {
+    const Layer& layer = best.layers[i];
+    ForeignLayer made{.name = layer.name,
+                      .kind = layer.kind,
+                      .outputs = layer.outputs,
+                      .epsilon = layer.kind == LayerKind::batchnorm ? kEpsilon : 0,
+                      .relu = layer.relu};
+    for (const TensorSpec& spec : tensor_specs(best, i, i + 1))
+      made.tensors.emplace(spec.name.substr(layer.name.size() + 1),
+                           stored(file, places->backbone.at(spec.name)));
+    graph.layers.push_back(std::move(made));
+  }
+  std::vector<ForeignPart> parts;
+  for (const KerasPart& part : places->rest) {
+    parts.push_back({part.layer, {}});
+    for (const auto& [role, index] : part.roles)
+      parts.back().tensors.emplace(role, stored(file, index));
+  }
+  append_head(graph, best, words, parts, kEpsilon);
   return graph;
 }
 

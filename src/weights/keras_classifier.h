@@ -20,6 +20,11 @@ class H5File;
 std::optional<ForeignGraph> read_keras_classifier(const std::filesystem::path& path,
                                                   const std::stop_token& until = {});
 
+/// The same of a file with weights alone (.weights.h5): its head is what `words` say, as
+/// append_head() takes them. Throws Error(input) where no VGG is in it.
+ForeignGraph read_keras_weights(const std::filesystem::path& path, const std::string& words,
+                                const std::stop_token& until = {});
+
 /// What a layer in front of the network has learned, for walk_keras_model(); weights that are many
 /// or cannot be read have no values.
 std::vector<std::vector<float>> own_values(H5File& file, const KerasLocator& locator,

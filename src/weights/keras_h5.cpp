@@ -101,6 +101,28 @@ class Matcher {
     return out;
   }
 
+  [[nodiscard]] std::optional<KerasPlaces> places() const {
+    for (const auto& [model, found] : models_) {
+      if (!fits(found, full_, needed_end_)) continue;
+      KerasPlaces out;
+      for (const TensorSpec& spec : tensor_specs(full_, 0, needed_end_))
+        out.backbone.emplace(spec.name, found.indices.at(spec.name));
+      std::string last;
+      for (size_t i = 0; i < file_.weights().size(); ++i) {
+        const H5Weight& weight = file_.weights()[i];
+        const std::string role = keras_role(weight.name);
+        if (found.placed.contains(i) || role.empty() || !weight.problem.empty()) continue;
+        const Place where = place_of(weight);
+        if (out.rest.empty() || where.model + "/" + where.layer != last)
+          out.rest.push_back({where.layer, {}});
+        last = where.model + "/" + where.layer;
+        out.rest.back().roles.emplace(role, i);
+      }
+      return out;
+    }
+    return std::nullopt;
+  }
+
  private:
   [[noreturn]] void refuse(const std::string& why) const {
     fail(ErrorKind::input, "{}: not a usable Keras weights file: {}", name_, why);
@@ -414,6 +436,10 @@ KerasWeights read_keras_h5(const fs::path& path, const Network& full, size_t nee
                            const std::stop_token& until) {
   H5File file(path, until);
   return Matcher(file, printable(path), full, needed_end).read();
+}
+
+std::optional<KerasPlaces> find_backbone(H5File& file, const Network& full, size_t end) {
+  return Matcher(file, "", full, end).places();
 }
 
 KerasFile::KerasFile(const fs::path& path)

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -43,6 +44,20 @@ struct KerasContents {
   std::vector<std::string> left_out;  ///< as in KerasWeights
   bool by_order = false;              ///< likewise
 };
+
+/// A layer of a file that is not the backbone's: its weights by canonical role, as indices into
+/// H5File::weights().
+struct KerasPart {
+  std::string layer;
+  std::map<std::string, size_t> roles;
+};
+/// Where the weights of layers [0, end) of a backbone are in a file, and the layers beside it.
+struct KerasPlaces {
+  std::map<std::string, size_t> backbone;  ///< canonical name → index into H5File::weights()
+  std::vector<KerasPart> rest;             ///< in the file's order
+};
+/// Nothing where the file does not have these layers, all of them and whole.
+std::optional<KerasPlaces> find_backbone(H5File& file, const Network& full, size_t end);
 
 /// A file to look into, for several networks. Not thread-safe; throws as read_keras_h5 does.
 class KerasFile {

@@ -60,7 +60,7 @@ class Parser {
       if (++count_ > kMostLayers) refuse(fmt::format("over {} layers", kMostLayers));
     }
     std::set<std::string> names;
-    for (const KerasLayer& known : out.layers)
+    for (const KerasNode& known : out.layers)
       if (!names.insert(known.name).second) refuse("two layers are called " + shown(known.name));
     if (sequential) {
       chain(out, *config);
@@ -80,8 +80,8 @@ class Parser {
          file_, why);
   }
 
-  KerasLayer layer(const json& entry, size_t depth) {
-    KerasLayer out;
+  KerasNode layer(const json& entry, size_t depth) {
+    KerasNode out;
     out.kind = text_of(entry, "class_name");
     out.kind.erase(0, out.kind.rfind('>') + 1);  // a package: "mine>Model"
     const json* config = member(entry, "config");
@@ -102,7 +102,7 @@ class Parser {
     return out;
   }
 
-  void read_calls(const json& nodes, KerasLayer& out) {
+  void read_calls(const json& nodes, KerasNode& out) {
     out.calls = nodes.size();
     if (nodes.empty()) return;
     const json& call = nodes.front();
@@ -152,7 +152,7 @@ class Parser {
   /// A Sequential: each layer reads the one before it.
   void chain(KerasModel& model, const json& config) {
     if (model.layers.front().kind != "InputLayer") {
-      KerasLayer input;
+      KerasNode input;
       input.name = "(input)";
       input.kind = "InputLayer";
       input.config = json::object();
@@ -162,7 +162,7 @@ class Parser {
       model.layers.insert(model.layers.begin(), std::move(input));
     }
     for (size_t i = 1; i < model.layers.size(); ++i) {
-      KerasLayer& layer = model.layers[i];
+      KerasNode& layer = model.layers[i];
       layer.calls = 1;
       layer.inputs = {model.layers[i - 1].name};
       layer.arguments = {{"args", {{{"input", 0}}}}, {"kwargs", json::object()}};
@@ -189,9 +189,9 @@ class Parser {
 
 }  // namespace
 
-const KerasLayer* KerasModel::find(std::string_view layer) const {
+const KerasNode* KerasModel::find(std::string_view layer) const {
   const auto at = std::find_if(layers.begin(), layers.end(),
-                               [&](const KerasLayer& l) { return l.name == layer; });
+                               [&](const KerasNode& l) { return l.name == layer; });
   return at == layers.end() ? nullptr : &*at;
 }
 

@@ -14,7 +14,7 @@ namespace graft {
 struct KerasModel;
 
 /// A layer of a model, or an operation that stands like one between layers.
-struct KerasLayer {
+struct KerasNode {
   std::string name;
   std::string kind;                 ///< its class: "Conv2D", "Add", …
   nlohmann::json config;            ///< an object; of a model without its layers
@@ -26,11 +26,11 @@ struct KerasLayer {
 
 struct KerasModel {
   std::string name;
-  std::vector<KerasLayer> layers;  ///< in the order in which Keras numbers them
-  std::string input;               ///< a layer's name
-  std::string output;              ///< likewise
+  std::vector<KerasNode> layers;  ///< in the order in which Keras numbers them
+  std::string input;              ///< a layer's name
+  std::string output;             ///< likewise
 
-  [[nodiscard]] const KerasLayer* find(std::string_view layer) const;
+  [[nodiscard]] const KerasNode* find(std::string_view layer) const;
 };
 
 /// Parses a description of a Sequential or Functional model (Keras 1.2 and later). `file` begins

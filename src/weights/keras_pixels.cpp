@@ -16,6 +16,7 @@ using nlohmann::json;
 using Numbers = std::vector<double>;
 
 constexpr size_t kChannels = 3;
+constexpr size_t kMostChannels = 16;  // joined again and again they would be many
 
 const json* member(const json& object, const char* key) {
   if (!object.is_object()) return nullptr;
@@ -81,7 +82,7 @@ std::optional<Numbers> as_numbers(const std::vector<float>& values) {
   return Numbers(values.begin(), values.end());
 }
 
-std::optional<KerasPixels> normalization(const KerasLayer& layer, const KerasPixels& in,
+std::optional<KerasPixels> normalization(const KerasNode& layer, const KerasPixels& in,
                                          const std::vector<std::vector<float>>& values) {
   if (const json* invert = member(layer.config, "invert"); invert != nullptr && *invert != false)
     return std::nullopt;
@@ -127,14 +128,15 @@ std::optional<KerasPixels> join(const std::vector<KerasPixels>& inputs, bool spl
   out.channels.clear();
   out.changed = true;
   for (const KerasPixels& in : inputs) {
-    if (in.split != split) return std::nullopt;
+    if (in.split != split || out.channels.size() + in.channels.size() > kMostChannels)
+      return std::nullopt;
     out.channels.insert(out.channels.end(), in.channels.begin(), in.channels.end());
   }
   return out;
 }
 
 /// The name of an operation without the module: "nn.bias_add", "math.truediv", "Add".
-std::string operation(const KerasLayer& layer) {
+std::string operation(const KerasNode& layer) {
   const json* function = member(layer.config, "function");
   std::string name =
       function != nullptr && function->is_string() ? function->get<std::string>() : layer.kind;
@@ -145,7 +147,7 @@ std::string operation(const KerasLayer& layer) {
 }
 
 /// The constant of an operation with two operands, and whether it stands first.
-std::optional<std::pair<Numbers, bool>> operand(const KerasLayer& layer) {
+std::optional<std::pair<Numbers, bool>> operand(const KerasNode& layer) {
   bool seen_input = false;
   std::optional<std::pair<Numbers, bool>> found;
   const auto look = [&](const json& value) {
@@ -165,7 +167,7 @@ std::optional<std::pair<Numbers, bool>> operand(const KerasLayer& layer) {
   return found;
 }
 
-std::optional<KerasPixels> arithmetic(const std::string& name, const KerasLayer& layer,
+std::optional<KerasPixels> arithmetic(const std::string& name, const KerasNode& layer,
                                       const KerasPixels& in) {
   const std::optional<std::pair<Numbers, bool>> constant = operand(layer);
   if (!constant) return std::nullopt;
@@ -187,7 +189,7 @@ std::optional<KerasPixels> arithmetic(const std::string& name, const KerasLayer&
 }
 
 /// Whether a Lambda runs Keras' own function for VGG, which its name and module say.
-bool is_vgg_function(const KerasLayer& layer) {
+bool is_vgg_function(const KerasNode& layer) {
   const json* function = member(layer.config, "function");
   if (function == nullptr) return false;
   const std::string text = function->dump();
@@ -235,7 +237,7 @@ std::optional<Preprocessing> KerasPixels::preprocessing(const std::string& file)
   return out;
 }
 
-bool is_augmentation(const KerasLayer& layer) {
+bool is_augmentation(const KerasNode& layer) {
   static const std::set<std::string> kOthers = {
       "GaussianNoise", "GaussianDropout",       "AugMix", "CutMix", "MixUp",
       "RandAugment",   "ActivityRegularization"};
@@ -243,7 +245,7 @@ bool is_augmentation(const KerasLayer& layer) {
          kOthers.contains(layer.kind);
 }
 
-std::optional<KerasPixels> keras_pixels(const KerasLayer& layer,
+std::optional<KerasPixels> keras_pixels(const KerasNode& layer,
                                         const std::vector<KerasPixels>& inputs,
                                         const std::vector<std::vector<float>>& values) {
   if (inputs.empty()) return std::nullopt;

@@ -30,11 +30,11 @@ struct KerasPixels {
 
 /// One of Keras' preprocessing layers or operations on `inputs`; `values` are the layer's own, as
 /// KerasValues gives them. Nothing where it is none that can be followed.
-std::optional<KerasPixels> keras_pixels(const KerasLayer& layer,
+std::optional<KerasPixels> keras_pixels(const KerasNode& layer,
                                         const std::vector<KerasPixels>& inputs,
                                         const std::vector<std::vector<float>>& values);
 
 /// Whether a layer does nothing but in training.
-bool is_augmentation(const KerasLayer& layer);
+bool is_augmentation(const KerasNode& layer);
 
 }  // namespace graft

@@ -12,7 +12,7 @@
 namespace graft {
 namespace {
 
-[[noreturn]] void refuse(const std::string& file, const KerasLayer& layer, const std::string& why) {
+[[noreturn]] void refuse(const std::string& file, const KerasNode& layer, const std::string& why) {
   fail(ErrorKind::input,
        "{}: layer {} ({}) of its backbone {}; VGG has 3x3 convolutions with stride 1, padding "
        "'same' "
@@ -21,7 +21,7 @@ namespace {
 }
 
 /// Layers that VGG may have between its convolutions.
-void check_between(const KerasLayer& layer, const std::string& file) {
+void check_between(const KerasNode& layer, const std::string& file) {
   if (layer.kind == "MaxPooling2D") {
     if (keras_side(layer.config, "pool_size", 2) != 2 ||
         keras_side(layer.config, "strides", 2) != 2)
@@ -39,18 +39,19 @@ void check_between(const KerasLayer& layer, const std::string& file) {
 }
 
 /// Whether a ReLU stands behind a layer, perhaps with a BatchNormalization between.
-bool has_relu_behind(const KerasModel& model, const KerasLayer& layer) {
-  for (const KerasLayer& next : model.layers) {
+bool has_relu_behind(const KerasModel& model, const KerasNode& layer, bool norm = false) {
+  for (const KerasNode& next : model.layers) {
     if (std::find(next.inputs.begin(), next.inputs.end(), layer.name) == next.inputs.end())
       continue;
-    if (next.kind == "BatchNormalization" && has_relu_behind(model, next)) return true;
+    if (!norm && next.kind == "BatchNormalization" && has_relu_behind(model, next, true))
+      return true;
     if (next.kind == "Activation" && keras_activation(next.config) == "relu") return true;
     if (next.kind == "ReLU" && keras_relu(next.config) == "relu") return true;
   }
   return false;
 }
 
-void check_convolution(const KerasModel& model, const KerasLayer& layer, const std::string& file) {
+void check_convolution(const KerasModel& model, const KerasNode& layer, const std::string& file) {
   const std::string activation = keras_activation(layer.config);
   if (activation != "relu" && !(activation == "linear" && has_relu_behind(model, layer)))
     refuse(file, layer,
@@ -58,9 +59,9 @@ void check_convolution(const KerasModel& model, const KerasLayer& layer, const s
                ? std::string("has no ReLU")
                : fmt::format("has the activation {}", clipped(printable(activation))));
   const std::vector<std::string>& inputs = layer.inputs;
-  const KerasLayer* before = inputs.size() == 1 ? model.find(inputs.front()) : nullptr;
+  const KerasNode* before = inputs.size() == 1 ? model.find(inputs.front()) : nullptr;
   const bool padded = before != nullptr && before->kind == "ZeroPadding2D";
-  const std::string padding = layer.config.value("padding", std::string("valid"));
+  const nlohmann::json padding = layer.config.value("padding", nlohmann::json("valid"));
   if (keras_side(layer.config, "strides", 1) != 1 ||
       keras_side(layer.config, "dilation_rate", 1) != 1 ||
       keras_side(layer.config, "groups", 1) != 1 || padding != (padded ? "valid" : "same"))
@@ -73,8 +74,8 @@ class Check {
       : locator_(locator), taken_(taken), file_(file) {}
 
   void model(const KerasModel& model, const KerasPath& around) {
-    std::vector<const KerasLayer*> convolutions;
-    for (const KerasLayer& layer : model.layers) {
+    std::vector<const KerasNode*> convolutions;
+    for (const KerasNode& layer : model.layers) {
       KerasPath path = around;
       path.push_back(&layer);
       if (layer.model != nullptr) this->model(*layer.model, path);
@@ -83,11 +84,11 @@ class Check {
       if (std::any_of(weights.begin(), weights.end(), [&](size_t i) { return taken_.contains(i); }))
         convolutions.push_back(&layer);
     }
-    for (const KerasLayer* layer : convolutions) check_convolution(model, *layer, file_);
+    for (const KerasNode* layer : convolutions) check_convolution(model, *layer, file_);
     // From each to the one before it.
-    for (const KerasLayer* layer : convolutions) {
+    for (const KerasNode* layer : convolutions) {
       if (layer == convolutions.front()) continue;
-      const KerasLayer* at = layer;
+      const KerasNode* at = layer;
       for (size_t steps = 0; steps < model.layers.size(); ++steps) {
         at = at->inputs.size() == 1 ? model.find(at->inputs.front()) : nullptr;
         if (at == nullptr ||

@@ -53,7 +53,7 @@ std::string without_containers(std::string_view path) {
 
 }  // namespace
 
-std::vector<std::string> keras_roles(const KerasLayer& layer) {
+std::vector<std::string> keras_roles(const KerasNode& layer) {
   std::vector<std::string> roles;
   if (layer.kind == "Conv2D" || layer.kind == "Dense") {
     roles.emplace_back("weight");
@@ -83,7 +83,7 @@ KerasLocator::KerasLocator(const KerasModel& model, std::span<const H5Weight> we
   }
 }
 
-void KerasLocator::refuse(const KerasLayer& layer, const std::string& why) const {
+void KerasLocator::refuse(const KerasNode& layer, const std::string& why) const {
   fail(ErrorKind::input, "{}: layer {} ({}) {}", file_, clipped(printable(layer.name)),
        clipped(printable(layer.kind)), why);
 }
@@ -97,14 +97,14 @@ std::vector<size_t> KerasLocator::of(const KerasPath& path) const {
 std::vector<size_t> KerasLocator::by_number(const KerasPath& path) const {
   std::string group;
   const KerasModel* model = &model_;
-  for (const KerasLayer* layer : path) {
+  for (const KerasNode* layer : path) {
     const std::string stem =
         snake_case(layer->model != nullptr && layer->kind == "Model" ? std::string("Functional")
                                                                      : layer->kind);
     // Its place among the layers of its class, and how many there are.
     size_t place = 0;
     size_t count = 0;
-    for (const KerasLayer& other : model->layers) {
+    for (const KerasNode& other : model->layers) {
       if (&other == layer) place = count;
       if (other.kind == layer->kind) ++count;
     }
@@ -157,10 +157,10 @@ std::vector<size_t> KerasLocator::by_order(const KerasPath& path) const {
   std::vector<size_t> there;
   for (size_t i = 0; i < weights_.size(); ++i)
     if (weights_[i].layer == printable(path.front()->name)) there.push_back(i);
-  std::vector<std::pair<const KerasLayer*, size_t>> training;
-  std::vector<std::pair<const KerasLayer*, size_t>> frozen;
+  std::vector<std::pair<const KerasNode*, size_t>> training;
+  std::vector<std::pair<const KerasNode*, size_t>> frozen;
   const auto list = [&](const auto& self, const KerasModel& model, bool trains) -> void {
-    for (const KerasLayer& layer : model.layers) {
+    for (const KerasNode& layer : model.layers) {
       const auto at = layer.config.find("trainable");
       const bool own = trains && (at == layer.config.end() || *at != false);
       if (layer.model != nullptr) self(self, *layer.model, own);
@@ -181,7 +181,7 @@ std::vector<size_t> KerasLocator::by_order(const KerasPath& path) const {
 }
 
 std::map<std::string, size_t> KerasLocator::roles_of(const KerasPath& path) const {
-  const KerasLayer& layer = *path.back();
+  const KerasNode& layer = *path.back();
   const std::vector<std::string> roles = keras_roles(layer);
   const std::vector<size_t> found = of(path);
   std::map<std::string, size_t> out;

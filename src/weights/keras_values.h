@@ -28,7 +28,7 @@ class KerasLocator {
   [[nodiscard]] std::vector<size_t> by_number(const KerasPath& path) const;
   [[nodiscard]] std::vector<size_t> by_name(const KerasPath& path) const;
   [[nodiscard]] std::vector<size_t> by_order(const KerasPath& path) const;
-  [[noreturn]] void refuse(const KerasLayer& layer, const std::string& why) const;
+  [[noreturn]] void refuse(const KerasNode& layer, const std::string& why) const;
 
   const KerasModel& model_;
   std::span<const H5Weight> weights_;
@@ -39,6 +39,6 @@ class KerasLocator {
 };
 
 /// The roles that a layer has weights for, in the order in which Keras makes them.
-std::vector<std::string> keras_roles(const KerasLayer& layer);
+std::vector<std::string> keras_roles(const KerasNode& layer);
 
 }  // namespace graft

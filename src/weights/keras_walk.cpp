@@ -76,7 +76,7 @@ class Walker {
   [[noreturn]] void refuse_file(const std::string& why) const {
     fail(ErrorKind::input, "{}: {}", file_, why);
   }
-  [[noreturn]] void refuse(const KerasLayer& layer, const std::string& why) const {
+  [[noreturn]] void refuse(const KerasNode& layer, const std::string& why) const {
     fail(ErrorKind::input, "{}: layer {} ({}) {}", file_, clipped(printable(layer.name)),
          clipped(printable(layer.kind)), why);
   }
@@ -84,12 +84,12 @@ class Walker {
   Value follow(Frame& frame, const std::string& name) {
     if (const auto at = frame.done.find(name); at != frame.done.end()) {
       if (!at->second.pixels) {
-        const KerasLayer* layer = frame.model.find(name);
+        const KerasNode* layer = frame.model.find(name);
         refuse(*layer, "is read by several layers; Graft's networks are straight lists of them");
       }
       return at->second;
     }
-    const KerasLayer* layer = frame.model.find(name);
+    const KerasNode* layer = frame.model.find(name);
     if (layer == nullptr)
       refuse_file("a layer reads '" + clipped(printable(name)) + "', which is none");
     if (!frame.open.insert(name).second) refuse(*layer, "reads itself");
@@ -98,7 +98,7 @@ class Walker {
     return value;
   }
 
-  Value result_of(Frame& frame, const KerasLayer& layer) {
+  Value result_of(Frame& frame, const KerasNode& layer) {
     if (layer.name == frame.model.input) return frame.input ? *frame.input : image(layer);
     if (layer.kind == "InputLayer") refuse(layer, "is a second input");
     if (layer.calls != 1 || layer.inputs.empty())
@@ -123,7 +123,7 @@ class Walker {
     return in_network(layer, path, inputs.front());
   }
 
-  Value image(const KerasLayer& layer) {
+  Value image(const KerasNode& layer) {
     const json* shape = member(layer.config, "batch_shape");
     if (shape == nullptr) shape = member(layer.config, "batch_input_shape");
     if (shape == nullptr || !shape->is_array()) return {KerasPixels()};
@@ -143,7 +143,7 @@ class Walker {
     out_.width = known ? static_cast<int>(keras_integer(width)) : 0;
   }
 
-  std::optional<Value> before_network(const KerasLayer& layer, const KerasPath& path,
+  std::optional<Value> before_network(const KerasNode& layer, const KerasPath& path,
                                       const std::vector<Value>& inputs) {
     if (is_augmentation(layer)) {
       out_.notes.push_back(
@@ -176,7 +176,7 @@ class Walker {
   }
 
   /// A layer of the network itself; the first one ends what is done with pixels.
-  Value in_network(const KerasLayer& layer, const KerasPath& path, const Value& input) {
+  Value in_network(const KerasNode& layer, const KerasPath& path, const Value& input) {
     if (input.pixels && out_.steps.empty() && layer.kind != "Conv2D" &&
         layer.kind != "ZeroPadding2D")
       refuse(layer, "stands before the first convolution, and Graft has no such step");
@@ -230,13 +230,13 @@ class Walker {
     return value;
   }
 
-  ForeignLayer& add(const KerasLayer& layer, const KerasPath& path, ForeignLayer made) {
+  ForeignLayer& add(const KerasNode& layer, const KerasPath& path, ForeignLayer made) {
     made.name = printable(layer.name);
     out_.steps.push_back({std::move(made), path});
     return out_.steps.back().layer;
   }
 
-  int outputs(const KerasLayer& layer, const char* key) {
+  int outputs(const KerasNode& layer, const char* key) {
     const json* value = member(layer.config, key);
     constexpr int64_t kMostOutputs = 1 << 20;
     const int64_t count = value == nullptr ? 0 : keras_integer(*value);
@@ -245,7 +245,7 @@ class Walker {
     return static_cast<int>(count);
   }
 
-  void convolution(const KerasLayer& layer, const KerasPath& path) {
+  void convolution(const KerasNode& layer, const KerasPath& path) {
     const json& c = layer.config;
     const std::string padding = text(c, "padding", "valid");
     const int64_t kernel = keras_side(c, "kernel_size", 0);
@@ -266,7 +266,7 @@ class Walker {
   }
 
   /// One row and column on each side, of a convolution with padding 'valid'.
-  void pad(const KerasLayer& layer) {
+  void pad(const KerasNode& layer) {
     const json* padding = member(layer.config, "padding");
     const std::string text = padding == nullptr ? "1" : padding->dump();
     if (text != "1" && text != "[1,1]" && text != "[[1,1],[1,1]]")
@@ -274,7 +274,7 @@ class Walker {
     padded_ = &layer;
   }
 
-  void pool(const KerasLayer& layer, const KerasPath& path) {
+  void pool(const KerasNode& layer, const KerasPath& path) {
     const json& c = layer.config;
     const int64_t size = keras_side(c, "pool_size", 2);
     const std::string padding = text(c, "padding", "valid");
@@ -302,7 +302,7 @@ class Walker {
     return {0, height, width, false};
   }
 
-  void batchnorm(const KerasLayer& layer, const KerasPath& path, bool flat) {
+  void batchnorm(const KerasNode& layer, const KerasPath& path, bool flat) {
     const json* epsilon = member(layer.config, "epsilon");
     const double value = epsilon != nullptr && epsilon->is_number() ? epsilon->get<double>() : 1e-3;
     if (!(value > 0 && value < 1)) refuse(layer, "has an epsilon that is not between 0 and 1");
@@ -314,7 +314,7 @@ class Walker {
     add(layer, path, {.kind = LayerKind::batchnorm, .epsilon = value});
   }
 
-  void dense(const KerasLayer& layer, const KerasPath& path, bool flat) {
+  void dense(const KerasNode& layer, const KerasPath& path, bool flat) {
     if (!flat) refuse(layer, "stands on maps; Graft's dense layers stand on flat vectors");
     const char* units = member(layer.config, "units") == nullptr ? "output_dim" : "units";
     add(layer, path, {.kind = LayerKind::dense, .outputs = outputs(layer, units)});
@@ -331,7 +331,7 @@ class Walker {
     return false;
   }
 
-  void activate(const KerasLayer& layer, const std::string& name) {
+  void activate(const KerasNode& layer, const std::string& name) {
     if (name == "linear") return;
     if (ended_ != nullptr)
       refuse(layer, "stands behind the activation with which a classifier ends");
@@ -380,8 +380,8 @@ class Walker {
   std::string file_;
   const KerasValues& values_;
   KerasWalk out_;
-  const KerasLayer* padded_ = nullptr;
-  const KerasLayer* ended_ = nullptr;
+  const KerasNode* padded_ = nullptr;
+  const KerasNode* ended_ = nullptr;
   std::string end_;
 };
 

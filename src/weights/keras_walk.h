@@ -14,7 +14,7 @@
 namespace graft {
 
 /// A layer of the description: the models that are layers around it, the outermost first, then it.
-using KerasPath = std::vector<const KerasLayer*>;
+using KerasPath = std::vector<const KerasNode*>;
 
 struct KerasStep {
   ForeignLayer layer;  ///< without tensors

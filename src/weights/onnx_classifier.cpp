@@ -20,7 +20,7 @@ ForeignClassifier from_own(const StoredSafetensors& own, const std::string& name
   for (const TensorSpec& spec : tensor_specs(metadata.network))
     out.tensors.push_back(own.tensors.at(spec.name));
   out.network = std::move(metadata.network);
-  out.size_known = true;
+  out.size = ForeignClassifier::Size::told;
   out.preprocessing = metadata.preprocessing;
   out.labels = std::move(metadata.classes);
   out.family = "onnx";

@@ -47,8 +47,7 @@ std::optional<ForeignGraph> read_torch_classifier(const StoredTensors& tensors,
                       .relu = layer.relu};
     for (const char* role : {"weight", "bias", "running_mean", "running_var"})
       if (const StoredTensor* tensor = matcher.find(layer.name + "." + role, full))
-        made.tensors.emplace(role,
-                             layer.kind == LayerKind::dense ? flattened(*tensor) : *tensor);
+        made.tensors.emplace(role, layer.kind == LayerKind::dense ? flattened(*tensor) : *tensor);
     if (layer.kind == LayerKind::dense) {
       const auto weight = made.tensors.find("weight");
       if (weight == made.tensors.end() || weight->second.shape.size() != 2) return std::nullopt;

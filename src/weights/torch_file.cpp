@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/words.h"
 #include "weights/pickle.h"
+#include "weights/torch_storages.h"
 #include "weights/zip_file.h"
 
 static_assert(std::endian::native == std::endian::little, "storages are copied as they lie");
@@ -90,162 +91,20 @@ Pickle::Allow allow_in(const std::string& file) {
   };
 }
 
-/// The values of a file's storages, by key.
-class Storages {
- public:
-  virtual ~Storages() = default;
-  Storages() = default;
-  Storages(const Storages&) = delete;
-  Storages& operator=(const Storages&) = delete;
-  /// Bytes that there are of it; nothing: it is not in the file.
-  [[nodiscard]] virtual std::optional<uint64_t> size(const std::string& key) const = 0;
-  /// Copies the first bytes.
-  virtual void read(const std::string& key, std::span<std::byte> out) const = 0;
-};
-
-class ZipStorages : public Storages {
- public:
-  /// `prefix`: of the storages' entries, "archive/data/".
-  ZipStorages(std::shared_ptr<const ZipFile> zip, std::string prefix)
-      : zip_(std::move(zip)), prefix_(std::move(prefix)) {}
-
-  [[nodiscard]] std::optional<uint64_t> size(const std::string& key) const override {
-    const ZipEntry* entry = zip_->find(prefix_ + key);
-    if (entry == nullptr) return std::nullopt;
-    zip_->check_size(*entry);
-    return entry->size;
-  }
-
-  void read(const std::string& key, std::span<std::byte> out) const override {
-    const ZipEntry* entry = zip_->find(prefix_ + key);
-    if (entry->size == out.size()) {
-      zip_->read(*entry, out);
-      return;
-    }
-    const std::vector<std::byte> all = zip_->read(*entry, entry->size);
-    std::copy_n(all.begin(), out.size(), out.begin());
-  }
-
- private:
-  std::shared_ptr<const ZipFile> zip_;
-  std::string prefix_;
-};
-
-class StreamStorages : public Storages {
- public:
-  explicit StreamStorages(std::map<std::string, std::span<const std::byte>> values)
-      : values_(std::move(values)) {}
-
-  [[nodiscard]] std::optional<uint64_t> size(const std::string& key) const override {
-    const auto at = values_.find(key);
-    if (at == values_.end()) return std::nullopt;
-    return at->second.size();
-  }
-
-  void read(const std::string& key, std::span<std::byte> out) const override {
-    std::copy_n(values_.at(key).begin(), out.size(), out.begin());
-  }
-
- private:
-  std::map<std::string, std::span<const std::byte>> values_;
-};
-
-struct Storage {
-  std::string key;
-  ElementType type = ElementType::f32;
-  uint64_t element_bytes = 0;
-  uint64_t elements = 0;
-};
-
-/// A part of a storage: element (i, j, …) is the one at offset + i·strides[0] + j·strides[1] + ….
-struct TensorRecord {
-  Storage storage;
-  uint64_t offset = 0;
-  std::vector<int64_t> shape;
-  std::vector<int64_t> strides;
-};
-
-bool is_contiguous(const TensorRecord& tensor) {
-  int64_t expected = 1;
-  for (size_t d = tensor.shape.size(); d-- > 0;) {
-    if (tensor.shape[d] != 1 && tensor.strides[d] != expected) return false;
-    expected *= tensor.shape[d];
-  }
-  return true;
-}
-
-/// Row-major values of a tensor with any strides (channels_last, transposed).
-std::vector<float> gather(const TensorRecord& tensor, std::span<const std::byte> storage) {
-  const uint64_t count = element_count(tensor.shape).value();
-  std::vector<float> out(count);
-  std::vector<int64_t> at(tensor.shape.size(), 0);
-  uint64_t from = tensor.offset;
-  for (uint64_t i = 0; i < count; ++i) {
-    to_floats(storage.subspan(from * tensor.storage.element_bytes), tensor.storage.type,
-              std::span(out).subspan(i, 1));
-    for (size_t d = at.size(); d-- > 0;) {
-      from += static_cast<uint64_t>(tensor.strides[d]);
-      if (++at[d] < tensor.shape[d]) break;
-      from -= static_cast<uint64_t>(tensor.strides[d] * tensor.shape[d]);
-      at[d] = 0;
-    }
-  }
-  return out;
-}
-
-/// Reads tensors, and keeps the last storage that several of them share.
-class TensorReader {
- public:
-  /// `owner` keeps the bytes alive that the storages lie in.
-  TensorReader(std::unique_ptr<const Storages> storages, std::shared_ptr<const void> owner)
-      : owner_(std::move(owner)), storages_(std::move(storages)) {}
-
-  [[nodiscard]] const Storages& storages() const { return *storages_; }
-
-  Tensor read(const TensorRecord& tensor) {
-    const Storage& storage = tensor.storage;
-    const uint64_t count = element_count(tensor.shape).value();
-    if (count == 0) return {tensor.shape, std::vector<float>{}};
-    const bool contiguous = is_contiguous(tensor);
-    if (contiguous && storage.type == ElementType::f32 && count == storage.elements) {
-      std::vector<float> values(count);
-      storages_->read(storage.key, std::as_writable_bytes(std::span(values)));
-      return {tensor.shape, std::move(values)};
-    }
-    if (key_ != storage.key) {
-      last_.clear();
-      last_.resize(storage.elements * storage.element_bytes);
-      storages_->read(storage.key, last_);
-      key_ = storage.key;
-    }
-    if (!contiguous) return {tensor.shape, gather(tensor, last_)};
-    std::vector<float> values(count);
-    to_floats(std::span(last_).subspan(tensor.offset * storage.element_bytes), storage.type,
-              values);
-    return {tensor.shape, std::move(values)};
-  }
-
- private:
-  std::shared_ptr<const void> owner_;
-  std::unique_ptr<const Storages> storages_;
-  std::optional<std::string> key_;  // of last_
-  std::vector<std::byte> last_;
-};
-
 /// What the pickle of a checkpoint says.
 class Checkpoint {
  public:
   Checkpoint(const Pickle& pickle, std::string name) : pickle_(pickle), name_(std::move(name)) {}
 
   /// The tensors of the state_dict, and the key that it stands under.
-  std::map<std::string, TensorRecord> state_dict(std::string& under) const {
-    std::map<std::string, TensorRecord> out = tensors_of(pickle_.root());
+  std::map<std::string, TorchTensor> state_dict(std::string& under) const {
+    std::map<std::string, TorchTensor> out = tensors_of(pickle_.root());
     // How training scripts and libraries call it: torchvision's references and Lightning, timm,
     // and many tutorials.
     if (!out.empty()) return out;
     for (const char* key : {"state_dict", "model_state_dict", "model", "net", "weights"}) {
       const Pickle::Node* value = find(pickle_.root(), key);
-      std::map<std::string, TensorRecord> found;
+      std::map<std::string, TorchTensor> found;
       if (value != nullptr) found = tensors_of(*value);
       if (found.empty()) continue;
       if (!out.empty())
@@ -261,17 +120,17 @@ class Checkpoint {
   }
 
   /// The storages that are named anywhere, by key.
-  [[nodiscard]] std::map<std::string, Storage> storages(
+  [[nodiscard]] std::map<std::string, TorchStorage> storages(
       const std::vector<const Pickle::Node*>& ids) const {
-    std::map<std::string, Storage> out;
+    std::map<std::string, TorchStorage> out;
     for (const Pickle::Node* id : ids) {
-      Storage storage = storage_of(*id);
+      TorchStorage storage = storage_of(*id);
       out.insert_or_assign(storage.key, std::move(storage));
     }
     return out;
   }
 
-  [[nodiscard]] Storage storage_of(const Pickle::Node& persistent) const {
+  [[nodiscard]] TorchStorage storage_of(const Pickle::Node& persistent) const {
     const Pickle::Node& id = item(persistent, 0);
     // ('storage', type, key, location, elements), and in streams a view of another storage.
     if (id.kind != Pickle::Kind::tuple || id.items.size() < 5 || item(id, 0).text != "storage")
@@ -337,8 +196,8 @@ class Checkpoint {
         keys.empty() ? "" : fmt::format(" (its keys: {}{})", keys, count > kExamples ? ", …" : ""));
   }
 
-  [[nodiscard]] std::map<std::string, TensorRecord> tensors_of(const Pickle::Node& dict) const {
-    std::map<std::string, TensorRecord> out;
+  [[nodiscard]] std::map<std::string, TorchTensor> tensors_of(const Pickle::Node& dict) const {
+    std::map<std::string, TorchTensor> out;
     const std::optional<size_t> first = first_pair(dict);
     if (!first) return out;
     for (size_t i = *first; i + 1 < dict.items.size(); i += 2) {
@@ -353,15 +212,14 @@ class Checkpoint {
   }
 
   /// From the arguments of _rebuild_tensor_v2: storage, offset, size, strides, …
-  [[nodiscard]] TensorRecord tensor_of(const Pickle::Node& arguments,
-                                       const std::string& key) const {
+  [[nodiscard]] TorchTensor tensor_of(const Pickle::Node& arguments, const std::string& key) const {
     const Pickle::Node& persistent = item(arguments, 0);
     const Pickle::Node& offset = item(arguments, 1);
     if (persistent.kind != Pickle::Kind::persistent || offset.kind != Pickle::Kind::integer ||
         offset.number < 0)
       refuse("tensor " + key + " is not in the form that torch.save gives it");
-    TensorRecord out{storage_of(persistent), static_cast<uint64_t>(offset.number),
-                     extents(item(arguments, 2), key), extents(item(arguments, 3), key)};
+    TorchTensor out{storage_of(persistent), static_cast<uint64_t>(offset.number),
+                    extents(item(arguments, 2), key), extents(item(arguments, 3), key)};
     if (out.shape.size() != out.strides.size() || out.shape.size() > kMaxDimensions)
       refuse("tensor " + key + " has a shape that is not possible");
     const std::optional<uint64_t> count = element_count(out.shape);
@@ -436,7 +294,7 @@ class Reader {
         refuse_big_endian();
     }
     const Pickle pickle(zip->read(*pickled, kMaxPickle), name_, allow_);
-    return tensors(pickle, std::make_unique<ZipStorages>(zip, folder + "data/"));
+    return tensors(pickle, std::make_unique<ZipTorchStorages>(zip, folder + "data/"));
   }
 
   [[noreturn]] void refuse_big_endian() const {
@@ -463,7 +321,7 @@ class Reader {
     const Pickle object = next();
     const Pickle keys = next();
     const Checkpoint checkpoint(object, name_);
-    const std::map<std::string, Storage> known = checkpoint.storages(persistent_ids(object));
+    const std::map<std::string, TorchStorage> known = checkpoint.storages(persistent_ids(object));
     std::map<std::string, std::span<const std::byte>> values;
     for (const Pickle::Id id : keys.root().items) {
       const std::string& key = keys.node(id).text;
@@ -479,7 +337,7 @@ class Reader {
       values.insert_or_assign(key, bytes_.subspan(at, size));
       at += size;
     }
-    return tensors(object, std::make_unique<StreamStorages>(std::move(values)));
+    return tensors(object, std::make_unique<StreamTorchStorages>(std::move(values)));
   }
 
   [[noreturn]] void refuse_short() const {
@@ -501,9 +359,9 @@ class Reader {
         refuse_big_endian();
   }
 
-  TorchFile tensors(const Pickle& pickle, std::unique_ptr<const Storages> storages) {
+  TorchFile tensors(const Pickle& pickle, std::unique_ptr<const TorchStorages> storages) {
     TorchFile out;
-    const auto reader = std::make_shared<TensorReader>(std::move(storages), owner_);
+    const auto reader = std::make_shared<TorchTensorReader>(std::move(storages), owner_);
     for (auto& [key, record] : Checkpoint(pickle, name_).state_dict(out.under)) {
       const std::optional<uint64_t> size = reader->storages().size(record.storage.key);
       if (!size || record.storage.elements > *size / record.storage.element_bytes)

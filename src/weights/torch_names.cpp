@@ -5,8 +5,7 @@
 namespace graft {
 
 std::map<std::string, std::string> torch_names(const Network& backbone, TorchNames names) {
-  // Both are nn.Sequential lists, numbered from 0, in which a ReLU is an entry of its own, and in
-  // the classifier a Dropout behind it.
+  // Both are nn.Sequential lists, numbered from 0.
   std::map<std::string, std::string> layers;
   int feature = 0;
   int classifier = 0;
@@ -16,14 +15,14 @@ std::map<std::string, std::string> torch_names(const Network& backbone, TorchNam
       case LayerKind::batchnorm:
       case LayerKind::maxpool:
         layers[layer.name] = fmt::format("features.{}", feature);
-        feature += layer.relu ? 2 : 1;
+        feature += torch_entries(layer);
         break;
       case LayerKind::dense:
         if (names == TorchNames::torchvision)
           layers[layer.name] = fmt::format("classifier.{}", classifier);
         else
           layers[layer.name] = layer.relu ? "pre_logits." + layer.name : "head.fc";
-        classifier += 3;
+        classifier += kTorchClassifierStep;
         break;
       default:
         break;

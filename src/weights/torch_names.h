@@ -14,6 +14,12 @@ enum class TorchNames : uint8_t {
   timm,         ///< features.0.weight, …, pre_logits.fc1.weight, …, head.fc.weight
 };
 
+/// Entries that a layer takes in an nn.Sequential list of layers: a ReLU is one of its own.
+constexpr int torch_entries(const Layer& layer) { return layer.relu ? 2 : 1; }
+/// From one dense layer of torchvision's classifier to the next: a ReLU and a Dropout stand
+/// between.
+inline constexpr int kTorchClassifierStep = 3;
+
 /// Canonical name → their name, of every tensor of a backbone with or without top; all derived from
 /// the list of layers. timm keeps fc1 and fc2 as convolutions: (out, channels, height, width) in
 /// place of (out, in), the same numbers in the same order.

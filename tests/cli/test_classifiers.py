@@ -126,6 +126,26 @@ class Classifiers(t.TestCase):
         layers = [k.layer("Rescaling", "scaled", scale=1 / 255, offset=0)] + k.base(spread=0.3)
         self.assertIn("as the model in it does", self.succeed(*features(layers + self.head())).stderr)
 
+    def test_weights_alone_with_words_for_the_head(self):
+        layers = k.base() + self.head(k.batchnorm("norm", 640))
+        want = k.compute(layers, self.prepared)
+        k.write_keras(self.folder / "m.keras", layers)
+        k.write_h5(self.folder / "alone.h5", layers, 2, description=False)
+        for path in (self.folder / "m.weights.h5", self.folder / "alone.h5"):
+            flags = ("weights", "convert", path, self.ours, "--classes", ",".join(NAMES), "--preprocessing", "keras",
+                     "--input-size", k.SIZE)
+            self.fail_with(2, '--head, perhaps "flatten batchnorm dense:12"', *flags)
+            self.fail_with(2, "more dense layers than", *flags, "--head", "flatten dense:12 dense:3")
+            self.fail_with(2, "a batchnorm layer more", *flags, "--head", "flatten dense:12")
+            self.fail_with(2, "which has 12 outputs", *flags, "--head", "flatten batchnorm dense:13")
+            self.fail_with(1, "where", *flags, "--head", "gap batchnorm dense:12")
+            self.succeed(*flags, "--head", "flatten batchnorm dense:12 dropout:0.5")
+            np.testing.assert_allclose(self.probabilities(), want, atol=1e-5)
+            words = ("--head", "flatten batchnorm dense:12")
+            self.fail_with(2, "does not say the size of its images", *flags[:-2], *words)
+            self.fail_with(2, "--input-size: layer", *flags[:-1], 96, *words)
+            self.succeed(*flags[:-1], "70x64", *words)
+
     def test_groups_renamed_with_weights_that_are_not(self):
         """What Keras 2 leaves where layers got new names after they were made."""
         names, layers = {}, []
@@ -244,7 +264,7 @@ class KeepHead(t.TestCase):
         self.assertEqual(json.loads(metadata["preprocessing"]), json.loads(about["preprocessing"]))
         self.assertEqual(json.loads(metadata["network"])["input_size"], [k.SIZE, k.SIZE])
         config = (run / "config.toml").read_text()
-        for line in ('head = "keep"', 'backbone = "vgg-mini"'):
+        for line in ("head = 'keep'", "backbone = 'vgg-mini'"):
             self.assertIn(line, config)
         # The run is a classifier to go on from, and its configuration repeats it.
         self.train(run)

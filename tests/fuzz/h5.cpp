@@ -9,6 +9,7 @@
 #include "fuzz/fuzz.h"
 #include "graft/network.h"
 #include "weights/h5_message.h"
+#include "weights/keras_classifier.h"
 #include "weights/keras_h5.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
@@ -28,6 +29,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static_cast<void>(unused);
   write_file_atomic(file, fuzz::text(data, size));
   fuzz::expect_typed_errors([] { read_keras_h5(file, net, net.layers.size()); });
+  fuzz::expect_typed_errors([] {
+    if (const auto graph = read_keras_classifier(file)) assemble(*graph).read("x");
+  });
   fs::remove(file);
   return 0;
 }

@@ -25,6 +25,18 @@ TEST(H5Message, ComesBackAsItWas) {
   EXPECT_EQ(got.index, 7U);
 }
 
+TEST(H5Message, CarriesTheModelsDescription) {
+  H5Message got;
+  ASSERT_TRUE(decode(content(encode({H5Tag::catalogue,
+                                     {{"layer", "name", {2, 3}, "", "/layers/conv2d/vars/0"}},
+                                     "{\"class_name\": \"Sequential\"}",
+                                     0})),
+                     got));
+  EXPECT_EQ(got.text, "{\"class_name\": \"Sequential\"}");
+  ASSERT_EQ(got.weights.size(), 1U);
+  EXPECT_EQ(got.weights[0].path, "/layers/conv2d/vars/0");
+}
+
 TEST(H5Message, RefusesWhatItCannotBe) {
   const std::vector<std::byte> good =
       encode({H5Tag::catalogue, {{"layer", "name", {2, 3}, ""}}, "", 0});

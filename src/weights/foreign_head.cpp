@@ -1,0 +1,120 @@
+#include "weights/foreign_head.h"
+
+#include <algorithm>
+#include <deque>
+#include <optional>
+#include <utility>
+
+#include "base/fail.h"
+
+namespace graft {
+namespace {
+
+std::optional<LayerKind> kind_of(const ForeignPart& part) {
+  const auto weight = part.tensors.find("weight");
+  if (part.tensors.contains("running_var")) return LayerKind::batchnorm;
+  if (weight == part.tensors.end()) return std::nullopt;
+  if (weight->second.shape.size() == 4) return LayerKind::conv;
+  if (weight->second.shape.size() == 2) return LayerKind::dense;
+  return std::nullopt;
+}
+
+std::string described(const std::vector<ForeignPart>& parts) {
+  std::vector<std::string> out;
+  for (const ForeignPart& part : parts) {
+    const std::optional<LayerKind> kind = kind_of(part);
+    const auto weight = part.tensors.find("weight");
+    const std::string shape =
+        kind && *kind != LayerKind::batchnorm && weight != part.tensors.end()
+            ? fmt::format(" {} to {}", weight->second.shape[1], weight->second.shape[0])
+            : "";
+    out.push_back(fmt::format("{} ({}{})", part.name, kind ? to_string(*kind) : "unknown", shape));
+  }
+  return out.empty() ? "none" : fmt::format("{}", fmt::join(out, ", "));
+}
+
+/// Words that the parts may be those of.
+std::string suggestion(const Network& backbone, const std::vector<ForeignPart>& parts) {
+  const int64_t channels = output_shapes(backbone).back().channels;
+  std::string out;
+  for (size_t i = 0; i + 1 < std::max<size_t>(parts.size(), 1); ++i) {
+    const std::optional<LayerKind> kind = kind_of(parts[i]);
+    if (!kind) continue;
+    if (*kind == LayerKind::batchnorm) {
+      // Of more numbers than there are channels only behind a flatten.
+      const bool flat = parts[i].tensors.at("running_var").shape.at(0) != channels;
+      if (flat && out.find("conv") == std::string::npos && out.find("dense") == std::string::npos)
+        out += " flatten";
+      out += " batchnorm";
+    } else {
+      const std::vector<int64_t>& shape = parts[i].tensors.at("weight").shape;
+      if (*kind == LayerKind::dense && out.find("dense") == std::string::npos &&
+          out.find("flatten") == std::string::npos)
+        out += shape[1] == channels ? " gap" : " flatten";
+      out += fmt::format(" {}:{}", to_string(*kind), shape[0]);
+    }
+  }
+  if (out.find("dense") == std::string::npos && out.find("flatten") == std::string::npos &&
+      !parts.empty())
+    if (const auto weight = parts.back().tensors.find("weight");
+        weight != parts.back().tensors.end() && weight->second.shape.size() == 2)
+      out += weight->second.shape[1] == channels ? " gap" : " flatten";
+  return out.empty() ? "gap" : out.substr(1);
+}
+
+}  // namespace
+
+void append_head(ForeignGraph& graph, const Network& backbone, const std::string& words,
+                 const std::vector<ForeignPart>& parts, double epsilon) {
+  if (words.empty())
+    fail(ErrorKind::usage,
+         "{}: it has weights, but does not say how a head computes with them. Save the whole model "
+         "(in Keras with model.save('model.keras')), or describe the head, whose layers are {}, "
+         "with "
+         "`head`, perhaps \"{}\" (dense and conv carry a ReLU, the last dense is implied); or take "
+         "the backbone alone with `without-head`",
+         graph.file, described(parts), suggestion(backbone, parts));
+  constexpr int kAnyClasses = 2;
+  const Network whole = with_head(backbone, words, kAnyClasses);
+  std::map<LayerKind, std::deque<const ForeignPart*>> waiting;
+  for (const ForeignPart& part : parts)
+    if (const std::optional<LayerKind> kind = kind_of(part)) waiting[*kind].push_back(&part);
+  for (size_t i = backbone.layers.size(); i < whole.layers.size(); ++i) {
+    const Layer& layer = whole.layers[i];
+    ForeignLayer made{.name = layer.name,
+                      .kind = layer.kind,
+                      .outputs = layer.outputs,
+                      .rate = layer.rate,
+                      .epsilon = layer.kind == LayerKind::batchnorm ? epsilon : 0,
+                      .relu = layer.relu};
+    if (!tensor_specs(whole, i, i + 1).empty()) {
+      std::deque<const ForeignPart*>& queue = waiting[layer.kind];
+      if (queue.empty())
+        fail(ErrorKind::usage,
+             "`head`: it has more {} layers than {}, whose layers behind the backbone are {}",
+             to_string(layer.kind), graph.file, described(parts));
+      const ForeignPart& part = *queue.front();
+      queue.pop_front();
+      made.name = part.name;
+      made.tensors = part.tensors;
+      if (layer.kind != LayerKind::batchnorm) {
+        const int64_t outputs = part.tensors.at("weight").shape[0];
+        constexpr int64_t kMostOutputs = 1 << 20;
+        const bool last = i + 1 == whole.layers.size();
+        if (outputs > kMostOutputs || (!last && outputs != layer.outputs))
+          fail(ErrorKind::usage, "`head`: {}:{} is layer {} of {}, which has {} outputs",
+               to_string(layer.kind), layer.outputs, part.name, graph.file, outputs);
+        made.outputs = static_cast<int>(outputs);
+      }
+    }
+    graph.layers.push_back(std::move(made));
+  }
+  for (const auto& [kind, queue] : waiting)
+    if (!queue.empty())
+      fail(ErrorKind::usage,
+           "`head`: {} has a {} layer more, {}, than the words say; its layers behind the backbone "
+           "are {}",
+           graph.file, to_string(kind), queue.front()->name, described(parts));
+}
+
+}  // namespace graft
