@@ -264,7 +264,7 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
     print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
   if (about.input_height > 0)
     print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
-  for (const std::string& line : about.damage) print_result("  damaged     {}\n", clipped(line));
+  for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
   if (about.preprocessing_unknown)
     print_result("  pixels      not said: --preprocessing keras, torch or unit says it\n");
   else

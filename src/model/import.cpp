@@ -49,7 +49,7 @@ void settle_size(ForeignClassifier& found, const InputSize& asked, const std::st
   using Size = ForeignClassifier::Size;
   Network& network = found.network;
   if (asked == InputSize()) {
-    if (found.size == Size::least && found.family == "keras")
+    if (found.size == Size::least && (found.family == "keras" || found.family == "onnx"))
       fail(ErrorKind::usage,
            "{}: it does not say the size of its images, and its head is for those of {} pixels a "
            "side "

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <utility>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/words.h"
+#include "weights/onnx_external.h"
 #include "weights/protobuf_wire.h"
 
 namespace graft {
@@ -43,7 +43,6 @@ constexpr size_t kMostTensors = 10'000;
 constexpr size_t kMostNames = 50'000;  // inputs and outputs of nodes, attributes, metadata
 constexpr size_t kMostNumbers = 1'000'000;
 constexpr size_t kMostDimensions = 8;
-constexpr size_t kMostFiles = 64;
 
 ElementType element_of(int type) {
   switch (type) {
@@ -139,68 +138,10 @@ std::string_view OnnxNode::text(std::string_view attribute, std::string_view oth
 }
 
 std::vector<int64_t> OnnxNode::integers(std::string_view attribute,
-                                        std::vector<int64_t> otherwise) const {
+                                        const std::vector<int64_t>& otherwise) const {
   const OnnxAttribute* a = find(attribute);
-  return a != nullptr ? a->integers : std::move(otherwise);
+  return a != nullptr ? a->integers : otherwise;
 }
-
-/// The files beside a model that hold its tensors.
-class OnnxFile::External {
- public:
-  explicit External(fs::path folder) : folder_(std::move(folder)) {}
-
-  /// The bytes of a tensor: `entries` are its location, offset and length. `size`: how many it has.
-  std::span<const std::byte> find(const std::map<std::string_view, std::string_view>& entries,
-                                  uint64_t size, const std::string& model,
-                                  const std::string& tensor) {
-    const auto refuse = [&](const std::string& why) {
-      fail(ErrorKind::input, "{}: not a usable ONNX model: the values of {} {}", model, tensor,
-           why);
-    };
-    const auto number = [&](std::string_view key) {
-      uint64_t value = 0;
-      const auto at = entries.find(key);
-      if (at == entries.end()) return value;
-      const char* end = at->second.data() + at->second.size();
-      const auto [stop, error] = std::from_chars(at->second.data(), end, value);
-      if (error != std::errc() || stop != end) refuse("have no possible place in their file");
-      return value;
-    };
-    const auto location = entries.find("location");
-    if (location == entries.end()) refuse("are in another file, which is not named");
-    if (folder_.empty()) refuse("are in another file");
-    const std::span<const std::byte> all = open(std::string(location->second), model);
-    const uint64_t offset = number("offset");
-    const bool whole = entries.contains("length") ? number("length") == size : true;
-    if (!whole || offset > all.size() || size > all.size() - offset)
-      refuse("are not all in " + shown(location->second) +
-             ", the file beside it; download or copy both again");
-    return all.subspan(offset, size);
-  }
-
-  [[nodiscard]] uint64_t bytes() const {
-    uint64_t out = 0;
-    for (const auto& [name, file] : files_) out += file.bytes().size();
-    return out;
-  }
-
- private:
-  std::span<const std::byte> open(const std::string& location, const std::string& model) {
-    const auto known = files_.find(location);
-    if (known != files_.end()) return known->second.bytes();
-    if (files_.size() == kMostFiles)
-      fail(ErrorKind::input, "{}: its tensors lie in more than {} files", model, kMostFiles);
-    try {
-      return files_.emplace(location, MappedFile::below(folder_, location)).first->second.bytes();
-    } catch (const Error& error) {
-      fail(ErrorKind::input, "{}: its tensors are in another file, which must lie beside it: {}",
-           model, error.what());
-    }
-  }
-
-  fs::path folder_;
-  std::map<std::string, MappedFile> files_;
-};
 
 class OnnxFile::Parser {
  public:
@@ -464,7 +405,7 @@ std::shared_ptr<const OnnxFile> OnnxFile::open(const fs::path& path) {
   out->owner_ = map;
   out->self_ = out;
   const fs::path folder = path.parent_path();
-  out->external_ = std::make_unique<External>(folder.empty() ? fs::path(".") : folder);
+  out->external_ = std::make_unique<OnnxExternal>(folder.empty() ? fs::path(".") : folder);
   const std::span<const std::byte> bytes = map->bytes();
   Parser(*out).model({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
   out->bytes_ = bytes.size() + out->external_->bytes();
@@ -475,7 +416,7 @@ std::shared_ptr<const OnnxFile> OnnxFile::read(std::string_view bytes, const std
   const std::shared_ptr<OnnxFile> out(new OnnxFile);
   out->name_ = name;
   out->self_ = out;
-  out->external_ = std::make_unique<External>(fs::path());
+  out->external_ = std::make_unique<OnnxExternal>(fs::path());
   Parser(*out).model(bytes);
   out->bytes_ = bytes.size();
   return out;

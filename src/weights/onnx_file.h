@@ -16,6 +16,8 @@
 
 namespace graft {
 
+class OnnxExternal;
+
 /// A tensor of the file; its values lie there, or in a file beside it.
 struct OnnxTensor {
   std::string_view name;
@@ -49,7 +51,7 @@ struct OnnxNode {
   [[nodiscard]] float real(std::string_view attribute, float otherwise) const;
   [[nodiscard]] std::string_view text(std::string_view attribute, std::string_view otherwise) const;
   [[nodiscard]] std::vector<int64_t> integers(std::string_view attribute,
-                                              std::vector<int64_t> otherwise = {}) const;
+                                              const std::vector<int64_t>& otherwise = {}) const;
 };
 
 struct OnnxInput {
@@ -97,14 +99,13 @@ class OnnxFile {
 
  private:
   class Parser;
-  class External;
   OnnxFile() = default;
   [[nodiscard]] Tensor values(const OnnxTensor& tensor) const;
 
   std::string name_;
   uint64_t bytes_ = 0;
   std::shared_ptr<const void> owner_;
-  std::unique_ptr<External> external_;
+  std::unique_ptr<OnnxExternal> external_;
   std::weak_ptr<const OnnxFile> self_;
   int64_t opset_ = 0;
   std::string_view producer_;
