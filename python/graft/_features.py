@@ -16,7 +16,7 @@ from ._native import _graft
 from ._options import toml_of
 from ._progress import Progress, ProgressLike
 
-_MODEL = ("backbone", "weights", "until", "input_size", "preprocessing")
+_MODEL = ("backbone", "weights", "until", "input_size", "preprocessing", "resampling")
 
 
 class _Loaded:
@@ -49,7 +49,7 @@ class _Loaded:
 def features(images: Union[ImageLike, Sequence[ImageLike]], *, backbone: str = "vgg16",
              weights: Union[str, os.PathLike[str], None] = None, until: Optional[str] = None,
              input_size: Union[int, tuple[int, int], None] = None, preprocessing: Optional[str] = None,
-             pool: str = "gap", include_top: bool = False, batch_size: int = 16, precision: str = "fp32",
+             resampling: Optional[str] = None, pool: str = "gap", include_top: bool = False, batch_size: int = 16, precision: str = "fp32",
              seed: int = 0, cache_dir: Union[str, os.PathLike[str], None] = None, threads: int = 0,
              on_error: str = "raise", progress: ProgressLike = False) -> np.ndarray:
     """Activations of a pretrained backbone for images, after ReLU: a float32 array.
@@ -61,6 +61,7 @@ def features(images: Union[ImageLike, Sequence[ImageLike]], *, backbone: str = "
     until: the layer behind which the backbone is cut; None: its last pooling.
     input_size: N or (height, width); None: what the backbone is meant for.
     preprocessing: "keras", "torch", "unit" for weights whose file does not say it.
+    resampling: "nearest", "bilinear", "bilinear-noaa" or "bicubic"; None: as the preprocessing has it.
     pool: "gap" (N, C), "flatten" (N, C·H·W) or "none" (N, C, H, W).
     include_top: up to the logits of the weights' own classes.
     on_error: "raise", or "nan": rows of NaN, and a RuntimeWarning, for images that cannot be read.
@@ -70,6 +71,7 @@ def features(images: Union[ImageLike, Sequence[ImageLike]], *, backbone: str = "
     InputError, IoError (a download that fails), KeyboardInterrupt on Ctrl-C.
     """
     options = dict(backbone=backbone, weights=weights, until=until, input_size=input_size, preprocessing=preprocessing,
+                   resampling=resampling,
                    pool=pool, include_top=include_top, batch_size=batch_size, precision=precision, seed=seed,
                    cache_dir=cache_dir, threads=threads)
     return _Loaded(options, progress).run(images, on_error, progress)
@@ -88,7 +90,8 @@ class FeatureExtractor:
 
     def __init__(self, backbone: str = "vgg16", *, weights: Union[str, os.PathLike[str], None] = None,
                  until: Optional[str] = None, input_size: Union[int, tuple[int, int], None] = None,
-                 preprocessing: Optional[str] = None, pool: str = "gap", include_top: bool = False,
+                 preprocessing: Optional[str] = None, resampling: Optional[str] = None, pool: str = "gap",
+                 include_top: bool = False,
                  batch_size: int = 16, precision: str = "fp32", seed: int = 0,
                  cache_dir: Union[str, os.PathLike[str], None] = None, threads: int = 0, on_error: str = "raise",
                  progress: ProgressLike = False) -> None:
@@ -98,6 +101,7 @@ class FeatureExtractor:
         self.until = until
         self.input_size = input_size
         self.preprocessing = preprocessing
+        self.resampling = resampling
         self.pool = pool
         self.include_top = include_top
         self.batch_size = batch_size

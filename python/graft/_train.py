@@ -26,7 +26,7 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
           config: Optional[PathLike] = None, val: Optional[PathLike] = None, test: Optional[PathLike] = None,
           # the model
           backbone: Optional[str] = None, weights: Optional[PathLike] = None, preprocessing: Optional[str] = None,
-          input_size: Union[int, tuple[int, int], None] = None, until: Optional[str] = None,
+          resampling: Optional[str] = None, input_size: Union[int, tuple[int, int], None] = None, until: Optional[str] = None,
           head: Optional[str] = None, fine_tune: Union[int, str, None] = None, init: Optional[str] = None,
           # training
           epochs: Optional[int] = None, batch_size: Optional[int] = None, lr: Optional[float] = None,

@@ -21,7 +21,7 @@ struct WeightsRequest {
       "imagenet";  ///< "imagenet", "keras", "torchvision", "builtin", "none", or a file
   std::string backbone;
   PixelFamily preprocessing = PixelFamily::of_weights;
-  std::optional<Resampling> resampling;  ///< none: as the weights have it
+  std::optional<Resampling> resampling{};  ///< none: as the weights have it
   int input_height = 224;
   int input_width = 224;
   uint64_t seed = 0;            ///< for "none"

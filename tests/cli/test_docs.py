@@ -32,6 +32,16 @@ class Documents(t.TestCase):
         self.assertEqual(done.returncode, 0, f"{line}\n{done.stderr}")
         return done.stdout
 
+    def serve(self, line):
+        """A server runs until it is stopped; that it says where is enough here."""
+        process = subprocess.Popen(["bash", "-c", f"exec {line} --port 0"], cwd=self.folder, env=self.environment,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        first = process.stdout.readline()
+        process.terminate()
+        stderr = process.communicate(timeout=60)[1]
+        self.assertTrue(first.startswith("serving on http://"), f"{line}\n{stderr}")
+        self.assertEqual(process.returncode, 0, f"{line}\n{stderr}")
+
     def test_tutorial(self):
         """Every command, in order, as it stands."""
         lines = list(commands(t.SOURCE / "docs" / "tutorial.md"))
@@ -65,6 +75,8 @@ class Documents(t.TestCase):
                           "--no-report -o runs/pets")
             else:
                 shutil.copytree(self.folder / "runs" / "pets", self.folder / "runs" / run)
+        shutil.copytree(self.folder / "runs" / "pets", self.folder / "models" / "pets")
+        (self.folder / "token.txt").write_text("0123456789abcdef\n")
         seen = 0
         for document in DOCS:
             if document.name == "tutorial.md":
@@ -72,6 +84,10 @@ class Documents(t.TestCase):
             for line in commands(document):
                 # Placeholders such as RUN and WEIGHTS.h5, and what has no end or needs the network.
                 if re.search(r"\b(RUN|WEIGHTS|FILE|COMMAND|PORT)\b|…|intel-scenes|\.h5|graft (demo|bench|weights)", line):
+                    continue
+                if line.startswith("graft serve"):
+                    self.serve(re.sub(r" --port \d+", "", line))
+                    seen += 1
                     continue
                 self.type(line + " --dry-run --force" if line.startswith("graft train") else line)
                 seen += 1

@@ -75,7 +75,7 @@ class CommandLine(t.TestCase):
                 self.assertIn("Examples:", text)
 
     def test_unknown(self):
-        self.fail_with(2, "unknown command 'serve'", "serve")
+        self.fail_with(2, "unknown command 'teach'", "teach")
         self.fail_with(2, "no command")
         # What a later version brings is unknown until then.
         self.fail_with(2, "--tunnel", "train", "x", "--tunnel", "8080")

@@ -35,7 +35,7 @@ class ServePageTrouble(t.PageTestCase):
         self.page.choose(bad)
         self.page.finished(1)
         self.assertEqual(len(self.page.texts(".card .state.bad")), 1)
-        self.assertEqual(self.page.texts(".card .frame span"), ["no preview"])
+        self.assertTrue(until(lambda: self.page.texts(".card .frame span") == ["no preview"]))
 
     def test_fifty_megapixels(self):
         path = self.folder / "huge.jpg"
