@@ -27,7 +27,7 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
           # the model
           backbone: Optional[str] = None, weights: Optional[PathLike] = None, preprocessing: Optional[str] = None,
           resampling: Optional[str] = None, input_size: Union[int, tuple[int, int], None] = None, until: Optional[str] = None,
-          head: Optional[str] = None, fine_tune: Union[int, str, None] = None, init: Optional[str] = None,
+          head: Optional[str] = None, classes: Optional[str] = None, fine_tune: Union[int, str, None] = None, init: Optional[str] = None,
           # training
           epochs: Optional[int] = None, batch_size: Optional[int] = None, lr: Optional[float] = None,
           optimizer: Optional[str] = None, schedule: Optional[str] = None, warmup_epochs: Optional[float] = None,
