@@ -10,6 +10,7 @@ import http.client
 import json
 import os
 import pathlib
+import socket
 import statistics
 import subprocess
 import sys
@@ -137,11 +138,21 @@ def main():
                                           capture_output=True, text=True).stdout)["predictions"]
     wanted = {pathlib.Path(p["path"]).name: (p["label"], p["probability"]) for p in predicted}
     bodies = [(*form(p), p.name) for p in photos]
-    own = json.loads(subprocess.run([graft, "bench", "--model", o.model, "--batch", "16", "--json"], check=True,
-                                    capture_output=True, text=True).stdout)
-    network = own["networks"][0] if "networks" in own else own["results"][0]
-    engine = 1000 * 16 / network["ms"] if "ms" in network else network["images_per_second"]
-    print(f"the engine alone, batches of 16: {engine:.1f} images a second")
+    with socket.socket() as probe:  # what the model is, from the server itself
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen([graft, "serve", o.model, "--port", str(port), "--quiet"], stdout=subprocess.DEVNULL)
+    wait_until_ready(port, process)
+    link = http.client.HTTPConnection("127.0.0.1", port)
+    link.request("GET", "/models")
+    about = json.loads(link.getresponse().read())["models"][0]
+    process.terminate()
+    process.wait()
+    size = f"{about['input']['height']}"
+    own = json.loads(subprocess.run([graft, "bench", "--backbone", about["backbone"], "--size", size, "--batch", "16",
+                                     "--json"], check=True, capture_output=True, text=True).stdout)
+    engine = own["networks"][0]["images_per_second"]
+    print(f"{about['backbone']} at {size} pixels; its trunk alone, batches of 16: {engine:.1f} images a second")
     with tempfile.TemporaryDirectory() as folder:
         onnx, peer = f"{folder}/model.onnx", f"{folder}/peer.py"
         subprocess.run([graft, "export", o.model, "-o", onnx, "--quiet"], check=True)
