@@ -87,6 +87,7 @@ struct WeightsInspection {
   };
   std::vector<Fit> fits;       ///< a whole one first; empty: none
   bool by_order = false;       ///< layers bear other names, and are known by order and shapes alone
+  bool convertible = false;    ///< a whole classifier, which convert_classifier() takes
   std::optional<int> classes;  ///< outputs of its classifier, where it is one that Graft reads
   std::vector<std::string> labels;    ///< of a model of Graft's
   std::vector<std::string> left_out;  ///< layers that are not the backbone's
@@ -121,6 +122,8 @@ struct ConvertOptions {
 struct ClassifierImport {
   std::vector<std::string> classes;  ///< names in the order of the outputs
   PixelFamily preprocessing = PixelFamily::of_weights;
+  /// How images were brought to the input size, where not as the file has it or Graft does it.
+  std::optional<Resampling> resampling{};
   /// Of files with weights alone: the layers behind the backbone, in the language of with_head().
   std::string head;
   InputSize input;  ///< where the file leaves it open

@@ -14,6 +14,7 @@ ClassifierImport ImportArguments::import() const {
                                                  : PixelFamily::of_weights;
   out.head = head;
   out.input = input;
+  out.resampling = resampling;
   return out;
 }
 
@@ -41,6 +42,12 @@ void add_import_options(CLI::App& app, ImportArguments& arguments) {
                   "Likewise: the size of its images in pixels, N or HEIGHTxWIDTH, where its file "
                   "leaves it open"},
                  arguments.input, options::Extent{});
+  FlagAdder{app}({"resampling", "FILTER",
+                  "How images were brought to that size: nearest (Keras' load_img), bilinear-noaa "
+                  "(its image_dataset_from_directory), bilinear (antialiased; the default) or "
+                  "bicubic"},
+                 arguments.resampling, options::Word{});
+  app.get_option("--resampling")->group(app.get_option("--head")->get_group());
   app.get_option("--input-size")->group(app.get_option("--head")->get_group());
 }
 

@@ -13,6 +13,7 @@ struct ImportArguments {
   std::string preprocessing = "weights";
   std::string head;
   InputSize input;
+  std::optional<Resampling> resampling;
 
   [[nodiscard]] ClassifierImport import() const;
   [[nodiscard]] bool any() const;

@@ -1,6 +1,10 @@
 // graft serve: classifiers over HTTP.
 #include "graft/serve.h"
 
+#include <poll.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <cstdlib>
 
 #include "base/diagnostics.h"
@@ -76,13 +80,33 @@ class Observer : public ServeObserver {
           "--token-file, and docs/serving.md for TLS\n",
           url);
   }
+  /// A reader that stands still costs lines, and neither requests nor the end.
   void log(const std::string& line) override {
-    if (!o_.common.quiet) write_diagnostic(line + "\n");
+    if (o_.common.quiet) return;
+    pollfd stderr_ready{STDERR_FILENO, POLLOUT, 0};
+    is_stuck_ = ::poll(&stderr_ready, 1, is_stuck_ ? 0 : 1000) == 0;
+    if (!is_stuck_) write_diagnostic(line + "\n");
   }
 
  private:
   const ServeArguments& o_;
+  bool is_stuck_ = false;  // of the thread that logs
 };
+
+/// As many descriptors as this process may have, and no more connections than those allow: one too
+/// many is told so, instead of waiting for ever.
+size_t allowed_connections(size_t wanted) {
+  constexpr rlim_t kOthers = 64;  // files, models, what the system takes
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return wanted;
+  if (limit.rlim_cur < limit.rlim_max && limit.rlim_cur < wanted + kOthers) {
+    limit.rlim_cur = std::min<rlim_t>(limit.rlim_max, wanted + kOthers);
+    ::setrlimit(RLIMIT_NOFILE, &limit);
+    ::getrlimit(RLIMIT_NOFILE, &limit);
+  }
+  if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= wanted + kOthers) return wanted;
+  return limit.rlim_cur > 2 * kOthers ? limit.rlim_cur - kOthers : limit.rlim_cur / 2;
+}
 
 int run(ServeArguments& o) {
   ServeOptions& s = o.serve;
@@ -94,7 +118,7 @@ int run(ServeArguments& o) {
   s.most_images = static_cast<size_t>(o.max_images);
   s.most_explained = std::min(s.most_explained, s.most_images);
   s.most_queued = std::max(static_cast<size_t>(o.max_queue), s.most_images);
-  s.most_connections = static_cast<size_t>(o.max_connections);
+  s.most_connections = allowed_connections(static_cast<size_t>(o.max_connections));
   s.request_time = std::chrono::seconds(o.timeout);
   Observer observer(o);
   serve(s, observer, o.common.context());

@@ -215,6 +215,7 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
                         {"licence", about.licence},
                         {"fits", fits},
                         {"by_order", about.by_order},
+                        {"convertible", about.convertible},
                         {"classes", nullptr},
                         {"labels", about.labels},
                         {"left_out", about.left_out},
@@ -272,8 +273,15 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
                  pixels_line(about.preprocessing));
   if (!about.fits.empty() && about.damage.empty()) {
     const WeightsInspection::Fit& fit = about.fits.front();
-    print_result("  use         graft train PHOTOS --backbone {}{} --weights {}{}\n", fit.backbone,
-                 fit.whole ? "" : " --until " + fit.until, printable(name),
+    if (about.convertible)
+      print_result(
+          "  use         whole: graft weights convert {} MODEL.safetensors --classes A,B,…{}\n"
+          "              or: graft train PHOTOS --weights {} --head keep{}\n",
+          printable(name), about.preprocessing_unknown ? " --preprocessing …" : "", printable(name),
+          about.preprocessing_unknown ? " --preprocessing …" : "");
+    print_result("  {}graft train PHOTOS --backbone {}{} --weights {}{}\n",
+                 about.convertible ? "            its backbone alone: " : "use         ",
+                 fit.backbone, fit.whole ? "" : " --until " + fit.until, printable(name),
                  about.preprocessing_unknown ? " --preprocessing FAMILY" : "");
   }
 }
@@ -309,6 +317,7 @@ int become_export(const WeightsOptions& o, const std::string& model, const std::
   add("--classes", o.import.classes);
   add("--preprocessing", o.import.preprocessing);
   add("--head", o.import.head);
+  add("--resampling", options::value_text(o.import.resampling));
   if (o.import.input != InputSize())
     add("--input-size", fmt::format("{}x{}", o.import.input.height, o.import.input.width));
   if (o.common.threads > 0) add("--threads", std::to_string(o.common.threads));
@@ -352,8 +361,11 @@ int convert(const WeightsOptions& o) {
       .half = o.dtype == "fp16", .fold_batchnorm = o.fold, .source = {}, .licence = {}};
   if (!o.source.empty()) options.source = o.source;
   if (!o.licence.empty()) options.licence = o.licence;
-  if (trunk && !o.import.head.empty())
-    fail(ErrorKind::usage, "--head is for a classifier; the backbone alone has none");
+  if (trunk && (!o.import.head.empty() || !o.import.classes.empty()))
+    fail(ErrorKind::usage,
+         "{} for a classifier, and {} writes the backbone alone; for the whole one say 'graft "
+         "weights convert IN OUT'",
+         o.import.head.empty() ? "--classes is" : "--head is", old ? "-o" : "--without-head");
   const std::string backbone =
       trunk ? convert_weights(in, out, options, o.import.import(), o.common.context())
             : convert_classifier(in, out, options, o.import.import(), o.common.context());

@@ -85,7 +85,9 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
            "{}: a model of Graft's, which says its classes, its head and its preprocessing itself; "
            "leave `classes`, `head`, `input-size` and `preprocessing` out",
            name);
-    return read_model(model_file(file));
+    ModelFile own = read_model(model_file(file));
+    if (import.resampling) own.metadata.preprocessing.resampling = *import.resampling;
+    return own;
   }
   ForeignClassifier found = open_foreign_classifier(file, import.head, context.stop);
   settle_size(found, import.input, name, context);
@@ -106,6 +108,18 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
       asked ? preprocessing_of(import.preprocessing) : *found.preprocessing;
   if (asked && found.behind)
     model.metadata.preprocessing = found.behind(model.metadata.preprocessing);
+  const std::optional<Resampling> resampling =
+      import.resampling ? import.resampling : found.resampling;
+  if (resampling)
+    model.metadata.preprocessing.resampling = *resampling;
+  else if (found.family == "keras")
+    context.tell(
+        Severity::note,
+        fmt::format("note: {}: images will be brought to {}x{} antialiased (bilinear); say "
+                    "`resampling` bilinear-noaa for a model trained with Keras' "
+                    "image_dataset_from_directory, nearest with load_img or "
+                    "flow_from_directory",
+                    name, found.network.input_height, found.network.input_width));
   model.metadata.test_views = found.test_views;
   for (const std::string& note : found.notes)
     context.tell(Severity::note, "note: " + name + ": " + note);

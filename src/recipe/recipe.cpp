@@ -177,7 +177,10 @@ Recipe Recipe::resolved(size_t images) const {
   if (!o.freeze_epochs) o.freeze_epochs = 0;
   if (!o.learning_rate)
     o.learning_rate =
-        r.model.fine_tune != "0" && r.model.weights != "none" ? kFineTuningRate : kHeadRate;
+        // A head that was trained before is fine-tuned too.
+        (r.model.fine_tune != "0" && r.model.weights != "none") || r.model.head == "keep"
+            ? kFineTuningRate
+            : kHeadRate;
   if (!o.patience) o.patience = o.schedule == Schedule::constant ? kPatience : 0;
   return r;
 }

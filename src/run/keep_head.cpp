@@ -123,6 +123,12 @@ Network keep_head(Recipe& recipe, const std::vector<std::string>& classes,
           ? asked_classes(model, network.layers.back().outputs, classes, notes)
           : outline.classes;
   if (outline.foreign) model.classes = as_option(before, model.classes);
+  if (std::none_of(classes.begin(), classes.end(),
+                   [&](const std::string& label) { return find_label(before, label) >= 0; }))
+    fail(ErrorKind::usage,
+         "`head` keep: none of the classes {} is one of the data's, {}; say the classifier's own "
+         "with `classes`, or leave `head` out to train a new one",
+         label_list(before), label_list(classes));
   notes.push_back(kept_note(before, classes));
   network.layers.back().outputs = static_cast<int>(classes.size());
   return std::move(network);
@@ -133,6 +139,7 @@ Weights load_kept(const Recipe& recipe, const Network& network,
   ClassifierImport import;
   import.classes = class_names(recipe.model.classes);
   import.preprocessing = recipe.model.preprocessing;
+  import.resampling = recipe.model.resampling;
   if (is_foreign_model(recipe.model.weights))
     import.input = {network.input_height, network.input_width};
   ModelFile model = import_classifier(recipe.model.weights, import, context);

@@ -177,6 +177,8 @@ TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
   const Recipe::Optimization& o = recipe.optimization;
   std::optional<Network> kept;
   std::vector<std::string> kept_notes;
+  if (!keeps_head(given) && !given.model.classes.empty())
+    fail(ErrorKind::usage, "`classes` is for `head` keep; leave it out");
   if (keeps_head(given)) kept = keep_head(given, data.classes, kept_notes, context);
   plan.recipe = given.resolved();
   Network base = make_backbone(recipe.model);

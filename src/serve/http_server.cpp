@@ -9,6 +9,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <unordered_map>
 #include <unordered_set>
 
 #include "base/fail.h"
@@ -27,6 +28,9 @@ using net::ip::tcp;
 /// instead of a reset connection.
 constexpr uint64_t kMostDiscarded = uint64_t{64} << 20;
 constexpr std::chrono::seconds kLingering{5};
+
+/// Of one connection; more than its headers may have.
+constexpr size_t kMostBuffered = size_t{128} << 10U;
 
 const std::string* find(const HttpFields& fields, std::string_view name) {
   const auto at = std::find_if(fields.begin(), fields.end(),
@@ -70,20 +74,25 @@ struct HttpServer::State {
   void turn_away(tcp::socket socket);
   void drain();
   void end_if_empty();
+  void watch_stop(const std::stop_token& stop);
 
   HttpHandler& handler;
   HttpLimits limits;
-  std::unordered_set<Session*> sessions;  // of the server's thread
+  // All of the server's thread: sessions are made, used and destroyed there alone.
+  std::unordered_set<Session*> sessions;
+  std::unordered_map<uint64_t, std::shared_ptr<Session>> handling;  // that wait for a reply
   std::atomic<size_t> open = 0;
   uint64_t bodies = 0;    // bytes of requests that are here or on their way
   uint64_t requests = 0;  // numbered for their names
   uint64_t run_id = 0;
+  uint64_t numbered = 0;  // requests that were handed on
   bool draining = false;
   bool over = false;  // run() has returned
   // Its destructor ends what sessions are left, which use what stands above.
   net::io_context context{1};
   tcp::acceptor acceptor{context};
   net::steady_timer timer{context};
+  net::steady_timer stop_timer{context};
 };
 
 /// One connection: requests one after the other. Every callback holds it alive.
@@ -111,7 +120,6 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
     parser_->header_limit(server_.limits.header_bytes);
     parser_->body_limit(server_.limits.body_bytes);
     request_.reset();
-    answered_ = false;
     state_ = Phase::head;
     stream_.expires_after(server_.limits.header_time);
     http::async_read_header(
@@ -172,10 +180,8 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
     if (std::optional<HttpReply> reply = server_.handler.refuse(*request_))
       return send(std::move(*reply), length == 0 && parser_->keep_alive() && !server_.draining);
     if (length > server_.limits.body_bytes) return refuse_large_body();
-    if (length > 0 && server_.bodies + length > server_.limits.all_bodies)
-      return refuse(503, "too many bytes of other requests are here; try again");
-    reserved_ = length;
-    server_.bodies += length;
+    if (length > 0 && request_->method != "POST")
+      return refuse(400, "a body comes with POST alone");
     state_ = Phase::body;
     stream_.expires_after(server_.limits.request_time);
     if (const std::string* expect = request_->header("expect")) {
@@ -209,25 +215,49 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
   }
 
   void read_body() {
-    http::async_read(
-        stream_, buffer_, *parser_,
-        [self = shared_from_this()](error_code error, size_t) { self->on_body(error); });
+    if (parser_->is_done()) return on_body({});
+    http::async_read_some(stream_, buffer_, *parser_,
+                          [self = shared_from_this()](error_code error, size_t) {
+                            if (error || self->parser_->is_done()) return self->on_body(error);
+                            if (self->reserve(self->parser_->get().body().size()))
+                              self->read_body();
+                          });
+  }
+
+  /// Counts what has arrived, not what was announced: a client that is slow takes no place from
+  /// others. False where all places are taken, and the request is refused.
+  bool reserve(uint64_t bytes) {
+    if (bytes <= reserved_) return true;
+    const uint64_t more = bytes - reserved_;
+    if (server_.bodies + more > server_.limits.all_bodies) {
+      refuse(503, "too many bytes of other requests are here; try again");
+      return false;
+    }
+    reserved_ += more;
+    server_.bodies += more;
+    return true;
   }
 
   void on_body(error_code error) {
     if (error == http::error::body_limit) return refuse_large_body();
     if (is_broken(error)) return close();
     if (error) return refuse(400, "no valid HTTP body: " + error.message());
+    if (!reserve(parser_->get().body().size())) return;
     request_->body = std::move(parser_->get().body());
     state_ = Phase::handling;
     stream_.expires_never();
     watch();
-    server_.handler.handle(
-        request_, [self = shared_from_this(), request = request_](HttpReply reply) {
-          net::post(self->server_.context, [self, request, reply = std::move(reply)]() mutable {
-            if (self->request_ == request) self->on_reply(std::move(reply));
-          });
-        });
+    const uint64_t number = ++server_.numbered;
+    server_.handling.emplace(number, shared_from_this());
+    server_.handler.handle(request_, [&server = server_, number](HttpReply reply) {
+      net::post(server.context, [&server, number, reply = std::move(reply)]() mutable {
+        const auto at = server.handling.find(number);
+        if (at == server.handling.end()) return;
+        const std::shared_ptr<Session> session = std::move(at->second);
+        server.handling.erase(at);
+        session->on_reply(std::move(reply));
+      });
+    });
   }
 
   /// Waits for the client to hang up meanwhile.
@@ -243,9 +273,11 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
   }
 
   void on_reply(HttpReply reply) {
-    if (std::exchange(answered_, true)) return;
     error_code ignored;
     stream_.socket().cancel(ignored);
+    // A reply that its reader leaves lying counts too.
+    reserved_ += reply.body.size();
+    server_.bodies += reply.body.size();
     send(std::move(reply), parser_->keep_alive() && !server_.draining);
   }
 
@@ -311,7 +343,8 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
 
   State& server_;
   beast::tcp_stream stream_;
-  beast::flat_buffer buffer_;
+  // Headers, and what of a body is not taken apart yet: a chunk's extensions, say.
+  beast::flat_buffer buffer_{kMostBuffered};
   std::optional<http::request_parser<http::string_body>> parser_;
   std::shared_ptr<HttpRequest> request_;
   std::stop_source gone_;
@@ -322,7 +355,6 @@ class HttpServer::State::Session : public std::enable_shared_from_this<Session> 
   Phase state_ = Phase::head;
   uint64_t reserved_ = 0;
   uint64_t discarded_ = 0;
-  bool answered_ = false;
   bool head_only_ = false;
 };
 
@@ -365,6 +397,15 @@ void HttpServer::State::drain() {
   end_if_empty();
 }
 
+// Asked again and again: a token may be set by a signal handler, where no callback could run.
+void HttpServer::State::watch_stop(const std::stop_token& stop) {
+  if (stop.stop_requested()) return drain();
+  stop_timer.expires_after(std::chrono::milliseconds(50));
+  stop_timer.async_wait([this, stop](error_code error) {
+    if (!error) watch_stop(stop);
+  });
+}
+
 void HttpServer::State::end_if_empty() {
   if (draining && !over && sessions.empty()) timer.cancel();
 }
@@ -381,8 +422,8 @@ void HttpServer::listen(const std::string& host, int port) {
   State& s = *state_;
   error_code error;
   const auto refuse = [&](const std::string& why) {
-    fail(ErrorKind::io, "cannot listen on {} port {}: {}; choose others with `host` and `port`",
-         host, port, why);
+    fail(ErrorKind::io, "cannot listen on {} port {}: {}; choose others (--host, --port)", host,
+         port, why);
   };
   const net::ip::address address = net::ip::make_address(host, error);
   if (error) refuse("not an IP address, as 127.0.0.1 and :: are");
@@ -401,9 +442,10 @@ size_t HttpServer::connections() const { return state_->open; }
 void HttpServer::run(const std::stop_token& stop) {
   State& s = *state_;
   s.accept();
-  const std::stop_callback on_stop(stop, [&s] { net::post(s.context, [&s] { s.drain(); }); });
+  s.watch_stop(stop);
   s.context.run();
   s.over = true;
+  s.handling.clear();
 }
 
 }  // namespace graft::serving

@@ -1,14 +1,18 @@
 #include "serve/model_store.h"
 
 #include <fmt/chrono.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <ctime>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/limits.h"
 #include "graft/run_files.h"
 #include "model/model_file.h"
 #include "report/model_card.h"
@@ -21,7 +25,34 @@ std::string now_utc() {
   return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
 }
 
+/// A copy in memory: who cuts or overwrites the file while it is mapped would end this process by
+/// SIGBUS, and maps and features, whose engines are made when asked for, are the same model's.
+Descriptor pinned(const fs::path& file) {
+  const std::vector<std::byte> bytes = read_file(file);
+  Descriptor copy(::memfd_create("graft-model", MFD_CLOEXEC));
+  for (size_t at = 0; copy.valid() && at < bytes.size();) {
+    const ssize_t wrote = ::write(copy.get(), &bytes[at], bytes.size() - at);
+    if (wrote <= 0) fail(ErrorKind::memory, "{}: no memory to load it", printable(file));
+    at += static_cast<size_t>(wrote);
+  }
+  if (!copy.valid())
+    fail(ErrorKind::io, "{}: cannot be loaded: {}", printable(file), system_error_text(errno));
+  return copy;
+}
+
 std::string hash_of(const fs::path& file) { return content_hash(MappedFile(file).bytes()); }
+
+/// Makes a model; errors name the file and not its copy.
+ModelPtr load(const std::string& name, const fs::path& file, const ClassifierOptions& options) {
+  try {
+    return std::make_shared<ServedModel>(name, file, options);
+  } catch (const Error& error) {
+    std::string text = error.what();
+    if (const size_t at = text.find("/proc/self/fd/"); at != std::string::npos)
+      text.replace(at, text.find_first_not_of("0123456789", at + 14) - at, printable(file));
+    throw Error(error.kind(), text);
+  }
+}
 
 int thread_count_of(const ClassifierOptions& options) {
   RunContext context;
@@ -33,9 +64,10 @@ bool is_model_name(const fs::path& file) { return file.extension() == ".safetens
 
 }  // namespace
 
-ServedModel::ServedModel(std::string name, fs::path file, const ClassifierOptions& options)
+ServedModel::ServedModel(std::string name, const fs::path& file, const ClassifierOptions& options)
     : name_(std::move(name)),
-      file_(std::move(file)),
+      content_(pinned(file)),
+      file_(fmt::format("/proc/self/fd/{}", content_.get())),
       options_(options),
       version_(hash_of(file_)),
       loaded_(now_utc()),
@@ -90,7 +122,7 @@ ModelStore::ModelStore(const std::vector<std::string>& paths, ClassifierOptions 
     : paths_(paths), options_(options), tell_(std::move(tell)) {
   for (const Found& found : look()) {
     const std::optional<Stamp> stamp = stamp_of(found.file);
-    ModelPtr model = std::make_shared<ServedModel>(found.name, found.file, options_);
+    ModelPtr model = load(found.name, found.file, options_);
     tell_("loaded", found.name, printable(found.file));
     entries_.push_back({found.name, found.file, stamp.value_or(Stamp{}), std::move(model)});
   }
@@ -130,16 +162,17 @@ void ModelStore::refresh() {
     const auto before = refused_.find(found.file);
     if (!is_new || (before != refused_.end() && before->second == *stamp)) continue;
     try {
-      ModelPtr model = std::make_shared<ServedModel>(found.name, found.file, options_);
+      ModelPtr model = load(found.name, found.file, options_);
       const std::lock_guard lock(mutex_);
       const auto at = std::find_if(entries_.begin(), entries_.end(),
                                    [&](const Entry& entry) { return entry.name == found.name; });
-      if (at == entries_.end())
+      const bool added = at == entries_.end();
+      if (added)
         entries_.push_back({found.name, found.file, *stamp, std::move(model)});
       else
         *at = {found.name, found.file, *stamp, std::move(model)};
       refused_.erase(found.file);
-      tell_("reloaded", found.name, printable(found.file));
+      tell_(added ? "loaded" : "reloaded", found.name, printable(found.file));
     } catch (const Error& error) {
       refused_[found.file] = *stamp;
       tell_("not reloaded", found.name, error.what());

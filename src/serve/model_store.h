@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/descriptor.h"
 #include "graft/classifier.h"
 #include "graft/features.h"
 #include "model/gradcam.h"
@@ -20,7 +21,8 @@ namespace graft::serving {
 /// One model as it was loaded. What is thread-safe in a Classifier is so here; the rest says so.
 class ServedModel {
  public:
-  ServedModel(std::string name, std::filesystem::path file, const ClassifierOptions& options);
+  ServedModel(std::string name, const std::filesystem::path& file,
+              const ClassifierOptions& options);
 
   [[nodiscard]] const std::string& name() const { return name_; }
   /// The hash of the file's content.
@@ -43,7 +45,8 @@ class ServedModel {
 
  private:
   std::string name_;
-  std::filesystem::path file_;
+  Descriptor content_;          // the file's bytes as they were when it was loaded
+  std::filesystem::path file_;  // the same by its name in /proc
   ClassifierOptions options_;
   std::string version_;
   std::string loaded_;

@@ -45,9 +45,13 @@ struct Pipeline::Running {
 };
 
 Pipeline::Pipeline(const Options& options)
-    : options_(options), queue_(options.most_wait), pool_(options.threads) {}
+    : options_(options), pool_(options.threads), queue_(options.most_wait) {}
 
-Pipeline::~Pipeline() = default;
+Pipeline::~Pipeline() {
+  stopping_ = true;
+  pool_.stop();
+  large_pool_.stop();
+}
 
 bool Pipeline::reserve(size_t images) {
   size_t before = here_;
@@ -63,18 +67,23 @@ void Pipeline::start(ImageTask task) {
   for (size_t i = 0; i < images; ++i) pool_.add([this, running, i] { prepare(running, i); });
 }
 
+bool Pipeline::is_large(const SentImage& image) const {
+  if (image.pixels) return false;
+  const ImageFacts facts = probe_image(bytes_of(image.encoded), image.name);
+  return facts.width > kLargePixels / std::max<int64_t>(facts.height, 1);
+}
+
 Image Pipeline::decode(const SentImage& image) {
   if (image.pixels) return *image.pixels;
   const DecodeLimits limits{.max_pixels = options_.most_pixels};
-  const ImageFacts facts = probe_image(bytes_of(image.encoded), image.name);
   std::unique_lock<std::mutex> alone(large_, std::defer_lock);
-  if (facts.width > kLargePixels / std::max<int64_t>(facts.height, 1)) alone.lock();
+  if (is_large(image)) alone.lock();
   return decode_image(bytes_of(image.encoded), image.name, limits);
 }
 
-void Pipeline::prepare(const std::shared_ptr<Running>& task, size_t index) {
+void Pipeline::prepare(const std::shared_ptr<Running>& task, size_t index, bool on_large_thread) {
   ImageResult& result = task->results[index];
-  if (task->is_given_up()) {
+  if (stopping_ || task->is_given_up()) {
     task->given_up = true;
     queue_.withdraw();
     return finish_one(task);
@@ -83,6 +92,9 @@ void Pipeline::prepare(const std::shared_ptr<Running>& task, size_t index) {
   std::shared_ptr<std::pair<Image, Image>> to_explain;
   try {
     const SentImage& sent = task->task.images[index];
+    // Others' images go before the large ones, which wait for each other on a thread of their own.
+    if (!on_large_thread && is_large(sent))
+      return large_pool_.add([this, task, index] { prepare(task, index, true); });
     const ModelInfo& info = task->task.model->info();
     const Image image = decode(sent);
     Image fitted =

@@ -67,6 +67,8 @@ class Pipeline {
   /// Decodes; throws Error(input) for what is no image or too large. Of large ones one at a time,
   /// so that memory is bounded.
   Image decode(const SentImage& image);
+  /// Whether decode() would wait for another large image.
+  [[nodiscard]] bool is_large(const SentImage& image) const;
   /// For work that is not images'.
   WorkPool& pool() { return pool_; }
 
@@ -75,7 +77,7 @@ class Pipeline {
 
  private:
   struct Running;
-  void prepare(const std::shared_ptr<Running>& task, size_t index);
+  void prepare(const std::shared_ptr<Running>& task, size_t index, bool on_large_thread = false);
   void on_logits(const std::shared_ptr<Running>& task, size_t index, std::vector<float> logits,
                  const std::shared_ptr<std::pair<Image, Image>>& to_explain);
   void finish_one(const std::shared_ptr<Running>& task);
@@ -83,8 +85,10 @@ class Pipeline {
   Options options_;
   std::atomic<size_t> here_ = 0;
   std::mutex large_;  // held while a large image is in memory
-  InferenceQueue queue_;
-  WorkPool pool_;  // last: its pieces use the rest
+  WorkPool large_pool_{1};
+  WorkPool pool_;
+  std::atomic<bool> stopping_ = false;
+  InferenceQueue queue_;  // last: what it gives up goes through the pools
 };
 
 }  // namespace graft::serving

@@ -166,7 +166,8 @@ Service::Service(const ServeOptions& options, int decoding_threads, ModelStore& 
       pipeline_(std::make_unique<Pipeline>(Pipeline::Options{.threads = decoding_threads,
                                                              .most_images = options.most_queued,
                                                              .most_pixels = options.most_pixels,
-                                                             .most_wait = options.batch_wait})) {}
+                                                             .most_wait = options.batch_wait})),
+      features_pool_(std::make_unique<WorkPool>(1)) {}
 
 HttpReply Service::error(int status, const std::string& why) {
   HttpReply reply = error_reply(status, why);
@@ -216,7 +217,8 @@ void Service::handle(Request request, Respond respond) {
     --requests_;
     respond(std::move(reply));
   };
-  pipeline_->pool().add([this, request = std::move(request), counted] { post(request, counted); });
+  WorkPool& pool = route.kind == RouteKind::features ? *features_pool_ : pipeline_->pool();
+  pool.add([this, request = std::move(request), counted] { post(request, counted); });
 }
 
 void Service::post(const Request& request, const Respond& respond) {
@@ -289,6 +291,7 @@ void Service::predict(const Request& request, const Respond& respond) {
   const bool explain = parameters.flag("explain");
   const bool logits = parameters.flag("logits");
   std::vector<std::string> names;
+  names.reserve(images.size());
   for (const SentImage& image : images) names.push_back(image.name);
   // Files of a form are answered one by one; where all the body is one file, it is the request.
   const int none_read = form_boundary(content_type(*request)) ? 200 : 422;
@@ -375,6 +378,9 @@ void Service::infer(const Request& request, const Respond& respond) {
   auto parsed =
       std::make_shared<InferRequest>(parse_infer(request->body, json_length, options_.most_images));
   std::vector<SentImage> images = std::move(parsed->images);
+  for (const SentImage& image : images)
+    if (image.pixels && int64_t{image.pixels->width} * image.pixels->height > options_.most_pixels)
+      throw Refusal{413, fmt::format("images of more than {} pixels", options_.most_pixels)};
   start(request, model, std::move(images), false, respond,
         [request, model, parsed](const std::vector<ImageResult>& results) {
           for (const ImageResult& result : results)

@@ -23,7 +23,10 @@ class Service : public HttpHandler {
   Service(const ServeOptions& options, int decoding_threads, ModelStore& models,
           std::function<void(const std::string& line)> log);
   /// Ends what is under way; for when the server has stopped, and before it is destroyed.
-  void finish() { pipeline_.reset(); }
+  void finish() {
+    features_pool_.reset();
+    pipeline_.reset();
+  }
   /// For /metrics.
   void watch(const HttpServer& server) { server_ = &server; }
 
@@ -56,7 +59,9 @@ class Service : public HttpHandler {
   const HttpServer* server_ = nullptr;
   Metrics metrics_;
   std::atomic<size_t> requests_ = 0;
-  std::unique_ptr<Pipeline> pipeline_;  // last: what is under way uses the rest
+  std::unique_ptr<Pipeline> pipeline_;
+  std::unique_ptr<WorkPool>
+      features_pool_;  // which takes its time  // last: what is under way uses the rest
 };
 
 }  // namespace graft::serving

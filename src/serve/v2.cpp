@@ -15,8 +15,9 @@ using nlohmann::json;
 
 static_assert(std::endian::native == std::endian::little, "tensors are little-endian");
 
-/// 26 images of 224×224 as numbers; a value takes 16 bytes of memory.
-constexpr JsonLimits kLimits{.bytes = size_t{64} << 20U, .values = 4'000'000, .depth = 16};
+/// Three images of 224×224 as numbers, which take some 200 bytes of memory each while they are
+/// read: more come as bytes.
+constexpr JsonLimits kLimits{.bytes = size_t{64} << 20U, .values = 500'000, .depth = 16};
 constexpr std::string_view kImage = "image";
 constexpr std::string_view kEncoded = "encoded";
 constexpr std::string_view kOutputs[] = {"probabilities", "logits", "label"};

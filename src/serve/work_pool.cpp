@@ -1,5 +1,7 @@
 #include "serve/work_pool.h"
 
+#include <utility>
+
 #include "base/fail.h"
 
 namespace graft::serving {
@@ -13,21 +15,30 @@ WorkPool::WorkPool(int threads) {
   }
 }
 
-WorkPool::~WorkPool() {
+void WorkPool::stop() {
   {
     const std::lock_guard lock(mutex_);
     stopping_ = true;
   }
   changed_.notify_all();
   for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  std::unique_lock lock(mutex_);
+  stopped_ = true;
+  const std::deque<std::function<void()>> rest = std::exchange(pieces_, {});
+  lock.unlock();
+  for (const std::function<void()>& piece : rest) piece();
 }
 
 void WorkPool::add(std::function<void()> piece) {
   {
     const std::lock_guard lock(mutex_);
-    pieces_.push_back(std::move(piece));
+    if (!stopped_) pieces_.push_back(std::exchange(piece, nullptr));
   }
-  changed_.notify_one();
+  if (piece)
+    piece();
+  else
+    changed_.notify_one();
 }
 
 void WorkPool::work() {

@@ -14,12 +14,14 @@ namespace graft::serving {
 class WorkPool {
  public:
   explicit WorkPool(int threads);
-  /// Does what is left first.
-  ~WorkPool();
+  ~WorkPool() { stop(); }
   WorkPool(const WorkPool&) = delete;
   WorkPool& operator=(const WorkPool&) = delete;
 
+  /// After stop() the piece is done by the caller.
   void add(std::function<void()> piece);
+  /// Does what is left, and ends the threads.
+  void stop();
 
  private:
   void work();
@@ -28,6 +30,7 @@ class WorkPool {
   std::condition_variable changed_;
   std::deque<std::function<void()>> pieces_;
   bool stopping_ = false;
+  bool stopped_ = false;
   std::vector<std::thread> threads_;
 };
 

@@ -52,6 +52,7 @@ class Assembler {
     check();
     collect();
     out_.preprocessing = graph_.preprocessing;
+    out_.resampling = graph_.resampling;
     out_.labels = graph_.labels;
     out_.family = graph_.family;
     out_.notes.insert(out_.notes.begin(), graph_.notes.begin(), graph_.notes.end());

@@ -51,6 +51,7 @@ struct ForeignGraph {
   bool channels_last = false;
   ForeignOutput output = ForeignOutput::logits;
   std::optional<Preprocessing> preprocessing{};  ///< where the file tells
+  std::optional<Resampling> resampling{};        ///< of a layer that resizes
   std::vector<std::string> labels{};             ///< where the file tells; in the order of outputs
   std::vector<std::string> notes{};  ///< what was left out or taken for what, a line each
 };
@@ -64,7 +65,8 @@ struct ForeignClassifier {
   /// too (this is the least); or not at all, and any will do.
   enum class Size : uint8_t { told, least, open } size = Size::open;
   std::optional<Preprocessing> preprocessing{};
-  std::vector<std::string> labels{};  ///< empty: to be asked for
+  std::optional<Resampling> resampling{};  ///< where the file tells
+  std::vector<std::string> labels{};       ///< empty: to be asked for
   std::string family;
   std::vector<std::string> notes{};
   std::vector<StoredTensor> tensors{};  ///< one for each of tensor_specs(network), in its layout

@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "graft/weights.h"
 #include "weights/file_kind.h"
+#include "weights/keras_classifier.h"
 #include "weights/keras_h5.h"
 #include "weights/load.h"
 #include "weights/match.h"
@@ -113,6 +114,25 @@ void inspect_torch(const StoredTensors& tensors, const std::string& name, Weight
   look_at_values(tensors, out);
 }
 
+/// What the configuration of a whole model says; a file without one, or with layers that Graft has
+/// not, stays what its weights say.
+void inspect_keras_classifier(const fs::path& path, WeightsInspection& out) {
+  try {
+    const std::optional<ForeignGraph> graph = read_keras_classifier(path);
+    if (!graph) return;
+    const ForeignClassifier whole = assemble(*graph);
+    out.convertible = true;
+    out.classes = whole.classes();
+    out.input_height = graph->height;
+    out.input_width = graph->width;
+    out.preprocessing_unknown = !whole.preprocessing;
+    out.preprocessing = whole.preprocessing.value_or(Preprocessing{});
+    if (whole.resampling) out.preprocessing.resampling = *whole.resampling;
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+  }
+}
+
 void inspect_keras(const fs::path& path, WeightsInspection& out) {
   const KerasFile file(path);
   out.family = "keras";
@@ -140,6 +160,7 @@ void inspect_keras(const fs::path& path, WeightsInspection& out) {
   out.by_order = contents.by_order;
   out.left_out = contents.left_out;
   out.preprocessing = keras_preprocessing();
+  inspect_keras_classifier(path, out);
   Damage damage(out.damage);
   file.read_all(
       [&](const std::string& layer, const std::string& problem, std::span<const float> values) {

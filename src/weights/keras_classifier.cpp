@@ -76,6 +76,7 @@ std::optional<ForeignGraph> read_keras_classifier(const fs::path& path,
   graph.channels_last = true;
   graph.output = walk.output;
   graph.preprocessing = walk.preprocessing;
+  graph.resampling = walk.resampling;
   graph.notes = std::move(walk.notes);
   for (KerasStep& step : walk.steps) {
     for (const auto& [role, index] : locator.roles_of(step.path))

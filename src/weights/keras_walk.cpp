@@ -156,8 +156,13 @@ class Walker {
           flag(layer.config, "pad_to_aspect_ratio", false))
         refuse(layer, "crops or pads; Graft stretches images to the input size");
       set_size(layer.config.value("height", json()), layer.config.value("width", json()));
+      const std::string how = layer.config.value("interpolation", "bilinear");
+      if (how != "bilinear" && how != "nearest")
+        refuse(layer,
+               "resizes by " + clipped(printable(how)) + "; Graft knows bilinear and nearest");
+      out_.resampling = how == "nearest" ? Resampling::nearest : Resampling::bilinear_noaa;
       out_.notes.push_back(fmt::format(
-          "left out layer {} (Resizing): Graft brings images to {}x{} itself, antialiased",
+          "left out layer {} (Resizing): Graft brings images to {}x{} itself, in the same way",
           clipped(printable(layer.name)), out_.height, out_.width));
       return inputs.at(0);
     }

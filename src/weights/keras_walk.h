@@ -29,6 +29,7 @@ struct KerasWalk {
   /// What the model does with pixels before the first layer; nothing where it does nothing, and
   /// they are prepared outside, or where that is Python code.
   std::optional<Preprocessing> preprocessing{};
+  std::optional<Resampling> resampling{};
   std::vector<std::string> notes{};
 };
 

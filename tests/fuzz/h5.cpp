@@ -30,7 +30,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   write_file_atomic(file, fuzz::text(data, size));
   fuzz::expect_typed_errors([] { read_keras_h5(file, net, net.layers.size()); });
   fuzz::expect_typed_errors([] {
-    if (const auto graph = read_keras_classifier(file)) static_cast<void>(assemble(*graph).read("x"));
+    if (const auto graph = read_keras_classifier(file))
+      static_cast<void>(assemble(*graph).read("x"));
   });
   fs::remove(file);
   return 0;
