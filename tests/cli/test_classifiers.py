@@ -68,6 +68,37 @@ class Classifiers(t.TestCase):
             self.fail_with(2, "says itself", "weights", "convert", path, self.ours, "--classes", "a,b,c", "--preprocessing",
                            "torch")
 
+    def test_resampling_is_said_or_told(self):
+        """Keras' loaders do not antialias; a layer that resizes says what it does."""
+        plain = k.write(self.folder / "m.keras", k.base() + self.head())
+        self.assertIn("--resampling bilinear-noaa", self.convert(plain, "--preprocessing", "keras"))
+
+        def resampling(file):
+            return json.loads(t.read_safetensors(file)[1]["preprocessing"])["resampling"]
+        self.assertEqual(resampling(self.ours), "bilinear")
+        said = self.convert(plain, "--preprocessing", "keras", "--resampling", "nearest")
+        self.assertNotIn("antialiased", said)
+        self.assertEqual(resampling(self.ours), "nearest")
+        again = self.folder / "again.safetensors"
+        self.succeed("weights", "convert", self.ours, again, "--resampling", "bicubic")
+        self.assertEqual(resampling(again), "bicubic")
+        layers = [k.layer("Resizing", "fit", height=k.SIZE, width=k.SIZE, interpolation="bilinear")] + k.base() + self.head()
+        self.convert(k.write(self.folder / "r.keras", layers), "--preprocessing", "keras")
+        self.assertEqual(resampling(self.ours), "bilinear-noaa")
+
+    def test_inspection_of_whole_models(self):
+        layers = [k.layer("Rescaling", "scaled", scale=1 / 255, offset=0)] + k.base(spread=0.5) + self.head()
+        path = k.write(self.folder / "m.keras", layers)
+        about = self.succeed_json("weights", "inspect", path, "--json")["files"][0]
+        self.assertTrue(about["convertible"])
+        self.assertEqual(about["classes"], 3)
+        self.assertEqual(about["input_size"], [k.SIZE, k.SIZE])
+        self.assertAlmostEqual(about["preprocessing"]["scale"][0], 1 / 255, 8)
+        self.assertIn("weights convert", self.succeed("weights", "inspect", path).stdout)
+        plain = k.write(self.folder / "p.keras", k.base() + self.head())
+        self.assertIsNone(self.succeed_json("weights", "inspect", plain, "--json")["files"][0]["preprocessing"])
+        self.fail_with(2, "--classes is for a classifier", "weights", "convert", path, "-o", self.ours, "--classes", "a,b,c")
+
     def test_what_the_file_does_not_say_is_asked_for(self):
         path = k.write(self.folder / "m.keras", k.base() + self.head())
         self.fail_with(2, "a classifier of 3 classes, whose names it does not say", "weights", "convert", path, self.ours)
@@ -263,6 +294,9 @@ class KeepHead(t.TestCase):
             np.testing.assert_allclose(value, before[name], atol=1e-6, err_msg=name)
         self.assertEqual(json.loads(metadata["preprocessing"]), json.loads(about["preprocessing"]))
         self.assertEqual(json.loads(metadata["network"])["input_size"], [k.SIZE, k.SIZE])
+        _, _, (_, metadata) = self.train(self.ours, "--resampling", "nearest", "--force")
+        self.assertEqual(json.loads(metadata["preprocessing"])["resampling"], "nearest")
+        self.train(self.ours, "--force")
         config = (run / "config.toml").read_text()
         for line in ("head = 'keep'", "backbone = 'vgg-mini'"):
             self.assertIn(line, config)
@@ -321,6 +355,13 @@ class KeepHead(t.TestCase):
         refuse(2, "--input-size", "--weights", self.ours, "--input-size", "96")
         refuse(2, "--backbone", "--weights", self.ours, "--backbone", "vgg19")
         refuse(2, "--classes", "--weights", self.ours, "--classes", "a,b,c")
+        for kind in ("a", "b", "c"):
+            (self.folder / "others" / kind).mkdir(parents=True)
+            shutil.copy(next(next(self.data.iterdir()).iterdir()), self.folder / "others" / kind)
+        self.fail_with(2, "none of the classes", "train", self.folder / "others", "--weights", self.ours, "--head", "keep",
+                       "-o", self.folder / "no", *self.FAST)
+        self.fail_with(2, "--classes is for --head keep", "train", self.data, "--weights", self.ours, "--classes", "a,b",
+                       "-o", self.folder / "no", "--backbone", "vgg-mini")
         refuse(1, "no such file", "--weights", self.folder / "nothing.keras")
         self.fail_with(2, "graft train", "summary", "--head", "keep", "--classes", "3")
         self.assertFalse((self.folder / "no").exists())

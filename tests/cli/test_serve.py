@@ -38,8 +38,10 @@ def tearDownModule():
 class Server:
     """A server of its own on a free port, with what it writes."""
 
-    def __init__(self, *arguments, env=None):
+    def __init__(self, *arguments, env=None, limit=None):
         command = [str(a) for a in (t.GRAFT, "serve", *arguments, "--port", "0", "--json")]
+        if limit:  # of descriptors
+            command = ["prlimit", f"--nofile={limit}", *command]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                         env={**os.environ, **(env or {})})
         self.lines = []
@@ -297,6 +299,34 @@ class Serve(t.TestCase):
                                 b"Content-Length: " + str(len(image)).encode() + b"\r\n\r\n" + image)
         self.assertTrue(go_on.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"), go_on[:100])
 
+    def test_nothing_is_buffered_without_bounds(self):
+        """Extensions of chunks, their sizes' digits, trailers: refused after some KB."""
+        head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        for begin, byte in ((head + b"1;", b"x"), (head + b"0", b"0"), (head + b"0\r\nX: ", b"x")):
+            with socket.create_connection(("127.0.0.1", self.server.port), timeout=20) as link:
+                link.sendall(begin)
+                with self.assertRaises(OSError):
+                    for _ in range(1000):
+                        link.sendall(byte * (1 << 20))
+        body = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nabcde"
+        self.assertTrue(self.server.raw(body).startswith(b"HTTP/1.1 400 "))
+
+    def test_bodies_that_do_not_come_take_no_place(self):
+        links = [socket.create_connection(("127.0.0.1", self.server.port)) for _ in range(200)]
+        for link in links:
+            link.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2000000\r\n\r\n")
+        self.assertEqual(self.post("/predict", self.images[:1])[0], 200)
+        for link in links:
+            link.close()
+
+    def test_pixels_of_tensors_are_limited(self):
+        request = {"inputs": [{"name": "image", "shape": [1, 2000, 2001, 3], "datatype": "UINT8",
+                               "parameters": {"binary_data_size": 0}}]}
+        status, _, got = self.server.ask("POST", "/v2/models/scenes/infer", json.dumps(request))
+        self.assertEqual(status, 400)
+        numbers = {"inputs": [{"name": "image", "shape": [1, 413, 413, 3], "datatype": "UINT8", "data": [0] * 511_707}]}
+        self.assertEqual(self.server.ask("POST", "/v2/models/scenes/infer", json.dumps(numbers))[0], 400)
+
     def test_log_is_json_without_contents(self):
         marker = "marker-of-this-test"
         self.server.ask("POST", f"/predict?x={marker}", b"secret pixels")
@@ -364,6 +394,58 @@ class Life(t.TestCase):
             wait(lambda: "b" in models())
             self.assertEqual(models()["b"], before["a"])
             self.assertEqual(server.ask("POST", "/predict?model=b", self.image())[2]["version"], before["a"])
+
+    def test_a_model_that_is_cut_while_it_is_read(self):
+        """As cp does it, which truncates first. The model that is there answers, maps and features too."""
+        folder = self.folder / "models"
+        folder.mkdir()
+        model = folder / "a.safetensors"
+        content = (BASE / "scenes" / "model.safetensors").read_bytes()
+        model.write_bytes(content)
+        with Server(folder) as server:
+            version = server.ask("GET", "/models")[2]["models"][0]["version"]
+            for length in (len(content) // 2, 0, 100, len(content), 0):
+                with open(model, "r+b") as file:
+                    file.truncate(0)
+                    file.write(content[:length])
+                for path in ("/predict?explain=true", "/features"):
+                    status, _, got = server.ask("POST", path, self.image())
+                    self.assertEqual((status, got["version"]), (200, version))
+                time.sleep(0.7)
+            model.unlink()
+            self.assertEqual(server.ask("POST", "/predict?explain=true", self.image())[0], 200)
+            self.assertNotIn("/proc/", "".join(server.lines))
+
+    def test_a_log_that_nobody_reads(self):
+        """Neither requests nor the end wait for it."""
+        read, write = os.pipe()
+        process = subprocess.Popen([str(t.GRAFT), "serve", str(BASE / "scenes"), "--port", "0", "--json"],
+                                   stdout=subprocess.PIPE, stderr=write, text=True)
+        os.close(write)
+        address = ""
+        while not address.endswith("}\n"):
+            address += process.stdout.readline()
+        port = json.loads(address)["port"]
+        for _ in range(400):
+            link = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+            link.request("GET", "/nothing" + "x" * 200)
+            self.assertEqual(link.getresponse().status, 404)
+            link.close()
+        process.terminate()
+        self.assertEqual(process.wait(timeout=20), 0)
+        process.stdout.close()
+        os.close(read)
+
+    def test_few_descriptors(self):
+        """More connections than a process may have files are turned away, not left waiting."""
+        with Server(BASE / "scenes", limit=200) as server:
+            links = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(150)]
+            for link in links:
+                link.sendall(b"GET / HTTP/1.1\r\nX: ")
+            time.sleep(0.3)
+            self.assertTrue(server.raw(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").startswith(b"HTTP/1.1 503"))
+            for link in links:
+                link.close()
 
     def test_stopping_finishes_what_is_in_flight(self):
         for sig in (signal.SIGTERM, signal.SIGINT):
