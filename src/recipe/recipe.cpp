@@ -181,6 +181,8 @@ Recipe Recipe::resolved(size_t images) const {
         (r.model.fine_tune != "0" && r.model.weights != "none") || r.model.head == "keep"
             ? kFineTuningRate
             : kHeadRate;
+  if (r.model.head == "keep" && o.head_learning_rate == Recipe().optimization.head_learning_rate)
+    o.head_learning_rate = kFineTuningRate;  // it has been trained
   if (!o.patience) o.patience = o.schedule == Schedule::constant ? kPatience : 0;
   return r;
 }

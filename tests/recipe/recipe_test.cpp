@@ -196,5 +196,17 @@ TEST(Recipe, RefusesValuesOutOfRange) {
   EXPECT_ERROR(recipe.merge_toml("lr = \n", "x.toml"), ErrorKind::usage, "not TOML");
 }
 
+// What was trained before is not thrown away by a new head's rate.
+TEST(Recipe, AHeadThatIsKeptTrainsAtFineTuningsRate) {
+  Recipe recipe;
+  recipe.model.weights = "some.safetensors";
+  recipe.model.fine_tune = "0";
+  const double fresh = *recipe.resolved().optimization.learning_rate;
+  recipe.model.head = "keep";
+  EXPECT_LT(*recipe.resolved().optimization.learning_rate, fresh / 10);
+  recipe.optimization.learning_rate = fresh;
+  EXPECT_EQ(*recipe.resolved().optimization.learning_rate, fresh);
+}
+
 }  // namespace
 }  // namespace graft
