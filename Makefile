@@ -33,7 +33,7 @@ lint: deps-lint
 	@clang-format --dry-run --Werror $(SOURCES)
 	cmake --preset release -DGRAFT_BUILD_TESTS=ON -DGRAFT_BUILD_PYTHON=ON
 	cmake --build $(BUILD) --target graft_cli
-	run-clang-tidy -quiet -p $(BUILD) '/(src/(base|cli|dataset|demo|engine|features|image|model|network|recipe|report|run|export|weights)|python/src)/(?!train_main)[a-z0-9_]+\.cpp$$'
+	run-clang-tidy -quiet -p $(BUILD) '/(src/(base|cli|dataset|demo|engine|features|image|model|network|recipe|report|run|export|serve|weights)|python/src)/(?!train_main)[a-z0-9_]+\.cpp$$'
 
 sanitize: deps-test
 	cmake --preset sanitize
