@@ -8,16 +8,10 @@
 #include <array>
 
 #include "base/words.h"
+#include "serve/text.h"
 
 namespace graft::serving {
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  for (char& c : out)
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  return out;
-}
 
 /// "name", "1.2.3.4" or "[::1]" of a Host header, without the port; empty where it is malformed.
 std::string host_name(const std::string& host) {

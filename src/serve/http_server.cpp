@@ -14,6 +14,7 @@
 
 #include "base/fail.h"
 #include "serve/request_target.h"
+#include "serve/text.h"
 
 namespace graft::serving {
 namespace {
@@ -36,14 +37,6 @@ const std::string* find(const HttpFields& fields, std::string_view name) {
   const auto at = std::find_if(fields.begin(), fields.end(),
                                [&](const auto& field) { return field.first == name; });
   return at == fields.end() ? nullptr : &at->second;
-}
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](char c) {
-    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  });
-  return out;
 }
 
 /// Whether the connection has ended, in the middle of a request too.

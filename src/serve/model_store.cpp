@@ -1,13 +1,11 @@
 #include "serve/model_store.h"
 
-#include <fmt/chrono.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -16,19 +14,18 @@
 #include "graft/run_files.h"
 #include "model/model_file.h"
 #include "report/model_card.h"
+#include "serve/text.h"
 #include "weights/safetensors.h"
 
 namespace graft::serving {
 namespace {
 
-std::string now_utc() {
-  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
-}
-
 /// A copy in memory: who cuts or overwrites the file while it is mapped would end this process by
 /// SIGBUS, and maps and features, whose engines are made when asked for, are the same model's.
-Descriptor pinned(const fs::path& file) {
+/// `hash` becomes the content's.
+Descriptor pinned(const fs::path& file, std::string& hash) {
   const std::vector<std::byte> bytes = read_file(file);
+  hash = content_hash(bytes);
   Descriptor copy(::memfd_create("graft-model", MFD_CLOEXEC));
   for (size_t at = 0; copy.valid() && at < bytes.size();) {
     const ssize_t wrote = ::write(copy.get(), &bytes[at], bytes.size() - at);
@@ -39,8 +36,6 @@ Descriptor pinned(const fs::path& file) {
     fail(ErrorKind::io, "{}: cannot be loaded: {}", printable(file), system_error_text(errno));
   return copy;
 }
-
-std::string hash_of(const fs::path& file) { return content_hash(MappedFile(file).bytes()); }
 
 /// Makes a model; errors name the file and not its copy.
 ModelPtr load(const std::string& name, const fs::path& file, const ClassifierOptions& options) {
@@ -66,10 +61,9 @@ bool is_model_name(const fs::path& file) { return file.extension() == ".safetens
 
 ServedModel::ServedModel(std::string name, const fs::path& file, const ClassifierOptions& options)
     : name_(std::move(name)),
-      content_(pinned(file)),
+      content_(pinned(file, version_)),
       file_(fmt::format("/proc/self/fd/{}", content_.get())),
       options_(options),
-      version_(hash_of(file_)),
       loaded_(now_utc()),
       classifier_(Classifier::load(file_, options)),
       card_(model_card(parse_metadata(open_safetensors(file_).metadata, printable(file_)))) {

@@ -45,10 +45,10 @@ class ServedModel {
 
  private:
   std::string name_;
+  std::string version_;         // set when the content is read
   Descriptor content_;          // the file's bytes as they were when it was loaded
   std::filesystem::path file_;  // the same by its name in /proc
   ClassifierOptions options_;
-  std::string version_;
   std::string loaded_;
   Classifier classifier_;
   std::vector<std::pair<std::string, std::string>> card_;

@@ -1,8 +1,7 @@
 #include "serve/multipart.h"
 
-#include <algorithm>
-
 #include "base/fail.h"
+#include "serve/text.h"
 
 namespace graft::serving {
 namespace {
@@ -10,12 +9,7 @@ namespace {
 constexpr size_t kMostBoundary = 70;  // RFC 2046
 constexpr size_t kMostPartHeaders = size_t{8} << 10U;
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-bool same_word(std::string_view a, std::string_view b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
-                    [](char x, char y) { return lower(x) == lower(y); });
-}
+bool same_word(std::string_view a, std::string_view b) { return lower(a) == lower(b); }
 
 std::string_view trimmed(std::string_view text) {
   while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);

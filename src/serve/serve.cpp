@@ -1,9 +1,6 @@
 #include "graft/serve.h"
 
-#include <fmt/chrono.h>
-
 #include <condition_variable>
-#include <ctime>
 #include <deque>
 #include <mutex>
 #include <nlohmann/json.hpp>
@@ -13,6 +10,7 @@
 #include "serve/http_server.h"
 #include "serve/model_store.h"
 #include "serve/service.h"
+#include "serve/text.h"
 
 namespace graft {
 namespace {
@@ -133,7 +131,7 @@ void serve(const ServeOptions& options, ServeObserver& observer, const RunContex
        .precision = options.precision},
       [&](std::string_view event, const std::string& model, const std::string& text) {
         log.write(nlohmann::json{
-            {"time", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
+            {"time", serving::now_utc()},
             {"event", fmt::format("model {}", event)},
             {"model", model},
             {"text",

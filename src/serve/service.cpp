@@ -1,11 +1,8 @@
 #include "serve/service.h"
 
-#include <fmt/chrono.h>
-
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <ctime>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -16,6 +13,7 @@
 #include "report/html.h"
 #include "serve/multipart.h"
 #include "serve/routes.h"
+#include "serve/text.h"
 #include "serve/v2.h"
 
 namespace graft::serving {
@@ -467,7 +465,7 @@ void Service::done(const HttpRequest& request, const HttpReply& reply, bool sent
   const Route* route = find_route(request.path);
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - request.begun;
   metrics_.count_request(route == nullptr ? "other" : route->name, reply.status, took.count());
-  json line = {{"time", fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)))},
+  json line = {{"time", now_utc()},
                {"event", "request"},
                {"id", request.id},
                {"client", request.client},
