@@ -32,7 +32,7 @@ int run(const ExportArguments& given) {
         "difference {:.1e})\n",
         result.images_compared, result.largest_error);
   else if (result.checks.empty())
-    print_result("not read back: Graft has no reader of such a file\n");
+    print_result("not read back: Graft does not read such a file of its own whole\n");
   return 0;
 }
 

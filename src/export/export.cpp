@@ -84,6 +84,8 @@ ExportResult export_model(const std::filesystem::path& model, const std::filesys
   switch (options.format) {
     case ExportFormat::onnx:
       result.checks = write_onnx(target, read, options);
+      target.flush();
+      back = read_onnx_export(target.temporary());
       break;
     case ExportFormat::keras:
       write_keras(target, read, options);

@@ -11,6 +11,8 @@
 #include "base/fail.h"
 #include "base/progress.h"
 #include "export/onnx_graph.h"
+#include "weights/onnx_file.h"
+#include "weights/onnx_weights.h"
 
 namespace graft {
 namespace {
@@ -63,6 +65,18 @@ std::vector<std::string> write_onnx(AtomicFile& file, const ModelFile& model,
   sink.rethrow();
   if (!done) fail(ErrorKind::io, "the ONNX graph could not be written");
   return {"the ONNX checker and its inference of shapes accept it"};
+}
+
+TensorMap read_onnx_export(const fs::path& file) {
+  const std::optional<StoredSafetensors> own = own_export(OnnxFile::open(file));
+  if (!own)
+    fail(ErrorKind::input,
+         "{}: not written: read back, it is another network, which is a fault of "
+         "this program",
+         printable(file));
+  TensorMap out;
+  for (const auto& [name, tensor] : own->tensors) out.emplace(name, tensor.read());
+  return out;
 }
 
 }  // namespace graft

@@ -85,7 +85,7 @@ class Export(t.TestCase):
                         path, said = self.export(model, suffix)
                         self.compare(model, path)
                         # Of .h5 Graft's reader does not know the order behind dropout or BatchNorm.
-                        read = suffix in ("safetensors", "pth") or (suffix == "h5" and name != "permuted")
+                        read = suffix in ("onnx", "safetensors", "pth") or (suffix == "h5" and name != "permuted")
                         self.assertEqual(said["images_compared"], 4 if read else 0)
                         self.assertLessEqual(said["largest_error"], 1e-6)
                         self.assertEqual(bool(said["checks"]), suffix == "onnx")

@@ -130,7 +130,7 @@ int main(int, char** argv) {
             flags = command("pkg-config", "--cflags", "--libs", package, env=dict(
                 os.environ, PKG_CONFIG_PATH=str(self.lib / "pkgconfig"))).split()
             command("g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", source, "-o", source.with_suffix(""), *flags)
-            self.assertEqual(command(source.with_suffix(""), self.model, cwd=self.folder, env=self.environment), "0 0 4 4 ")
+            self.assertEqual(command(source.with_suffix(""), self.model, cwd=self.folder, env=self.environment), "4 0 4 4 ")
 
     def test_the_installed_library_reads_h5(self):
         """The reader is found beside the library, wherever the prefix has been moved to."""
