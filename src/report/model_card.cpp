@@ -23,7 +23,7 @@ std::string seen_by_backbone(const Provenance& provenance) {
         distilled ? ", and by way of its teacher, VGG16, ImageNet's" : "");
   }
   // Published files alone are known for what they are; others may have any name.
-  if (source.starts_with("Keras VGG"))
+  if (source.starts_with("Keras VGG") || source.starts_with("torchvision VGG"))
     return "ImageNet's: 1.28 million photos from the web, of 1,000 kinds of things; public photos "
            "that the classifier is measured on may be among them";
   return "not known: the file does not say what its weights were trained on";

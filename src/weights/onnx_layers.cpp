@@ -318,14 +318,19 @@ void OnnxWalk::global_pool(const OnnxNode& node) {
   vector_from(node, node.op == "GlobalMaxPool" ? LayerKind::gmp : LayerKind::gap, maps.form);
 }
 
-void OnnxWalk::reduce(const OnnxNode& node) {
-  const Maps maps = newest(node);
+/// Whether the node's axes are the rows and columns of the maps.
+bool OnnxWalk::is_over_places(const OnnxNode& node, const Maps& maps) {
   std::vector<int64_t> axes = list(node, 1, "axes").value_or(std::vector<int64_t>{});
   for (int64_t& axis : axes)
     if (axis < 0) axis += static_cast<int64_t>(kRank);
   std::sort(axes.begin(), axes.end());
-  const bool of_maps = (maps.form == Maps::Form::nchw && axes == std::vector<int64_t>{2, 3}) ||
-                       (maps.form == Maps::Form::nhwc && axes == std::vector<int64_t>{1, 2});
+  return (maps.form == Maps::Form::nchw && axes == std::vector<int64_t>{2, 3}) ||
+         (maps.form == Maps::Form::nhwc && axes == std::vector<int64_t>{1, 2});
+}
+
+void OnnxWalk::reduce(const OnnxNode& node) {
+  const Maps maps = newest(node);
+  const bool of_maps = is_over_places(node, maps);
   if (!of_maps || maps.padded) stop(node, "is not over rows and columns");
   vector_from(node, node.op == "ReduceMax" ? LayerKind::gmp : LayerKind::gap,
               node.integer("keepdims", 1) != 0 ? maps.form : Maps::Form::flat);
@@ -380,12 +385,7 @@ void OnnxWalk::reshape(const OnnxNode& node) {
 
 void OnnxWalk::squeeze(const OnnxNode& node) {
   const Maps maps = newest(node);
-  std::vector<int64_t> axes = list(node, 1, "axes").value_or(std::vector<int64_t>{});
-  for (int64_t& axis : axes)
-    if (axis < 0) axis += static_cast<int64_t>(kRank);
-  std::sort(axes.begin(), axes.end());
-  const bool fits = (maps.form == Maps::Form::nchw && axes == std::vector<int64_t>{2, 3}) ||
-                    (maps.form == Maps::Form::nhwc && axes == std::vector<int64_t>{1, 2});
+  const bool fits = is_over_places(node, maps);
   if (!vector_ || !fits) stop(node, "takes away other dimensions than rows and columns of 1");
   to_vector(node);
 }

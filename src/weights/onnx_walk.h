@@ -109,6 +109,7 @@ class OnnxWalk {
   void maxpool(const OnnxNode& node);
   void average_pool(const OnnxNode& node);
   void global_pool(const OnnxNode& node);
+  bool is_over_places(const OnnxNode& node, const Maps& maps);
   void reduce(const OnnxNode& node);
   void flatten(const OnnxNode& node);
   void reshape(const OnnxNode& node);
