@@ -1,10 +1,15 @@
 // The parts of the server that take apart what clients send.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cstring>
+#include <future>
+#include <thread>
 
 #include "base/fail.h"
+#include "model/model_file.h"
 #include "serve/access.h"
+#include "serve/inference_queue.h"
 #include "serve/metrics.h"
 #include "serve/multipart.h"
 #include "serve/request_target.h"
@@ -232,6 +237,54 @@ TEST(ServeMetrics, ArePrometheusText) {
         "graft_request_seconds_bucket{route=\"predict\",le=\"+Inf\"} 2\n",
         "graft_image_errors_total{model=\"a\\\"b\\\\c\\nd\"} 1\n", "graft_connections 5\n"})
     EXPECT_NE(text.find(line), std::string::npos) << line;
+}
+
+// Requests whose client has gone, or whose time is over, leave the queue uncomputed; what is left
+// is answered, as one batch while more is announced.
+TEST(InferenceQueue, ComputesWhatIsStillWantedTogether) {
+  const graft::testing::TemporaryFolder folder;
+  const fs::path file = folder.path() / "model.safetensors";
+  ModelFile model;
+  model.metadata.network =
+      with_head(cut_after(backbone("vgg-mini", 32, 32), "block2_pool"), "gap", 2);
+  model.metadata.classes = {"cat", "dog"};
+  model.metadata.provenance = {"random", "", "none needed"};
+  model.tensors = graft::testing::make_tensors(model.metadata.network, 1);
+  write_model(file, model);
+  const auto served = std::make_shared<ServedModel>("m", file, ClassifierOptions{.threads = 1});
+  InferenceQueue queue(std::chrono::seconds(20));
+  std::mutex mutex;
+  std::vector<int> given_up;
+  std::promise<void> all;
+  int left = 5;
+  std::stop_source gone;
+  gone.request_stop();
+  queue.announce(5);
+  const auto later = std::chrono::steady_clock::now() + std::chrono::hours(1);
+  for (int i = 0; i < 5; ++i) {
+    Inference each{served, std::vector<float>(served->classifier().input_elements(), 0.5F),
+                   i == 1 ? gone.get_token() : std::stop_token(),
+                   i == 3 ? std::chrono::steady_clock::now() - std::chrono::seconds(1) : later,
+                   [&, i](const std::vector<float>& logits) {
+                     const std::lock_guard lock(mutex);
+                     if (logits.empty())
+                       given_up.push_back(i);
+                     else
+                       EXPECT_EQ(logits.size(), 2U);
+                     if (--left == 0) all.set_value();
+                   }};
+    queue.add(std::move(each));
+  }
+  ASSERT_EQ(all.get_future().wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  EXPECT_EQ(given_up, (std::vector<int>{1, 3}));
+  QueueCounts counts = queue.counts();
+  for (int i = 0; i < 500 && counts.images < 3; ++i) {  // counted after the answers
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    counts = queue.counts();
+  }
+  EXPECT_EQ(counts.images, 3U);
+  EXPECT_EQ(counts.batches, 1U);
+  EXPECT_EQ(counts.dropped, 2U);
 }
 
 }  // namespace
