@@ -114,8 +114,8 @@ def read_safetensors(path):
     return tensors, metadata
 
 
-def write_safetensors(path, tensors):
-    header, offset = {}, 0
+def write_safetensors(path, tensors, metadata=None):
+    header, offset = {"__metadata__": metadata} if metadata else {}, 0
     for name, value in tensors.items():
         header[name] = {"dtype": "F32", "shape": list(value.shape),
                         "data_offsets": [offset, offset + value.nbytes]}

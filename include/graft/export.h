@@ -42,8 +42,7 @@ struct ExportOptions {
 /// What was written and how it was checked.
 struct ExportResult {
   uint64_t bytes = 0;        ///< of the file
-  int images_compared = 0;   ///< whose logits were computed from the file as read back; 0: no
-                             ///< reader of Graft's reads it
+  int images_compared = 0;   ///< whose logits were computed from the file as read back
   double largest_error = 0;  ///< of those logits, in parts of the image's largest
   std::vector<std::string> checks;  ///< what else was checked, a line each: "the ONNX checker"
 };

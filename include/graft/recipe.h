@@ -47,10 +47,12 @@ enum class Initializer {
 
 /// How pixels are prepared for weights of other programs, whose files do not say it.
 enum class PixelFamily {
-  of_weights,  ///< as the family of the weights has it: Keras' files keras, PyTorch's torch
-  keras,       ///< keras_preprocessing()
-  torch,       ///< torchvision_preprocessing()
-  unit,        ///< unit_preprocessing()
+  of_weights,       ///< as the family of the weights has it: Keras' files keras, PyTorch's torch
+  keras,            ///< keras_preprocessing()
+  torch,            ///< torchvision_preprocessing()
+  unit,             ///< unit_preprocessing()
+  torch_stretched,  ///< torchvision's mean and deviation without its crop: Resize((224, 224))
+  raw,              ///< raw_preprocessing()
 };
 
 enum class Device {

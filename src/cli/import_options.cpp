@@ -8,10 +8,7 @@ namespace graft::cli {
 ClassifierImport ImportArguments::import() const {
   ClassifierImport out;
   out.classes = class_names(classes);
-  out.preprocessing = preprocessing == "keras"   ? PixelFamily::keras
-                      : preprocessing == "torch" ? PixelFamily::torch
-                      : preprocessing == "unit"  ? PixelFamily::unit
-                                                 : PixelFamily::of_weights;
+  out.preprocessing = preprocessing;
   out.head = head;
   out.input = input;
   out.resampling = resampling;
@@ -19,7 +16,7 @@ ClassifierImport ImportArguments::import() const {
 }
 
 bool ImportArguments::any() const {
-  return !classes.empty() || preprocessing != "weights" || !head.empty();
+  return !classes.empty() || preprocessing != PixelFamily::of_weights || !head.empty();
 }
 
 void add_import_options(CLI::App& app, ImportArguments& arguments) {
@@ -27,12 +24,11 @@ void add_import_options(CLI::App& app, ImportArguments& arguments) {
                  "Another program's classifier: its classes in the order of its outputs, 'A,B,C', "
                  "or a text file with one a line")
       ->type_name("NAMES|FILE");
-  app.add_option("--preprocessing", arguments.preprocessing,
-                 "Likewise: how pixels were prepared, where its file does not say it: keras "
-                 "(vgg16.preprocess_input), torch, or unit (RGB / 255)")
-      ->check(one_of({"weights", "keras", "torch", "unit"}))
-      ->capture_default_str()
-      ->type_name("FAMILY");
+  FlagAdder{app}({"preprocessing", "FAMILY",
+                  "Likewise: how pixels were prepared, where its file does not say it: keras "
+                  "(vgg16.preprocess_input), torch, torch-stretched (without its crop), unit (RGB / "
+                  "255) or raw (RGB 0 to 255)"},
+                 arguments.preprocessing, options::Word{});
   app.add_option(
          "--head", arguments.head,
          "Likewise: the layers behind the backbone, where its file has weights alone, as in "
@@ -47,6 +43,7 @@ void add_import_options(CLI::App& app, ImportArguments& arguments) {
                   "(its image_dataset_from_directory), bilinear (antialiased; the default) or "
                   "bicubic"},
                  arguments.resampling, options::Word{});
+  app.get_option("--preprocessing")->group(app.get_option("--head")->get_group());
   app.get_option("--resampling")->group(app.get_option("--head")->get_group());
   app.get_option("--input-size")->group(app.get_option("--head")->get_group());
 }

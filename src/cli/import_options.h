@@ -10,7 +10,7 @@ namespace graft::cli {
 
 struct ImportArguments {
   std::string classes;
-  std::string preprocessing = "weights";
+  PixelFamily preprocessing = PixelFamily::of_weights;
   std::string head;
   InputSize input;
   std::optional<Resampling> resampling;

@@ -192,10 +192,12 @@ std::string pixels_line(const Preprocessing& p) {
   return fmt::format("{}, {}", out, options::word(p.resampling));
 }
 
-/// The family whose preprocessing it is: keras, unit or torch (also without crop).
+/// The family whose preprocessing it is, as --preprocessing names it.
 std::string pixels_family(Preprocessing p) {
   if (p == keras_preprocessing()) return "keras";
   if (p == unit_preprocessing()) return "unit";
+  if (p == raw_preprocessing()) return "raw";
+  if (p == scratch_preprocessing()) return "torch-stretched";
   p.crop_ratio = 0;
   return p == scratch_preprocessing() ? "torch" : "its own";
 }
@@ -267,7 +269,7 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
     print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
   for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
   if (about.preprocessing_unknown)
-    print_result("  pixels      not said: --preprocessing keras, torch or unit says it\n");
+    print_result("  pixels      not said: --preprocessing keras, torch, torch-stretched, unit or raw says it\n");
   else
     print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
                  pixels_line(about.preprocessing));
@@ -315,7 +317,7 @@ int become_export(const WeightsOptions& o, const std::string& model, const std::
   };
   add("--format", o.format);
   add("--classes", o.import.classes);
-  add("--preprocessing", o.import.preprocessing);
+  add("--preprocessing", options::value_text(o.import.preprocessing));
   add("--head", o.import.head);
   add("--resampling", options::value_text(o.import.resampling));
   if (o.import.input != InputSize())

@@ -12,6 +12,7 @@
 #include "export/torch_file.h"
 #include "model/import.h"
 #include "weights/load.h"
+#include "weights/own_export.h"
 
 namespace graft {
 namespace {
@@ -61,6 +62,18 @@ void require_agreement(const Comparison& comparison, bool half, const fs::path& 
        half ? "; store the weights as fp32" : ", which is a fault of this program");
 }
 
+/// The tensors in a file that was written, which is to become `file`.
+TensorMap read_back(const fs::path& written, const fs::path& file, const RunContext& context) {
+  const std::optional<StoredSafetensors> own = own_export(written, context.stop);
+  if (!own)
+    fail(ErrorKind::input,
+         "{}: not written: read back, it is another network, which is a fault of this program",
+         printable(file));
+  TensorMap out;
+  for (const auto& [name, tensor] : own->tensors) out.emplace(name, tensor.read());
+  return out;
+}
+
 }  // namespace
 
 ExportResult export_model(const std::filesystem::path& model, const std::filesystem::path& file,
@@ -80,39 +93,30 @@ ExportResult export_model(const std::filesystem::path& model, const std::filesys
   context.check_stop();
   AtomicFile target(file);
   ExportResult result;
-  std::optional<TensorMap> back;
   switch (options.format) {
     case ExportFormat::onnx:
       result.checks = write_onnx(target, read, options);
-      target.flush();
-      back = read_onnx_export(target.temporary());
       break;
     case ExportFormat::keras:
       write_keras(target, read, options);
       break;
     case ExportFormat::keras_h5:
       write_keras_h5(target, read, options);
-      target.flush();
-      back = read_keras_export(target.temporary(), read.metadata.network, context.stop);
       break;
     case ExportFormat::torch:
       write_torch(target, read, options);
-      target.flush();
-      back = read_torch_export(target.temporary(), read.metadata.network);
       break;
     case ExportFormat::safetensors:
       write_torch_safetensors(target, read, options);
-      target.flush();
-      back = read_torch_safetensors(target.temporary(), read.metadata.network);
       break;
   }
+  target.flush();
   context.check_stop();
-  if (back) {
-    const Comparison comparison = compare_logits(read, *back, context);
-    require_agreement(comparison, options.half, file);
-    result.images_compared = comparison.images;
-    result.largest_error = comparison.largest_error;
-  }
+  const Comparison comparison =
+      compare_logits(read, read_back(target.temporary(), file, context), context);
+  require_agreement(comparison, options.half, file);
+  result.images_compared = comparison.images;
+  result.largest_error = comparison.largest_error;
   target.commit();
   result.bytes = fs::file_size(file);
   return result;

@@ -2,11 +2,13 @@
 
 namespace graft {
 
-std::map<std::string, std::string> export_metadata(const ModelMetadata& metadata) {
+std::map<std::string, std::string> export_metadata(
+    const ModelMetadata& metadata, const std::map<std::string, std::string>& modules) {
   std::map<std::string, std::string> out = format_metadata(metadata);
   // With it the file would count as a model of Graft's own, whose tensors have other names.
   out.erase("graft_format");
   out["graft_export"] = "1";
+  if (!modules.empty()) out["modules"] = nlohmann::json(modules).dump();
   out["test_views"] = std::to_string(metadata.test_views);
   return out;
 }

@@ -9,7 +9,6 @@
 #include "export/export_metadata.h"
 #include "export/h5_writer.h"
 #include "export/keras_graph.h"
-#include "weights/keras_h5.h"
 
 namespace graft {
 namespace {
@@ -50,6 +49,11 @@ void write_weights(H5Writer& h5, const KerasGraph& graph, const ExportOptions& o
   h5.group("/vars");
 }
 
+/// What the file says of the model, with the name of each layer in Keras.
+std::string record(const ModelFile& model, const KerasGraph& graph) {
+  return export_document(export_metadata(model.metadata, graph.modules)).dump();
+}
+
 }  // namespace
 
 void write_keras(AtomicFile& file, const ModelFile& model, const ExportOptions& options) {
@@ -60,7 +64,7 @@ void write_keras(AtomicFile& file, const ModelFile& model, const ExportOptions& 
   zip.add("metadata.json", nlohmann::json({{"keras_version", kKeras3}}).dump());
   zip.add("config.json", keras3_config(graph).dump());
   // Keras reads the entries that it knows and leaves others alone.
-  zip.add("graft.json", export_document(export_metadata(model.metadata)).dump());
+  zip.add("graft.json", record(model, graph));
   zip.add("model.weights.h5", h5.finish());
   zip.finish();
 }
@@ -75,7 +79,7 @@ void write_keras_h5(AtomicFile& file, const ModelFile& model, const ExportOption
     h5.attribute(group, "keras_version", std::string(kKeras2));
   }
   h5.attribute("/", "model_config", keras2_config(graph).dump());
-  h5.attribute("/", "graft", export_document(export_metadata(model.metadata)).dump());
+  h5.attribute("/", "graft", record(model, graph));
   std::vector<std::string> names;
   for (const KerasLayer& layer : graph.layers) names.push_back(layer.name);
   h5.attribute(root, "layer_names", names);
@@ -90,17 +94,6 @@ void write_keras_h5(AtomicFile& file, const ModelFile& model, const ExportOption
     h5.attribute(group, "weight_names", variables);
   }
   file.write(h5.finish());
-}
-
-std::optional<TensorMap> read_keras_export(const fs::path& file, const Network& network,
-                                           const std::stop_token& stop) {
-  for (size_t i = 0; i < network.layers.size(); ++i) {
-    const Layer& layer = network.layers[i];
-    const bool flattens = layer.kind == LayerKind::flatten;
-    if (layer.name != keras_name(layer.name)) return std::nullopt;
-    if (flattens && network.layers.at(i + 1).kind != LayerKind::dense) return std::nullopt;
-  }
-  return read_keras_h5(file, network, network.layers.size(), stop).tensors;
 }
 
 }  // namespace graft

@@ -182,6 +182,7 @@ class Builder {
     const Shape& in = shapes_[layer.source()];
     const std::vector<int64_t> out = keras_shape(shapes_[index]);
     const std::string name = names_.take(keras_name(layer.name));
+    graph_.modules.emplace(layer.name, name);
     const char* activation = layer.relu ? "relu" : "linear";
     switch (layer.kind) {
       case LayerKind::conv:

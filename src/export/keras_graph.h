@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -38,6 +39,7 @@ struct KerasLayer {
 struct KerasGraph {
   std::vector<KerasLayer> layers;  ///< the input first; each reads layers before it
   size_t output = 0;               ///< the layer of the probabilities
+  std::map<std::string, std::string> modules;  ///< the network's layers → their names here
 };
 
 /// The name that a layer has in Keras, where no other has it: without '/', which is HDF5's and

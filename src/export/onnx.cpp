@@ -67,16 +67,4 @@ std::vector<std::string> write_onnx(AtomicFile& file, const ModelFile& model,
   return {"the ONNX checker and its inference of shapes accept it"};
 }
 
-TensorMap read_onnx_export(const fs::path& file) {
-  const std::optional<StoredSafetensors> own = own_export(OnnxFile::open(file));
-  if (!own)
-    fail(ErrorKind::input,
-         "{}: not written: read back, it is another network, which is a fault of "
-         "this program",
-         printable(file));
-  TensorMap out;
-  for (const auto& [name, tensor] : own->tensors) out.emplace(name, tensor.read());
-  return out;
-}
-
 }  // namespace graft

@@ -15,7 +15,4 @@ namespace graft {
 std::vector<std::string> write_onnx(AtomicFile& file, const ModelFile& model,
                                     const ExportOptions& options);
 
-/// The tensors of such a file. Throws Error(input) where it does not say what the model says.
-TensorMap read_onnx_export(const fs::path& file);
-
 }  // namespace graft

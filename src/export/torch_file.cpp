@@ -33,12 +33,10 @@ std::vector<Renamed> renamed(const Network& network) {
 std::map<std::string, std::string> metadata_of(const ModelFile& model) {
   const Network& network = model.metadata.network;
   const std::vector<std::string> modules = torch_modules(network);
-  nlohmann::json by_layer = nlohmann::json::object();
+  std::map<std::string, std::string> by_layer;
   for (size_t i = 0; i < modules.size(); ++i)
-    if (!modules[i].empty()) by_layer[network.layers[i].name] = modules[i];
-  std::map<std::string, std::string> out = export_metadata(model.metadata);
-  out["modules"] = by_layer.dump();
-  return out;
+    if (!modules[i].empty()) by_layer.emplace(network.layers[i].name, modules[i]);
+  return export_metadata(model.metadata, by_layer);
 }
 
 }  // namespace
@@ -79,34 +77,6 @@ void write_torch_safetensors(AtomicFile& file, const ModelFile& model,
   std::map<std::string, std::string> metadata = metadata_of(model);
   metadata["format"] = "pt";  // what others' loaders look for
   write_safetensors(file, tensors, metadata, options.half ? StoredType::f16 : StoredType::f32);
-}
-
-namespace {
-
-/// `read(tensor)` of each that the network needs.
-template <typename Tensors, typename Read>
-TensorMap canonical(const fs::path& file, const Network& network, const Tensors& tensors,
-                    const Read& read) {
-  TensorMap out;
-  for (const Renamed& name : renamed(network)) {
-    const auto at = tensors.find(name.torch);
-    if (at == tensors.end())
-      fail(ErrorKind::input, "{}: tensor {} is missing", printable(file), name.torch);
-    out.emplace(name.canonical, read(at->second));
-  }
-  return out;
-}
-
-}  // namespace
-
-TensorMap read_torch_export(const fs::path& file, const Network& network) {
-  return canonical(file, network, read_torch(file).tensors,
-                   [](const StoredTensor& tensor) { return tensor.read(); });
-}
-
-TensorMap read_torch_safetensors(const fs::path& file, const Network& network) {
-  return canonical(file, network, read_safetensors(file).tensors,
-                   [](const Tensor& tensor) { return tensor; });
 }
 
 }  // namespace graft

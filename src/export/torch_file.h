@@ -12,8 +12,4 @@ void write_torch(AtomicFile& file, const ModelFile& model, const ExportOptions& 
 void write_torch_safetensors(AtomicFile& file, const ModelFile& model,
                              const ExportOptions& options);
 
-/// The tensors of such a file under canonical names.
-TensorMap read_torch_export(const fs::path& file, const Network& network);
-TensorMap read_torch_safetensors(const fs::path& file, const Network& network);
-
 }  // namespace graft

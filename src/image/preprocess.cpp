@@ -20,6 +20,8 @@ Preprocessing unit_preprocessing() {
   return p;
 }
 
+Preprocessing raw_preprocessing() { return {}; }
+
 Preprocessing scratch_preprocessing() {
   constexpr std::array<double, 3> kMean = {0.485, 0.456, 0.406};
   constexpr std::array<double, 3> kStd = {0.229, 0.224, 0.225};

@@ -10,25 +10,37 @@
 #include "model/backbone_file.h"
 #include "weights/foreign_file.h"
 #include "weights/load.h"
+#include "weights/pixel_family.h"
 #include "weights/safetensors.h"
 
 namespace graft {
 namespace {
 
-Preprocessing preprocessing_of(PixelFamily family) {
-  if (family == PixelFamily::torch) return torchvision_preprocessing();
-  return family == PixelFamily::unit ? unit_preprocessing() : keras_preprocessing();
-}
+/// What a file does not say and nobody was told: all of it in one message.
+class Questions {
+ public:
+  /// `what` follows "does not say".
+  void add(std::string what) { open_.push_back(std::move(what)); }
+  /// Throws Error(usage) where there are any.
+  void require_none(const std::string& file) const {
+    if (!open_.empty())
+      fail(ErrorKind::usage, "{}: the file does not say {}", file, fmt::join(open_, "; nor "));
+  }
+
+ private:
+  std::vector<std::string> open_;
+};
 
 std::vector<std::string> labels_of(const ForeignClassifier& found,
-                                   const std::vector<std::string>& asked, const std::string& name) {
+                                   const std::vector<std::string>& asked, const std::string& name,
+                                   Questions& questions) {
   if (asked.empty()) {
     if (found.labels.empty())
-      fail(ErrorKind::usage,
-           "{}: a classifier of {} classes, whose names it does not say; give them in the order of "
-           "its outputs with `classes` A,B,… (Keras' flow_from_directory and "
-           "image_dataset_from_directory order the folders' names alphabetically)",
-           name, found.classes());
+      questions.add(
+          fmt::format("the names of its {} classes, which `classes` A,B,… does, in the order of "
+                      "its outputs (Keras' flow_from_directory and image_dataset_from_directory "
+                      "order the folders' names alphabetically)",
+                      found.classes()));
     return found.labels;
   }
   if (static_cast<int>(asked.size()) != found.classes())
@@ -43,18 +55,23 @@ std::vector<std::string> labels_of(const ForeignClassifier& found,
   return out;
 }
 
+/// Whether size and pixels are those that torchvision's and timm's own networks have, so that they
+/// are not asked for.
+bool is_assumed(const ForeignClassifier& found) {
+  return found.family == "torchvision" || found.family == "timm";
+}
+
 /// The input's size, where the file does not say it: of torchvision's own networks it is known.
 void settle_size(ForeignClassifier& found, const InputSize& asked, const std::string& name,
-                 const RunContext& context) {
+                 const RunContext& context, Questions& questions) {
   using Size = ForeignClassifier::Size;
   Network& network = found.network;
   if (asked == InputSize()) {
-    if (found.size == Size::least && (found.family == "keras" || found.family == "onnx"))
-      fail(ErrorKind::usage,
-           "{}: it does not say the size of its images, and its head is for those of {} pixels a "
-           "side "
-           "or some more, which give the same maps; say it with `input-size`",
-           name, network.input_height);
+    if (found.size == Size::least && !is_assumed(found))
+      questions.add(
+          fmt::format("the size of its images, which `input-size` does (its head is for those of "
+                      "{} pixels a side, or some more that give the same maps)",
+                      network.input_height));
     if (found.size == Size::open)
       context.tell(Severity::note,
                    fmt::format("note: {}: any input size will do, and {}x{} is taken; `input-size` "
@@ -90,20 +107,20 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
     return own;
   }
   ForeignClassifier found = open_foreign_classifier(file, import.head, context.stop);
-  settle_size(found, import.input, name, context);
+  Questions questions;
+  settle_size(found, import.input, name, context, questions);
   ModelFile model;
   model.metadata.network = found.network;
-  model.metadata.classes = labels_of(found, import.classes, name);
+  model.metadata.classes = labels_of(found, import.classes, name, questions);
   const bool asked = import.preprocessing != PixelFamily::of_weights;
-  if (found.preprocessing && asked && (found.family == "keras" || found.family == "onnx"))
+  if (found.preprocessing && asked && !is_assumed(found))
     fail(ErrorKind::usage,
          "`preprocessing`: {} says itself what its model does with pixels; leave the option out",
          name);
   if (!found.preprocessing && !asked)
-    fail(ErrorKind::usage,
-         "{}: it does not say how pixels were prepared for it; say it with `preprocessing` keras "
-         "(vgg16.preprocess_input), unit (pixels / 255) or torch",
-         name);
+    questions.add(
+        fmt::format("how pixels were prepared, which `preprocessing` does: {}", kPixelFamilies));
+  questions.require_none(name);
   model.metadata.preprocessing =
       asked ? preprocessing_of(import.preprocessing) : *found.preprocessing;
   if (asked && found.behind)

@@ -69,7 +69,8 @@ struct Words<Initializer> {
 };
 template <>
 struct Words<PixelFamily> {
-  static constexpr std::array<std::string_view, 4> list = {"weights", "keras", "torch", "unit"};
+  static constexpr std::array<std::string_view, 6> list = {
+      "weights", "keras", "torch", "unit", "torch-stretched", "raw"};
 };
 template <>
 struct Words<Resampling> {

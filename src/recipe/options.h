@@ -54,8 +54,9 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
         }});
   visit(
       {"preprocessing", "FAMILY",
-       "How pixels are prepared for weights of another program: keras, torch, unit (RGB / 255), or "
-       "'weights': as is usual where they come from",
+       "How pixels are prepared for weights of another program: keras, torch, torch-stretched "
+       "(without its centre crop), unit (RGB / 255), raw (RGB 0 to 255), or 'weights': as is usual "
+       "where they come from",
        G::model},
       m.preprocessing, Word{});
   visit({"resampling", "FILTER",

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "weights/flattened_order.h"
 
 namespace graft {
 namespace {
@@ -22,23 +23,6 @@ size_t common_layers(const Network& backbone, const std::vector<ForeignLayer>& l
          same(backbone.layers[count + 1], layers[count]))
     ++count;
   return count;
-}
-
-/// Reads a tensor and puts the numbers along its last axis, which come in the order of rows,
-/// columns, channels, into that of channels, rows, columns.
-Tensor channels_first(const Tensor& in, const Shape& map) {
-  const int64_t inputs = map.elements();
-  const int64_t rows = static_cast<int64_t>(in.values().size()) / inputs;
-  std::vector<float> out(in.values().size());
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* from = in.data() + r * inputs;
-    float* to = out.data() + r * inputs;
-    for (int64_t y = 0; y < map.height; ++y)
-      for (int64_t x = 0; x < map.width; ++x)
-        for (int64_t c = 0; c < map.channels; ++c)
-          to[(c * map.height + y) * map.width + x] = from[(y * map.width + x) * map.channels + c];
-  }
-  return {in.shape(), std::move(out)};
 }
 
 class Assembler {
@@ -233,12 +217,8 @@ class Assembler {
         tensor = at->second;
         if (tensor.shape != shape) refuse_shape(layer, role, tensor.shape, shape, shapes);
       }
-      const bool per_input = layer.kind != LayerKind::dense || role == "weight";
-      if (graph_.channels_last && per_input)
-        if (const std::optional<Shape> map = flattened_before(spec.layer, shapes))
-          tensor.read = [read = std::move(tensor.read), map = *map] {
-            return channels_first(read(), map);
-          };
+      if (graph_.channels_last)
+        tensor = in_graft_order(std::move(tensor), out_.network, spec, shapes);
       if (widened) tensor = with_first_class(std::move(tensor), spec.shape);
       out_.tensors.push_back(std::move(tensor));
     }
@@ -271,19 +251,6 @@ class Assembler {
            fmt::format("has a {} of shape {} where {} is needed{}", role, shape_text(found),
                        shape_text(needed),
                        flat ? fmt::format(" behind maps of {}", to_string(shapes[common_])) : ""));
-  }
-
-  /// The map whose numbers a layer has in the file's order: it stands behind a flatten, with no
-  /// dense layer between.
-  [[nodiscard]] std::optional<Shape> flattened_before(size_t layer,
-                                                      const std::vector<Shape>& shapes) const {
-    const std::vector<Layer>& layers = out_.network.layers;
-    if (!shapes[layers[layer].source()].flat) return std::nullopt;
-    for (size_t i = layers[layer].source(); i > 0; i = layers[i].source()) {
-      if (layers[i].kind == LayerKind::dense) return std::nullopt;
-      if (layers[i].kind == LayerKind::flatten) return shapes[layers[i].source()];
-    }
-    return std::nullopt;
   }
 
   void check_labels() {

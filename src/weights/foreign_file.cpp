@@ -8,7 +8,9 @@
 #include "weights/file_kind.h"
 #include "weights/keras_classifier.h"
 #include "weights/load.h"
+#include "weights/metadata.h"
 #include "weights/onnx_classifier.h"
+#include "weights/own_export.h"
 #include "weights/safetensors.h"
 #include "weights/torch_classifier.h"
 #include "weights/torch_file.h"
@@ -38,16 +40,34 @@ ForeignGraph read(const fs::path& path, const std::string& head, const std::stop
   return *std::move(graph);
 }
 
+ForeignClassifier from_own(StoredSafetensors own, const std::string& name) {
+  ModelMetadata metadata = parse_metadata(own.metadata, name);
+  if (metadata.classes.empty())
+    fail(ErrorKind::input, "{}: a backbone without a head, which cannot classify", name);
+  ForeignClassifier out;
+  for (const TensorSpec& spec : tensor_specs(metadata.network))
+    out.tensors.push_back(std::move(own.tensors.at(spec.name)));
+  out.network = std::move(metadata.network);
+  out.size = ForeignClassifier::Size::told;
+  out.preprocessing = metadata.preprocessing;
+  out.labels = std::move(metadata.classes);
+  out.family = "graft";
+  out.provenance = std::move(metadata.provenance);
+  out.test_views = metadata.test_views;
+  return out;
+}
+
 }  // namespace
 
 ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& head,
                                           const std::stop_token& until) {
-  if (require_weights_file(path).format == FileKind::onnx) {
-    if (!head.empty())
-      fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out",
-           printable(path));
-    return read_onnx_classifier(path);
-  }
+  std::optional<StoredSafetensors> own = own_export(path, until);
+  const bool onnx = require_weights_file(path).format == FileKind::onnx;
+  if (!head.empty() && (own || onnx))
+    fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out",
+         printable(path));
+  if (own) return from_own(*std::move(own), printable(path));
+  if (onnx) return read_onnx_classifier(path);
   return assemble(read(path, head, until));
 }
 

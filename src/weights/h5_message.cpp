@@ -117,6 +117,7 @@ std::vector<std::byte> encode(const H5Message& message) {
   if (message.tag == H5Tag::read) out.number(message.index, 4);
   if (message.tag == H5Tag::catalogue) {
     out.text(message.text);
+    out.text(message.record);
     out.number(message.weights.size(), 4);
     for (const H5Weight& weight : message.weights) {
       out.text(weight.layer);
@@ -149,6 +150,7 @@ bool decode(std::span<const std::byte> bytes, H5Message& message) {
       return false;
   }
   message.text = in.text();
+  message.record = in.text();
   for (uint64_t left = in.number(4); left > 0 && in.good(); --left)
     message.weights.push_back(decode_weight(in));
   return in.complete();

@@ -47,6 +47,7 @@ struct H5Message {
   std::vector<H5Weight> weights;  ///< of a catalogue
   std::string text;               ///< of a refusal; of a catalogue the model's description, or ""
   uint32_t index = 0;             ///< of read
+  std::string record{};           ///< of a catalogue: what `graft export` says of the model, or ""
 };
 
 /// The bytes with their frame. Requires that they fit kH5MaxMessageBytes.

@@ -142,16 +142,23 @@ bool is_archive(int file) {
          std::string_view(start.data(), start.size()) == "PK\x03\x04";
 }
 
-/// The weights in a .keras archive, in memory that no file stands for, and its description of the
+/// An entry of at most 8 MB as text; empty where there is none.
+std::string text_of(const ZipFile& zip, const char* entry) {
+  constexpr uint64_t kMost = uint64_t{8} << 20U;
+  const ZipEntry* found = zip.find(entry);
+  if (found == nullptr) return "";
+  const std::vector<std::byte> bytes = zip.read(*found, kMost);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// The weights in a .keras archive, in memory that no file stands for, and what is said of the
 /// model.
-int unpack_weights(const fs::path& path, const std::string& name, std::string& description) {
-  constexpr uint64_t kMostDescription = uint64_t{8} << 20U;
+int unpack_weights(const fs::path& path, const std::string& name, std::string& description,
+                   std::string& record) {
   const MappedFile file(path);
   const ZipFile zip(file.bytes(), name);
-  if (const ZipEntry* config = zip.find("config.json"); config != nullptr) {
-    const std::vector<std::byte> bytes = zip.read(*config, kMostDescription);
-    description.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  }
+  description = text_of(zip, "config.json");
+  record = text_of(zip, "graft.json");
   const ZipEntry* entry = zip.find("model.weights.h5");
   if (entry == nullptr || entry->size == 0)
     fail(ErrorKind::input,
@@ -192,6 +199,7 @@ H5File::H5File(const fs::path& path, std::stop_token until)
     H5Message catalogue = receive();
     weights_ = std::move(catalogue.weights);
     if (description_.empty()) description_ = std::move(catalogue.text);
+    if (record_.empty()) record_ = std::move(catalogue.record);
     if (description_ == "{}") description_.clear();  // says nothing
   } catch (...) {
     stop();  // no destructor runs
@@ -209,7 +217,7 @@ void H5File::open(const fs::path& path) {
   patience_ = kLeastPatience + seconds(static_cast<int64_t>(bytes / kBytesPerSecond));
   deadline_ = std::chrono::steady_clock::now() + patience_;
   if (is_archive(file.get())) {
-    const Descriptor member(unpack_weights(path, name_, description_));
+    const Descriptor member(unpack_weights(path, name_, description_, record_));
     start(member.get());
     return;
   }

@@ -28,6 +28,8 @@ class H5File {
 
   /// The whole model's description as JSON, where the file has one (also of a .keras); or empty.
   [[nodiscard]] const std::string& description() const { return description_; }
+  /// What `graft export` says of the model in its own files, as JSON; or empty.
+  [[nodiscard]] const std::string& record() const { return record_; }
 
   /// Reads the weights with these indices (without `problem`), in this order; any number of times.
   /// `take` gets each one's values, which are gone after it.
@@ -65,6 +67,7 @@ class H5File {
   int process_ = -1;
   std::vector<H5Weight> weights_;
   std::string description_;
+  std::string record_;
 };
 
 }  // namespace graft

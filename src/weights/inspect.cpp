@@ -20,6 +20,7 @@
 #include "weights/metadata.h"
 #include "weights/onnx_file.h"
 #include "weights/onnx_weights.h"
+#include "weights/own_export.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
 #include "weights/torch_file.h"
@@ -192,10 +193,7 @@ void inspect_graft(const fs::path& path, const StoredSafetensors& file, WeightsI
 }
 
 void inspect_onnx(const fs::path& path, WeightsInspection& out) {
-  const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
-  if (const std::optional<StoredSafetensors> own = own_export(file))
-    return inspect_graft(path, *own, out);
-  const OnnxMatcher matcher(follow(file));
+  const OnnxMatcher matcher(follow(OnnxFile::open(path)));
   const ForeignGraph& graph = matcher.layers().graph;
   out.family = "onnx";
   out.types = matcher.types();
@@ -211,6 +209,21 @@ void inspect_onnx(const fs::path& path, WeightsInspection& out) {
   out.preprocessing = told.value_or(Preprocessing{});
 }
 
+std::string format_name(FileKind::Format format) {
+  switch (format) {
+    case FileKind::hdf5:
+      return "Keras HDF5 (.h5)";
+    case FileKind::keras:
+      return "Keras (.keras)";
+    case FileKind::torch:
+      return "PyTorch file (.pth)";
+    case FileKind::onnx:
+      return "ONNX";
+    default:
+      return "safetensors";
+  }
+}
+
 }  // namespace
 
 WeightsInspection inspect_weights(const fs::path& named) {
@@ -218,27 +231,28 @@ WeightsInspection inspect_weights(const fs::path& named) {
   const std::string name = printable(path);
   const FileKind kind = require_weights_file(path);
   WeightsInspection out;
-  switch (kind.format) {
-    case FileKind::hdf5:
-    case FileKind::keras:
-      out.format = kind.format == FileKind::keras ? "Keras (.keras)" : "Keras HDF5 (.h5)";
-      inspect_keras(path, out);
-      break;
-    case FileKind::torch:
-      out.format = "PyTorch file (.pth)";
-      inspect_torch(read_torch(path).tensors, name, out);
-      break;
-    case FileKind::onnx:
-      out.format = "ONNX";
-      inspect_onnx(path, out);
-      break;
-    default: {
-      out.format = "safetensors";
-      const StoredSafetensors file = open_safetensors(path);
-      if (is_graft(file.metadata))
-        inspect_graft(path, file, out);
-      else
-        inspect_torch(file.tensors, name, out);
+  out.format = format_name(kind.format);
+  if (const std::optional<StoredSafetensors> own = own_export(path)) {
+    inspect_graft(path, *own, out);
+  } else {
+    switch (kind.format) {
+      case FileKind::hdf5:
+      case FileKind::keras:
+        inspect_keras(path, out);
+        break;
+      case FileKind::torch:
+        inspect_torch(read_torch(path).tensors, name, out);
+        break;
+      case FileKind::onnx:
+        inspect_onnx(path, out);
+        break;
+      default: {
+        const StoredSafetensors file = open_safetensors(path);
+        if (is_graft(file.metadata))
+          inspect_graft(path, file, out);
+        else
+          inspect_torch(file.tensors, name, out);
+      }
     }
   }
   std::error_code error;

@@ -20,8 +20,6 @@
 namespace graft {
 namespace {
 
-using SharedFile = std::shared_ptr<H5File>;
-
 std::vector<float> values_of(H5File& file, size_t index) {
   std::vector<float> out;
   const std::array<size_t, 1> wanted = {index};
@@ -31,7 +29,9 @@ std::vector<float> values_of(H5File& file, size_t index) {
   return out;
 }
 
-StoredTensor stored(const SharedFile& file, size_t index) {
+}  // namespace
+
+StoredTensor stored_h5_weight(const std::shared_ptr<H5File>& file, size_t index) {
   const std::vector<int64_t>& shape = file->weights()[index].shape;
   StoredTensor out;
   out.shape = canonical_shape(shape);
@@ -44,8 +44,6 @@ StoredTensor stored(const SharedFile& file, size_t index) {
   };
   return out;
 }
-
-}  // namespace
 
 std::vector<std::vector<float>> own_values(H5File& file, const KerasLocator& locator,
                                            const KerasPath& path) {
@@ -80,7 +78,7 @@ std::optional<ForeignGraph> read_keras_classifier(const fs::path& path,
   graph.notes = std::move(walk.notes);
   for (KerasStep& step : walk.steps) {
     for (const auto& [role, index] : locator.roles_of(step.path))
-      step.layer.tensors.emplace(role, stored(file, index));
+      step.layer.tensors.emplace(role, stored_h5_weight(file, index));
     graph.layers.push_back(std::move(step.layer));
   }
   return graph;
@@ -120,14 +118,14 @@ ForeignGraph read_keras_weights(const fs::path& path, const std::string& words,
                       .relu = layer.relu};
     for (const TensorSpec& spec : tensor_specs(best, i, i + 1))
       made.tensors.emplace(spec.name.substr(layer.name.size() + 1),
-                           stored(file, places->backbone.at(spec.name)));
+                           stored_h5_weight(file, places->backbone.at(spec.name)));
     graph.layers.push_back(std::move(made));
   }
   std::vector<ForeignPart> parts;
   for (const KerasPart& part : places->rest) {
     parts.push_back({part.layer, {}});
     for (const auto& [role, index] : part.roles)
-      parts.back().tensors.emplace(role, stored(file, index));
+      parts.back().tensors.emplace(role, stored_h5_weight(file, index));
   }
   append_head(graph, best, words, parts, kEpsilon);
   return graph;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <stop_token>
 #include <vector>
@@ -24,6 +25,9 @@ std::optional<ForeignGraph> read_keras_classifier(const std::filesystem::path& p
 /// append_head() takes them. Throws Error(input) where no VGG is in it.
 ForeignGraph read_keras_weights(const std::filesystem::path& path, const std::string& words,
                                 const std::stop_token& until = {});
+
+/// A weight in canonical layout, but for the order behind a flatten; keeps the file open.
+StoredTensor stored_h5_weight(const std::shared_ptr<H5File>& file, size_t index);
 
 /// What a layer in front of the network has learned, for walk_keras_model(); weights that are many
 /// or cannot be read have no values.

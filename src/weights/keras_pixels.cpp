@@ -94,6 +94,33 @@ std::optional<KerasPixels> normalization(const KerasNode& layer, const KerasPixe
   return normalise(in, as_numbers(values[0]), as_numbers(values[1]));
 }
 
+/// A convolution of 1×1 that takes each channel from one: as graft export writes preprocessing.
+std::optional<KerasPixels> convolution(const KerasNode& layer, const KerasPixels& in,
+                                       const std::vector<std::vector<float>>& values) {
+  const size_t count = in.channels.size();
+  if (!is_pixel_convolution(layer) || in.split || count != kChannels || values.empty() ||
+      values[0].size() != count * count || (values.size() > 1 && values[1].size() != count))
+    return std::nullopt;
+  KerasPixels out = in;
+  for (size_t o = 0; o < count; ++o) {
+    std::optional<size_t> from;
+    for (size_t i = 0; i < count; ++i) {
+      const float weight = values[0][i * count + o];
+      if (weight == 0) continue;
+      if (from || !std::isfinite(weight)) return std::nullopt;
+      from = i;
+    }
+    if (!from) return std::nullopt;
+    const double scale = values[0][*from * count + o];
+    const double offset = values.size() > 1 ? values[1][o] : 0;
+    if (!std::isfinite(offset)) return std::nullopt;
+    const KerasPixels::Channel& source = in.channels[*from];
+    out.channels[o] = {source.source, source.scale * scale, source.offset * scale + offset};
+  }
+  out.changed = true;
+  return out;
+}
+
 /// x[..., i] takes a channel out, x[..., ::-1] turns their order round.
 std::optional<KerasPixels> slice(KerasPixels in, const json& spec) {
   if (in.split || !spec.is_array() || spec.empty()) return std::nullopt;
@@ -237,6 +264,14 @@ std::optional<Preprocessing> KerasPixels::preprocessing(const std::string& file)
   return out;
 }
 
+bool is_pixel_convolution(const KerasNode& layer) {
+  const json* filters = member(layer.config, "filters");
+  return layer.kind == "Conv2D" && filters != nullptr && *filters == kChannels &&
+         keras_side(layer.config, "kernel_size", 0) == 1 &&
+         keras_side(layer.config, "strides", 1) == 1 &&
+         keras_side(layer.config, "groups", 1) == 1 && keras_activation(layer.config) == "linear";
+}
+
 bool is_augmentation(const KerasNode& layer) {
   static const std::set<std::string> kOthers = {
       "GaussianNoise", "GaussianDropout",       "AugMix", "CutMix", "MixUp",
@@ -261,6 +296,7 @@ std::optional<KerasPixels> keras_pixels(const KerasNode& layer,
                   offset == nullptr ? Numbers{0} : numbers(*offset));
   }
   if (layer.kind == "Normalization") return normalization(layer, in, values);
+  if (layer.kind == "Conv2D") return convolution(layer, in, values);
   if (layer.kind == "Lambda") {
     if (is_vgg_function(layer)) return vgg_function(in);
     KerasPixels out = in;

@@ -34,6 +34,10 @@ std::optional<KerasPixels> keras_pixels(const KerasNode& layer,
                                         const std::vector<KerasPixels>& inputs,
                                         const std::vector<std::vector<float>>& values);
 
+/// Whether a layer is a convolution of 1×1 without activation that makes three channels: it works
+/// on pixels, since a VGG has none such.
+bool is_pixel_convolution(const KerasNode& layer);
+
 /// Whether a layer does nothing but in training.
 bool is_augmentation(const KerasNode& layer);
 

@@ -169,7 +169,7 @@ class Walker {
     std::vector<KerasPixels> pixels;
     for (const Value& value : inputs) pixels.push_back(*value.pixels);
     std::vector<std::vector<float>> own;
-    if (layer.kind == "Normalization") own = values_(path);
+    if (layer.kind == "Normalization" || is_pixel_convolution(layer)) own = values_(path);
     std::optional<KerasPixels> result = keras_pixels(layer, pixels, own);
     if (!result) return std::nullopt;
     if (result->unknown && !pixels.front().unknown)

@@ -19,6 +19,8 @@
 #include "weights/metadata.h"
 #include "weights/onnx_file.h"
 #include "weights/onnx_weights.h"
+#include "weights/own_export.h"
+#include "weights/pixel_family.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
 #include "weights/torch_file.h"
@@ -176,22 +178,25 @@ Weights from_graft(SafetensorsFile file, const Network& network, const std::stri
   return weights;
 }
 
-/// An ONNX graph. `recorded` becomes whether it is an export of Graft's, which says its
-/// preprocessing.
-Weights load_onnx(const fs::path& path, const Network& network, PixelFamily asked, bool& recorded) {
-  const std::string name = printable(path);
-  const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
-  if (const std::optional<StoredSafetensors> own = own_export(file)) {
-    recorded = true;
-    SafetensorsFile read;
-    read.metadata = own->metadata;
-    for (const auto& [key, tensor] : own->tensors) read.tensors.emplace(key, tensor.read());
-    Weights weights = from_graft(std::move(read), network, name);
-    weights.provenance.source += " (by way of " + printable(path.filename()) + ")";
-    return weights;
+/// A model that `graft export` wrote.
+Weights from_export(const StoredSafetensors& own, const Network& network, const fs::path& path) {
+  SafetensorsFile read;
+  read.metadata = own.metadata;
+  // The head's are not needed.
+  for (const TensorSpec& spec : tensor_specs(network)) {
+    const auto at = own.tensors.find(spec.name);
+    if (at != own.tensors.end()) read.tensors.emplace(spec.name, at->second.read());
   }
+  Weights weights = from_graft(std::move(read), network, printable(path));
+  weights.provenance.source += " (by way of " + printable(path.filename()) + ")";
+  return weights;
+}
+
+/// An ONNX graph of another program's.
+Weights load_onnx(const fs::path& path, const Network& network, PixelFamily asked) {
+  const std::string name = printable(path);
   const Network full = whole_backbone(network);
-  const OnnxMatcher matcher(follow(file));
+  const OnnxMatcher matcher(follow(OnnxFile::open(path)));
   Weights weights;
   weights.preprocessing = onnx_preprocessing(matcher.layers(), asked);
   weights.tensors = matcher.read(full, network.layers.size());
@@ -324,9 +329,7 @@ void choose_preprocessing(PixelFamily asked, bool recorded, const std::string& n
     fail(ErrorKind::usage,
          "`preprocessing`: {} says itself how pixels are prepared for it; leave the option out",
          name);
-  weights.preprocessing = asked == PixelFamily::keras   ? keras_preprocessing()
-                          : asked == PixelFamily::torch ? torchvision_preprocessing()
-                                                        : unit_preprocessing();
+  weights.preprocessing = preprocessing_of(asked);
   if (const size_t at = weights.note.rfind("; pixels"); at != std::string::npos)
     weights.note.resize(at);
 }
@@ -354,13 +357,17 @@ Weights load_as_recorded(const WeightsRequest& request, const Network& network) 
                              : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
   const FileKind kind = require_weights_file(file.path);
-  bool recorded = false;
-  if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
+  const std::optional<StoredSafetensors> own =
+      family ? std::nullopt : own_export(file.path, request.context.stop);
+  bool recorded = own.has_value();
+  if (own) {
+    weights = from_export(*own, network, file.path);
+  } else if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
     weights = load_h5(file, network, request.context.stop);
   } else if (kind.format == FileKind::torch) {
     weights = load_torch(file.path, read_torch(file.path).tensors, network);
   } else if (kind.format == FileKind::onnx) {
-    weights = load_onnx(file.path, network, request.preprocessing, recorded);
+    weights = load_onnx(file.path, network, request.preprocessing);
   } else {
     const StoredSafetensors stored = open_safetensors(file.path);
     recorded = is_graft(stored.metadata);

@@ -7,8 +7,7 @@
 
 namespace graft {
 
-/// Reads a graph from its image to its classes; no weights yet. An export of Graft's own also says
-/// its labels, its preprocessing, where its weights come from and its views. Throws Error(input)
+/// Reads another program's graph from its image to its classes; no weights yet. Throws Error(input)
 /// where a node is no layer of Graft's, and names it.
 ForeignClassifier read_onnx_classifier(const std::filesystem::path& path);
 

@@ -114,10 +114,4 @@ Preprocessing behind(const Preprocessing& input, const OnnxAffine& affine) {
   return out;
 }
 
-Preprocessing preprocessing_of(PixelFamily family) {
-  return family == PixelFamily::keras   ? keras_preprocessing()
-         : family == PixelFamily::torch ? torchvision_preprocessing()
-                                        : unit_preprocessing();
-}
-
 }  // namespace graft

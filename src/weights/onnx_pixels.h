@@ -56,7 +56,4 @@ std::optional<Preprocessing> recognised(const OnnxAffine& affine);
 /// The preprocessing of a graph that reads what `input` makes.
 Preprocessing behind(const Preprocessing& input, const OnnxAffine& affine);
 
-/// The record of a family that was asked for; not `of_weights`.
-Preprocessing preprocessing_of(PixelFamily family);
-
 }  // namespace graft

@@ -10,6 +10,8 @@
 #include "base/fail.h"
 #include "weights/metadata.h"
 #include "weights/onnx_constants.h"
+#include "weights/own_export.h"
+#include "weights/pixel_family.h"
 #include "weights/tensor.h"
 
 namespace graft {
@@ -60,15 +62,10 @@ std::map<std::string_view, size_t> operators(const Network& network) {
 std::optional<StoredSafetensors> own_export(const std::shared_ptr<const OnnxFile>& file) {
   if (!file->metadata().contains("graft_export") || file->producer() != "graft")
     return std::nullopt;
+  std::map<std::string, std::string> exported;
+  for (const auto& [key, text] : file->metadata()) exported.emplace(key, text);
   StoredSafetensors out;
-  for (const char* key : {"network", "classes", "preprocessing", "provenance", "training"}) {
-    const auto at = file->metadata().find(key);
-    if (at != file->metadata().end()) out.metadata.emplace(key, at->second);
-  }
-  const auto views = file->metadata().find("test_views");
-  const bool one_view = views == file->metadata().end() || views->second == "1";
-  out.metadata["graft_format"] = one_view ? "2" : "3";
-  if (!one_view) out.metadata["test_views"] = std::string(views->second);
+  out.metadata = own_metadata(exported).value();
   const Network network = parse_metadata(out.metadata, file->name()).network;
   for (const TensorSpec& spec : tensor_specs(network)) {
     const auto at = file->initializers().find(spec.name);
@@ -93,9 +90,8 @@ Preprocessing onnx_preprocessing(const OnnxLayers& layers, PixelFamily asked) {
   if (asked == PixelFamily::of_weights)
     fail(ErrorKind::usage,
          "{}: an ONNX model that does not say how pixels were prepared for it; say it with "
-         "`preprocessing` keras (vgg16.preprocess_input), torch (its mean and deviation) or unit "
-         "(pixels / 255)",
-         layers.graph.file);
+         "`preprocessing` {}",
+         layers.graph.file, kPixelFamilies);
   return behind(preprocessing_of(asked), layers.input);
 }
 

@@ -294,7 +294,12 @@ class Reader {
         refuse_big_endian();
     }
     const Pickle pickle(zip->read(*pickled, kMaxPickle), name_, allow_);
-    return tensors(pickle, std::make_unique<ZipTorchStorages>(zip, folder + "data/"));
+    TorchFile out = tensors(pickle, std::make_unique<ZipTorchStorages>(zip, folder + "data/"));
+    if (const ZipEntry* record = zip->find(folder + "extra/graft.json")) {
+      const std::vector<std::byte> text = zip->read(*record, kMaxPickle);
+      out.record.assign(reinterpret_cast<const char*>(text.data()), text.size());
+    }
+    return out;
   }
 
   [[noreturn]] void refuse_big_endian() const {

@@ -14,6 +14,7 @@ struct TorchFile {
   /// The key of the checkpoint under which they stood ("state_dict"); empty: they were all there
   /// is.
   std::string under;
+  std::string record{};  ///< what graft export says of the model; JSON, or empty
 };
 
 /// Reads what torch.save(model.state_dict()) wrote, as a zip archive (PyTorch 1.6 and later) or as

@@ -68,6 +68,32 @@ class Classifiers(t.TestCase):
             self.fail_with(2, "says itself", "weights", "convert", path, self.ours, "--classes", "a,b,c", "--preprocessing",
                            "torch")
 
+    def test_pixels_through_a_convolution(self):
+        """As graft export writes them; Keras may have saved the model anew, without Graft's record."""
+        scale, shift = np.float32([0.5, 0.25, 0.2]), np.float32([9, 8, 7])
+        kernel = np.zeros((1, 1, 3, 3), "f4")
+        for out in range(3):
+            kernel[0, 0, 2 - out, out] = scale[out]
+        tail = k.base(spread=20) + self.head()
+        want = k.compute(tail, self.pixels[..., ::-1] * scale - shift)
+        for suffix in (".h5", ".keras"):
+            layers = [k.conv("preprocessing", kernel, -shift, "linear", kernel_size=[1, 1], padding="valid")] + tail
+            self.convert(k.write(self.folder / f"m{suffix}", layers))
+            np.testing.assert_allclose(self.probabilities(), want, atol=1e-5)
+        kernel[0, 0, 0, 0] = 1  # a mixture of two channels
+        path = k.write(self.folder / "mixed.keras", [k.conv("grey", kernel, -shift, "linear", kernel_size=[1, 1],
+                                                            padding="valid")] + tail)
+        self.fail_with(1, "layer grey (Conv2D)", "weights", "convert", path, self.ours, "--classes", "a,b,c")
+
+    def test_pixels_that_are_named(self):
+        path = k.write(self.folder / "m.keras", k.base() + self.head())
+        unit = self.pixels / 255
+        torch_like = (unit - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
+        for family, pixels in (("raw", self.pixels), ("unit", unit), ("torch-stretched", torch_like), ("keras", self.prepared)):
+            self.convert(path, "--preprocessing", family)
+            np.testing.assert_allclose(self.probabilities(), k.compute(k.base() + self.head(), pixels), atol=1e-5)
+            self.assertIn(f"pixels      {family}: ", self.succeed("weights", "inspect", self.ours).stdout)
+
     def test_resampling_is_said_or_told(self):
         """Keras' loaders do not antialias; a layer that resizes says what it does."""
         plain = k.write(self.folder / "m.keras", k.base() + self.head())
@@ -101,8 +127,9 @@ class Classifiers(t.TestCase):
 
     def test_what_the_file_does_not_say_is_asked_for(self):
         path = k.write(self.folder / "m.keras", k.base() + self.head())
-        self.fail_with(2, "a classifier of 3 classes, whose names it does not say", "weights", "convert", path, self.ours)
-        self.fail_with(2, "--preprocessing keras", "weights", "convert", path, self.ours, "--classes", "a,b,c")
+        self.fail_with(2, "does not say the names of its 3 classes", "weights", "convert", path, self.ours)
+        self.fail_with(2, "nor how pixels were prepared, which --preprocessing does: keras", "weights", "convert", path, self.ours)
+        self.fail_with(2, "does not say how pixels", "weights", "convert", path, self.ours, "--classes", "a,b,c")
         self.fail_with(2, "2 names, and", "weights", "convert", path, self.ours, "--classes", "a,b")
         self.fail_with(2, "stands twice", "weights", "convert", path, self.ours, "--classes", "a,b,a")
         self.fail_with(2, "is no file", "weights", "convert", path, self.ours, "--classes", "names.txt")
@@ -330,7 +357,7 @@ class KeepHead(t.TestCase):
 
     def test_goes_on_from_another_programs_classifier(self):
         before = t.read_safetensors(self.ours)[0]
-        self.fail_with(2, "--preprocessing keras", "train", self.data, "--weights", self.theirs, "--head", "keep", "-o",
+        self.fail_with(2, "--preprocessing does: keras", "train", self.data, "--weights", self.theirs, "--head", "keep", "-o",
                        self.folder / "no", *self.FAST)
         _, said, (after, _) = self.train(self.theirs, "--preprocessing", "keras")
         self.assertIn("in alphabetical order", said)

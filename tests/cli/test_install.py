@@ -22,6 +22,8 @@ def command(*words, **keywords):
 class Installed(t.TestCase):
     @classmethod
     def setUpClass(cls):
+        if os.environ.get("GRAFT_SANITIZED"):
+            raise unittest.SkipTest("others' programs are built without the sanitizers that the libraries need")
         cls.root = pathlib.Path(tempfile.mkdtemp(prefix="graft-install-"))
         cls.addClassCleanup(shutil.rmtree, cls.root)
         cls.prefix = cls.root / "prefix"
@@ -130,7 +132,7 @@ int main(int, char** argv) {
             flags = command("pkg-config", "--cflags", "--libs", package, env=dict(
                 os.environ, PKG_CONFIG_PATH=str(self.lib / "pkgconfig"))).split()
             command("g++", "-std=c++20", "-Wall", "-Wextra", "-Werror", source, "-o", source.with_suffix(""), *flags)
-            self.assertEqual(command(source.with_suffix(""), self.model, cwd=self.folder, env=self.environment), "4 0 4 4 ")
+            self.assertEqual(command(source.with_suffix(""), self.model, cwd=self.folder, env=self.environment), "4 4 4 4 ")
 
     def test_the_installed_library_reads_h5(self):
         """The reader is found beside the library, wherever the prefix has been moved to."""

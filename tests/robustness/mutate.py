@@ -55,6 +55,17 @@ def mutate_bytes(data, rng):
     return bytes(data)
 
 
+def cut(data, number, count):
+    """At places that are evenly spread, the empty file among them."""
+    return data[:len(data) * number // count]
+
+
+def flip(data, rng):
+    data = bytearray(data)
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    return bytes(data)
+
+
 def mutate_text(data, rng):
     """Numbers and words of a text become extremes; else bytes."""
     if rng.random() < 0.3:
@@ -148,12 +159,14 @@ def spawn(arguments, folder, seconds):
     return code, usage.ru_maxrss * 1024, errors.read_text(errors="replace")
 
 
-class TrainServer:
-    """graft-train in processes that find LibTorch loaded: ten times as many runs as with a start each."""
+class CommandServer:
+    """Commands in processes that find all libraries loaded: ten times as many runs as with a start each."""
 
     def __init__(self):
-        self.process = subprocess.Popen([t.TOOLS / "train_server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        text=True, env=dict(os.environ, OPENBLAS_NUM_THREADS="1"))
+        # Leaks are the fuzz targets' matter: looking for them takes longer than a command.
+        self.process = subprocess.Popen([t.TOOLS / "command_server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                        text=True, env=dict(os.environ, OPENBLAS_NUM_THREADS="1",
+                                                            ASAN_OPTIONS="detect_leaks=0"))
 
     def spawn(self, arguments, folder, seconds):
         errors = folder / "stderr"
@@ -194,6 +207,12 @@ def make_kinds(folder):
     import onnx_testing
     onnx_testing.trunk(onnx_testing.Graph().add("Mul", onnx_testing.np.float32(1 / 255)),
                        onnx_testing.weights("vgg16", blocks=1)).save(folder / "trunk.onnx")
+    exported = {}
+    if t.HAS_TRAINING:
+        for suffix in ("keras", "h5", "pth", "safetensors", "onnx"):
+            exported[suffix] = folder / f"exported.{suffix}"
+            done = t.run("export", run, "-o", exported[suffix])
+            assert done.returncode == 0, done.stderr
     first_block = lambda f: ["features", image, "--backbone", "vgg16", "--weights", f, "--input-size", "32",
                              "--until", "block1_pool", "-o", f.parent / "out.npy"]
     kinds = [
@@ -215,6 +234,9 @@ def make_kinds(folder):
             Kind("state", run / "checkpoints" / "state.safetensors", mutate_safetensors,
                  lambda f: ["train", data, "--resume", f.parent.parent, "--epochs", "3"], hold=run),
         ]
+        kinds += [Kind(f"exported-{suffix}", file, mutate_bytes,
+                       lambda f: ["weights", "convert", f, f.parent / "out.safetensors"], codes=(0, 1, 2))
+                  for suffix, file in exported.items()]
         for store in stores:
             depth = len(store.relative_to(cache).parts)
             kinds += [
@@ -262,6 +284,8 @@ def main():
     parser.add_argument("--count", type=int, default=1000, help="mutations of each kind")
     parser.add_argument("--first", type=int, default=0, help="number of the first mutation, to go on with a run")
     parser.add_argument("--kind", action="append")
+    parser.add_argument("--how", choices=("mixed", "cut", "flip"), default="mixed",
+                        help="each kind's own mutations, truncations at COUNT offsets, or one bit each")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--keep", type=pathlib.Path, help="folder for the files that failed")
@@ -278,13 +302,13 @@ def main():
             valid = kind.file.read_bytes()
             first = root / "first"
             first.mkdir(exist_ok=True)
-            trains = kind.command(kind.file)[0] == "train" and "--dry-run" not in kind.command(kind.file)
-            make_runner = (lambda: TrainServer().spawn) if trains else lambda: spawn
-            code, memory, errors = make_runner()(kind.command(place(kind, first, valid)), first, 60)
+            make_runner = (lambda: CommandServer().spawn) if t.HAS_TRAINING else lambda: spawn
+            runner = make_runner()
+            code, memory, errors = runner(kind.command(place(kind, first, valid)), first, 60)
             if code != 0:
                 sys.exit(f"{kind.name}: the valid file ends with {code}: {errors}")
             if kind.name == "toml":  # of an empty file the options' own defaults, a larger network
-                memory = max(memory, spawn(kind.command(place(kind, first, b"")), first, 60)[1])
+                memory = max(memory, runner(kind.command(place(kind, first, b"")), first, 60)[1])
             kind.memory = 0 if sanitized else memory
             local = threading.local()
 
@@ -292,7 +316,9 @@ def main():
                 if not hasattr(local, "folder"):
                     local.folder = pathlib.Path(tempfile.mkdtemp(dir=root))
                     local.run = make_runner()
-                data = kind.mutate(valid, random.Random(f"{options.seed} {kind.name} {number}"))
+                rng = random.Random(f"{options.seed} {kind.name} {number}")
+                data = {"mixed": lambda: kind.mutate(valid, rng), "cut": lambda: cut(valid, number, options.count),
+                        "flip": lambda: flip(valid, rng)}[options.how]()
                 why = check(kind, local.folder, data, len(valid), local.run)
                 if why and options.keep:
                     options.keep.mkdir(parents=True, exist_ok=True)

@@ -28,6 +28,7 @@ constexpr size_t kMaxNames = 10'000;
 constexpr size_t kMaxNameLength = 4096;
 constexpr size_t kMaxAttributeBytes = size_t{4} << 20U;  // HDF5 itself allows 64 KiB, mostly
 constexpr const char* kDescription = "model_config";
+constexpr const char* kRecord = "graft";
 
 // The core driver would copy the file into memory of its own; these callbacks give it the file's
 // map instead, as H5LTopen_file_image does with H5LT_FILE_IMAGE_DONT_COPY.
@@ -93,7 +94,8 @@ bool is_bfloat16(hid_t type) {
 
 struct H5Reader::State {
   explicit State(std::span<const std::byte> bytes) : image(bytes), file(open(image)) {
-    if (has("/", kDescription)) read_description();
+    description = text(kDescription);
+    record = text(kRecord);
     std::string root = "/";
     if (!has_attribute(root, "layer_names")) {
       if (exists("/model_weights")) {
@@ -193,26 +195,28 @@ struct H5Reader::State {
     H5Dvlen_reclaim(memory.get(), space.get(), H5P_DEFAULT, texts.data());
   }
 
-  void read_description() {
-    const Handle attr(H5Aopen_by_name(file.get(), "/", kDescription, H5P_DEFAULT, H5P_DEFAULT),
+  /// An attribute of the file that is a text; empty where there is none.
+  [[nodiscard]] std::string text(const char* attribute) const {
+    if (!has("/", attribute)) return "";
+    const Handle attr(H5Aopen_by_name(file.get(), "/", attribute, H5P_DEFAULT, H5P_DEFAULT),
                       H5Aclose);
     const Handle type(H5Aget_type(attr.get()), H5Tclose);
     const Handle space(H5Aget_space(attr.get()), H5Sclose);
     if (!attr.valid() || H5Tget_class(type.get()) != H5T_STRING ||
         H5Sget_simple_extent_npoints(space.get()) != 1)
-      refuse("attribute {} is not a text", kDescription);
+      refuse("attribute {} is not a text", attribute);
     if (H5Tis_variable_str(type.get()) > 0) {
       std::vector<std::string> texts;
-      append_variable(attr, space, type, kDescription, 1, kMaxAttributeBytes, texts);
-      description = std::move(texts.front());
-      return;
+      append_variable(attr, space, type, attribute, 1, kMaxAttributeBytes, texts);
+      return std::move(texts.front());
     }
     const size_t length = H5Tget_size(type.get());
-    if (length > kMaxAttributeBytes) refuse("attribute {} is too long", kDescription);
-    description.resize(length);
-    if (H5Aread(attr.get(), type.get(), description.data()) < 0)
-      refuse("attribute {} cannot be read", kDescription);
-    description.resize(strnlen(description.data(), length));
+    if (length > kMaxAttributeBytes) refuse("attribute {} is too long", attribute);
+    std::string out(length, '\0');
+    if (H5Aread(attr.get(), type.get(), out.data()) < 0)
+      refuse("attribute {} cannot be read", attribute);
+    out.resize(strnlen(out.data(), length));
+    return out;
   }
 
   void add_layer(const std::string& group, const std::string& layer) {
@@ -247,7 +251,7 @@ struct H5Reader::State {
     weight.path = dataset.path;
     text_bytes +=
         weight.layer.size() + weight.name.size() + weight.problem.size() + weight.path.size() + 128;
-    if (weights.size() >= kMaxNames || text_bytes > kH5MaxMessageBytes - kMaxAttributeBytes)
+    if (weights.size() >= kMaxNames || text_bytes > kH5MaxMessageBytes - 2 * kMaxAttributeBytes)
       refuse("it lists more than {} weights, or names of megabytes", kMaxNames);
     weights.push_back(std::move(weight));
     datasets.push_back(std::move(dataset));
@@ -333,6 +337,7 @@ struct H5Reader::State {
   Handle file;
   size_t text_bytes = 0;
   std::string description;
+  std::string record;
   std::vector<H5Weight> weights;
   std::vector<Dataset> datasets;
 };
@@ -343,6 +348,7 @@ H5Reader::~H5Reader() = default;
 const std::vector<H5Weight>& H5Reader::weights() const { return state_->weights; }
 
 const std::string& H5Reader::description() const { return state_->description; }
+const std::string& H5Reader::record() const { return state_->record; }
 
 size_t H5Reader::working_bytes(size_t index) const {
   // The chunk as stored, as inflated, and one step of the filters between.

@@ -24,6 +24,8 @@ class H5Reader {
   /// The text that Keras keeps of a whole model (attribute model_config): JSON, not looked at here.
   /// Empty where there is none.
   [[nodiscard]] const std::string& description() const;
+  /// What `graft export` says of the model (attribute graft): JSON, not looked at here. Or empty.
+  [[nodiscard]] const std::string& record() const;
   /// Bytes that the HDF5 library needs beside the values to read a weight.
   [[nodiscard]] size_t working_bytes(size_t index) const;
   /// Reads values as float32; `out` has as many as the weight's shape says.

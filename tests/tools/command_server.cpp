@@ -1,20 +1,25 @@
-// graft-train as a server for tests that run it thousands of times: LibTorch, which takes most of a
-// run's start, is loaded once, and each request has a process of its own.
+// graft and graft-train as a server for tests that run them thousands of times: what takes most of a
+// run's start, libraries and a sanitizer's tables, is there once, and each request has a process of
+// its own.
 //
 // A request is a line on standard input: folder for $XDG_CACHE_HOME, file for standard error,
-// seconds allowed, then the arguments, all separated by tabs. The answer is a line: wait status and
-// peak memory in kilobytes.
+// seconds allowed, then the command and its arguments, all separated by tabs. The answer is a line:
+// wait status and peak memory in kilobytes. `train` is graft-train's, but a dry run, which is the
+// program's own.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <iostream>
 #include <sstream>
 #include <string>
 #include <vector>
 
+int graft_main(int argc, char** argv);
 int graft_train_main(int argc, char** argv);
 
 namespace {
@@ -28,10 +33,19 @@ namespace {
   ::dup2(null, STDOUT_FILENO);
   ::dup2(errors, STDERR_FILENO);
   ::alarm(static_cast<unsigned>(std::stoi(words.at(2))));
+  const bool trains = words.at(3) == "train" &&
+                      std::find(words.begin(), words.end(), "--dry-run") == words.end();
+  std::string program = "graft";
   std::vector<char*> arguments;
+  if (!trains) arguments.push_back(program.data());
   for (size_t i = 3; i < words.size(); ++i) arguments.push_back(words[i].data());
+  const int count = static_cast<int>(arguments.size());
   arguments.push_back(nullptr);
-  std::exit(graft_train_main(static_cast<int>(arguments.size()) - 1, arguments.data()));
+  const int code =
+      trains ? graft_train_main(count, arguments.data()) : graft_main(count, arguments.data());
+  std::cout.flush();
+  std::fflush(nullptr);
+  ::_exit(code);  // what LibTorch does at a program's end takes longer than a command
 }
 
 }  // namespace

@@ -1,0 +1,136 @@
+#include "weights/own_export.h"
+
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "weights/flattened_order.h"
+#include "weights/h5_process.h"
+#include "weights/keras_classifier.h"
+#include "weights/keras_model.h"
+#include "weights/keras_values.h"
+#include "weights/load.h"
+#include "weights/metadata.h"
+#include "weights/onnx_file.h"
+#include "weights/onnx_weights.h"
+#include "weights/torch_file.h"
+
+namespace graft {
+namespace {
+
+using Texts = std::map<std::string, std::string>;
+/// A module's tensor by its canonical role, or nothing.
+using Find =
+    std::function<std::optional<StoredTensor>(const std::string& module, const std::string& role)>;
+
+/// A record as one JSON object: each value as the text that it is in a model file's metadata.
+Texts texts_of(const std::string& document, const std::string& name) {
+  Texts out;
+  const nlohmann::json record = parse_json(document, name + ": its record of the model");
+  if (!record.is_object()) fail(ErrorKind::input, "{}: its record of the model is none", name);
+  for (const auto& [key, value] : record.items()) out.emplace(key, value.dump());
+  return out;
+}
+
+/// The name that each layer has in the file.
+Texts modules_of(const Texts& record, const std::string& name) {
+  Texts out;
+  const auto at = record.find("modules");
+  if (at == record.end()) return out;
+  const nlohmann::json modules = parse_json(at->second, name + ": `modules` of its record");
+  if (!modules.is_object())
+    fail(ErrorKind::input, "{}: `modules` of its record are no names by layer", name);
+  for (const auto& [layer, module] : modules.items())
+    out.emplace(layer, JsonField(module, name, "modules").text());
+  return out;
+}
+
+std::optional<StoredSafetensors> assemble(const Texts& record, const std::string& name,
+                                          const Find& find, bool channels_last) {
+  std::optional<Texts> metadata = own_metadata(record);
+  if (!metadata) return std::nullopt;
+  const Texts modules = modules_of(record, name);
+  const Network network = parse_metadata(*metadata, name).network;
+  const std::vector<Shape> shapes = output_shapes(network);
+  StoredSafetensors out;
+  out.metadata = *std::move(metadata);
+  for (const TensorSpec& spec : tensor_specs(network)) {
+    const std::string& layer = network.layers[spec.layer].name;
+    const auto module = modules.find(layer);
+    if (module == modules.end()) return std::nullopt;
+    const std::string role = spec.name.substr(layer.size() + 1);
+    std::optional<StoredTensor> tensor = find(module->second, role);
+    if (!tensor || tensor->shape != spec.shape) return std::nullopt;
+    if (channels_last) *tensor = in_graft_order(*std::move(tensor), network, spec, shapes);
+    out.tensors.emplace(spec.name, *std::move(tensor));
+  }
+  return out;
+}
+
+std::optional<StoredSafetensors> from_keras(const fs::path& path, const std::stop_token& until) {
+  const std::string name = printable(path);
+  const auto file = std::make_shared<H5File>(path, until);
+  if (file->record().empty() || file->description().empty()) return std::nullopt;
+  const KerasModel model = parse_keras_model(file->description(), name);
+  const KerasLocator locator(model, file->weights(), name);
+  const Find find = [&](const std::string& module,
+                        const std::string& role) -> std::optional<StoredTensor> {
+    const KerasNode* layer = model.find(module);
+    if (layer == nullptr || keras_roles(*layer).empty()) return std::nullopt;
+    const std::map<std::string, size_t> roles = locator.roles_of({layer});
+    const auto at = roles.find(role);
+    return at == roles.end() ? std::nullopt : std::optional(stored_h5_weight(file, at->second));
+  };
+  return assemble(texts_of(file->record(), name), name, find, /*channels_last=*/true);
+}
+
+std::optional<StoredSafetensors> from_torch(const Texts& record, const StoredTensors& tensors,
+                                            const std::string& name) {
+  const Find find = [&](const std::string& module,
+                        const std::string& role) -> std::optional<StoredTensor> {
+    const auto at = tensors.find(module + "." + role);
+    return at == tensors.end() ? std::nullopt : std::optional(at->second);
+  };
+  return assemble(record, name, find, /*channels_last=*/false);
+}
+
+}  // namespace
+
+std::optional<Texts> own_metadata(const Texts& exported) {
+  if (!exported.contains("graft_export")) return std::nullopt;
+  Texts out;
+  for (const char* key : {"network", "classes", "preprocessing", "provenance", "training"}) {
+    const auto at = exported.find(key);
+    if (at != exported.end()) out.emplace(key, at->second);
+  }
+  const auto views = exported.find("test_views");
+  const bool one_view = views == exported.end() || views->second == "1";
+  out["graft_format"] = one_view ? "2" : "3";
+  if (!one_view) out["test_views"] = views->second;
+  return out;
+}
+
+std::optional<StoredSafetensors> own_export(const fs::path& file, const std::stop_token& until) {
+  const std::string name = printable(file);
+  switch (require_weights_file(file).format) {
+    case FileKind::hdf5:
+    case FileKind::keras:
+      return from_keras(file, until);
+    case FileKind::torch: {
+      const TorchFile held = read_torch(file);
+      if (held.record.empty()) return std::nullopt;
+      return from_torch(texts_of(held.record, name), held.tensors, name);
+    }
+    case FileKind::onnx:
+      return own_export(OnnxFile::open(file));
+    default: {
+      const StoredSafetensors held = open_safetensors(file);
+      return from_torch(held.metadata, held.tensors, name);
+    }
+  }
+}
+
+}  // namespace graft
