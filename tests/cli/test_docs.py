@@ -76,6 +76,7 @@ class Documents(t.TestCase):
             else:
                 shutil.copytree(self.folder / "runs" / "pets", self.folder / "runs" / run)
         shutil.copytree(self.folder / "runs" / "pets", self.folder / "models" / "pets")
+        shutil.copy(self.folder / "runs" / "pets" / "model.safetensors", self.folder / "scenes.safetensors")
         (self.folder / "token.txt").write_text("0123456789abcdef\n")
         seen = 0
         for document in DOCS:

@@ -305,7 +305,7 @@ class Report(t.TestCase):
                                              headers={"Host": host} if host else {})
             return urllib.request.urlopen(request, timeout=5).read().decode()
         run = {"history": []}
-        for _ in range(300):
+        for _ in range(2400):  # programs with sanitizers take their time
             try:
                 run = json.loads(get("/run.json"))
             except OSError:

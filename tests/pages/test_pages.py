@@ -92,7 +92,7 @@ class Pages(t.TestCase):
              "--dashboard", str(port)], stdout=subprocess.DEVNULL)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
-        for _ in range(200):
+        for _ in range(1000):
             try:
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 break
@@ -100,7 +100,7 @@ class Pages(t.TestCase):
                 time.sleep(0.05)
         for width in WIDTHS:
             self.assertEqual(visit(BROWSER, f"http://127.0.0.1:{port}/", width), [])
-        for _ in range(100):
+        for _ in range(1200):  # programs with sanitizers take their time
             if len(BROWSER.find_elements("css selector", "#charts svg polyline")) == 5:
                 break
             time.sleep(0.1)
