@@ -152,7 +152,8 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
   const fs::path file = weights_file(named);
   if (is_foreign(file)) {
     ForeignClassifier found = open_foreign_classifier(file, head, context.stop);
-    return {std::move(found.network), std::move(found.labels), true};
+    const bool told = found.preprocessing.has_value();
+    return {std::move(found.network), std::move(found.labels), true, told};
   }
   // Its values are mapped, and not looked at.
   ModelMetadata metadata = parse_metadata(open_safetensors(file).metadata, printable(file));

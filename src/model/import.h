@@ -21,6 +21,7 @@ struct ClassifierOutline {
   Network network;
   std::vector<std::string> classes;  ///< empty: another program's file that does not say them
   bool foreign = false;
+  bool pixels_told = true;  ///< the file says how they are prepared
 };
 ClassifierOutline outline_classifier(const std::filesystem::path& file, const std::string& head,
                                      const RunContext& context);

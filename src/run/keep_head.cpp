@@ -9,6 +9,7 @@
 #include "dataset/labels.h"
 #include "model/import.h"
 #include "weights/load.h"
+#include "weights/pixel_family.h"
 
 namespace graft {
 namespace {
@@ -87,6 +88,10 @@ Network keep_head(Recipe& recipe, const std::vector<std::string>& classes,
     fail(ErrorKind::usage,
          "`head` keep goes on from a classifier; name its file or run with `weights`");
   ClassifierOutline outline = outline_classifier(model.weights, "", context);
+  if (!outline.pixels_told && model.preprocessing == PixelFamily::of_weights)
+    fail(ErrorKind::usage,
+         "{}: the file does not say how pixels were prepared, which `preprocessing` does: {}",
+         printable(model.weights), kPixelFamilies);
   Network& network = outline.network;
   const std::string cut = cut_of(network);
   const std::string usual = Recipe::Model().backbone;

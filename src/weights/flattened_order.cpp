@@ -4,10 +4,7 @@
 #include <utility>
 
 namespace graft {
-namespace {
 
-/// Numbers along the last axis in the order of rows, columns, channels become channels, rows,
-/// columns.
 Tensor channels_first(const Tensor& in, const Shape& map) {
   const int64_t inputs = map.elements();
   const int64_t rows = static_cast<int64_t>(in.values().size()) / inputs;
@@ -22,6 +19,8 @@ Tensor channels_first(const Tensor& in, const Shape& map) {
   }
   return {in.shape(), std::move(out)};
 }
+
+namespace {
 
 /// The map whose numbers a layer reads one by one: it stands behind a flatten, with no dense layer
 /// between.

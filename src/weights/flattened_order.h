@@ -10,6 +10,10 @@
 
 namespace graft {
 
+/// Numbers along the last axis that go through a map's rows, columns, channels, in the order of
+/// channels, rows, columns.
+Tensor channels_first(const Tensor& in, const Shape& map);
+
 /// A tensor of the network whose file goes through rows, columns, channels, in Graft's order: the
 /// inputs of the first dense layer behind a flatten, and layers between the two. Others stay.
 /// `shapes`: output_shapes(network).

@@ -14,6 +14,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "weights/flattened_order.h"
 #include "weights/h5_process.h"
 #include "weights/keras_classifier.h"
 #include "weights/keras_names.h"
@@ -390,36 +391,22 @@ class Matcher {
 
   [[nodiscard]] Tensor to_canonical(const std::string& name, const std::vector<int64_t>& shape,
                                     std::span<const float> in) const {
-    std::vector<float> out(in.size());
-    if (shape.size() == 4) {  // H, W, I, O → O, I, H, W
-      const int64_t taps = shape[0] * shape[1];
-      for (int64_t t = 0; t < taps; ++t)
-        for (int64_t i = 0; i < shape[2]; ++i)
-          for (int64_t o = 0; o < shape[3]; ++o)
-            out[(o * shape[2] + i) * taps + t] = in[(t * shape[2] + i) * shape[3] + o];
-    } else if (shape.size() == 2) {  // (in, out) → (out, in), rows in C, H, W order
-      const Shape map = flattened_map(name.substr(0, name.rfind('.')), shape[0]);
-      for (int64_t y = 0; y < map.height; ++y)
-        for (int64_t x = 0; x < map.width; ++x)
-          for (int64_t c = 0; c < map.channels; ++c) {
-            const int64_t from = (y * map.width + x) * map.channels + c;
-            const int64_t to = (c * map.height + y) * map.width + x;
-            for (int64_t o = 0; o < shape[1]; ++o) out[o * shape[0] + to] = in[from * shape[1] + o];
-          }
-    } else {
-      std::copy(in.begin(), in.end(), out.begin());
-    }
-    return {canonical_shape(shape), std::move(out)};
+    Tensor tensor(canonical_shape(shape), canonical_values(shape, in));
+    if (shape.size() != 2) return tensor;
+    const std::optional<Shape> map =
+        flattened_map(name.substr(0, name.rfind('.')), shape[0]);
+    return map ? channels_first(tensor, *map) : tensor;
   }
 
-  /// The map that a dense layer of `inputs` reads through `flatten`, or a plain vector.
-  [[nodiscard]] Shape flattened_map(const std::string& layer, int64_t inputs) const {
+  /// The map that a dense layer of `inputs` reads through `flatten`.
+  [[nodiscard]] std::optional<Shape> flattened_map(const std::string& layer,
+                                                   int64_t inputs) const {
     const std::optional<size_t> at = find_layer(full_, layer);
     if (at && *at >= 2 && full_.layers[*at - 1].kind == LayerKind::flatten) {
       const Shape map = output_shapes(full_)[*at - 2];
       if (map.elements() == inputs) return map;
     }
-    return {inputs, 1, 1, true};
+    return std::nullopt;
   }
 
   std::string name_;

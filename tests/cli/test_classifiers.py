@@ -358,7 +358,7 @@ class KeepHead(t.TestCase):
     def test_goes_on_from_another_programs_classifier(self):
         before = t.read_safetensors(self.ours)[0]
         self.fail_with(2, "--preprocessing does: keras", "train", self.data, "--weights", self.theirs, "--head", "keep", "-o",
-                       self.folder / "no", *self.FAST)
+                       self.folder / "no", *self.FAST, "--dry-run")
         _, said, (after, _) = self.train(self.theirs, "--preprocessing", "keras")
         self.assertIn("in alphabetical order", said)
         for name, value in after.items():

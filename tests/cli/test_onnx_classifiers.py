@@ -2,7 +2,7 @@
 import graft_testing as t
 import numpy as np
 import onnx_testing as o
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from PIL import Image
 
 SIZE = 32
@@ -52,6 +52,29 @@ class OnnxClassifiers(t.TestCase):
     def head(self, *sizes, seed=1):
         layers = [(*o.dense(a, b, seed + i), i + 2 < len(sizes)) for i, (a, b) in enumerate(zip(sizes, sizes[1:]))]
         return layers
+
+    def test_the_form_of_the_zoo(self):
+        """Its VGGs are MXNet's: opset 7, weights among the inputs, every attribute said, a flatten before each Gemm."""
+        head = self.head(self.side**2 * self.channels, 8, 7, 3)
+        g = o.Graph((SIZE, SIZE), batch=1, opset=7)
+        for block in self.blocks:
+            for kernel, bias in block:
+                g.add("Conv", kernel, bias, dilations=[1, 1], group=1, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[1, 1])
+                g.add("Relu")
+            g.add("MaxPool", kernel_shape=[2, 2], pads=[0, 0, 0, 0], strides=[2, 2])
+        for kernel, bias, relu in head:
+            g.add("Flatten", axis=1)
+            g.add("Gemm", np.ascontiguousarray(kernel.T), bias, alpha=1.0, beta=1.0, transA=0, transB=1)
+            if relu:
+                g.add("Relu").add("Dropout", ratio=0.5)
+        model = g.model()
+        model.ir_version, model.producer_name = 3, "onnx-mxnet"
+        for made in model.graph.initializer:
+            model.graph.input.append(helper.make_tensor_value_info(made.name, made.data_type, made.dims))
+        self.path.write_bytes(model.SerializeToString())
+        mean, deviation = (np.float32(v).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+        maps = o.run_trunk(self.blocks, (self.rgb / 255 - mean) / deviation)
+        self.check(o.run_head(head, maps.reshape(3, -1)), "--preprocessing", "torch-stretched")
 
     def test_flatten_in_both_orders(self):
         head = self.head(self.side**2 * self.channels, 8, 3)

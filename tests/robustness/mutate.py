@@ -136,39 +136,17 @@ class Kind:
         self.memory = 0
 
 
-def spawn(arguments, folder, seconds):
-    """Exit status (negative: signal; None: still running at the end), peak memory, stderr."""
-    errors = folder / "stderr"
-    pid = os.posix_spawn(t.GRAFT, [t.GRAFT, *map(str, arguments)],
-                         dict(os.environ, XDG_CACHE_HOME=str(folder / "xdg")),
-                         file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                                       (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0),
-                                       (os.POSIX_SPAWN_OPEN, 2, str(errors),
-                                        os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)], setpgroup=0)
-    late = threading.Event()
-
-    def end():
-        late.set()
-        os.killpg(pid, 9)
-
-    timer = threading.Timer(seconds, end)
-    timer.start()
-    _, status, usage = os.wait4(pid, 0)
-    timer.cancel()
-    code = None if late.is_set() else os.waitstatus_to_exitcode(status)
-    return code, usage.ru_maxrss * 1024, errors.read_text(errors="replace")
-
-
 class CommandServer:
     """Commands in processes that find all libraries loaded: ten times as many runs as with a start each."""
 
-    def __init__(self):
+    def __init__(self, program):
         # Leaks are the fuzz targets' matter: looking for them takes longer than a command.
-        self.process = subprocess.Popen([t.TOOLS / "command_server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([t.TOOLS / program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         text=True, env=dict(os.environ, OPENBLAS_NUM_THREADS="1",
                                                             ASAN_OPTIONS="detect_leaks=0"))
 
     def spawn(self, arguments, folder, seconds):
+        """Exit status (negative: signal; None: still running at the end), peak memory, stderr."""
         errors = folder / "stderr"
         words = [folder / "xdg", errors, seconds, *arguments]
         self.process.stdin.write("\t".join(map(str, words)) + "\n")
@@ -302,7 +280,8 @@ def main():
             valid = kind.file.read_bytes()
             first = root / "first"
             first.mkdir(exist_ok=True)
-            make_runner = (lambda: CommandServer().spawn) if t.HAS_TRAINING else lambda: spawn
+            trains = kind.command(kind.file)[0] == "train" and "--dry-run" not in kind.command(kind.file)
+            make_runner = lambda: CommandServer("train_server" if trains else "command_server").spawn
             runner = make_runner()
             code, memory, errors = runner(kind.command(place(kind, first, valid)), first, 60)
             if code != 0:

@@ -1,17 +1,15 @@
-// graft and graft-train as a server for tests that run them thousands of times: what takes most of a
+// graft, or graft-train, as a server for tests that run it thousands of times: what takes most of a
 // run's start, libraries and a sanitizer's tables, is there once, and each request has a process of
 // its own.
 //
 // A request is a line on standard input: folder for $XDG_CACHE_HOME, file for standard error,
 // seconds allowed, then the command and its arguments, all separated by tabs. The answer is a line:
-// wait status and peak memory in kilobytes. `train` is graft-train's, but a dry run, which is the
-// program's own.
+// wait status and peak memory in kilobytes.
 #include <fcntl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -19,10 +17,11 @@
 #include <string>
 #include <vector>
 
-int graft_main(int argc, char** argv);
-int graft_train_main(int argc, char** argv);
+int served_main(int argc, char** argv);
 
 namespace {
+
+constexpr size_t kFirstArgument = GRAFT_SERVES_TRAINING ? 3 : 2;
 
 [[noreturn]] void serve(std::vector<std::string> words) {
   ::setenv("XDG_CACHE_HOME", words.at(0).c_str(), 1);
@@ -33,16 +32,12 @@ namespace {
   ::dup2(null, STDOUT_FILENO);
   ::dup2(errors, STDERR_FILENO);
   ::alarm(static_cast<unsigned>(std::stoi(words.at(2))));
-  const bool trains = words.at(3) == "train" &&
-                      std::find(words.begin(), words.end(), "--dry-run") == words.end();
-  std::string program = "graft";
+  words.at(2) = "graft";  // stands before a command; graft-train begins with its own
   std::vector<char*> arguments;
-  if (!trains) arguments.push_back(program.data());
-  for (size_t i = 3; i < words.size(); ++i) arguments.push_back(words[i].data());
+  for (size_t i = kFirstArgument; i < words.size(); ++i) arguments.push_back(words[i].data());
   const int count = static_cast<int>(arguments.size());
   arguments.push_back(nullptr);
-  const int code =
-      trains ? graft_train_main(count, arguments.data()) : graft_main(count, arguments.data());
+  const int code = served_main(count, arguments.data());
   std::cout.flush();
   std::fflush(nullptr);
   ::_exit(code);  // what LibTorch does at a program's end takes longer than a command
