@@ -41,9 +41,9 @@ struct ExportOptions {
 
 /// What was written and how it was checked.
 struct ExportResult {
-  uint64_t bytes = 0;        ///< of the file
-  int images_compared = 0;   ///< whose logits were computed from the file as read back
-  double largest_error = 0;  ///< of those logits, in parts of the image's largest
+  uint64_t bytes = 0;               ///< of the file
+  int images_compared = 0;          ///< whose logits were computed from the file as read back
+  double largest_error = 0;         ///< of those logits, in parts of the image's largest
   std::vector<std::string> checks;  ///< what else was checked, a line each: "the ONNX checker"
 };
 

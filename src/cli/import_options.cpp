@@ -24,11 +24,12 @@ void add_import_options(CLI::App& app, ImportArguments& arguments) {
                  "Another program's classifier: its classes in the order of its outputs, 'A,B,C', "
                  "or a text file with one a line")
       ->type_name("NAMES|FILE");
-  FlagAdder{app}({"preprocessing", "FAMILY",
-                  "Likewise: how pixels were prepared, where its file does not say it: keras "
-                  "(vgg16.preprocess_input), torch, torch-stretched (without its crop), unit (RGB / "
-                  "255) or raw (RGB 0 to 255)"},
-                 arguments.preprocessing, options::Word{});
+  FlagAdder{app}(
+      {"preprocessing", "FAMILY",
+       "Likewise: how pixels were prepared, where its file does not say it: keras "
+       "(vgg16.preprocess_input), torch, torch-stretched (without its crop), unit (RGB / "
+       "255) or raw (RGB 0 to 255)"},
+      arguments.preprocessing, options::Word{});
   app.add_option(
          "--head", arguments.head,
          "Likewise: the layers behind the backbone, where its file has weights alone, as in "

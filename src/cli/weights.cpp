@@ -269,7 +269,9 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
     print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
   for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
   if (about.preprocessing_unknown)
-    print_result("  pixels      not said: --preprocessing keras, torch, torch-stretched, unit or raw says it\n");
+    print_result(
+        "  pixels      not said: --preprocessing keras, torch, torch-stretched, unit or raw says "
+        "it\n");
   else
     print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
                  pixels_line(about.preprocessing));

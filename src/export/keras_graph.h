@@ -37,8 +37,8 @@ struct KerasLayer {
 };
 
 struct KerasGraph {
-  std::vector<KerasLayer> layers;  ///< the input first; each reads layers before it
-  size_t output = 0;               ///< the layer of the probabilities
+  std::vector<KerasLayer> layers;              ///< the input first; each reads layers before it
+  size_t output = 0;                           ///< the layer of the probabilities
   std::map<std::string, std::string> modules;  ///< the network's layers → their names here
 };
 

@@ -223,7 +223,9 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 }
 
 [[noreturn]] void fail_download(const Download& job, const std::string& why) {
-  fail(ErrorKind::io, "cannot download {}: {}; download it elsewhere ({}) and give it to 'graft weights import FILE', which puts it at {}",
+  fail(ErrorKind::io,
+       "cannot download {}: {}; download it elsewhere ({}) and give it to 'graft weights import "
+       "FILE', which puts it at {}",
        job.url, why, job.hash, printable(job.target));
 }
 

@@ -1,5 +1,5 @@
-// The order of numbers behind a flatten: Keras goes through rows, columns, channels, Graft and PyTorch through
-// channels, rows, columns.
+// The order of numbers behind a flatten: Keras goes through rows, columns, channels, Graft and
+// PyTorch through channels, rows, columns.
 #pragma once
 
 #include <vector>

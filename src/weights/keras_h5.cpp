@@ -393,14 +393,12 @@ class Matcher {
                                     std::span<const float> in) const {
     Tensor tensor(canonical_shape(shape), canonical_values(shape, in));
     if (shape.size() != 2) return tensor;
-    const std::optional<Shape> map =
-        flattened_map(name.substr(0, name.rfind('.')), shape[0]);
+    const std::optional<Shape> map = flattened_map(name.substr(0, name.rfind('.')), shape[0]);
     return map ? channels_first(tensor, *map) : tensor;
   }
 
   /// The map that a dense layer of `inputs` reads through `flatten`.
-  [[nodiscard]] std::optional<Shape> flattened_map(const std::string& layer,
-                                                   int64_t inputs) const {
+  [[nodiscard]] std::optional<Shape> flattened_map(const std::string& layer, int64_t inputs) const {
     const std::optional<size_t> at = find_layer(full_, layer);
     if (at && *at >= 2 && full_.layers[*at - 1].kind == LayerKind::flatten) {
       const Shape map = output_shapes(full_)[*at - 2];

@@ -1,5 +1,5 @@
-// What `graft export` wrote, read back as the model that it was: in every format the file has a record of that model
-// beside weights under the format's own names (docs/export.md).
+// What `graft export` wrote, read back as the model that it was: in every format the file has a
+// record of that model beside weights under the format's own names (docs/export.md).
 #pragma once
 
 #include <filesystem>

@@ -42,7 +42,8 @@ void serve() {
   const H5Reader reader(
       {static_cast<const std::byte*>(map(kH5File, file_bytes, PROT_READ, MAP_PRIVATE)),
        file_bytes});
-  if (!send_message(kH5Socket, {H5Tag::catalogue, reader.weights(), reader.description(), 0, reader.record()}))
+  if (!send_message(kH5Socket,
+                    {H5Tag::catalogue, reader.weights(), reader.description(), 0, reader.record()}))
     return;
 
   // Graft gives the shared memory its size before it asks for the first values.
