@@ -101,6 +101,8 @@ Preprocessing keras_preprocessing();
 Preprocessing torchvision_preprocessing();
 /// RGB / 255 and no more, stretched: a Rescaling(1/255) in front of the network.
 Preprocessing unit_preprocessing();
+/// RGB / 127.5 − 1, stretched: Keras' preprocess_input in mode "tf".
+Preprocessing symmetric_preprocessing();
 /// RGB 0–255 as it is, stretched: no step at all in front of the network.
 Preprocessing raw_preprocessing();
 /// Networks trained from nothing by Graft: torchvision's mean and std, stretched.

@@ -53,6 +53,7 @@ enum class PixelFamily {
   unit,             ///< unit_preprocessing()
   torch_stretched,  ///< torchvision's mean and deviation without its crop: Resize((224, 224))
   raw,              ///< raw_preprocessing()
+  symmetric,        ///< symmetric_preprocessing()
 };
 
 enum class Device {

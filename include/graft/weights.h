@@ -104,6 +104,8 @@ struct WeightsInspection {
   /// Tensors that cannot be read, or hold NaN or infinity, a line each; many are counted in the
   /// last.
   std::vector<std::string> damage{};
+  /// Why a classifier in it is not taken whole, or why what it says of itself is passed over.
+  std::string note{};
 };
 
 /// Looks into a file, or the model of a run folder: at all its values too, a tensor at a time.

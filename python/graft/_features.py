@@ -60,7 +60,7 @@ def features(images: Union[ImageLike, Sequence[ImageLike]], *, backbone: str = "
         safetensors, a Graft model or run; None: the backbone's own.
     until: the layer behind which the backbone is cut; None: its last pooling.
     input_size: N or (height, width); None: what the backbone is meant for.
-    preprocessing: "keras", "torch", "torch-stretched", "unit", "raw" for weights whose file does not say it.
+    preprocessing: "keras", "torch", "torch-stretched", "unit", "symmetric", "raw" for weights whose file does not say it.
     resampling: "nearest", "bilinear", "bilinear-noaa" or "bicubic"; None: as the preprocessing has it.
     pool: "gap" (N, C), "flatten" (N, C·H·W) or "none" (N, C, H, W).
     include_top: up to the logits of the weights' own classes.

@@ -79,6 +79,16 @@ void ZipWriter::add(const std::string& name, std::string_view text) {
   add(name, std::as_bytes(std::span(text)));
 }
 
+std::string ZipWriter::listing() const {
+  std::string out;
+  for (const Entry& entry : entries_) out += zip_listing(entry.name, entry.crc, entry.size);
+  return out;
+}
+
+std::string zip_listing(std::string_view name, uint32_t crc, uint64_t size) {
+  return fmt::format("{}\n{:08x} {}\n", name, crc, size);
+}
+
 void ZipWriter::finish() {
   const uint64_t begin = written_;
   for (const Entry& entry : entries_) {

@@ -11,6 +11,9 @@
 
 namespace graft {
 
+/// An entry in a list of a whole archive's, by which two archives are the same.
+std::string zip_listing(std::string_view name, uint32_t crc, uint64_t size);
+
 class ZipWriter {
  public:
   static constexpr uint64_t kMost32 = 0xFFFFFFFF;  // also the mark for "see the zip64 field"
@@ -22,6 +25,8 @@ class ZipWriter {
 
   void add(const std::string& name, std::span<const std::byte> bytes);
   void add(const std::string& name, std::string_view text);
+  /// zip_listing() of what was added so far.
+  [[nodiscard]] std::string listing() const;
   /// Writes the directory; nothing can be added afterwards.
   void finish();
 

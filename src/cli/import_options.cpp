@@ -28,7 +28,7 @@ void add_import_options(CLI::App& app, ImportArguments& arguments) {
       {"preprocessing", "FAMILY",
        "Likewise: how pixels were prepared, where its file does not say it: keras "
        "(vgg16.preprocess_input), torch, torch-stretched (without its crop), unit (RGB / "
-       "255) or raw (RGB 0 to 255)"},
+       "255), symmetric (RGB / 127.5 - 1) or raw (RGB 0 to 255)"},
       arguments.preprocessing, options::Word{});
   app.add_option(
          "--head", arguments.head,

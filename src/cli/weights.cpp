@@ -197,6 +197,7 @@ std::string pixels_family(Preprocessing p) {
   if (p == keras_preprocessing()) return "keras";
   if (p == unit_preprocessing()) return "unit";
   if (p == raw_preprocessing()) return "raw";
+  if (p == symmetric_preprocessing()) return "symmetric";
   if (p == scratch_preprocessing()) return "torch-stretched";
   p.crop_ratio = 0;
   return p == scratch_preprocessing() ? "torch" : "its own";
@@ -225,6 +226,7 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
                         {"nearest", about.nearest},
                         {"differences", about.differences},
                         {"damage", about.damage},
+                        {"note", about.note},
                         {"preprocessing",
                          {{"family", pixels_family(p)},
                           {"channel_order", p.bgr ? "bgr" : "rgb"},
@@ -263,15 +265,16 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
                  about.labels.empty()
                      ? ""
                      : ": " + clipped(fmt::format("{}", fmt::join(about.labels, ", "))));
-  if (!about.left_out.empty())
+  if (!about.left_out.empty() && !about.convertible)
     print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
   if (about.input_height > 0)
     print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
+  if (!about.note.empty()) print_result("  note        {}\n", printable(about.note));
   for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
   if (about.preprocessing_unknown)
     print_result(
-        "  pixels      not said: --preprocessing keras, torch, torch-stretched, unit or raw says "
-        "it\n");
+        "  pixels      not said: --preprocessing keras, torch, torch-stretched, unit, symmetric or "
+        "raw says it\n");
   else
     print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
                  pixels_line(about.preprocessing));
@@ -279,9 +282,10 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
     const WeightsInspection::Fit& fit = about.fits.front();
     if (about.convertible)
       print_result(
-          "  use         whole: graft weights convert {} MODEL.safetensors --classes A,B,…{}\n"
+          "  use         whole: graft weights convert {} MODEL.safetensors{}{}\n"
           "              or: graft train PHOTOS --weights {} --head keep{}\n",
-          printable(name), about.preprocessing_unknown ? " --preprocessing …" : "", printable(name),
+          printable(name), about.labels.empty() ? " --classes A,B,…" : "",
+          about.preprocessing_unknown ? " --preprocessing …" : "", printable(name),
           about.preprocessing_unknown ? " --preprocessing …" : "");
     print_result("  {}graft train PHOTOS --backbone {}{} --weights {}{}\n",
                  about.convertible ? "            its backbone alone: " : "use         ",

@@ -64,7 +64,7 @@ void require_agreement(const Comparison& comparison, bool half, const fs::path& 
 
 /// The tensors in a file that was written, which is to become `file`.
 TensorMap read_back(const fs::path& written, const fs::path& file, const RunContext& context) {
-  const std::optional<StoredSafetensors> own = own_export(written, context.stop);
+  const std::optional<StoredSafetensors> own = own_export(written, context.stop).model;
   if (!own)
     fail(ErrorKind::input,
          "{}: not written: read back, it is another network, which is a fault of this program",

@@ -1,5 +1,7 @@
 #include "export/export_metadata.h"
 
+#include "weights/file_seal.h"
+
 namespace graft {
 
 std::map<std::string, std::string> export_metadata(
@@ -16,7 +18,15 @@ std::map<std::string, std::string> export_metadata(
 nlohmann::json export_document(const std::map<std::string, std::string>& metadata) {
   nlohmann::json out = nlohmann::json::object();
   for (const auto& [key, text] : metadata) out[key] = nlohmann::json::parse(text);
+  out[std::string(kSealKey)] = kSealBlank;
   return out;
+}
+
+std::string sealed_record(const std::map<std::string, std::string>& metadata,
+                          const std::string& listing) {
+  std::string text = export_document(metadata).dump();
+  text.replace(text.find(kSealBlank), kSealBlank.size(), record_seal(text, listing));
+  return text;
 }
 
 }  // namespace graft

@@ -15,7 +15,11 @@ namespace graft {
 std::map<std::string, std::string> export_metadata(
     const ModelMetadata& metadata, const std::map<std::string, std::string>& modules = {});
 
-/// The same as one JSON object.
+/// The same as one JSON object, with a place for the file's hash of itself (weights/file_seal.h).
 nlohmann::json export_document(const std::map<std::string, std::string>& metadata);
+
+/// The record of a zip archive, which is its last entry: `listing` says what the others are.
+std::string sealed_record(const std::map<std::string, std::string>& metadata,
+                          const std::string& listing);
 
 }  // namespace graft

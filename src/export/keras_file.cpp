@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <string_view>
 
 #include "base/fail.h"
 #include "base/zip_writer.h"
 #include "export/export_metadata.h"
 #include "export/h5_writer.h"
 #include "export/keras_graph.h"
+#include "weights/file_seal.h"
 
 namespace graft {
 namespace {
@@ -49,11 +51,6 @@ void write_weights(H5Writer& h5, const KerasGraph& graph, const ExportOptions& o
   h5.group("/vars");
 }
 
-/// What the file says of the model, with the name of each layer in Keras.
-std::string record(const ModelFile& model, const KerasGraph& graph) {
-  return export_document(export_metadata(model.metadata, graph.modules)).dump();
-}
-
 }  // namespace
 
 void write_keras(AtomicFile& file, const ModelFile& model, const ExportOptions& options) {
@@ -63,9 +60,10 @@ void write_keras(AtomicFile& file, const ModelFile& model, const ExportOptions& 
   ZipWriter zip(file);
   zip.add("metadata.json", nlohmann::json({{"keras_version", kKeras3}}).dump());
   zip.add("config.json", keras3_config(graph).dump());
-  // Keras reads the entries that it knows and leaves others alone.
-  zip.add("graft.json", record(model, graph));
   zip.add("model.weights.h5", h5.finish());
+  // Keras reads the entries that it knows and leaves others alone.
+  zip.add("graft.json",
+          sealed_record(export_metadata(model.metadata, graph.modules), zip.listing()));
   zip.finish();
 }
 
@@ -79,7 +77,8 @@ void write_keras_h5(AtomicFile& file, const ModelFile& model, const ExportOption
     h5.attribute(group, "keras_version", std::string(kKeras2));
   }
   h5.attribute("/", "model_config", keras2_config(graph).dump());
-  h5.attribute("/", "graft", record(model, graph));
+  h5.attribute("/", "graft",
+               export_document(export_metadata(model.metadata, graph.modules)).dump());
   std::vector<std::string> names;
   for (const KerasLayer& layer : graph.layers) names.push_back(layer.name);
   h5.attribute(root, "layer_names", names);
@@ -93,7 +92,13 @@ void write_keras_h5(AtomicFile& file, const ModelFile& model, const ExportOption
     }
     h5.attribute(group, "weight_names", variables);
   }
-  file.write(h5.finish());
+  const std::span<const std::byte> bytes = h5.finish();
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const std::string place = fmt::format("\"{}\":\"", kSealKey);
+  const size_t at = text.rfind(place + std::string(kSealBlank)) + place.size();
+  file.write(bytes.first(at));
+  file.write(seal_of(bytes, at));
+  file.write(bytes.subspan(at + kSealBlank.size()));
 }
 
 }  // namespace graft

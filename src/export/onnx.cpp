@@ -5,25 +5,27 @@
 #include <onnx/onnx_pb.h>
 #include <onnx/shape_inference/implementation.h>
 
-#include <cstring>
 #include <exception>
+#include <functional>
+#include <utility>
 
 #include "base/fail.h"
+#include "base/hash.h"
 #include "base/progress.h"
 #include "export/onnx_graph.h"
-#include "weights/onnx_file.h"
-#include "weights/onnx_weights.h"
+#include "weights/file_seal.h"
 
 namespace graft {
 namespace {
 
-/// Hands what protobuf serialises to the file, without a second copy of the weights.
-class FileStream : public google::protobuf::io::CopyingOutputStream {
+/// Hands what protobuf serialises on, without a second copy of the weights.
+class Sink : public google::protobuf::io::CopyingOutputStream {
  public:
-  explicit FileStream(AtomicFile& file) : file_(file) {}
+  using Take = std::function<void(std::span<const std::byte>)>;
+  explicit Sink(Take take) : take_(std::move(take)) {}
   bool Write(const void* buffer, int size) override {
     try {
-      file_.write(std::span(static_cast<const std::byte*>(buffer), static_cast<size_t>(size)));
+      take_(std::span(static_cast<const std::byte*>(buffer), static_cast<size_t>(size)));
     } catch (...) {
       // Protobuf is not made for exceptions to pass through it.
       error_ = std::current_exception();
@@ -36,9 +38,17 @@ class FileStream : public google::protobuf::io::CopyingOutputStream {
   }
 
  private:
-  AtomicFile& file_;
+  Take take_;
   std::exception_ptr error_;
 };
+
+void serialise(const onnx::ModelProto& model, Sink::Take take) {
+  Sink sink(std::move(take));
+  google::protobuf::io::CopyingOutputStreamAdaptor stream(&sink);
+  const bool done = model.SerializeToZeroCopyStream(&stream) && stream.Flush();
+  sink.rethrow();
+  if (!done) fail(ErrorKind::io, "the ONNX graph could not be written");
+}
 
 /// Throws std::exception where the standard's own checker or its inference of shapes refuses.
 void check(onnx::ModelProto& model) {
@@ -59,11 +69,11 @@ std::vector<std::string> write_onnx(AtomicFile& file, const ModelFile& model,
   } catch (const std::exception& error) {
     fail(ErrorKind::input, "the ONNX checker refuses the graph: {}", error.what());
   }
-  FileStream sink(file);
-  google::protobuf::io::CopyingOutputStreamAdaptor stream(&sink);
-  const bool done = graph->SerializeToZeroCopyStream(&stream) && stream.Flush();
-  sink.rethrow();
-  if (!done) fail(ErrorKind::io, "the ONNX graph could not be written");
+  ContentHash hash;
+  serialise(*graph, [&](std::span<const std::byte> bytes) { hash.update(bytes); });
+  for (onnx::StringStringEntryProto& entry : *graph->mutable_metadata_props())
+    if (entry.key() == kSealKey) entry.set_value(hash.finish());
+  serialise(*graph, [&](std::span<const std::byte> bytes) { file.write(bytes); });
   return {"the ONNX checker and its inference of shapes accept it"};
 }
 

@@ -11,6 +11,7 @@
 #include "export/names.h"
 #include "graft/graft_c.h"
 #include "report/model_card.h"
+#include "weights/file_seal.h"
 #include "weights/safetensors.h"
 
 namespace graft {
@@ -84,6 +85,7 @@ class Builder {
     property("input_size", nlohmann::json({network_.input_height, network_.input_width}).dump());
     property("resampling", std::string(to_string(p.resampling)));
     property("crop_ratio", fmt::format("{}", p.crop_ratio));
+    property(std::string(kSealKey), std::string(kSealBlank));  // write_onnx() knows it
     property("model_card", card);
     if (options_.input != ExportInput::uint8) return;
     // ONNX's own words for images (docs/MetadataProps.md of its repository).

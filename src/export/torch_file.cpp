@@ -54,8 +54,6 @@ void write_torch(AtomicFile& file, const ModelFile& model, const ExportOptions& 
   zip.add("archive/data.pkl",
           state_dict_pickle(tensors, options.half ? "HalfStorage" : "FloatStorage"));
   zip.add("archive/byteorder", "little");
-  // PyTorch reads the records that its pickle names and leaves others alone.
-  zip.add("archive/extra/graft.json", export_document(metadata_of(model)).dump());
   for (size_t i = 0; i < names.size(); ++i) {
     const Tensor& tensor = model.tensors.at(names[i].canonical);
     const std::string record = fmt::format("archive/data/{}", i);
@@ -66,6 +64,8 @@ void write_torch(AtomicFile& file, const ModelFile& model, const ExportOptions& 
       zip.add(record, std::as_bytes(tensor.values()));
   }
   zip.add("archive/version", "3\n");
+  // PyTorch reads the records that its pickle names and leaves others alone.
+  zip.add("archive/extra/graft.json", sealed_record(metadata_of(model), zip.listing()));
   zip.finish();
 }
 

@@ -20,6 +20,13 @@ Preprocessing unit_preprocessing() {
   return p;
 }
 
+Preprocessing symmetric_preprocessing() {
+  Preprocessing p;
+  p.scale.fill(1.0F / 127.5F);
+  p.shift.fill(1.0F);
+  return p;
+}
+
 Preprocessing raw_preprocessing() { return {}; }
 
 Preprocessing scratch_preprocessing() {

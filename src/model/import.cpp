@@ -55,6 +55,16 @@ std::vector<std::string> labels_of(const ForeignClassifier& found,
   return out;
 }
 
+/// Of a model of Graft's, or an export of one.
+void require_nothing_said(const ClassifierImport& import, const std::string& name) {
+  if (!import.classes.empty() || import.preprocessing != PixelFamily::of_weights ||
+      !import.head.empty() || import.input != InputSize())
+    fail(ErrorKind::usage,
+         "{}: a model of Graft's, which says its classes, its head and its preprocessing itself; "
+         "leave `classes`, `head`, `input-size` and `preprocessing` out",
+         name);
+}
+
 /// Whether size and pixels are those that torchvision's and timm's own networks have, so that they
 /// are not asked for.
 bool is_assumed(const ForeignClassifier& found) {
@@ -96,17 +106,13 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   const fs::path file = weights_file(named);
   const std::string name = printable(file);
   if (!is_foreign(file)) {
-    if (!import.classes.empty() || import.preprocessing != PixelFamily::of_weights ||
-        !import.head.empty() || import.input != InputSize())
-      fail(ErrorKind::usage,
-           "{}: a model of Graft's, which says its classes, its head and its preprocessing itself; "
-           "leave `classes`, `head`, `input-size` and `preprocessing` out",
-           name);
+    require_nothing_said(import, name);
     ModelFile own = read_model(model_file(file));
     if (import.resampling) own.metadata.preprocessing.resampling = *import.resampling;
     return own;
   }
   ForeignClassifier found = open_foreign_classifier(file, import.head, context.stop);
+  if (found.family == "graft") require_nothing_said(import, name);
   Questions questions;
   settle_size(found, import.input, name, context, questions);
   ModelFile model;
@@ -153,7 +159,7 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
   if (is_foreign(file)) {
     ForeignClassifier found = open_foreign_classifier(file, head, context.stop);
     const bool told = found.preprocessing.has_value();
-    return {std::move(found.network), std::move(found.labels), true, told};
+    return {std::move(found.network), std::move(found.labels), found.family != "graft", told};
   }
   // Its values are mapped, and not looked at.
   ModelMetadata metadata = parse_metadata(open_safetensors(file).metadata, printable(file));

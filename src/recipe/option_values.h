@@ -69,8 +69,8 @@ struct Words<Initializer> {
 };
 template <>
 struct Words<PixelFamily> {
-  static constexpr std::array<std::string_view, 6> list = {"weights", "keras",           "torch",
-                                                           "unit",    "torch-stretched", "raw"};
+  static constexpr std::array<std::string_view, 7> list = {
+      "weights", "keras", "torch", "unit", "torch-stretched", "raw", "symmetric"};
 };
 template <>
 struct Words<Resampling> {

@@ -52,13 +52,12 @@ void visit_backbone(Visitor&& visit, Recipe::Model& m) {
         m.weights, PathText{[] {
           return std::vector<std::string>{"imagenet", "keras", "torchvision", "builtin", "none"};
         }});
-  visit(
-      {"preprocessing", "FAMILY",
-       "How pixels are prepared for weights of another program: keras, torch, torch-stretched "
-       "(without its centre crop), unit (RGB / 255), raw (RGB 0 to 255), or 'weights': as is usual "
-       "where they come from",
-       G::model},
-      m.preprocessing, Word{});
+  visit({"preprocessing", "FAMILY",
+         "How pixels are prepared for weights of another program: keras, torch, torch-stretched "
+         "(without its centre crop), unit (RGB / 255), symmetric (RGB / 127.5 - 1), raw (RGB 0 to "
+         "255), or 'weights': as is usual where they come from",
+         G::model},
+        m.preprocessing, Word{});
   visit({"resampling", "FILTER",
          "How images are brought to the input size: nearest, bilinear, bilinear-noaa (not "
          "antialiased) or bicubic (default: as the weights' preprocessing has it)",

@@ -76,6 +76,19 @@ std::string kept_note(const std::vector<std::string>& before, const std::vector<
   return out;
 }
 
+/// Files with weights alone are told of their head where they are converted.
+ClassifierOutline outline_of(const std::string& weights, const RunContext& context) {
+  try {
+    return outline_classifier(weights, "", context);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::usage) throw;
+    fail(ErrorKind::usage,
+         "{}: it has weights alone, which do not say how a head computes; convert it first, with "
+         "'graft weights convert {} MODEL.safetensors --head \"…\"', and go on from that",
+         printable(weights), printable(weights));
+  }
+}
+
 }  // namespace
 
 bool keeps_head(const Recipe& recipe) { return recipe.model.head == "keep"; }
@@ -87,7 +100,7 @@ Network keep_head(Recipe& recipe, const std::vector<std::string>& classes,
       model.weights == "none")
     fail(ErrorKind::usage,
          "`head` keep goes on from a classifier; name its file or run with `weights`");
-  ClassifierOutline outline = outline_classifier(model.weights, "", context);
+  ClassifierOutline outline = outline_of(model.weights, context);
   if (!outline.pixels_told && model.preprocessing == PixelFamily::of_weights)
     fail(ErrorKind::usage,
          "{}: the file does not say how pixels were prepared, which `preprocessing` does: {}",

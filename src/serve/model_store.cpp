@@ -43,7 +43,7 @@ ModelPtr load(const std::string& name, const fs::path& file, const ClassifierOpt
     return std::make_shared<ServedModel>(name, file, options);
   } catch (const Error& error) {
     std::string text = error.what();
-    if (const size_t at = text.find("/proc/self/fd/"); at != std::string::npos)
+    for (size_t at; (at = text.find("/proc/self/fd/")) != std::string::npos;)
       text.replace(at, text.find_first_not_of("0123456789", at + 14) - at, printable(file));
     throw Error(error.kind(), text);
   }

@@ -61,14 +61,20 @@ ForeignClassifier from_own(StoredSafetensors own, const std::string& name) {
 
 ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& head,
                                           const std::stop_token& until) {
-  std::optional<StoredSafetensors> own = own_export(path, until);
+  OwnExport own = own_export(path, until);
   const bool onnx = require_weights_file(path).format == FileKind::onnx;
-  if (!head.empty() && (own || onnx))
+  if (!head.empty() && (own.model || onnx))
     fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out",
          printable(path));
-  if (own) return from_own(*std::move(own), printable(path));
-  if (onnx) return read_onnx_classifier(path);
-  return assemble(read(path, head, until));
+  if (own.model) return from_own(*std::move(own.model), printable(path));
+  try {
+    ForeignClassifier out = onnx ? read_onnx_classifier(path) : assemble(read(path, head, until));
+    if (!own.note.empty()) out.notes.push_back(own.note);
+    return out;
+  } catch (const Error& error) {
+    if (own.note.empty() || error.kind() == ErrorKind::interrupted) throw;
+    fail(error.kind(), "{} ({})", error.what(), own.note);
+  }
 }
 
 bool is_foreign(const fs::path& path) {

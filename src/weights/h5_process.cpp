@@ -151,14 +151,21 @@ std::string text_of(const ZipFile& zip, const char* entry) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// The weights in a .keras archive, in memory that no file stands for, and what is said of the
-/// model.
-int unpack_weights(const fs::path& path, const std::string& name, std::string& description,
-                   std::string& record) {
+/// What a .keras archive says of the model.
+struct Said {
+  std::string description;
+  std::string record;
+  std::string beside_record;
+};
+
+/// The weights in a .keras archive, in memory that no file stands for.
+int unpack_weights(const fs::path& path, const std::string& name, Said& said) {
   const MappedFile file(path);
   const ZipFile zip(file.bytes(), name);
-  description = text_of(zip, "config.json");
-  record = text_of(zip, "graft.json");
+  said.description = text_of(zip, "config.json");
+  said.record = text_of(zip, "graft.json");
+  if (const ZipEntry* record = zip.find("graft.json"))
+    said.beside_record = zip.listing_without(*record);
   const ZipEntry* entry = zip.find("model.weights.h5");
   if (entry == nullptr || entry->size == 0)
     fail(ErrorKind::input,
@@ -199,7 +206,7 @@ H5File::H5File(const fs::path& path, std::stop_token until)
     H5Message catalogue = receive();
     weights_ = std::move(catalogue.weights);
     if (description_.empty()) description_ = std::move(catalogue.text);
-    if (record_.empty()) record_ = std::move(catalogue.record);
+    if (beside_record_.empty()) record_ = std::move(catalogue.record);
     if (description_ == "{}") description_.clear();  // says nothing
   } catch (...) {
     stop();  // no destructor runs
@@ -217,7 +224,11 @@ void H5File::open(const fs::path& path) {
   patience_ = kLeastPatience + seconds(static_cast<int64_t>(bytes / kBytesPerSecond));
   deadline_ = std::chrono::steady_clock::now() + patience_;
   if (is_archive(file.get())) {
-    const Descriptor member(unpack_weights(path, name_, description_, record_));
+    Said said;
+    const Descriptor member(unpack_weights(path, name_, said));
+    description_ = std::move(said.description);
+    record_ = std::move(said.record);
+    beside_record_ = std::move(said.beside_record);
     start(member.get());
     return;
   }

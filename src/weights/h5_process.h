@@ -30,6 +30,8 @@ class H5File {
   [[nodiscard]] const std::string& description() const { return description_; }
   /// What `graft export` says of the model in its own files, as JSON; or empty.
   [[nodiscard]] const std::string& record() const { return record_; }
+  /// Of a .keras what is beside it in the archive (ZipFile::listing_without).
+  [[nodiscard]] const std::string& beside_record() const { return beside_record_; }
 
   /// Reads the weights with these indices (without `problem`), in this order; any number of times.
   /// `take` gets each one's values, which are gone after it.
@@ -68,6 +70,7 @@ class H5File {
   std::vector<H5Weight> weights_;
   std::string description_;
   std::string record_;
+  std::string beside_record_;
 };
 
 }  // namespace graft

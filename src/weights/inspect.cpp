@@ -13,8 +13,12 @@
 #include "base/hash.h"
 #include "graft/weights.h"
 #include "weights/file_kind.h"
+#include "weights/h5_process.h"
 #include "weights/keras_classifier.h"
 #include "weights/keras_h5.h"
+#include "weights/keras_model.h"
+#include "weights/keras_values.h"
+#include "weights/keras_walk.h"
 #include "weights/load.h"
 #include "weights/match.h"
 #include "weights/metadata.h"
@@ -115,12 +119,27 @@ void inspect_torch(const StoredTensors& tensors, const std::string& name, Weight
   look_at_values(tensors, out);
 }
 
+/// What a model does with pixels in front of its backbone, whatever stands behind that.
+std::optional<Preprocessing> keras_pixels_in(const fs::path& path) {
+  const std::string name = printable(path);
+  H5File file(path);
+  if (file.description().empty()) return std::nullopt;
+  const KerasModel model = parse_keras_model(file.description(), name);
+  const KerasLocator locator(model, file.weights(), name);
+  return pixels_of_keras_model(
+      model, name, [&](const KerasPath& layer) { return own_values(file, locator, layer); });
+}
+
 /// What the configuration of a whole model says; a file without one, or with layers that Graft has
 /// not, stays what its weights say.
 void inspect_keras_classifier(const fs::path& path, WeightsInspection& out) {
   try {
     const std::optional<ForeignGraph> graph = read_keras_classifier(path);
-    if (!graph) return;
+    if (!graph) {
+      // Of a classifier's weights alone nobody knows it; a backbone's are taken for Keras' own.
+      out.preprocessing_unknown = !out.left_out.empty();
+      return;
+    }
     const ForeignClassifier whole = assemble(*graph);
     out.convertible = true;
     out.classes = whole.classes();
@@ -131,6 +150,18 @@ void inspect_keras_classifier(const fs::path& path, WeightsInspection& out) {
     if (whole.resampling) out.preprocessing.resampling = *whole.resampling;
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
+    std::string why = error.what();
+    const std::string prefix = printable(path) + ": ";
+    if (why.starts_with(prefix)) why.erase(0, prefix.size());
+    if (!out.left_out.empty())
+      out.note += (out.note.empty() ? "" : "; ") +
+                  std::string("its classifier cannot be taken whole: ") + why;
+    try {
+      if (const std::optional<Preprocessing> told = keras_pixels_in(path))
+        out.preprocessing = *told;
+    } catch (const Error& inner) {  // then it is not said
+      if (inner.kind() == ErrorKind::interrupted) throw;
+    }
   }
 }
 
@@ -232,9 +263,11 @@ WeightsInspection inspect_weights(const fs::path& named) {
   const FileKind kind = require_weights_file(path);
   WeightsInspection out;
   out.format = format_name(kind.format);
-  if (const std::optional<StoredSafetensors> own = own_export(path)) {
-    inspect_graft(path, *own, out);
+  if (const OwnExport own = own_export(path); own.model) {
+    inspect_graft(path, *own.model, out);
+    out.convertible = !out.labels.empty();
   } else {
+    out.note = own.note;
     switch (kind.format) {
       case FileKind::hdf5:
       case FileKind::keras:

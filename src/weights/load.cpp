@@ -157,6 +157,11 @@ Weights from_graft(SafetensorsFile file, const Network& network, const std::stri
   if (metadata.network.backbone != network.backbone)
     fail(ErrorKind::input, "{}: a model on {}, not on {}; use `backbone` {}", name,
          metadata.network.backbone, network.backbone, metadata.network.backbone);
+  if (ends_in_top(network))
+    fail(ErrorKind::usage,
+         "`include-top`: {} has the head that it was trained with, not {}'s own; leave the option "
+         "out",
+         name, network.backbone);
   Weights weights;
   for (const Layer& layer : metadata.network.layers)
     if (layer.in_head) {  // the head is new in every run
@@ -296,8 +301,7 @@ int top_classes(const std::string& weights) {
       classes = TorchMatcher(printable(path), read_torch(path).tensors).classes();
       break;
     case FileKind::onnx:
-      if (const auto file = OnnxFile::open(path); !own_export(file))
-        classes = OnnxMatcher(follow(file)).classes();
+      classes = OnnxMatcher(follow(OnnxFile::open(path))).classes();
       break;
     case FileKind::safetensors:
       if (const StoredSafetensors file = open_safetensors(path); !is_graft(file.metadata))
@@ -309,6 +313,22 @@ int top_classes(const std::string& weights) {
   return classes.value_or(kImageNetClasses);
 }
 
+namespace {
+
+/// A model of Graft's says which backbone it is on; of other files that is seen when they are read.
+void require_backbone(const fs::path& path, std::string_view backbone) {
+  if (require_weights_file(path).format != FileKind::safetensors) return;
+  const StoredSafetensors file = open_safetensors(path);
+  if (!is_graft(file.metadata)) return;
+  const std::string name = printable(path);
+  const std::string on = parse_metadata(file.metadata, name).network.backbone;
+  if (on != backbone)
+    fail(ErrorKind::input, "{}: a model on {}, not on {}; use `backbone` {}", name, on, backbone,
+         on);
+}
+
+}  // namespace
+
 void require_weights(const std::string& weights, std::string_view backbone) {
   if (weights == "none") return;
   if (const auto family = published_family(weights))
@@ -316,7 +336,7 @@ void require_weights(const std::string& weights, std::string_view backbone) {
   else if (weights == "builtin")
     need_builtin(std::string(backbone));
   else
-    require_weights_file(weights_file(weights));
+    require_backbone(weights_file(weights), backbone);
 }
 
 namespace {
@@ -357,11 +377,10 @@ Weights load_as_recorded(const WeightsRequest& request, const Network& network) 
                              : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
   const FileKind kind = require_weights_file(file.path);
-  const std::optional<StoredSafetensors> own =
-      family ? std::nullopt : own_export(file.path, request.context.stop);
-  bool recorded = own.has_value();
-  if (own) {
-    weights = from_export(*own, network, file.path);
+  const OwnExport own = family ? OwnExport() : own_export(file.path, request.context.stop);
+  bool recorded = own.model.has_value();
+  if (own.model) {
+    weights = from_export(*own.model, network, file.path);
   } else if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
     weights = load_h5(file, network, request.context.stop);
   } else if (kind.format == FileKind::torch) {
@@ -378,6 +397,9 @@ Weights load_as_recorded(const WeightsRequest& request, const Network& network) 
       weights = load_torch(file.path, stored.tensors, network);
     }
   }
+  if (!own.note.empty())
+    weights.note =
+        fmt::format("{}: {}{}{}", name, own.note, weights.note.empty() ? "" : "; ", weights.note);
   // Published files are known to have their family's.
   recorded = recorded || weights.provenance.licence != kNoLicence;
   if (recorded || kind.format != FileKind::onnx)  // else it has been asked for

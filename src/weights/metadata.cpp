@@ -207,9 +207,13 @@ ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
   const auto version = metadata.find("graft_format");
   if (version == metadata.end())
     fail(ErrorKind::input,
-         "{}: a safetensors file, but not a model written by graft (no "
-         "graft_format in its metadata)",
-         file);
+         "{}: a safetensors file, but not a model written by graft (no graft_format in its "
+         "metadata){}",
+         file,
+         metadata.contains("graft_export")
+             ? "; it is one that 'graft export' wrote, of which 'graft weights convert' makes a "
+               "model again"
+             : "");
   int format = 0;
   for (int known = kOldestFormatVersion; known <= kFormatVersion; ++known)
     if (version->second == std::to_string(known)) format = known;

@@ -90,12 +90,8 @@ std::optional<OnnxAffine> affine_of(const OnnxPixels& pixels) {
 
 std::optional<Preprocessing> recognised(const OnnxAffine& affine) {
   constexpr double kLevels = 255;
-  constexpr float kHalfLevels = 127.5F;
-  Preprocessing symmetric;  // from −1 to 1: Keras' mode "tf"
-  symmetric.scale.fill(1 / kHalfLevels);
-  symmetric.shift.fill(1);
-  for (const Preprocessing& known :
-       {keras_preprocessing(), torchvision_preprocessing(), unit_preprocessing(), symmetric})
+  for (const Preprocessing& known : {keras_preprocessing(), torchvision_preprocessing(),
+                                     unit_preprocessing(), symmetric_preprocessing()})
     if (is(affine, known, 1)) return known;
   if (affine.is_bytes) return own_record(affine);
   // torchvision's mean and deviation of numbers from 0 to 1, which is how they are published.

@@ -44,41 +44,22 @@ Tensor with_epsilon(const ForeignLayer& layer, double epsilon) {
   return {weight.shape(), std::move(out)};
 }
 
-/// How many layers of each kind a network has, by the operators that export writes.
-std::map<std::string_view, size_t> operators(const Network& network) {
-  std::map<std::string_view, size_t> out;
-  for (const Layer& layer : network.layers) {
-    if (layer.kind == LayerKind::conv) ++out["Conv"];
-    if (layer.kind == LayerKind::batchnorm) ++out["BatchNormalization"];
-    if (layer.kind == LayerKind::maxpool) ++out["MaxPool"];
-    if (layer.kind == LayerKind::dense) ++out["Gemm"];
-    if (layer.relu) ++out["Relu"];
-  }
-  return out;
-}
-
 }  // namespace
 
-std::optional<StoredSafetensors> own_export(const std::shared_ptr<const OnnxFile>& file) {
-  if (!file->metadata().contains("graft_export") || file->producer() != "graft")
-    return std::nullopt;
+std::optional<StoredSafetensors> own_model(const OnnxFile& file) {
   std::map<std::string, std::string> exported;
-  for (const auto& [key, text] : file->metadata()) exported.emplace(key, text);
+  for (const auto& [key, text] : file.metadata()) exported.emplace(key, text);
+  std::optional<std::map<std::string, std::string>> metadata = own_metadata(exported);
+  if (!metadata) return std::nullopt;
   StoredSafetensors out;
-  out.metadata = own_metadata(exported).value();
-  const Network network = parse_metadata(out.metadata, file->name()).network;
+  out.metadata = *std::move(metadata);
+  const Network network = parse_metadata(out.metadata, file.name()).network;
   for (const TensorSpec& spec : tensor_specs(network)) {
-    const auto at = file->initializers().find(spec.name);
-    if (at == file->initializers().end() || at->second.shape != spec.shape) return std::nullopt;
-    out.tensors.emplace(spec.name, file->stored(at->second));
+    const auto at = file.initializers().find(spec.name);
+    if (at == file.initializers().end() || at->second.shape != spec.shape) return std::nullopt;
+    out.tensors.emplace(spec.name, file.stored(at->second));
   }
-  std::map<std::string_view, size_t> counts = operators(network);
-  for (const OnnxNode& node : file->nodes())
-    if (node.op == "Conv" || node.op == "BatchNormalization" || node.op == "MaxPool" ||
-        node.op == "Gemm" || node.op == "Relu")
-      if (counts[node.op]-- == 0) return std::nullopt;
-  const bool all = std::all_of(counts.begin(), counts.end(), [](auto& c) { return c.second == 0; });
-  return all ? std::optional(std::move(out)) : std::nullopt;
+  return out;
 }
 
 Preprocessing onnx_preprocessing(const OnnxLayers& layers, PixelFamily asked) {

@@ -16,9 +16,9 @@
 namespace graft {
 
 /// What `graft export` wrote: tensors by canonical names, and the metadata of a model of Graft's.
-/// Nothing: the file is not one, or was changed since (other names, other operators), so that what
-/// it says of itself need not be so.
-std::optional<StoredSafetensors> own_export(const std::shared_ptr<const OnnxFile>& file);
+/// Nothing: they are not those of its record. Whether the graph computes what the record says is
+/// not looked at: own_export() knows it by the file's hash.
+std::optional<StoredSafetensors> own_model(const OnnxFile& file);
 
 /// How pixels are prepared for a graph: as it does it itself where that is recognised, else as
 /// `asked`, with what the graph does behind that. Throws Error(usage) where it must be asked for

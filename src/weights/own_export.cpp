@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "weights/file_seal.h"
 #include "weights/flattened_order.h"
 #include "weights/h5_process.h"
 #include "weights/keras_classifier.h"
@@ -26,13 +27,33 @@ using Texts = std::map<std::string, std::string>;
 using Find =
     std::function<std::optional<StoredTensor>(const std::string& module, const std::string& role)>;
 
+OwnExport changed() {
+  return {std::nullopt,
+          "it was changed since 'graft export' wrote it, and is read as any other program's"};
+}
+
+/// A sealed file's model; of one that this version cannot read as its own, as of a changed one.
+OwnExport as_export(std::optional<StoredSafetensors> model) {
+  return model ? OwnExport{std::move(model)} : changed();
+}
+
 /// A record as one JSON object: each value as the text that it is in a model file's metadata.
-Texts texts_of(const std::string& document, const std::string& name) {
+Texts texts_of(const nlohmann::json& record) {
   Texts out;
-  const nlohmann::json record = parse_json(document, name + ": its record of the model");
-  if (!record.is_object()) fail(ErrorKind::input, "{}: its record of the model is none", name);
   for (const auto& [key, value] : record.items()) out.emplace(key, value.dump());
   return out;
+}
+
+/// The record of an archive, where the hash in it is that of the record and of what is beside it.
+std::optional<Texts> sealed_texts(const std::string& document, const std::string& beside,
+                                  const std::string& name) {
+  nlohmann::json record = parse_json(document, name + ": its record of the model");
+  const auto seal = record.is_object() ? record.find(kSealKey) : record.end();
+  if (seal == record.end() || !seal->is_string()) return std::nullopt;
+  const std::string digits = *seal;
+  *seal = kSealBlank;
+  if (record_seal(record.dump(), beside) != digits) return std::nullopt;
+  return texts_of(record);
 }
 
 /// The name that each layer has in the file.
@@ -70,10 +91,21 @@ std::optional<StoredSafetensors> assemble(const Texts& record, const std::string
   return out;
 }
 
-std::optional<StoredSafetensors> from_keras(const fs::path& path, const std::stop_token& until) {
+OwnExport from_keras(const fs::path& path, const std::stop_token& until) {
   const std::string name = printable(path);
   const auto file = std::make_shared<H5File>(path, until);
-  if (file->record().empty() || file->description().empty()) return std::nullopt;
+  if (file->record().empty() || file->description().empty()) return {};
+  std::optional<Texts> record;
+  if (!file->beside_record().empty()) {
+    record = sealed_texts(file->record(), file->beside_record(), name);
+  } else {
+    const nlohmann::json held = parse_json(file->record(), name + ": its record of the model");
+    const auto seal = held.is_object() ? held.find(kSealKey) : held.end();
+    if (seal != held.end() && seal->is_string() &&
+        has_seal(MappedFile(path).bytes(), seal->get<std::string>()))
+      record = texts_of(held);
+  }
+  if (!record) return changed();
   const KerasModel model = parse_keras_model(file->description(), name);
   const KerasLocator locator(model, file->weights(), name);
   const Find find = [&](const std::string& module,
@@ -84,23 +116,32 @@ std::optional<StoredSafetensors> from_keras(const fs::path& path, const std::sto
     const auto at = roles.find(role);
     return at == roles.end() ? std::nullopt : std::optional(stored_h5_weight(file, at->second));
   };
-  return assemble(texts_of(file->record(), name), name, find, /*channels_last=*/true);
+  return as_export(assemble(*record, name, find, /*channels_last=*/true));
 }
 
-std::optional<StoredSafetensors> from_torch(const Texts& record, const StoredTensors& tensors,
-                                            const std::string& name) {
+OwnExport from_torch(const Texts& record, const StoredTensors& tensors, const std::string& name) {
   const Find find = [&](const std::string& module,
                         const std::string& role) -> std::optional<StoredTensor> {
     const auto at = tensors.find(module + "." + role);
     return at == tensors.end() ? std::nullopt : std::optional(at->second);
   };
-  return assemble(record, name, find, /*channels_last=*/false);
+  return as_export(assemble(record, name, find, /*channels_last=*/false));
+}
+
+OwnExport from_onnx(const fs::path& path) {
+  const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
+  if (!file->metadata().contains("graft_export")) return {};
+  const auto seal = file->metadata().find(kSealKey);
+  if (seal == file->metadata().end() || !has_seal(MappedFile(path).bytes(), seal->second))
+    return changed();
+  return as_export(own_model(*file));
 }
 
 }  // namespace
 
 std::optional<Texts> own_metadata(const Texts& exported) {
-  if (!exported.contains("graft_export")) return std::nullopt;
+  const auto format = exported.find("graft_export");
+  if (format == exported.end() || format->second != "1") return std::nullopt;
   Texts out;
   for (const char* key : {"network", "classes", "preprocessing", "provenance", "training"}) {
     const auto at = exported.find(key);
@@ -113,7 +154,7 @@ std::optional<Texts> own_metadata(const Texts& exported) {
   return out;
 }
 
-std::optional<StoredSafetensors> own_export(const fs::path& file, const std::stop_token& until) {
+OwnExport own_export(const fs::path& file, const std::stop_token& until) {
   const std::string name = printable(file);
   switch (require_weights_file(file).format) {
     case FileKind::hdf5:
@@ -121,14 +162,16 @@ std::optional<StoredSafetensors> own_export(const fs::path& file, const std::sto
       return from_keras(file, until);
     case FileKind::torch: {
       const TorchFile held = read_torch(file);
-      if (held.record.empty()) return std::nullopt;
-      return from_torch(texts_of(held.record, name), held.tensors, name);
+      if (held.record.empty()) return {};
+      const std::optional<Texts> record = sealed_texts(held.record, held.beside_record, name);
+      return record ? from_torch(*record, held.tensors, name) : changed();
     }
     case FileKind::onnx:
-      return own_export(OnnxFile::open(file));
+      return from_onnx(file);
     default: {
       const StoredSafetensors held = open_safetensors(file);
-      return from_torch(held.metadata, held.tensors, name);
+      if (!held.metadata.contains("graft_export")) return {};
+      return held.sealed ? from_torch(held.metadata, held.tensors, name) : changed();
     }
   }
 }

@@ -13,12 +13,17 @@
 
 namespace graft {
 
-/// Metadata as a model file of Graft's has it, and the tensors of its network under canonical names
-/// in canonical layout. Nothing: the file has no such record, or its weights are no longer the
-/// network's (other names, other shapes, in ONNX other operators), so that what it says of itself
-/// need not be so. Throws Error(input) for a damaged file or record.
-std::optional<StoredSafetensors> own_export(const std::filesystem::path& file,
-                                            const std::stop_token& until = {});
+struct OwnExport {
+  /// Metadata as a model file of Graft's has it, and the tensors of its network under canonical
+  /// names in canonical layout. Nothing: the file is not one, or not as it was written.
+  std::optional<StoredSafetensors> model;
+  std::string note{};  ///< of a file with a record that is passed over, why
+};
+
+/// The record is believed only of a file that is byte for byte what was written, by the hash in it
+/// (file_seal.h): else layers, weights or the record itself may have been changed, and the file is
+/// read as any other's. Throws Error(input) for a damaged file.
+OwnExport own_export(const std::filesystem::path& file, const std::stop_token& until = {});
 
 /// The metadata of a model file, from that of an export: keys to JSON texts. Nothing where it is no
 /// export's.

@@ -13,6 +13,8 @@ Preprocessing preprocessing_of(PixelFamily family) {
     }
     case PixelFamily::unit:
       return unit_preprocessing();
+    case PixelFamily::symmetric:
+      return symmetric_preprocessing();
     case PixelFamily::raw:
       return raw_preprocessing();
     default:

@@ -14,6 +14,7 @@
 #include "base/half.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "weights/file_seal.h"
 
 static_assert(std::endian::native == std::endian::little,
               "safetensors are little-endian, and this code maps them");
@@ -30,24 +31,21 @@ constexpr uint64_t kMostBytes = std::numeric_limits<int64_t>::max();
 // Some nine values describe a tensor; the state of the longest network that can run has 20,000.
 constexpr JsonLimits kHeaderLimits = {.bytes = kMostHeaderBytes, .values = 400'000, .depth = 8};
 
-// The hash of the file with these digits in its own place.
 constexpr std::string_view kMetadata = "__metadata__";
-constexpr std::string_view kHashKey = "file_xxh3";
-constexpr std::string_view kHashBlank = "00000000000000000000000000000000";
 
 /// In how many characters a key differs from the hash's; npos: in length.
 size_t key_distance(std::string_view key) {
-  if (key.size() != kHashKey.size()) return std::string_view::npos;
+  if (key.size() != kSealKey.size()) return std::string_view::npos;
   size_t wrong = 0;
-  for (size_t i = 0; i < key.size(); ++i) wrong += key[i] != kHashKey[i] ? 1 : 0;
+  for (size_t i = 0; i < key.size(); ++i) wrong += key[i] != kSealKey[i] ? 1 : 0;
   return wrong;
 }
 
 /// Where the hash's digits stand in a header; npos: it has none there in the form that is written.
 size_t find_hash(std::string_view header, std::string_view digits) {
-  const std::string entry = fmt::format("\"{}\":\"{}\"", kHashKey, digits);
+  const std::string entry = fmt::format("\"{}\":\"{}\"", kSealKey, digits);
   const size_t at = header.find(entry);
-  return at == std::string_view::npos ? at : at + kHashKey.size() + 4;
+  return at == std::string_view::npos ? at : at + kSealKey.size() + 4;
 }
 
 size_t size_of(StoredType type) {
@@ -109,6 +107,7 @@ class Reader {
       };
       out.tensors.emplace(entry.name, std::move(stored));
     }
+    out.sealed = sealed_;
     return out;
   }
 
@@ -155,7 +154,7 @@ class Reader {
       // A flipped bit in the key itself must not make this a file without hash.
       if (wrong > 0 && wrong <= 2) refuse_damaged();
     }
-    metadata.erase(std::string(kHashKey));
+    metadata.erase(std::string(kSealKey));
     return entries;
   }
 
@@ -164,16 +163,13 @@ class Reader {
   }
 
   /// Compares the file with the hash in it.
-  void verify(std::string_view header, const std::string& digits) const {
+  void verify(std::string_view header, const std::string& digits) {
     const size_t at =
-        digits.size() == kHashBlank.size() ? find_hash(header, digits) : std::string_view::npos;
+        digits.size() == kSealBlank.size() ? find_hash(header, digits) : std::string_view::npos;
     if (at != std::string_view::npos) {
-      const size_t begin = 8 + at;
-      ContentHash hash;
-      hash.update(bytes_.first(begin));
-      hash.update(std::as_bytes(std::span(kHashBlank)));
-      hash.update(bytes_.subspan(begin + digits.size()));
-      if (hash.finish() == digits) return;
+      constexpr size_t kLength = 8;  // of the header, in front of it
+      sealed_ = seal_of(bytes_, kLength + at) == digits;
+      if (sealed_) return;
     }
     refuse_damaged();
   }
@@ -182,7 +178,7 @@ class Reader {
     fail(ErrorKind::input,
          "{}: damaged: its bytes are not those that were written (they do not fit {} in its "
          "header); copy it again, or, if another program changed it on purpose, take {} out",
-         name_, kHashKey, kHashKey);
+         name_, kSealKey, kSealKey);
   }
 
   void read_metadata(const json& value, std::map<std::string, std::string>& metadata) const {
@@ -243,6 +239,7 @@ class Reader {
   std::string name_;
   std::span<const std::byte> bytes_;
   std::span<const std::byte> buffer_;  // the tensors' values, once parsed
+  bool sealed_ = false;                // it has a hash of itself
   std::shared_ptr<const void> owner_;
 };
 
@@ -292,7 +289,7 @@ void write_safetensors(AtomicFile& file, const std::vector<std::pair<std::string
                        const std::map<std::string, std::string>& metadata, StoredType type) {
   json header = json::object();
   json& about = header[std::string(kMetadata)] = metadata;
-  about[std::string(kHashKey)] = kHashBlank;
+  about[std::string(kSealKey)] = kSealBlank;
   uint64_t offset = 0;
   for (const auto& [name, tensor] : tensors) {
     const uint64_t end = offset + tensor.values().size() * size_of(type);
@@ -317,7 +314,7 @@ void write_safetensors(AtomicFile& file, const std::vector<std::pair<std::string
     else
       put(std::as_bytes(tensor.values()));
   }
-  text.replace(find_hash(text, kHashBlank), kHashBlank.size(), hash.finish());
+  text.replace(find_hash(text, kSealBlank), kSealBlank.size(), hash.finish());
   file.rewrite_start(text);
 }
 

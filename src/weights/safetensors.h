@@ -24,6 +24,7 @@ struct SafetensorsFile {
 struct StoredSafetensors {
   StoredTensors tensors;  ///< each keeps the file open
   std::map<std::string, std::string> metadata;
+  bool sealed = false;  ///< the file has a hash of itself, which is right
 };
 
 /// Reads and checks every rule of the format, and where the file holds a hash of itself also that.

@@ -298,6 +298,7 @@ class Reader {
     if (const ZipEntry* record = zip->find(folder + "extra/graft.json")) {
       const std::vector<std::byte> text = zip->read(*record, kMaxPickle);
       out.record.assign(reinterpret_cast<const char*>(text.data()), text.size());
+      out.beside_record = zip->listing_without(*record);
     }
     return out;
   }

@@ -14,7 +14,10 @@ struct TorchFile {
   /// The key of the checkpoint under which they stood ("state_dict"); empty: they were all there
   /// is.
   std::string under;
-  std::string record{};  ///< what graft export says of the model; JSON, or empty
+  /// What `graft export` says of the model, JSON, or empty; and what is beside it in the archive
+  /// (ZipFile::listing_without).
+  std::string record{};
+  std::string beside_record{};
 };
 
 /// Reads what torch.save(model.state_dict()) wrote, as a zip archive (PyTorch 1.6 and later) or as

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/zip_writer.h"
 
 namespace graft {
 namespace {
@@ -50,7 +51,7 @@ ZipFile::ZipFile(std::span<const std::byte> bytes, std::string name)
     if (zip_stat_index(archive_->zip, i, ZIP_FL_ENC_RAW, &about) != 0 ||
         (about.valid & ZIP_STAT_NAME) == 0 || (about.valid & ZIP_STAT_SIZE) == 0)
       refuse("its list of entries is damaged; download or copy it again");
-    entries_.push_back({about.name, about.size, i});
+    entries_.push_back({about.name, about.size, i, about.crc});
   }
   for (size_t i = 0; i < entries_.size(); ++i) by_name_.insert_or_assign(entries_[i].name, i);
 }
@@ -59,6 +60,13 @@ ZipFile::~ZipFile() = default;
 
 void ZipFile::refuse(const std::string& why) const {
   fail(ErrorKind::input, "{}: not a usable zip archive: {}", name_, why);
+}
+
+std::string ZipFile::listing_without(const ZipEntry& entry) const {
+  std::string out;
+  for (const ZipEntry& other : entries_)
+    if (other.index != entry.index) out += zip_listing(other.name, other.crc, other.size);
+  return out;
 }
 
 const ZipEntry* ZipFile::find(std::string_view name) const {

@@ -16,6 +16,7 @@ struct ZipEntry {
   std::string name;
   uint64_t size = 0;  ///< of its content, as the archive states it
   uint64_t index = 0;
+  uint32_t crc = 0;  ///< as the archive states it; compared where it is read
 };
 
 /// An archive whose bytes outlive the object. Not thread-safe. Everything throws Error(input) that
@@ -30,6 +31,10 @@ class ZipFile {
   [[nodiscard]] const std::vector<ZipEntry>& entries() const { return entries_; }
   /// The entry of that name, or null. Where several bear it, the last counts, as in Python.
   [[nodiscard]] const ZipEntry* find(std::string_view name) const;
+
+  /// Name, CRC-32 and size of every entry but one, a line each: what zip_listing() of
+  /// base/zip_writer.h says of the same entries.
+  [[nodiscard]] std::string listing_without(const ZipEntry& entry) const;
 
   /// Reads an entry of `out.size()` bytes and compares its CRC-32.
   void read(const ZipEntry& entry, std::span<std::byte> out) const;

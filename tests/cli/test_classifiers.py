@@ -89,7 +89,7 @@ class Classifiers(t.TestCase):
         path = k.write(self.folder / "m.keras", k.base() + self.head())
         unit = self.pixels / 255
         torch_like = (unit - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
-        for family, pixels in (("raw", self.pixels), ("unit", unit), ("torch-stretched", torch_like), ("keras", self.prepared)):
+        for family, pixels in (("raw", self.pixels), ("unit", unit), ("symmetric", self.pixels / 127.5 - 1), ("torch-stretched", torch_like), ("keras", self.prepared)):
             self.convert(path, "--preprocessing", family)
             np.testing.assert_allclose(self.probabilities(), k.compute(k.base() + self.head(), pixels), atol=1e-5)
             self.assertIn(f"pixels      {family}: ", self.succeed("weights", "inspect", self.ours).stdout)
