@@ -136,8 +136,9 @@ void inspect_keras_classifier(const fs::path& path, WeightsInspection& out) {
   try {
     const std::optional<ForeignGraph> graph = read_keras_classifier(path);
     if (!graph) {
-      // Of a classifier's weights alone nobody knows it; a backbone's are taken for Keras' own.
-      out.preprocessing_unknown = !out.left_out.empty();
+      // Of a classifier's weights alone nobody knows it; a backbone's, and those of a published
+      // classifier, are taken for Keras' own.
+      out.preprocessing_unknown = !out.left_out.empty() && !out.classes;
       return;
     }
     const ForeignClassifier whole = assemble(*graph);

@@ -125,6 +125,18 @@ class Classifiers(t.TestCase):
         self.assertIsNone(self.succeed_json("weights", "inspect", plain, "--json")["files"][0]["preprocessing"])
         self.fail_with(2, "--classes is for a classifier", "weights", "convert", path, "-o", self.ours, "--classes", "a,b,c")
 
+    def test_inspection_says_why_a_model_is_not_taken_whole(self):
+        layers = [k.layer("Rescaling", "scaled", scale=1 / 255, offset=0)] + k.base(spread=0.5)
+        layers += [k.layer("Flatten", "flatten", data_format="channels_last"), k.dense("odd", 640, 12, "tanh"),
+                   k.dense("answers", 12, 3, "softmax")]
+        path = k.write(self.folder / "m.keras", layers)
+        about = self.succeed_json("weights", "inspect", path, "--json")["files"][0]
+        self.assertFalse(about["convertible"])
+        self.assertEqual(about["preprocessing"]["family"], "unit")
+        self.assertIn("odd", about["note"])
+        self.assertIn("tanh", about["note"])
+        self.assertIn("cannot be taken whole", self.succeed("weights", "inspect", path).stdout)
+
     def test_what_the_file_does_not_say_is_asked_for(self):
         path = k.write(self.folder / "m.keras", k.base() + self.head())
         self.fail_with(2, "does not say the names of its 3 classes", "weights", "convert", path, self.ours)

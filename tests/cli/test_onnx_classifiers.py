@@ -175,9 +175,9 @@ class OnnxClassifiers(t.TestCase):
         self.model.unlink()
         self.refuse("leave the option out", "--preprocessing", "unit", code=2)
         save()
-        self.refuse("say it with --preprocessing", code=2)
+        self.refuse("which --preprocessing does: keras", code=2)
         save(("Mul", 2), ("Sub", 0.5))
-        self.refuse("say it with --preprocessing", code=2)
+        self.refuse("which --preprocessing does: keras", code=2)
         self.check(logits(self.rgb / 255 * 2 - np.float32(0.5)), "--preprocessing", "unit")
 
     def test_own_export(self):
