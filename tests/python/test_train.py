@@ -219,6 +219,17 @@ def test_export(run, tmp_path, format, name):
     assert result["images_compared"] > 0 and bool(result["checks"]) == name.endswith(".onnx")
 
 
+def test_export_of_an_export(run, tmp_path):
+    graft.export(run, "keras", tmp_path / "m.keras")
+    graft.export(tmp_path / "m.keras", "torch", tmp_path / "m.pth")
+    with pytest.raises(graft.UsageError, match="says its classes"):
+        graft.export(tmp_path / "m.keras", "onnx", tmp_path / "m.onnx", classes=["a", "b", "c", "d", "e", "f"])
+    with pytest.raises(graft.UsageError, match="preprocessing"):
+        graft.export(tmp_path / "m.keras", "onnx", tmp_path / "m.onnx", preprocessing="guess")
+    with pytest.raises(graft.UsageError, match="names"):
+        graft.export(run, "onnx", tmp_path / "m.onnx", classes="a,b")
+
+
 def test_export_errors(run, tmp_path):
     with pytest.raises(graft.UsageError, match="onnx"):
         graft.export(run, "onnx", tmp_path / "m.keras")
