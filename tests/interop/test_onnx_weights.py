@@ -24,7 +24,7 @@ class Torch(Classifiers):
         self.assertEqual(about["fits"], [{"backbone": "vgg16", "until": "block5_pool", "whole": True}])
         self.assertEqual(about["input_size"], [240, 240])
         self.assertIsNone(about["preprocessing"])
-        self.fail_with(2, "--preprocessing keras", "weights", "convert", path, self.folder / "m.safetensors",
+        self.fail_with(2, "--preprocessing does: keras", "weights", "convert", path, self.folder / "m.safetensors",
                        "--classes", "a,b,c,d")
         photos, pixels = self.photos(240, 240, 8)
         self.check(path, photos, answers(path, pixels / np.float32(255)), "--preprocessing", "unit")
