@@ -161,7 +161,8 @@ class Page:
         self.script("arguments[0].scrollIntoView({block: 'center'})", self.one(button))
         self.one(button).click()
         path = self.downloads / name
-        assert until(path.exists, 10), list(self.downloads.iterdir())
+        # Chromium takes the name with an empty file, which the download then replaces.
+        assert until(lambda: path.exists() and path.stat().st_size > 0, 10), list(self.downloads.iterdir())
         data = path.read_bytes()
         path.unlink()
         return data
