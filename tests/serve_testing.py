@@ -1,8 +1,10 @@
 """Models to serve, and a server of its own on a free port, for the tests of graft serve."""
+import atexit
 import http.client
 import json
 import os
 import pathlib
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,8 +15,12 @@ import graft_testing as t
 
 
 def make_models():
-    """A folder with photos in data/ and two small trained models, scenes and others."""
+    """A folder with photos in data/ and two small trained models, scenes and others; gone at the end. None: built
+    without training."""
+    if not t.HAS_TRAINING:
+        return None
     base = pathlib.Path(tempfile.mkdtemp(prefix="graft-serve-"))
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
     t.draw_scenes(base / "data", 6)
     for name, seed in (("scenes", "1"), ("others", "2")):
         done = t.run("train", base / "data", "--backbone", "vgg-mini", "--epochs", "2", "--input-size", "48",

@@ -2,7 +2,6 @@
 import base64
 import io
 import json
-import shutil
 import socket
 import struct
 import time
@@ -12,16 +11,7 @@ import numpy as np
 from PIL import Image
 from serve_testing import Server, form, make_models
 
-BASE = None
-
-
-def setUpModule():
-    global BASE
-    BASE = make_models()
-
-
-def tearDownModule():
-    shutil.rmtree(BASE, ignore_errors=True)
+BASE = make_models()
 
 
 @t.unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")

@@ -13,16 +13,7 @@ import graft_testing as t
 from serve_testing import Server, form, make_models
 
 TOKEN = "0123456789abcdef"
-BASE = None
-
-
-def setUpModule():
-    global BASE
-    BASE = make_models()
-
-
-def tearDownModule():
-    shutil.rmtree(BASE, ignore_errors=True)
+BASE = make_models()
 
 
 @t.unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
