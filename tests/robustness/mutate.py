@@ -137,7 +137,7 @@ class Kind:
 
 
 class CommandServer:
-    """Commands in processes that find all libraries loaded: ten times as many runs as with a start each."""
+    """Commands in processes that find all libraries loaded, which take most of a run's start."""
 
     def __init__(self, program):
         # Leaks are the fuzz targets' matter: looking for them takes longer than a command.
