@@ -13,10 +13,8 @@ std::string seal_of(std::span<const std::byte> file, size_t at) {
 }
 
 std::string record_seal(std::string_view record, std::string_view listing) {
-  ContentHash hash;
-  hash.update(std::as_bytes(std::span(record)));
-  hash.update(std::as_bytes(std::span(listing)));
-  return hash.finish();
+  const std::string both = std::string(record).append(listing);
+  return content_hash(std::as_bytes(std::span(both)));
 }
 
 bool has_seal(std::span<const std::byte> file, std::string_view digits) {

@@ -20,6 +20,11 @@ Tensor channels_first(const Tensor& in, const Shape& map) {
   return {in.shape(), std::move(out)};
 }
 
+StoredTensor channels_first(StoredTensor tensor, const Shape& map) {
+  tensor.read = [read = std::move(tensor.read), map] { return channels_first(read(), map); };
+  return tensor;
+}
+
 namespace {
 
 /// The map whose numbers a layer reads one by one: it stands behind a flatten, with no dense layer
@@ -42,11 +47,8 @@ StoredTensor in_graft_order(StoredTensor tensor, const Network& network, const T
   const Layer& layer = network.layers[spec.layer];
   const bool per_input = layer.kind != LayerKind::dense || spec.name == layer.name + ".weight";
   if (!per_input) return tensor;
-  if (const std::optional<Shape> map = flattened_before(network, spec.layer, shapes))
-    tensor.read = [read = std::move(tensor.read), map = *map] {
-      return channels_first(read(), map);
-    };
-  return tensor;
+  const std::optional<Shape> map = flattened_before(network, spec.layer, shapes);
+  return map ? channels_first(std::move(tensor), *map) : tensor;
 }
 
 }  // namespace graft

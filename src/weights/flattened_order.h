@@ -13,6 +13,8 @@ namespace graft {
 /// Numbers along the last axis that go through a map's rows, columns, channels, in the order of
 /// channels, rows, columns.
 Tensor channels_first(const Tensor& in, const Shape& map);
+/// The same where it is read.
+StoredTensor channels_first(StoredTensor tensor, const Shape& map);
 
 /// A tensor of the network whose file goes through rows, columns, channels, in Graft's order: the
 /// inputs of the first dense layer behind a flatten, and layers between the two. Others stay.

@@ -1,15 +1,19 @@
 #include "weights/foreign_file.h"
 
+#include <functional>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "weights/file_kind.h"
+#include "weights/h5_process.h"
 #include "weights/keras_classifier.h"
 #include "weights/load.h"
 #include "weights/metadata.h"
 #include "weights/onnx_classifier.h"
+#include "weights/onnx_file.h"
 #include "weights/own_export.h"
 #include "weights/safetensors.h"
 #include "weights/torch_classifier.h"
@@ -18,26 +22,58 @@
 namespace graft {
 namespace {
 
-ForeignGraph read(const fs::path& path, const std::string& head, const std::stop_token& until) {
-  const std::string name = printable(path);
-  const FileKind kind = require_weights_file(path);
-  std::optional<ForeignGraph> graph;
-  if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
-    graph = read_keras_classifier(path, until);
-    if (!graph) return read_keras_weights(path, head, until);
-  } else {
-    const StoredTensors held =
-        kind.format == FileKind::torch ? read_torch(path).tensors : open_safetensors(path).tensors;
-    graph = read_torch_classifier(held, name);
-  }
+[[noreturn]] void refuse_head(const std::string& name) {
+  fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out", name);
+}
+
+/// A graph that a file with weights says, or does not.
+ForeignClassifier classifier_of(const std::optional<ForeignGraph>& graph, const std::string& head,
+                                const std::string& name) {
   if (!graph)
     fail(ErrorKind::input,
          "{}: it has weights, but does not say how a head computes with them, which is neither "
          "torchvision's nor timm's; take its backbone alone with `without-head`",
          name);
-  if (!head.empty())
-    fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out", name);
-  return *std::move(graph);
+  if (!head.empty()) refuse_head(name);
+  return assemble(*graph);
+}
+
+/// What a file is: an export of Graft's own, or else what another program's says.
+struct Opened {
+  OwnExport own;
+  std::function<ForeignClassifier()> otherwise;
+};
+
+Opened open(const fs::path& path, const std::string& head, const std::stop_token& until) {
+  const std::string name = printable(path);
+  switch (require_weights_file(path).format) {
+    case FileKind::hdf5:
+    case FileKind::keras: {
+      const auto file = std::make_shared<H5File>(path, until);
+      return {own_export(file, path), [=] {
+                const std::optional<ForeignGraph> graph = read_keras_classifier(file);
+                return graph ? classifier_of(graph, head, name)
+                             : assemble(read_keras_weights(file, head));
+              }};
+    }
+    case FileKind::torch: {
+      const TorchFile file = read_torch(path);
+      return {own_export(file, path),
+              [=] { return classifier_of(read_torch_classifier(file.tensors, name), head, name); }};
+    }
+    case FileKind::onnx: {
+      const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
+      return {own_export(file, path), [=] {
+                if (!head.empty()) refuse_head(name);
+                return read_onnx_classifier(file);
+              }};
+    }
+    default: {
+      const StoredSafetensors file = open_safetensors(path);
+      return {own_export(file, path),
+              [=] { return classifier_of(read_torch_classifier(file.tensors, name), head, name); }};
+    }
+  }
 }
 
 ForeignClassifier from_own(StoredSafetensors own, const std::string& name) {
@@ -61,19 +97,19 @@ ForeignClassifier from_own(StoredSafetensors own, const std::string& name) {
 
 ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& head,
                                           const std::stop_token& until) {
-  OwnExport own = own_export(path, until);
-  const bool onnx = require_weights_file(path).format == FileKind::onnx;
-  if (!head.empty() && (own.model || onnx))
-    fail(ErrorKind::usage, "`head`: {} says itself what its head is; leave the option out",
-         printable(path));
-  if (own.model) return from_own(*std::move(own.model), printable(path));
+  Opened opened = open(path, head, until);
+  const std::string& note = opened.own.note;
+  if (opened.own.model) {
+    if (!head.empty()) refuse_head(printable(path));
+    return from_own(*std::move(opened.own.model), printable(path));
+  }
   try {
-    ForeignClassifier out = onnx ? read_onnx_classifier(path) : assemble(read(path, head, until));
-    if (!own.note.empty()) out.notes.push_back(own.note);
+    ForeignClassifier out = opened.otherwise();
+    if (!note.empty()) out.notes.push_back(note);
     return out;
   } catch (const Error& error) {
-    if (own.note.empty() || error.kind() == ErrorKind::interrupted) throw;
-    fail(error.kind(), "{} ({})", error.what(), own.note);
+    if (note.empty() || error.kind() == ErrorKind::interrupted) throw;
+    fail(error.kind(), "{} ({})", error.what(), note);
   }
 }
 

@@ -24,6 +24,7 @@ class H5File {
   H5File(const H5File&) = delete;
   H5File& operator=(const H5File&) = delete;
 
+  [[nodiscard]] const std::string& name() const { return name_; }  ///< printable, for messages
   [[nodiscard]] const std::vector<H5Weight>& weights() const { return weights_; }
 
   /// The whole model's description as JSON, where the file has one (also of a .keras); or empty.

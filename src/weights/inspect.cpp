@@ -16,9 +16,6 @@
 #include "weights/h5_process.h"
 #include "weights/keras_classifier.h"
 #include "weights/keras_h5.h"
-#include "weights/keras_model.h"
-#include "weights/keras_values.h"
-#include "weights/keras_walk.h"
 #include "weights/load.h"
 #include "weights/match.h"
 #include "weights/metadata.h"
@@ -119,22 +116,11 @@ void inspect_torch(const StoredTensors& tensors, const std::string& name, Weight
   look_at_values(tensors, out);
 }
 
-/// What a model does with pixels in front of its backbone, whatever stands behind that.
-std::optional<Preprocessing> keras_pixels_in(const fs::path& path) {
-  const std::string name = printable(path);
-  H5File file(path);
-  if (file.description().empty()) return std::nullopt;
-  const KerasModel model = parse_keras_model(file.description(), name);
-  const KerasLocator locator(model, file.weights(), name);
-  return pixels_of_keras_model(
-      model, name, [&](const KerasPath& layer) { return own_values(file, locator, layer); });
-}
-
 /// What the configuration of a whole model says; a file without one, or with layers that Graft has
 /// not, stays what its weights say.
-void inspect_keras_classifier(const fs::path& path, WeightsInspection& out) {
+void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspection& out) {
   try {
-    const std::optional<ForeignGraph> graph = read_keras_classifier(path);
+    const std::optional<ForeignGraph> graph = read_keras_classifier(file);
     if (!graph) {
       // Of a classifier's weights alone nobody knows it; a backbone's, and those of a published
       // classifier, are taken for Keras' own.
@@ -152,22 +138,20 @@ void inspect_keras_classifier(const fs::path& path, WeightsInspection& out) {
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
     std::string why = error.what();
-    const std::string prefix = printable(path) + ": ";
+    const std::string prefix = file->name() + ": ";
     if (why.starts_with(prefix)) why.erase(0, prefix.size());
     if (!out.left_out.empty())
       out.note += (out.note.empty() ? "" : "; ") +
                   std::string("its classifier cannot be taken whole: ") + why;
     try {
-      if (const std::optional<Preprocessing> told = keras_pixels_in(path))
-        out.preprocessing = *told;
+      if (const std::optional<Preprocessing> told = pixels_in(*file)) out.preprocessing = *told;
     } catch (const Error& inner) {  // then it is not said
       if (inner.kind() == ErrorKind::interrupted) throw;
     }
   }
 }
 
-void inspect_keras(const fs::path& path, WeightsInspection& out) {
-  const KerasFile file(path);
+void inspect_keras(const std::shared_ptr<H5File>& file, WeightsInspection& out) {
   out.family = "keras";
   match(
       [&](const Network& network) {
@@ -175,33 +159,33 @@ void inspect_keras(const fs::path& path, WeightsInspection& out) {
         // The last pooling that fits decides, so that first blocks are found by their order too.
         for (size_t end = network.layers.size(); end > 1 && shapes.empty(); --end)
           if (network.layers[end - 1].kind == LayerKind::maxpool)
-            shapes = file.contents(network, end).shapes;
+            shapes = keras_contents(*file, network, end).shapes;
         std::erase_if(shapes, [](const auto& item) { return !is_backbone_tensor(item.first); });
         return shapes;
       },
       out);
-  out.classes = keras_top_classes(path);
+  out.classes = keras_top_classes(*file);
   const Network network = best(out);
   const std::string until = out.fits.empty() ? network.layers.at(1).name : out.fits.front().until;
-  const KerasContents contents = file.contents(network, *find_layer(network, until) + 1);
+  const KerasContents contents = keras_contents(*file, network, *find_layer(network, until) + 1);
   if (contents.shapes.empty())
     fail(
         ErrorKind::input,
         "{}: a Keras file without a VGG: no layers in it are named block1_conv1 and so on, or have "
         "the shapes of one's",
-        printable(path));
+        file->name());
   out.by_order = contents.by_order;
   out.left_out = contents.left_out;
   out.preprocessing = keras_preprocessing();
-  inspect_keras_classifier(path, out);
+  inspect_keras_classifier(file, out);
   Damage damage(out.damage);
-  file.read_all(
-      [&](const std::string& layer, const std::string& problem, std::span<const float> values) {
-        if (problem.empty())
-          damage.look(layer, values);
-        else if (problem.find("not floating-point") == std::string::npos)
-          damage.add(problem);
-      });
+  read_all_weights(*file, [&](const std::string& layer, const std::string& problem,
+                              std::span<const float> values) {
+    if (problem.empty())
+      damage.look(layer, values);
+    else if (problem.find("not floating-point") == std::string::npos)
+      damage.add(problem);
+  });
 }
 
 void inspect_graft(const fs::path& path, const StoredSafetensors& file, WeightsInspection& out) {
@@ -224,8 +208,8 @@ void inspect_graft(const fs::path& path, const StoredSafetensors& file, WeightsI
   out.licence = metadata.provenance.licence;
 }
 
-void inspect_onnx(const fs::path& path, WeightsInspection& out) {
-  const OnnxMatcher matcher(follow(OnnxFile::open(path)));
+void inspect_onnx(const std::shared_ptr<const OnnxFile>& file, WeightsInspection& out) {
+  const OnnxMatcher matcher(follow(file));
   const ForeignGraph& graph = matcher.layers().graph;
   out.family = "onnx";
   out.types = matcher.types();
@@ -264,29 +248,38 @@ WeightsInspection inspect_weights(const fs::path& named) {
   const FileKind kind = require_weights_file(path);
   WeightsInspection out;
   out.format = format_name(kind.format);
-  if (const OwnExport own = own_export(path); own.model) {
+  // Where it is an export of Graft's own, that tells all; else what the format's reader finds.
+  const auto look = [&](const OwnExport& own, const std::function<void()>& otherwise) {
+    if (!own.model) {
+      out.note = own.note;
+      return otherwise();
+    }
     inspect_graft(path, *own.model, out);
     out.convertible = !out.labels.empty();
-  } else {
-    out.note = own.note;
-    switch (kind.format) {
-      case FileKind::hdf5:
-      case FileKind::keras:
-        inspect_keras(path, out);
-        break;
-      case FileKind::torch:
-        inspect_torch(read_torch(path).tensors, name, out);
-        break;
-      case FileKind::onnx:
-        inspect_onnx(path, out);
-        break;
-      default: {
-        const StoredSafetensors file = open_safetensors(path);
-        if (is_graft(file.metadata))
-          inspect_graft(path, file, out);
-        else
-          inspect_torch(file.tensors, name, out);
-      }
+  };
+  switch (kind.format) {
+    case FileKind::hdf5:
+    case FileKind::keras: {
+      const auto file = std::make_shared<H5File>(path);
+      look(own_export(file, path), [&] { inspect_keras(file, out); });
+      break;
+    }
+    case FileKind::torch: {
+      const TorchFile file = read_torch(path);
+      look(own_export(file, path), [&] { inspect_torch(file.tensors, name, out); });
+      break;
+    }
+    case FileKind::onnx: {
+      const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
+      look(own_export(file, path), [&] { inspect_onnx(file, out); });
+      break;
+    }
+    default: {
+      const StoredSafetensors file = open_safetensors(path);
+      if (is_graft(file.metadata))
+        inspect_graft(path, file, out);
+      else
+        look(own_export(file, path), [&] { inspect_torch(file.tensors, name, out); });
     }
   }
   std::error_code error;

@@ -57,10 +57,8 @@ std::vector<std::vector<float>> own_values(H5File& file, const KerasLocator& loc
   return out;
 }
 
-std::optional<ForeignGraph> read_keras_classifier(const fs::path& path,
-                                                  const std::stop_token& until) {
-  const std::string name = printable(path);
-  const auto file = std::make_shared<H5File>(path, until);
+std::optional<ForeignGraph> read_keras_classifier(const std::shared_ptr<H5File>& file) {
+  const std::string& name = file->name();
   if (file->description().empty()) return std::nullopt;
   const KerasModel model = parse_keras_model(file->description(), name);
   const KerasLocator locator(model, file->weights(), name);
@@ -84,15 +82,13 @@ std::optional<ForeignGraph> read_keras_classifier(const fs::path& path,
   return graph;
 }
 
-ForeignGraph read_keras_weights(const fs::path& path, const std::string& words,
-                                const std::stop_token& until) {
+ForeignGraph read_keras_weights(const std::shared_ptr<H5File>& file, const std::string& words) {
   constexpr int kSide = 224;         // convolutions do not depend on it
   constexpr double kEpsilon = 1e-3;  // BatchNormalization's default, which the file does not say
   ForeignGraph graph;
-  graph.file = printable(path);
+  graph.file = file->name();
   graph.family = "keras";
   graph.channels_last = true;
-  const auto file = std::make_shared<H5File>(path, until);
   // Whole backbones first, then the longest cuts.
   Network best;
   std::optional<KerasPlaces> places;

@@ -49,6 +49,12 @@ bool is_vgg_layer(std::string_view name) {
          (name.empty() || name == "_bn");
 }
 
+std::optional<Preprocessing> pixels_of(const KerasModel& model, const KerasLocator& locator,
+                                       H5File& file) {
+  return pixels_of_keras_model(
+      model, file.name(), [&](const KerasPath& path) { return own_values(file, locator, path); });
+}
+
 /// The weights of one model in the file, by canonical name.
 struct Found {
   bool by_order = false;                  // its layers bear other names
@@ -141,8 +147,7 @@ class Matcher {
     }
     const KerasLocator locator(*model, file_.weights(), name_);
     require_vgg_layers(*model, locator, {taken.begin(), taken.end()}, name_);
-    out.preprocessing = pixels_of_keras_model(
-        *model, name_, [&](const KerasPath& path) { return own_values(file_, locator, path); });
+    out.preprocessing = pixels_of(*model, locator, file_);
   }
 
   [[nodiscard]] bool is_ours(const std::string& layer) const {
@@ -417,35 +422,36 @@ class Matcher {
 
 }  // namespace
 
-KerasWeights read_keras_h5(const fs::path& path, const Network& full, size_t needed_end,
-                           const std::stop_token& until) {
-  H5File file(path, until);
-  return Matcher(file, printable(path), full, needed_end).read();
+KerasWeights read_keras_h5(H5File& file, const Network& full, size_t needed_end) {
+  return Matcher(file, file.name(), full, needed_end).read();
+}
+
+std::optional<Preprocessing> pixels_in(H5File& file) {
+  if (file.description().empty()) return std::nullopt;
+  const KerasModel model = parse_keras_model(file.description(), file.name());
+  const KerasLocator locator(model, file.weights(), file.name());
+  return pixels_of(model, locator, file);
 }
 
 std::optional<KerasPlaces> find_backbone(H5File& file, const Network& full, size_t end) {
   return Matcher(file, "", full, end).places();
 }
 
-KerasFile::KerasFile(const fs::path& path)
-    : name_(printable(path)), file_(std::make_unique<H5File>(path)) {}
-KerasFile::~KerasFile() = default;
-
-KerasContents KerasFile::contents(const Network& full, size_t needed_end) const {
-  return Matcher(*file_, name_, full, needed_end).contents();
+KerasContents keras_contents(H5File& file, const Network& full, size_t needed_end) {
+  return Matcher(file, file.name(), full, needed_end).contents();
 }
 
-void KerasFile::read_all(const std::function<void(const std::string&, const std::string&,
-                                                  std::span<const float>)>& take) const {
-  for (size_t i = 0; i < file_->weights().size(); ++i) {
-    const H5Weight& weight = file_->weights()[i];
+void read_all_weights(H5File& file, const std::function<void(const std::string&, const std::string&,
+                                                             std::span<const float>)>& take) {
+  for (size_t i = 0; i < file.weights().size(); ++i) {
+    const H5Weight& weight = file.weights()[i];
     const std::string name = weight.layer + ": " + weight.name;
     if (!weight.problem.empty()) {
       take(name, weight.problem, {});
       continue;
     }
     const std::array<size_t, 1> wanted = {i};
-    file_->read(wanted, [&](size_t, std::span<const float> values) { take(name, "", values); });
+    file.read(wanted, [&](size_t, std::span<const float> values) { take(name, "", values); });
   }
 }
 
@@ -453,8 +459,7 @@ bool is_backbone_tensor(std::string_view name) {
   return is_vgg_layer(name.substr(0, name.rfind('.')));
 }
 
-std::optional<int> keras_top_classes(const fs::path& path) {
-  const H5File file(path);
+std::optional<int> keras_top_classes(const H5File& file) {
   std::set<int64_t> found;
   for (const H5Weight& weight : file.weights()) {
     const bool named =

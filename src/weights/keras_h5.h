@@ -1,13 +1,10 @@
 // Keras' HDF5 weight files: which of their weights are a backbone's.
 #pragma once
 
-#include <filesystem>
 #include <functional>
 #include <map>
-#include <memory>
 #include <optional>
 #include <span>
-#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -35,8 +32,7 @@ struct KerasWeights {
 /// not such a file or point to other files, and with a table where a tensor is missing or of
 /// another shape; likewise for a backbone with other activations, strides or poolings than VGG's,
 /// where the file describes its model; else as H5File does.
-KerasWeights read_keras_h5(const std::filesystem::path& path, const Network& full,
-                           size_t needed_end, const std::stop_token& until = {});
+KerasWeights read_keras_h5(H5File& file, const Network& full, size_t needed_end);
 
 /// What a file has of a network, before its values are read.
 struct KerasContents {
@@ -59,28 +55,22 @@ struct KerasPlaces {
 /// Nothing where the file does not have these layers, all of them and whole.
 std::optional<KerasPlaces> find_backbone(H5File& file, const Network& full, size_t end);
 
-/// A file to look into, for several networks. Not thread-safe; throws as read_keras_h5 does.
-class KerasFile {
- public:
-  explicit KerasFile(const std::filesystem::path& path);
-  ~KerasFile();
-  KerasFile(const KerasFile&) = delete;
-  KerasFile& operator=(const KerasFile&) = delete;
-  [[nodiscard]] KerasContents contents(const Network& full, size_t needed_end) const;
-  /// Reads all weights, and hands each one's values to `take` with its name; of those that cannot
-  /// be read, why and no values.
-  void read_all(const std::function<void(const std::string& name, const std::string& problem,
-                                         std::span<const float> values)>& take) const;
+/// What a file has of a network.
+KerasContents keras_contents(H5File& file, const Network& full, size_t needed_end);
+/// Reads all weights, and hands each one's values to `take` with its name; of those that cannot be
+/// read, why and no values.
+void read_all_weights(H5File& file,
+                      const std::function<void(const std::string& name, const std::string& problem,
+                                               std::span<const float> values)>& take);
 
- private:
-  std::string name_;
-  std::unique_ptr<H5File> file_;
-};
+/// What the file's model does with pixels in front of its first convolution, where it has a
+/// description that says that.
+std::optional<Preprocessing> pixels_in(H5File& file);
 
 /// Whether a canonical name is that of a convolution or BatchNorm of some VGG.
 bool is_backbone_tensor(std::string_view name);
 
 /// The number of outputs of the file's layer `predictions`, or nothing.
-std::optional<int> keras_top_classes(const std::filesystem::path& path);
+std::optional<int> keras_top_classes(const H5File& file);
 
 }  // namespace graft

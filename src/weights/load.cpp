@@ -15,6 +15,7 @@
 #include "weights/builtin.h"
 #include "weights/download.h"
 #include "weights/file_kind.h"
+#include "weights/h5_process.h"
 #include "weights/keras_h5.h"
 #include "weights/metadata.h"
 #include "weights/onnx_file.h"
@@ -115,11 +116,11 @@ Network whole_backbone(const Network& network) {
   return full;
 }
 
-Weights load_h5(const Source& file, const Network& network, const std::stop_token& until) {
-  const fs::path& path = file.path;
+Weights load_h5(const Source& source, H5File& file, const Network& network) {
+  const fs::path& path = source.path;
   const Network full = whole_backbone(network);
   Weights weights;
-  KerasWeights found = read_keras_h5(path, full, network.layers.size(), until);
+  KerasWeights found = read_keras_h5(file, full, network.layers.size());
   weights.tensors = std::move(found.tensors);
   if (!found.left_out.empty() || found.by_order)
     weights.note = fmt::format(
@@ -130,7 +131,7 @@ Weights load_h5(const Source& file, const Network& network, const std::stop_toke
         found.preprocessing ? "the model in it does" : "for Keras' own weights");
   weights.preprocessing = found.preprocessing.value_or(keras_preprocessing());
   weights.provenance =
-      provenance_of(path, "keras", file.md5.empty() ? md5_of_file(path) : file.md5);
+      provenance_of(path, "keras", source.md5.empty() ? md5_of_file(path) : source.md5);
   return weights;
 }
 
@@ -183,8 +184,8 @@ Weights from_graft(SafetensorsFile file, const Network& network, const std::stri
   return weights;
 }
 
-/// A model that `graft export` wrote.
-Weights from_export(const StoredSafetensors& own, const Network& network, const fs::path& path) {
+/// A model of Graft's, or an export of one.
+Weights from_own(const StoredSafetensors& own, const Network& network, const fs::path& path) {
   SafetensorsFile read;
   read.metadata = own.metadata;
   // The head's are not needed.
@@ -198,10 +199,11 @@ Weights from_export(const StoredSafetensors& own, const Network& network, const 
 }
 
 /// An ONNX graph of another program's.
-Weights load_onnx(const fs::path& path, const Network& network, PixelFamily asked) {
+Weights load_onnx(const fs::path& path, const std::shared_ptr<const OnnxFile>& file,
+                  const Network& network, PixelFamily asked) {
   const std::string name = printable(path);
   const Network full = whole_backbone(network);
-  const OnnxMatcher matcher(follow(OnnxFile::open(path)));
+  const OnnxMatcher matcher(follow(file));
   Weights weights;
   weights.preprocessing = onnx_preprocessing(matcher.layers(), asked);
   weights.tensors = matcher.read(full, network.layers.size());
@@ -295,7 +297,7 @@ int top_classes(const std::string& weights) {
   switch (file_kind(path).format) {
     case FileKind::hdf5:
     case FileKind::keras:
-      classes = keras_top_classes(path);
+      classes = keras_top_classes(H5File(path));
       break;
     case FileKind::torch:
       classes = TorchMatcher(printable(path), read_torch(path).tensors).classes();
@@ -377,26 +379,36 @@ Weights load_as_recorded(const WeightsRequest& request, const Network& network) 
                              : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
   const FileKind kind = require_weights_file(file.path);
-  const OwnExport own = family ? OwnExport() : own_export(file.path, request.context.stop);
-  bool recorded = own.model.has_value();
-  if (own.model) {
-    weights = from_export(*own.model, network, file.path);
-  } else if (kind.format == FileKind::hdf5 || kind.format == FileKind::keras) {
-    weights = load_h5(file, network, request.context.stop);
-  } else if (kind.format == FileKind::torch) {
-    weights = load_torch(file.path, read_torch(file.path).tensors, network);
-  } else if (kind.format == FileKind::onnx) {
-    weights = load_onnx(file.path, network, request.preprocessing);
-  } else {
-    const StoredSafetensors stored = open_safetensors(file.path);
-    recorded = is_graft(stored.metadata);
-    if (recorded) {
-      weights = from_graft(read_safetensors(file.path), network, name);
-      weights.provenance.source += " (by way of " + printable(file.path.filename()) + ")";
-    } else {
-      weights = load_torch(file.path, stored.tensors, network);
+  // Of a published file it is known that it is no export.
+  OwnExport own;
+  switch (kind.format) {
+    case FileKind::hdf5:
+    case FileKind::keras: {
+      const auto open = std::make_shared<H5File>(file.path, request.context.stop);
+      if (!family) own = own_export(open, file.path);
+      if (!own.model) weights = load_h5(file, *open, network);
+      break;
+    }
+    case FileKind::torch: {
+      const TorchFile open = read_torch(file.path);
+      if (!family) own = own_export(open, file.path);
+      if (!own.model) weights = load_torch(file.path, open.tensors, network);
+      break;
+    }
+    case FileKind::onnx: {
+      const std::shared_ptr<const OnnxFile> open = OnnxFile::open(file.path);
+      own = own_export(open, file.path);
+      if (!own.model) weights = load_onnx(file.path, open, network, request.preprocessing);
+      break;
+    }
+    default: {
+      const StoredSafetensors open = open_safetensors(file.path);
+      own = is_graft(open.metadata) ? OwnExport{open} : own_export(open, file.path);
+      if (!own.model) weights = load_torch(file.path, open.tensors, network);
     }
   }
+  bool recorded = own.model.has_value();
+  if (own.model) weights = from_own(*own.model, network, file.path);
   if (!own.note.empty())
     weights.note =
         fmt::format("{}: {}{}{}", name, own.note, weights.note.empty() ? "" : "; ", weights.note);

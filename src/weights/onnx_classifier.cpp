@@ -9,8 +9,7 @@
 #include "weights/onnx_weights.h"
 
 namespace graft {
-ForeignClassifier read_onnx_classifier(const fs::path& path) {
-  const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
+ForeignClassifier read_onnx_classifier(const std::shared_ptr<const OnnxFile>& file) {
   OnnxLayers layers = follow(file);
   if (!layers.stopped.empty())
     fail(ErrorKind::input, "{}: {}; its backbone alone can be taken with `without-head`",

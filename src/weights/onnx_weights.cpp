@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/fail.h"
+#include "weights/flattened_order.h"
 #include "weights/metadata.h"
 #include "weights/onnx_constants.h"
 #include "weights/own_export.h"
@@ -23,14 +24,6 @@ bool same(const Layer& ours, const ForeignLayer& theirs) {
   if (ours.kind != theirs.kind || ours.relu != theirs.relu) return false;
   // The last layer of a top has as many outputs as there are classes.
   return ours.kind == LayerKind::dense || ours.outputs == theirs.outputs;
-}
-
-/// Rows, columns, channels become channels, rows, columns: of weights (out, in) or of a vector.
-StoredTensor channels_first(const StoredTensor& tensor, const Shape& map) {
-  const bool matrix = tensor.shape.size() == 2;
-  const int64_t rows = matrix ? tensor.shape[0] : 1;
-  const StoredTensor apart = reshaped(tensor, {rows, map.height, map.width, map.channels});
-  return reshaped(permuted(apart, {0, 3, 1, 2}), tensor.shape);
 }
 
 /// A BatchNorm's weight for another epsilon, with which it computes the same.

@@ -1,6 +1,6 @@
 #include "weights/own_export.h"
 
-#include <memory>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -91,10 +91,35 @@ std::optional<StoredSafetensors> assemble(const Texts& record, const std::string
   return out;
 }
 
-OwnExport from_keras(const fs::path& path, const std::stop_token& until) {
-  const std::string name = printable(path);
-  const auto file = std::make_shared<H5File>(path, until);
+OwnExport from_torch(const Texts& record, const StoredTensors& tensors, const std::string& name) {
+  const Find find = [&](const std::string& module,
+                        const std::string& role) -> std::optional<StoredTensor> {
+    const auto at = tensors.find(module + "." + role);
+    return at == tensors.end() ? std::nullopt : std::optional(at->second);
+  };
+  return as_export(assemble(record, name, find, /*channels_last=*/false));
+}
+
+}  // namespace
+
+std::optional<Texts> own_metadata(const Texts& exported) {
+  const auto format = exported.find("graft_export");
+  if (format == exported.end() || format->second != "1") return std::nullopt;
+  Texts out;
+  for (const char* key : {"network", "classes", "preprocessing", "provenance", "training"}) {
+    const auto at = exported.find(key);
+    if (at != exported.end()) out.emplace(key, at->second);
+  }
+  const auto views = exported.find("test_views");
+  const bool one_view = views == exported.end() || views->second == "1";
+  out["graft_format"] = one_view ? "2" : "3";
+  if (!one_view) out["test_views"] = views->second;
+  return out;
+}
+
+OwnExport own_export(const std::shared_ptr<H5File>& file, const fs::path& path) {
   if (file->record().empty() || file->description().empty()) return {};
+  const std::string& name = file->name();
   std::optional<Texts> record;
   if (!file->beside_record().empty()) {
     record = sealed_texts(file->record(), file->beside_record(), name);
@@ -119,17 +144,19 @@ OwnExport from_keras(const fs::path& path, const std::stop_token& until) {
   return as_export(assemble(*record, name, find, /*channels_last=*/true));
 }
 
-OwnExport from_torch(const Texts& record, const StoredTensors& tensors, const std::string& name) {
-  const Find find = [&](const std::string& module,
-                        const std::string& role) -> std::optional<StoredTensor> {
-    const auto at = tensors.find(module + "." + role);
-    return at == tensors.end() ? std::nullopt : std::optional(at->second);
-  };
-  return as_export(assemble(record, name, find, /*channels_last=*/false));
+OwnExport own_export(const TorchFile& file, const fs::path& path) {
+  if (file.record.empty()) return {};
+  const std::string name = printable(path);
+  const std::optional<Texts> record = sealed_texts(file.record, file.beside_record, name);
+  return record ? from_torch(*record, file.tensors, name) : changed();
 }
 
-OwnExport from_onnx(const fs::path& path) {
-  const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
+OwnExport own_export(const StoredSafetensors& file, const fs::path& path) {
+  if (!file.metadata.contains("graft_export")) return {};
+  return file.sealed ? from_torch(file.metadata, file.tensors, printable(path)) : changed();
+}
+
+OwnExport own_export(const std::shared_ptr<const OnnxFile>& file, const fs::path& path) {
   if (!file->metadata().contains("graft_export")) return {};
   const auto seal = file->metadata().find(kSealKey);
   if (seal == file->metadata().end() || !has_seal(MappedFile(path).bytes(), seal->second))
@@ -137,42 +164,17 @@ OwnExport from_onnx(const fs::path& path) {
   return as_export(own_model(*file));
 }
 
-}  // namespace
-
-std::optional<Texts> own_metadata(const Texts& exported) {
-  const auto format = exported.find("graft_export");
-  if (format == exported.end() || format->second != "1") return std::nullopt;
-  Texts out;
-  for (const char* key : {"network", "classes", "preprocessing", "provenance", "training"}) {
-    const auto at = exported.find(key);
-    if (at != exported.end()) out.emplace(key, at->second);
-  }
-  const auto views = exported.find("test_views");
-  const bool one_view = views == exported.end() || views->second == "1";
-  out["graft_format"] = one_view ? "2" : "3";
-  if (!one_view) out["test_views"] = views->second;
-  return out;
-}
-
-OwnExport own_export(const fs::path& file, const std::stop_token& until) {
-  const std::string name = printable(file);
-  switch (require_weights_file(file).format) {
+OwnExport own_export(const fs::path& path, const std::stop_token& until) {
+  switch (require_weights_file(path).format) {
     case FileKind::hdf5:
     case FileKind::keras:
-      return from_keras(file, until);
-    case FileKind::torch: {
-      const TorchFile held = read_torch(file);
-      if (held.record.empty()) return {};
-      const std::optional<Texts> record = sealed_texts(held.record, held.beside_record, name);
-      return record ? from_torch(*record, held.tensors, name) : changed();
-    }
+      return own_export(std::make_shared<H5File>(path, until), path);
+    case FileKind::torch:
+      return own_export(read_torch(path), path);
     case FileKind::onnx:
-      return from_onnx(file);
-    default: {
-      const StoredSafetensors held = open_safetensors(file);
-      if (!held.metadata.contains("graft_export")) return {};
-      return held.sealed ? from_torch(held.metadata, held.tensors, name) : changed();
-    }
+      return own_export(OnnxFile::open(path), path);
+    default:
+      return own_export(open_safetensors(path), path);
   }
 }
 

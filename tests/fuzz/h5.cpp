@@ -3,14 +3,17 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <string>
 
 #include "base/file.h"
 #include "fuzz/fuzz.h"
 #include "graft/network.h"
 #include "weights/h5_message.h"
+#include "weights/h5_process.h"
 #include "weights/keras_classifier.h"
 #include "weights/keras_h5.h"
+#include "weights/own_export.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace graft;
@@ -28,9 +31,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static const int unused = ::setenv("GRAFT_LIBEXEC", GRAFT_BUILT_LIBEXEC, /*overwrite=*/0);
   static_cast<void>(unused);
   write_file_atomic(file, fuzz::text(data, size));
-  fuzz::expect_typed_errors([] { read_keras_h5(file, net, net.layers.size()); });
   fuzz::expect_typed_errors([] {
-    if (const auto graph = read_keras_classifier(file))
+    H5File open(file);
+    read_keras_h5(open, net, net.layers.size());
+  });
+  fuzz::expect_typed_errors([] {
+    const auto open = std::make_shared<H5File>(file);
+    static_cast<void>(own_export(open, file));
+    if (const auto graph = read_keras_classifier(open))
       static_cast<void>(assemble(*graph).read("x"));
   });
   fs::remove(file);

@@ -30,9 +30,11 @@ TEST(H5Message, CarriesTheModelsDescription) {
   ASSERT_TRUE(decode(content(encode({H5Tag::catalogue,
                                      {{"layer", "name", {2, 3}, "", "/layers/conv2d/vars/0"}},
                                      "{\"class_name\": \"Sequential\"}",
-                                     0})),
+                                     0,
+                                     "{\"graft_export\": 1}"})),
                      got));
   EXPECT_EQ(got.text, "{\"class_name\": \"Sequential\"}");
+  EXPECT_EQ(got.record, "{\"graft_export\": 1}");
   ASSERT_EQ(got.weights.size(), 1U);
   EXPECT_EQ(got.weights[0].path, "/layers/conv2d/vars/0");
 }
