@@ -332,6 +332,7 @@ int become_export(const WeightsOptions& o, const std::string& model, const std::
   if (o.common.quiet) words.emplace_back("--quiet");
   if (o.common.verbose) words.emplace_back("--verbose");
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   ::execv(program.c_str(), arguments.data());

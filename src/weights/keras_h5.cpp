@@ -213,13 +213,13 @@ class Matcher {
   /// The model in the file that is the network; if none is, the one that is most like it.
   [[nodiscard]] const Found& choose() const {
     if (models_.empty()) refuse(no_layer());
-    const Found* best = nullptr;
-    size_t least = 0;
+    const Found* best = &models_.begin()->second;
+    size_t least = SIZE_MAX;
     std::vector<std::string> fitting;
     for (const auto& model : models_) {
       const size_t differences = tensor_differences(full_, needed_end_, model.second.shapes).size();
       if (differences == 0) fitting.push_back(model.first);
-      if (best == nullptr || differences < least) {
+      if (differences < least) {
         best = &model.second;
         least = differences;
       }

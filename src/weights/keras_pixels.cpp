@@ -198,7 +198,8 @@ std::optional<KerasPixels> arithmetic(const std::string& name, const KerasNode& 
                                       const KerasPixels& in) {
   const std::optional<std::pair<Numbers, bool>> constant = operand(layer);
   if (!constant) return std::nullopt;
-  const auto& [value, first] = *constant;
+  const Numbers& value = constant->first;
+  const bool first = constant->second;
   const auto each = [&](const std::function<double(double)>& of) {
     Numbers out = value;
     std::transform(out.begin(), out.end(), out.begin(), of);

@@ -83,10 +83,10 @@ std::optional<StoredSafetensors> assemble(const Texts& record, const std::string
     const auto module = modules.find(layer);
     if (module == modules.end()) return std::nullopt;
     const std::string role = spec.name.substr(layer.size() + 1);
-    std::optional<StoredTensor> tensor = find(module->second, role);
+    const std::optional<StoredTensor> tensor = find(module->second, role);
     if (!tensor || tensor->shape != spec.shape) return std::nullopt;
-    if (channels_last) *tensor = in_graft_order(*std::move(tensor), network, spec, shapes);
-    out.tensors.emplace(spec.name, *std::move(tensor));
+    out.tensors.emplace(spec.name,
+                        channels_last ? in_graft_order(*tensor, network, spec, shapes) : *tensor);
   }
   return out;
 }
