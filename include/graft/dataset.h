@@ -16,6 +16,9 @@ struct Sample {
   std::filesystem::path path;
   int label = 0;  ///< index into Dataset::classes
   Split split = Split::unassigned;
+  /// What identifies the file's bytes, 32 hexadecimal digits; empty until plan() has read them, and
+  /// where they cannot be read.
+  std::string content{};
 };
 
 /// An image that takes no part: missing, unreadable, or of a format that is not read.

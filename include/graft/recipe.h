@@ -105,6 +105,11 @@ struct Recipe {
     double test_split = 0;
     std::string exclude;  ///< what inspect() finds, to be left out: words of kExclusions, by commas
     double max_skipped = 0.01;  ///< share of the images that may be missing or unreadable
+    /// A run whose training, validation and test images are this one's, too, wherever they are by
+    /// now; images that it does not have are split as usual.
+    std::string split_from;
+    /// Images that look the same (docs/data.md) go to one side, as identical files always do.
+    bool group_near_duplicates = false;
 
     bool operator==(const Data&) const = default;
   } data;

@@ -23,7 +23,7 @@ _OF_THE_RUN = (*_PATHS, "cache_limit", "no_cache", "no_report", "force", "thread
 
 
 def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "default",
-          config: Optional[PathLike] = None, val: Optional[PathLike] = None, test: Optional[PathLike] = None,
+          config: Optional[PathLike] = None, from_run: Optional[PathLike] = None, val: Optional[PathLike] = None, test: Optional[PathLike] = None,
           # the model
           backbone: Optional[str] = None, weights: Optional[PathLike] = None, preprocessing: Optional[str] = None,
           resampling: Optional[str] = None, input_size: Union[int, tuple[int, int], None] = None, until: Optional[str] = None,
@@ -37,7 +37,8 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
           label_smoothing: Optional[float] = None, clip_gradients: Optional[float] = None,
           class_weights: Optional[str] = None, patience: Optional[int] = None, seed: Optional[int] = None,
           # data and augmentation
-          val_split: Optional[float] = None, test_split: Optional[float] = None, exclude: Optional[str] = None,
+          val_split: Optional[float] = None, test_split: Optional[float] = None,
+          split_from: Optional[PathLike] = None, group_near_duplicates: bool = False, exclude: Optional[str] = None,
           max_skipped: Optional[float] = None, augment: Optional[str] = None, views: Optional[int] = None,
           test_views: Optional[int] = None,
           # the machine
@@ -53,6 +54,9 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
     output: the run folder to make; None: runs/<data>-<time>. ``force`` replaces a run that is there.
     recipe: settings to start from (``graft.recipe_names()``); config: a TOML file of options above
         them. Keywords win over both. None leaves an option to recipe and defaults.
+
+    from_run: an earlier run to begin from: its options, weights, split and head, with a new output for
+        each class that is new.
 
     Every option of ``graft train`` is a keyword of the same name with underscores, and means the
     same: ``graft train --help`` and docs/training.md describe them. The most used: ``backbone``
@@ -74,8 +78,8 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
     GIL is not held. It ends, saved, where this process does.
     """
     given = {name: value for name, value in locals().items()
-             if name not in ("data", "output", "recipe", "config", "progress", "on_epoch")}
-    for name in (*_PATHS, "weights"):
+             if name not in ("data", "output", "recipe", "config", "from_run", "progress", "on_epoch")}
+    for name in (*_PATHS, "weights", "split_from"):
         if given[name] is not None and not (name == "weights" and given[name] in ("imagenet", "builtin", "none")):
             given[name] = os.path.abspath(os.fspath(given[name]))
     options = {name: value for name, value in given.items() if name not in _OF_THE_RUN}
@@ -83,7 +87,11 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
     config_text = pathlib.Path(config).read_bytes().decode(errors="surrogateescape") if config is not None else ""
     _graft.recipe_toml(recipe, os.fsdecode(config) if config is not None else "", config_text,
                        _options.toml_of(options))
-    arguments = [os.path.abspath(os.fspath(data)), f"--recipe={recipe}", *_options.flags_of(given)]
+    arguments = [os.path.abspath(os.fspath(data)), *_options.flags_of(given)]
+    if from_run is None or recipe != "default":
+        arguments.append(f"--recipe={recipe}")
+    if from_run is not None:
+        arguments.append(f"--from={os.path.abspath(os.fspath(from_run))}")
     if output is not None:
         arguments.append(f"--output={os.path.abspath(os.fspath(output))}")
     if config is not None:

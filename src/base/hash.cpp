@@ -4,11 +4,14 @@
 #include <openssl/evp.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <array>
 #include <new>
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/progress.h"
+#include "base/threads.h"
 
 namespace graft {
 namespace {
@@ -25,6 +28,27 @@ std::string content_hash(std::span<const std::byte> bytes) {
 
 std::string content_hash_of_file(const std::filesystem::path& path) {
   return content_hash(read_file(path));
+}
+
+std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths,
+                                        const RunContext& context) {
+  constexpr size_t kAtOnce = 1024;  // between two looks at the clock and at the stop token
+  std::vector<std::string> hashes(paths.size());
+  ThreadPool pool(context.thread_count());
+  Progress progress(context, "reading files", paths.size(), "files");
+  for (size_t begin = 0; begin < paths.size(); begin += kAtOnce) {
+    context.check_stop();
+    const size_t count = std::min(kAtOnce, paths.size() - begin);
+    pool.parallel_for(count, [&](size_t i) {
+      try {
+        hashes[begin + i] = content_hash_of_file(paths[begin + i]);
+      } catch (const Error&) {
+        hashes[begin + i].clear();
+      }
+    });
+    progress.update(begin + count);
+  }
+  return hashes;
 }
 
 struct ContentHash::State {

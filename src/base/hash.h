@@ -7,12 +7,18 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
+
+#include "graft/context.h"
 
 namespace graft {
 
 /// XXH3-128 as 32 hex digits. Not cryptographic: for finding identical files and tensors.
 std::string content_hash(std::span<const std::byte> bytes);
 std::string content_hash_of_file(const std::filesystem::path& path);
+/// content_hash_of_file() of each; empty for a file that cannot be read. Tells of its progress.
+std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths,
+                                        const RunContext& context);
 
 /// The same hash, fed piece by piece.
 class ContentHash {

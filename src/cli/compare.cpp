@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/outputs.h"
 
 namespace graft::cli {
 namespace {
@@ -10,12 +11,17 @@ namespace {
 struct CompareOptions {
   CommonOptions common;
   std::vector<std::string> runs;
+  std::string data;
   std::string html;
   bool json = false;
 };
 
 int run(const CompareOptions& o) {
-  const Comparison made = compare_runs({o.runs.begin(), o.runs.end()});
+  const std::vector<fs::path> runs(o.runs.begin(), o.runs.end());
+  if (!o.html.empty()) refuse_input_as_output(o.html, "--html", runs);
+  const Comparison made =
+      o.data.empty() ? compare_runs(runs, o.common.context())
+                     : compare_runs(runs, open_dataset(o.data), o.common.context());
   if (!o.html.empty()) write_file_atomic(o.html, made.page);
   if (o.json)
     print_result("{}\n", made.json);
@@ -28,14 +34,21 @@ int run(const CompareOptions& o) {
 
 int run_compare(int argc, char** argv) {
   CompareOptions o;
-  CLI::App app("Training runs side by side, with a test of whether they differ.", "graft compare");
+  CLI::App app("Training runs side by side: which is better, by how much, on which images.", "graft compare");
   app.add_option("RUN", o.runs, "Run folders")->required();
+  app.add_option("--data", o.data,
+                 "Compare on these images (their test split, else their validation split, else all), "
+                 "but for those that a run was trained on; default: the runs' own images that "
+                 "neither was trained on")
+      ->type_name("DATA");
   app.add_option("--html", o.html, "Write a page to this file")
       ->check(ends_in(".html"))
       ->type_name("FILE.html");
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
-  app.footer("Examples:\n  graft compare runs/a runs/b runs/c --html compare.html");
+  app.footer("Examples:\n"
+      "  graft compare runs/a runs/b runs/c --html compare.html\n"
+      "  graft compare runs/a runs/b --data photos/test");
   return run_app(app, argc, argv, [&] { return run(o); });
 }
 

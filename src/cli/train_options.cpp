@@ -75,6 +75,11 @@ void add_options(CLI::App& app, TrainOptions& o) {
                  "Go on with this run from its last whole epoch, with its options; same images")
       ->type_name("RUN")
       ->group(common);
+  app.add_option("--from", o.from,
+                 "Begin a new run where this one ended: its options, weights, split and head; "
+                 "classes that are new get a new output")
+      ->type_name("RUN")
+      ->group(common);
   app.add_flag("--dry-run", o.dry_run, "Print plan, memory and expected time; train nothing")
       ->group(common);
   app.add_flag("--find-lr", o.find_lr,
@@ -95,6 +100,7 @@ void add_options(CLI::App& app, TrainOptions& o) {
       "  graft train photos/                          head, then the last block of VGG16 too\n"
       "  graft train photos/ --fine-tune 0 -o runs/b  feature extraction: the head alone\n"
       "  graft train photos/ --recipe notebook --backbone vgg19\n"
+      "  graft train photos/ --from runs/a            a month later: photos more, a class more\n"
       "  graft train photos/ --backbone vgg19 --weights blocks1-3.h5 \\\n"
       "      --until block3_pool --input-size 150\n"
       "Ctrl-C saves the state in the run folder and exits with 130.");
@@ -143,6 +149,31 @@ std::set<std::string> overruled(const std::set<std::string>& typed) {
     if (typed.contains(other)) out.insert(one);
   }
   return out;
+}
+
+/// `from`: the options of an earlier run, beneath those on the command line, and its model to go on
+/// from.
+void begin_from(TrainOptions& merged, const TrainOptions& typed,
+                const std::set<std::string>& keys) {
+  for (const char* other : {"config", "recipe", "resume"})
+    if (keys.contains(other))
+      fail(ErrorKind::usage,
+           "--from and --{} exclude each other: a run that begins from another has its options, "
+           "but for those on the command line",
+           other);
+  const fs::path run = typed.from;
+  std::error_code error;
+  for (const char* file : {run_files::kConfig, run_files::kModel})
+    if (!fs::exists(run / file, error))
+      fail(ErrorKind::usage, "--from {}: no finished run: it has no {}", printable(run), file);
+  std::set<std::string> not_these = overruled(keys);
+  // What its weights were made of is no matter of this run, whose weights are the run's own.
+  not_these.insert({"weights", "preprocessing", "classes", "head", "split-from"});
+  merge(merged, options::read_options_file(run / run_files::kConfig), not_these);
+  const std::string whole = fs::absolute(run).lexically_normal().string();
+  merged.config_of_run.recipe.model.weights = whole;
+  merged.config_of_run.recipe.model.head = "keep";
+  merged.config_of_run.recipe.data.split_from = whole;
 }
 
 /// What an option is in effect, as text.
@@ -219,6 +250,10 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
              "{}: no run to resume: it has no config.toml; begin it anew, with -o and no --resume",
              printable(typed.resume));
     }
+    if (!typed.from.empty()) {
+      begin_from(merged, typed, keys);
+      return 0;
+    }
     merged.config_of_run.recipe = Recipe::named(typed.recipe_name);
     if (typed.config.empty()) return 0;
     const std::vector<options::OptionLine> lines = options::read_options_file(typed.config);
@@ -277,6 +312,7 @@ TrainPlan make_plan(const TrainOptions& o) {
   static_cast<void>(make_backbone(c.recipe.model));
   static_cast<void>(run_folder(o));
   Recipe recipe = c.recipe;
+  if (!o.resume.empty()) keep_own_split(recipe, o.resume);
   // The rate that is suggested is given as --lr, with which the backbone stays frozen.
   if (o.find_lr && recipe.model.fine_tune.empty()) recipe.model.fine_tune = "0";
   return plan(open_dataset(o.data, c.val, c.test), recipe, c.cache(), o.common.context());

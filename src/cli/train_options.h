@@ -21,6 +21,7 @@ struct TrainOptions {
   std::string recipe_name = "default";
   std::string config;
   std::string resume;  ///< a run folder to go on with
+  std::string from;    ///< a run to begin a new one from
   bool force = false;
   bool dry_run = false;
   bool json = false;

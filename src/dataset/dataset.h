@@ -1,7 +1,6 @@
 // What else is done with datasets, beside opening them: graft/dataset.h.
 #pragma once
 
-#include <cstdint>
 #include <filesystem>
 #include <string_view>
 #include <vector>
@@ -26,16 +25,6 @@ void check_inspection(const Dataset& dataset, const Inspection& found);
 
 /// Throws Error(input) where there are no training images, or of one class alone.
 void require_trainable(const Dataset& dataset);
-
-/// Moves a seeded, stratified share of the training (or unassigned) samples to `to`, the rest to
-/// train. Files with identical bytes stay on one side. Of every class at least one sample goes to
-/// each side, so a class of one file (or one group of identical files) is an error.
-void split_off(Dataset& dataset, double fraction, uint64_t seed, Split to);
-
-/// Writes path,label,split in the order of the samples. `excluded` rows and
-/// skipped images get the split "excluded".
-void write_split(const Dataset& dataset, const std::vector<size_t>& excluded,
-                 const std::filesystem::path& file);
 
 /// True for the extensions that folders are searched for; content decides the decoder later.
 bool has_image_extension(const std::filesystem::path& path);

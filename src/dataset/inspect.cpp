@@ -11,6 +11,7 @@
 #include <numeric>
 #include <set>
 
+#include "base/disjoint_sets.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -53,13 +54,15 @@ bool is_colourless(const Image& image) {
 }
 
 /// `alone`: no other file has its size, so none can be identical.
-Facts examine(const fs::path& path, InspectionDepth depth, bool alone) {
+Facts examine(const Sample& sample, InspectionDepth depth, bool alone) {
   Facts facts;
-  if (alone && depth == InspectionDepth::copies) return facts;
+  if (!alone) facts.hash = sample.content;
+  if (depth == InspectionDepth::copies && (alone || !facts.hash.empty())) return facts;
+  const fs::path& path = sample.path;
   const std::string name = printable(path);
   try {
     const std::vector<std::byte> bytes = read_file(path);
-    if (!alone) facts.hash = content_hash(bytes);
+    if (!alone && facts.hash.empty()) facts.hash = content_hash(bytes);
     if (depth == InspectionDepth::copies) return facts;
     facts.image = probe_image(bytes, name);
     facts.known = true;
@@ -178,16 +181,11 @@ std::vector<SampleGroup> near_duplicate_groups(const std::vector<Facts>& facts,
     context.check_stop();
   }
   progress.finish();
-  std::vector<size_t> parent(candidates.size());
-  std::iota(parent.begin(), parent.end(), 0);
-  const auto root = [&](size_t i) {
-    while (parent[i] != i) i = parent[i] = parent[parent[i]];
-    return i;
-  };
+  DisjointSets alike(candidates.size());
   for (size_t a = 0; a < matches.size(); ++a)
-    for (const size_t b : matches[a]) parent[root(b)] = root(a);
+    for (const size_t b : matches[a]) alike.join(a, b);
   std::vector<std::string> keys(facts.size());
-  for (size_t a = 0; a < candidates.size(); ++a) keys[candidates[a]] = std::to_string(root(a));
+  for (size_t a = 0; a < candidates.size(); ++a) keys[candidates[a]] = std::to_string(alike.root(a));
   return group_by(keys);
 }
 
@@ -273,7 +271,7 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunConte
       const size_t n = std::min(kPiece, count - first);
       pool.parallel_for(n, [&](size_t i) {
         const size_t k = first + i;
-        facts[k] = examine(dataset.samples[k].path, depth, of_size.at(sizes[k]) == 1);
+        facts[k] = examine(dataset.samples[k], depth, of_size.at(sizes[k]) == 1);
       });
       progress.update(first + n);
       context.check_stop();

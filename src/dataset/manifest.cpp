@@ -180,7 +180,8 @@ Layout read_manifest(const fs::path& file) {
   layout.root = file;
   std::vector<std::string> ignored;
   for (size_t i = 0; i < header.size(); ++i)
-    if (i != columns.path && i != columns.label && i != columns.split && !header[i].empty())
+    if (i != columns.path && i != columns.label && i != columns.split && !header[i].empty() &&
+        header[i] != "content")  // a run's split.csv has it, and files may change
       ignored.push_back(header[i]);
   if (!ignored.empty())
     layout.notes.push_back(

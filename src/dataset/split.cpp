@@ -1,61 +1,81 @@
-#include <algorithm>
-#include <cmath>
-#include <map>
-#include <string>
-#include <vector>
+#include "dataset/split.h"
 
-#include "base/csv.h"
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <span>
+#include <string>
+
+#include "base/disjoint_sets.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/random.h"
-#include "dataset/dataset.h"
 #include "graft/image.h"
 
 namespace graft {
 namespace {
 
-/// Samples that must stay on one side, with the class that counts for stratification.
+/// Samples that stay on one side.
 struct Group {
   std::vector<size_t> members;
-  int label = 0;
+  int label = 0;  ///< the class that it counts for: the first member's
+  double draw = 0;
+  bool settled = false;  ///< its members' split stays
 };
 
-/// Identical files form a group; a file that cannot be read is a group of its own (it is reported
-/// when it is to be decoded). Groups come in the order of their first member.
-std::vector<Group> group_identical(const Dataset& dataset, const std::vector<size_t>& candidates) {
-  // Only files of equal size can be identical: hash those alone.
-  std::map<uintmax_t, std::vector<size_t>> by_size;
-  for (const size_t i : candidates) {
-    std::error_code error;
-    const uintmax_t size = std::filesystem::file_size(dataset.samples[i].path, error);
-    by_size[error ? 0 : size].push_back(i);
-  }
-  std::map<size_t, std::string> key;
-  for (const auto& [size, members] : by_size) {
-    for (const size_t i : members) {
-      key[i] = "sample " + std::to_string(i);
-      if (members.size() < 2 || size == 0) continue;
-      try {
-        key[i] = content_hash_of_file(dataset.samples[i].path);
-      } catch (const Error&) {
-        // unreadable: stays alone
-      }
-    }
-  }
+bool is_candidate(const Sample& sample) {
+  return sample.split == Split::train || sample.split == Split::unassigned;
+}
+
+/// What stands for an image: its bytes, or where they cannot be read (which is told once it is to
+/// be decoded) its path.
+std::string identity(const Sample& sample) {
+  return sample.content.empty() ? "path " + sample.path.string() : sample.content;
+}
+
+/// Uniform in [0, 1).
+double draw_of(uint64_t seed, const std::string& identity) {
+  const std::string text = fmt::format("{}\n{}", seed, identity);
+  const std::string digits = content_hash(std::as_bytes(std::span(text))).substr(0, 13);
+  uint64_t number = 0;
+  std::from_chars(digits.data(), digits.data() + digits.size(), number, 16);
+  return static_cast<double>(number) / static_cast<double>(uint64_t{1} << 52U);
+}
+
+/// In the order of their first members.
+std::vector<Group> make_groups(const Dataset& dataset, uint64_t seed,
+                               const std::vector<SampleGroup>& together,
+                               const std::vector<bool>& settled) {
+  DisjointSets joined(dataset.samples.size());
+  std::map<std::string, size_t> first;
+  for (size_t i = 0; i < dataset.samples.size(); ++i)
+    joined.join(i, first.emplace(identity(dataset.samples[i]), i).first->second);
+  for (const SampleGroup& group : together)
+    for (const size_t i : group) joined.join(group[0], i);
   std::vector<Group> groups;
-  std::map<std::string, size_t> index;
-  for (const size_t i : candidates) {
-    const auto [at, fresh] = index.emplace(key.at(i), groups.size());
-    if (fresh) groups.push_back({{}, dataset.samples[i].label});
-    groups[at->second].members.push_back(i);
+  std::map<size_t, size_t> place;   // root → group
+  std::vector<std::string> least;  // of each group
+  for (size_t i = 0; i < dataset.samples.size(); ++i) {
+    const Sample& sample = dataset.samples[i];
+    if (!is_candidate(sample)) continue;
+    const auto [at, fresh] = place.emplace(joined.root(i), groups.size());
+    if (fresh) {
+      groups.push_back({{}, sample.label});
+      least.push_back(identity(sample));
+    }
+    Group& group = groups[at->second];
+    group.members.push_back(i);
+    group.settled |= !settled.empty() && settled[i];
+    least[at->second] = std::min(least[at->second], identity(sample));
   }
+  for (size_t g = 0; g < groups.size(); ++g) groups[g].draw = draw_of(seed, least[g]);
   return groups;
 }
 
 /// Throws Error(input) where a class of one file, or of copies of one, is of none that can be read:
 /// an error page saved under many names is no matter of splitting.
-void require_readable(const Dataset& dataset, const Group& group, size_t images) {
+void require_readable(const Dataset& dataset, const Group& group) {
+  const size_t images = group.members.size();
   try {
     static_cast<void>(load_image(dataset.samples[group.members[0]].path));
   } catch (const Error& error) {
@@ -67,74 +87,76 @@ void require_readable(const Dataset& dataset, const Group& group, size_t images)
   }
 }
 
-}  // namespace
-
-void split_off(Dataset& dataset, double fraction, uint64_t seed, Split to) {
-  std::vector<size_t> candidates;
-  for (size_t i = 0; i < dataset.samples.size(); ++i) {
-    const Split split = dataset.samples[i].split;
-    if (split == Split::train || split == Split::unassigned) candidates.push_back(i);
-  }
-  const std::vector<Group> groups = group_identical(dataset, candidates);
-  for (size_t label = 0; label < dataset.classes.size(); ++label) {
-    std::vector<size_t> mine;
-    size_t images = 0;
-    for (size_t g = 0; g < groups.size(); ++g) {
-      if (groups[g].label != static_cast<int>(label)) continue;
-      mine.push_back(g);
-      images += groups[g].members.size();
-    }
-    if (mine.empty()) continue;
-    if (mine.size() < 2) {
-      require_readable(dataset, groups[mine[0]], images);
-      const auto set_aside =
-          std::count_if(dataset.samples.begin(), dataset.samples.end(), [&](const Sample& sample) {
-            return sample.label == static_cast<int>(label) && sample.split == Split::test;
-          });
-      if (set_aside > 0)
-        fail(ErrorKind::input,
-             "class '{}' has {} beside its {} test images: it cannot be split into training and "
-             "validation; add images, or set fewer test images aside (`test-split`)",
-             dataset.classes[label], images == 1 ? "only one image" : "only copies of one file",
-             set_aside);
-      fail(ErrorKind::input,
-           "class '{}' has {}: it cannot be split into training and validation; "
-           "add images, remove the class, or give `val` DIR",
-           dataset.classes[label], images == 1 ? "only one image" : "only copies of one file");
-    }
-    Random random(seed, label + 1);
-    random.shuffle(mine);
-    const auto wanted = static_cast<size_t>(std::clamp(
-        std::lround(fraction * static_cast<double>(images)), 1L, static_cast<long>(images) - 1));
-    size_t moved = 0;
-    for (size_t k = 0; k < mine.size(); ++k) {
-      const Group& group = groups[mine[k]];
-      // A group goes over while there is room, but never the last one, and always the first.
-      const bool last = k + 1 == mine.size();
-      const bool move = moved == 0 ? !last : (!last && moved + group.members.size() <= wanted);
-      for (const size_t i : group.members) dataset.samples[i].split = move ? to : Split::train;
-      if (move) moved += group.members.size();
-    }
-  }
+[[noreturn]] void refuse_class_of_one(const Dataset& dataset, const Group& group) {
+  require_readable(dataset, group);
+  const std::string& label = dataset.classes[static_cast<size_t>(group.label)];
+  const size_t images = group.members.size();
+  const auto set_aside =
+      std::count_if(dataset.samples.begin(), dataset.samples.end(), [&](const Sample& sample) {
+        return sample.label == group.label && sample.split == Split::test;
+      });
+  if (set_aside > 0)
+    fail(ErrorKind::input,
+         "class '{}' has {} beside its {} test images: it cannot be split into training and "
+         "validation; add images, or set fewer test images aside (`test-split`)",
+         label, images == 1 ? "only one image" : "only copies of one file", set_aside);
+  fail(ErrorKind::input,
+       "class '{}' has {}: it cannot be split into training and validation; "
+       "add images, remove the class, or give `val` DIR",
+       label, images == 1 ? "only one image" : "only copies of one file");
 }
 
-void write_split(const Dataset& dataset, const std::vector<size_t>& excluded,
-                 const std::filesystem::path& file) {
-  std::vector<bool> out(dataset.samples.size(), false);
-  for (const size_t i : excluded) out[i] = true;
-  std::string text = "path,label,split\n";
+/// The groups that are to be moved.
+std::vector<const Group*> chosen(const Dataset& dataset, std::vector<const Group*> mine,
+                                 const SplitShare& share) {
+  const auto stays = [](const Group* group) { return group->settled; };
+  bool aside = std::any_of(dataset.samples.begin(), dataset.samples.end(), [&](const Sample& s) {
+    return s.label == mine[0]->label && s.split == share.to;
+  });
+  bool training = std::any_of(mine.begin(), mine.end(), stays);
+  mine.erase(std::remove_if(mine.begin(), mine.end(), stays), mine.end());
+  std::sort(mine.begin(), mine.end(),
+            [](const Group* a, const Group* b) { return a->draw < b->draw; });
+  size_t count = 0;
+  while (count < mine.size() && mine[count]->draw < share.fraction) ++count;
+  if (count == 0 && !aside && !mine.empty()) count = 1;
+  if (count == mine.size() && !training && count > 0) --count;
+  mine.resize(count);
+  return mine;
+}
+
+}  // namespace
+
+void read_contents(Dataset& dataset, const RunContext& context) {
+  std::vector<size_t> unknown;
+  std::vector<fs::path> paths;
   for (size_t i = 0; i < dataset.samples.size(); ++i) {
-    const Sample& sample = dataset.samples[i];
-    // Absolute, so that the file works as a manifest from any folder.
-    text += fmt::format("{},{},{}\n", csv_field(std::filesystem::absolute(sample.path).string()),
-                        csv_field(dataset.classes[sample.label]),
-                        out[i] ? "excluded" : to_string(sample.split));
+    if (!dataset.samples[i].content.empty()) continue;
+    unknown.push_back(i);
+    paths.push_back(dataset.samples[i].path);
   }
-  for (const SkippedImage& image : dataset.skipped)
-    text +=
-        fmt::format("{},{},excluded\n", csv_field(std::filesystem::absolute(image.path).string()),
-                    csv_field(image.label));
-  write_file_atomic(file, text);
+  std::vector<std::string> contents = content_hashes(paths, context);
+  for (size_t k = 0; k < unknown.size(); ++k)
+    dataset.samples[unknown[k]].content = std::move(contents[k]);
+}
+
+void split_off(Dataset& dataset, const SplitShare& share, const std::vector<SampleGroup>& together,
+               const std::vector<bool>& settled) {
+  const std::vector<Group> groups = make_groups(dataset, share.seed, together, settled);
+  std::vector<std::vector<const Group*>> of_class(dataset.classes.size());
+  for (const Group& group : groups)
+    of_class[static_cast<size_t>(group.label)].push_back(&group);
+  std::vector<const Group*> moved;
+  for (std::vector<const Group*>& mine : of_class) {
+    if (mine.empty()) continue;
+    if (mine.size() < 2 && !mine[0]->settled) refuse_class_of_one(dataset, *mine[0]);
+    const std::vector<const Group*> away = chosen(dataset, std::move(mine), share);
+    moved.insert(moved.end(), away.begin(), away.end());
+  }
+  for (const Group& group : groups)
+    for (const size_t i : group.members) dataset.samples[i].split = Split::train;
+  for (const Group* group : moved)
+    for (const size_t i : group->members) dataset.samples[i].split = share.to;
 }
 
 }  // namespace graft

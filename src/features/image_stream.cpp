@@ -57,23 +57,6 @@ int fitting_batch(const ImageJob& job, const Forward& forward) {
   return batch;
 }
 
-}  // namespace
-
-std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths, int threads) {
-  std::vector<std::string> hashes(paths.size());
-  ThreadPool pool(threads);
-  pool.parallel_for(paths.size(), [&](size_t i) {
-    try {
-      hashes[i] = content_hash_of_file(paths[i]);
-    } catch (const Error&) {
-      hashes[i].clear();
-    }
-  });
-  return hashes;
-}
-
-namespace {
-
 void require_content(const std::filesystem::path& path, const std::string& got,
                      const std::string& expected) {
   if (!expected.empty() && got != expected)

@@ -42,8 +42,6 @@ struct StreamedImage {
   std::string error;  ///< why there is no image; empty: there is one
 };
 
-/// content_hash_of_file() of each; empty for a file that cannot be read.
-std::vector<std::string> content_hashes(std::span<const std::filesystem::path> paths, int threads);
 
 /// Reads and decodes a file. Throws Error(input) where `hash` is not empty and not its
 /// content_hash().

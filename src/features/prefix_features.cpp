@@ -108,7 +108,7 @@ class PrefixFeatures {
   /// Unreadable files get no key; they are reported when they are decoded.
   void make_keys() {
     keys_ = images_.hashes.empty()
-                ? content_hashes(images_.paths, images_.context.thread_count())
+                ? content_hashes(images_.paths, images_.context)
                 : std::vector<std::string>(images_.hashes.begin(), images_.hashes.end());
     for (std::string& key : keys_)
       if (!key.empty()) key = view_key(images_, key);

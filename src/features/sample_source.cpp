@@ -103,7 +103,7 @@ class FeaturesInMemory : public SampleSource {
     SourceJob known = job;
     std::vector<std::string> hashes;  // once for all views
     if (job.prefix->cache != nullptr && job.hashes.empty()) {
-      hashes = content_hashes(job.paths, job.context.thread_count());
+      hashes = content_hashes(job.paths, job.context);
       known.hashes = hashes;
     }
     all_views(known, *job.prefix, on_error, [&](size_t i, int view, std::span<const float> values) {
@@ -268,7 +268,7 @@ class FeaturesInCache : public SampleSource {
         prefix_(*job.prefix),
         paths_(job.paths.begin(), job.paths.end()),
         hashes_(job.hashes.empty()
-                    ? content_hashes(job.paths, job.context.thread_count())
+                    ? content_hashes(job.paths, job.context)
                     : std::vector<std::string>(job.hashes.begin(), job.hashes.end())),
         stored_(stored_end(prefix_)),
         set_(feature_set_id(prefix_, job.preprocessing, stored_)) {

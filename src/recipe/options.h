@@ -128,6 +128,16 @@ void visit_options(Visitor&& visit, Recipe& r) {
   visit({"test-split", "F", "Share of the training images set aside as test images (default: none)",
          G::data},
         r.data.test_split, Number{0, 0.9});
+  visit({"split-from", "RUN",
+         "A run whose split is taken over, image by image; those that it does not have are split "
+         "as usual",
+         G::data, true},
+        r.data.split_from, PathText{});
+  visit({"group-near-duplicates", "",
+         "Images that look the same stay on one side of the split, as identical files always do; "
+         "reads every image once more",
+         G::data},
+        r.data.group_near_duplicates, Flag{});
   visit({"exclude", "WORDS",
          "Images to leave out, as 'graft check' finds them: corrupt, duplicates, near-duplicates, "
          "conflicts, leaks, tiny, extreme-aspect, greyscale",

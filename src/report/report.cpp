@@ -290,6 +290,7 @@ class Report {
     if (shown < d.classes.size())
       content +=
           fmt::format("<p class=\"dim\">And {} classes more.</p>\n", d.classes.size() - shown);
+    if (!job_.changes.empty()) content += "<h3>What has changed</h3>\n" + job_.changes;
     body += html::section("data", "Data", content);
   }
 

@@ -22,6 +22,7 @@ struct ReportJob {
   size_t trained_on = 0;           ///< of the images, those that the model was trained on
   RunContext context{};
   Precision precision = Precision::fp32;  ///< that the predictions were computed with
+  std::string changes{};  ///< HTML: what is new in the data since the run that this one goes on from
 };
 
 /// The document: curves, metrics, mistakes with Grad-CAM, data, network, configuration, model card.

@@ -19,6 +19,7 @@
 #include "report/predictions.h"
 #include "report/report.h"
 #include "run/calibrate.h"
+#include "run/changes.h"
 #include "run/run_folder.h"
 
 namespace graft {
@@ -100,6 +101,12 @@ ModelFile with_temperature(ModelFile model, double temperature) {
   return model;
 }
 
+/// For the report of a run that goes on from another.
+std::string changes(const TrainPlan& plan) {
+  const std::optional<fs::path> run = earlier_run(plan.recipe);
+  return run ? changes_html(changes_since(*run, plan.dataset)) : "";
+}
+
 }  // namespace
 
 std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, FeatureCache* cache,
@@ -160,7 +167,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
         run / run_files::kReport,
         report_page({model, tested ? *test : val, tested ? *test_metrics : val_metrics,
                      tested ? "test" : "val", plan.dataset, read_run_folder(run), command, 0,
-                     context, plan.recipe.precision}));
+                     context, plan.recipe.precision, changes(plan)}));
   }
   return text;
 }

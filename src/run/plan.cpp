@@ -10,6 +10,7 @@
 #include "engine/engine.h"
 #include "graft/train.h"
 #include "image/augment.h"
+#include "run/changes.h"
 #include "run/keep_head.h"
 #include "run/prepare.h"
 #include "run/training_limits.h"
@@ -191,6 +192,8 @@ TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
       kept ? *std::move(kept)
            : with_head(std::move(base), plan.head, static_cast<int>(plan.dataset.classes.size()));
   plan.dataset.notes.insert(plan.dataset.notes.end(), kept_notes.begin(), kept_notes.end());
+  if (const std::optional<std::filesystem::path> run = earlier_run(recipe))
+    plan.dataset.notes.push_back(changes_text(changes_since(*run, plan.dataset)));
   plan.freeze = freeze_plan(plan.network, recipe.model.fine_tune);
   if (std::string note = fine_tune_note(plan.network, recipe.model.fine_tune); !note.empty())
     plan.dataset.notes.push_back(std::move(note));

@@ -10,7 +10,10 @@
 #include "dataset/dataset.h"
 #include "dataset/labels.h"
 #include "dataset/skipped.h"
+#include "dataset/split.h"
+#include "dataset/split_file.h"
 #include "graft/inspect.h"
+#include "graft/run_files.h"
 
 namespace graft {
 namespace {
@@ -128,6 +131,56 @@ void require_training_images(const Dataset& dataset, const Recipe& recipe) {
        without.size() > 1 ? fmt::format(", nor have {} others", without.size() - 1) : "", why);
 }
 
+/// `split-from`: the sides of the images that an earlier run has, and what that means.
+TakenSplit take_split_from(Dataset& dataset, const Recipe& recipe,
+                           const std::vector<SampleGroup>& together) {
+  const std::string& run = recipe.data.split_from;
+  const fs::path file = fs::path(run) / run_files::kSplit;
+  std::error_code error;
+  if (!fs::exists(file, error))
+    fail(ErrorKind::usage, "`split-from`: {} is no run folder: it has no {}",
+         printable(fs::path(run)), run_files::kSplit);
+  const TakenSplit taken = take_split(dataset, read_split(file), together);
+  if (taken.taken == 0 && taken.learned == 0)
+    fail(ErrorKind::usage,
+         "`split-from`: none of the {} images is one of {}'s; leave the option out, or name a run "
+         "on these images",
+         dataset.samples.size(), printable(fs::path(run)));
+  dataset.notes.push_back(fmt::format("`split-from`: {} of {} images are split as in {}",
+                                      taken.taken, dataset.samples.size(),
+                                      printable(fs::path(run))));
+  if (taken.learned > 0)
+    dataset.notes.push_back(
+        fmt::format("`split-from`: {} {} set aside here and {} trained on in {}", taken.learned,
+                    taken.learned == 1 ? "image is" : "images are",
+                    taken.learned == 1 ? "was" : "were", printable(fs::path(run))));
+  return taken;
+}
+
+/// Sets validation images aside, and test images where the recipe says so.
+void split(Dataset& dataset, const Recipe& recipe, const RunContext& context) {
+  if (recipe.data.test_split > 0 && dataset.has(Split::test))
+    fail(ErrorKind::usage, "`test-split`: {} has a test split already; leave one out",
+         printable(dataset.root));
+  const bool own_validation = dataset.has(Split::validation);
+  if (own_validation && recipe.data.val_split != Recipe{}.data.val_split)
+    dataset.notes.push_back("`val-split`: not used, the data has a validation split");
+  std::vector<SampleGroup> together;
+  if (recipe.data.group_near_duplicates)
+    together = inspect(dataset, InspectionDepth::pixels, context).near_duplicates;
+  TakenSplit taken;
+  if (!recipe.data.split_from.empty()) taken = take_split_from(dataset, recipe, together);
+  // Another stream of the seed than the validation split's.
+  if (recipe.data.test_split > 0)
+    split_off(dataset, {recipe.data.test_split, ~recipe.seed, Split::test}, together,
+              taken.settled);
+  if (!own_validation)
+    split_off(dataset, {recipe.data.val_split, recipe.seed, Split::validation}, together,
+              taken.settled);
+  for (Sample& sample : dataset.samples)
+    if (sample.split == Split::unassigned) sample.split = Split::train;
+}
+
 }  // namespace
 
 void prepare_dataset(Dataset& dataset, const Recipe& recipe, const RunContext& context) {
@@ -136,21 +189,9 @@ void prepare_dataset(Dataset& dataset, const Recipe& recipe, const RunContext& c
   check_missing(dataset, recipe);
   if (has_val && !dataset.has(Split::validation))
     fail(ErrorKind::input, "{}: none of the validation images is there", printable(dataset.root));
+  read_contents(dataset, context);
   inspect_dataset(dataset, recipe, context);
-  if (recipe.data.test_split > 0) {
-    if (dataset.has(Split::test))
-      fail(ErrorKind::usage, "`test-split`: {} has a test split already; leave one out",
-           printable(dataset.root));
-    // Another stream of the seed than the validation split's.
-    split_off(dataset, recipe.data.test_split, ~recipe.seed, Split::test);
-  }
-  const double default_share = Recipe{}.data.val_split;
-  if (!dataset.has(Split::validation))
-    split_off(dataset, recipe.data.val_split, recipe.seed, Split::validation);
-  else if (recipe.data.val_split != default_share)
-    dataset.notes.push_back("`val-split`: not used, the data has a validation split");
-  for (Sample& sample : dataset.samples)
-    if (sample.split == Split::unassigned) sample.split = Split::train;
+  split(dataset, recipe, context);
   require_training_images(dataset, recipe);
   note_classes_without(dataset, Split::validation);
   note_classes_without(dataset, Split::test);

@@ -44,6 +44,12 @@ RunConfig read_run_config(const std::filesystem::path& run) {
   return config;
 }
 
+void keep_own_split(Recipe& recipe, const std::filesystem::path& run) {
+  std::string& from = recipe.data.split_from;
+  std::error_code error;
+  if (!from.empty() && !fs::exists(fs::path(from) / run_files::kSplit, error)) from = run.string();
+}
+
 void require_precision_of(const std::filesystem::path& run, Precision precision) {
   if (precision != Precision::bf16) return;
   try {

@@ -56,6 +56,10 @@ std::string to_toml(const RunConfig& config);
 /// Of a run folder. Throws Error(input) where there is none, Error(usage) for what it cannot hold.
 RunConfig read_run_config(const std::filesystem::path& run);
 
+/// For a run that is resumed: where the run whose split it took over has gone, its own split.csv
+/// says the same.
+void keep_own_split(Recipe& recipe, const std::filesystem::path& run);
+
 /// Throws Error(usage) where this processor cannot compute as a run has begun.
 void require_precision_of(const std::filesystem::path& run, Precision precision);
 

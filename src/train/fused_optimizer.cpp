@@ -38,7 +38,7 @@ void FusedOptimizer::zero_grad() {
 void FusedOptimizer::step(double common_rate, const PostponedGradients* postponed) {
   const torch::NoGradGuard no_gradients;
   ++steps_;
-  const auto t = static_cast<double>(steps_);
+  const auto t = static_cast<double>(steps_ - without_moments_);
   const bool decoupled = options_.kind == OptimizerKind::adamw;
   for (size_t k = 0; k < parameters_.size(); ++k) {
     torch::Tensor& p = parameters_[k];

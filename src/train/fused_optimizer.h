@@ -39,7 +39,12 @@ class FusedOptimizer {
   /// Moments, in the order of the parameters; to be saved, and filled in again with set_steps().
   [[nodiscard]] const std::vector<torch::Tensor>& first_moments() const { return first_; }
   [[nodiscard]] const std::vector<torch::Tensor>& second_moments() const { return second_; }
-  void set_steps(int64_t steps) { steps_ = steps; }
+  /// `without_moments`: of the steps, those that its moments know nothing of.
+  void set_steps(int64_t steps, int64_t without_moments = 0) {
+    steps_ = steps;
+    without_moments_ = without_moments;
+  }
+  [[nodiscard]] int64_t steps_without_moments() const { return without_moments_; }
   /// Scales all gradients so that their common norm is at most `limit`; returns the norm before.
   double clip_gradients(double limit);
 
@@ -50,6 +55,7 @@ class FusedOptimizer {
   std::vector<torch::Tensor> first_;   // moments; sgd: momentum buffers
   std::vector<torch::Tensor> second_;  // adam and adamw
   int64_t steps_ = 0;
+  int64_t without_moments_ = 0;
 };
 
 }  // namespace graft

@@ -97,9 +97,11 @@ RunRecord::RunRecord(const TrainJob& job)
   options::visit_options(options::OptionRecorder{identity_, /*renewable=*/false}, recipe);
 }
 
-nlohmann::json RunRecord::write(const RunProgress& progress, int64_t steps) const {
+nlohmann::json RunRecord::write(const RunProgress& progress, int64_t steps,
+                                int64_t without_moments) const {
   nlohmann::json record = identity_;
   record["steps"] = steps;
+  record["steps_without_moments"] = without_moments;
   record["best_epoch"] = progress.best_epoch;
   record["best_accuracy"] = progress.best_accuracy;
   record["best_loss"] = progress.best_loss;
@@ -134,6 +136,8 @@ RunProgress RunRecord::read(const nlohmann::json& record) const {
          run_);
   const JsonField fields(record, fmt::format("{}: its training state", run_));
   fields.at("steps").integer(0, std::numeric_limits<int64_t>::max());
+  if (const auto without = fields.find("steps_without_moments"))
+    without->integer(0, fields.at("steps").integer(0, std::numeric_limits<int64_t>::max()));
   RunProgress progress;
   for (const JsonField& row : fields.at("history").items()) {
     const std::vector<JsonField> figures = row.items(6);

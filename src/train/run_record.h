@@ -26,7 +26,8 @@ class RunRecord {
  public:
   explicit RunRecord(const TrainJob& job);
 
-  [[nodiscard]] nlohmann::json write(const RunProgress& progress, int64_t steps) const;
+  [[nodiscard]] nlohmann::json write(const RunProgress& progress, int64_t steps,
+                                     int64_t without_moments = 0) const;
   /// Throws Error(input) where the record is of another run, or a field (also "steps") is missing
   /// or not of its kind.
   [[nodiscard]] RunProgress read(const nlohmann::json& record) const;

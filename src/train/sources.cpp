@@ -39,7 +39,8 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
   source.paths = paths;
   // A later phase takes the images that the first one took.
   std::vector<std::string>& hashes = hashes_[split];
-  if (hashes.empty()) hashes = content_hashes(paths, job_.context.thread_count());
+  if (hashes.empty())
+    for (const size_t i : indices) hashes.push_back(job_.dataset.samples[i].content);
   source.hashes = hashes;
   source.label =
       fmt::format("{}, {}",

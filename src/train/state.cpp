@@ -62,6 +62,11 @@ void TrainingState::save(const Suffix& suffix, const FusedOptimizer& optimizer,
   write_safetensors(file_, tensors, {{kRecord, record.dump()}});
 }
 
+void TrainingState::replace(const std::vector<std::pair<std::string, Tensor>>& tensors,
+                            const nlohmann::json& record) const {
+  write_safetensors(file_, tensors, {{kRecord, record.dump()}});
+}
+
 TrainingState::Loaded TrainingState::read(const std::filesystem::path& path) {
   const std::string name = printable(path);
   SafetensorsFile file = read_safetensors(path);

@@ -5,6 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "graft/context.h"
 #include "train/fused_optimizer.h"
@@ -31,6 +33,12 @@ class TrainingState {
   /// aside as state-damaged.safetensors, with a warning, where the one before it is whole.
   /// Throws Error if there are files but none is readable.
   [[nodiscard]] std::optional<Loaded> load(const RunContext& context) const;
+
+  /// The record alone. Throws Error where there is no state, or none that can be read.
+  [[nodiscard]] nlohmann::json read_record() const { return read(file_).record; }
+  /// Writes a state of other tensors, without keeping the one before.
+  void replace(const std::vector<std::pair<std::string, Tensor>>& tensors,
+               const nlohmann::json& record) const;
 
   /// Fills the optimiser's moments and the average; the suffix is made from the tensors by their
   /// own names.

@@ -4,7 +4,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
-#include "dataset/dataset.h"
+#include "dataset/split_file.h"
 #include "graft/train.h"
 #include "report/chart.h"
 #include "report/tensorboard.h"
@@ -15,6 +15,7 @@
 #include "run/run_config.h"
 #include "run/run_folder.h"
 #include "run/skipped_images.h"
+#include "train/compact.h"
 #include "train/trainer.h"
 #include "weights/load.h"
 
@@ -115,6 +116,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
       },
       context);
   run.test_is_whole = skipped.finish();
+  compact_run(folder, plan, run);
   return run;
 }
 
@@ -133,7 +135,8 @@ Run resume(const TrainPlan& plan, const std::filesystem::path& folder, const Run
 
 Run resume(const std::filesystem::path& folder, const RunContext& context,
            const std::vector<TrainObserver*>& observers) {
-  const RunSettings settings = run_settings(folder);
+  RunSettings settings = run_settings(folder);
+  keep_own_split(settings.recipe, folder);
   if (settings.data.empty())
     fail(ErrorKind::input, "{}: a run of an earlier version, which does not say where its data is",
          printable(folder));

@@ -13,6 +13,7 @@
 #include "recipe/options_text.h"
 #include "run/run_files.h"
 #include "run/run_folder.h"
+#include "train/compact.h"
 #include "train/loop.h"
 #include "train/run_record.h"
 #include "train/sources.h"
@@ -50,6 +51,7 @@ class Trainer {
     if (loaded) {
       progress_ = record_.read(loaded->record);
       if (progress_.best_epoch > 0) files_.require_checkpoint("best");
+      if (is_compact(*loaded)) loaded->tensors = restore_best(job_.run, *loaded).tensors;
       job_.context.tell(Severity::info,
                         fmt::format("going on after epoch {}", progress_.history.size()));
       tell([&](TrainObserver& o) {
@@ -69,8 +71,11 @@ class Trainer {
       if (made >= done && k + 1 < job_.phases.size()) continue;
       begin_phase(tensors, /*validates=*/true);
       if (loaded && made > phase_start_) {
-        TrainingState::restore(*loaded, loop_->optimizer(), loop_->average());
-        loop_->optimizer().set_steps(loaded->record.at("steps").get<int64_t>());
+        const auto steps = loaded->record.at("steps").get<int64_t>();
+        const bool compact = is_compact(*loaded);
+        if (!compact) TrainingState::restore(*loaded, loop_->optimizer(), loop_->average());
+        loop_->optimizer().set_steps(
+            steps, compact ? steps : loaded->record.value("steps_without_moments", int64_t{0}));
       }
       loaded.reset();
       train_phase(state);
@@ -145,7 +150,8 @@ class Trainer {
       if (better) files_.link_checkpoint("last", run_files::kBest);
       // Last: whatever a kill leaves behind before it is made again, the same, after a resume.
       state.save(loop_->suffix(), loop_->optimizer(), loop_->average(),
-                 record_.write(progress_, loop_->optimizer().steps()));
+                 record_.write(progress_, loop_->optimizer().steps(),
+                               loop_->optimizer().steps_without_moments()));
     }
   }
 

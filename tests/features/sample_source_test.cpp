@@ -87,7 +87,7 @@ TEST_F(SampleSourceTest, ImagesThatVanishAreLeftOut) {
 
 // A second phase is given the images of the first, or none.
 TEST_F(SampleSourceTest, ImagesThatChangeAreLeftOut) {
-  hashes_ = content_hashes(paths_, 1);
+  hashes_ = content_hashes(paths_, {.threads = 1});
   FeatureCache cache(folder_.path() / "cache", 1U << 30U);
   const auto before = make("none", 1, true, &cache);
   ASSERT_EQ(before->usable().size(), size_t{kImages});

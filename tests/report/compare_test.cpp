@@ -1,5 +1,7 @@
 #include "report/compare.h"
 
+#include "report/compare_rows.h"
+
 #include "support.h"
 
 namespace graft {
@@ -16,18 +18,28 @@ TEST(Compare, McNemarsExactTest) {
   EXPECT_DOUBLE_EQ(mcnemar(7, 7), 1);
 }
 
+using Answers = std::map<std::string, PredictionRow>;
+
 PredictionRow row(const char* path, const char* label, const char* predicted, const char* split) {
   return {path, label, predicted, 0.9, split};
 }
 
+Answers answers(const std::vector<PredictionRow>& rows) {
+  Answers out;
+  for (const PredictionRow& r : rows) out.emplace(r.path, r);
+  return out;
+}
+
 TEST(Compare, OnlyImagesInCommonCount) {
   std::vector<ComparedRun> runs(2);
-  runs[0].predictions = {row("1", "a", "a", "test"), row("2", "a", "b", "test"),
-                         row("3", "b", "b", "test"), row("4", "b", "b", "val"),
-                         row("5", "a", "a", "test")};
-  runs[1].predictions = {row("1", "a", "b", "test"), row("2", "a", "a", "test"),
-                         row("3", "b", "b", "test"), row("4", "b", "a", "val"),
-                         row("5", "b", "b", "test")};  // relabelled meanwhile
+  runs[0].held_back = answers({row("1", "a", "a", "test"), row("2", "a", "b", "test"),
+                               row("3", "b", "b", "test"), row("4", "b", "b", "val"),
+                               row("5", "a", "a", "test"), row("6", "a", "b", "test")});
+  runs[1].held_back = answers({row("1", "a", "b", "test"), row("2", "a", "a", "test"),
+                               row("3", "b", "b", "test"), row("4", "b", "a", "val"),
+                               row("5", "b", "b", "test"),  // relabelled meanwhile
+                               row("6", "a", "a", "test")});
+  runs[0].trained = {"6"};
   std::vector<PairComparison> pairs = compare_pairs(runs);
   ASSERT_EQ(pairs.size(), 1U);
   EXPECT_EQ(pairs[0].split, "test");
@@ -35,12 +47,63 @@ TEST(Compare, OnlyImagesInCommonCount) {
   EXPECT_EQ(pairs[0].both, 1);
   EXPECT_EQ(pairs[0].only_a, 1);
   EXPECT_EQ(pairs[0].only_b, 1);
-  // Without test images in one of them: validation.
-  runs[1].predictions = {row("4", "b", "a", "val")};
+  ASSERT_EQ(pairs[0].flips.size(), 2U);
+  EXPECT_EQ(pairs[0].flips[0].a->path, "1");
+  ASSERT_EQ(pairs[0].classes.size(), 2U);
+  EXPECT_EQ(pairs[0].classes[0].images, 2);
+  // Without test images in one of them: all that neither was trained on.
+  runs[1].held_back = answers({row("4", "b", "a", "val"), row("1", "a", "a", "unseen")});
   pairs = compare_pairs(runs);
-  EXPECT_EQ(pairs[0].split, "val");
-  EXPECT_EQ(pairs[0].images, 1);
+  EXPECT_EQ(pairs[0].split, "unseen");
+  EXPECT_EQ(pairs[0].images, 2);
   EXPECT_EQ(pairs[0].only_a, 1);
+  EXPECT_EQ(pairs[0].both, 1);
+}
+
+TEST(Compare, DifferencesHaveAnInterval) {
+  std::vector<ComparedRun> runs(2);
+  runs[0].name = "one";
+  runs[1].name = "two";
+  const auto fill = [&](int only_a, int only_b, int both, int neither) {
+    int i = 0;
+    const auto add = [&](int count, bool right_a, bool right_b) {
+      for (int k = 0; k < count; ++k, ++i) {
+        const std::string key = std::to_string(i);
+        runs[0].held_back[key] = row(key.c_str(), "x", right_a ? "x" : "y", "test");
+        runs[1].held_back[key] = row(key.c_str(), "x", right_b ? "x" : "y", "test");
+      }
+    };
+    for (ComparedRun& run : runs) run.held_back.clear();
+    add(only_a, true, false);
+    add(only_b, false, true);
+    add(both, true, true);
+    add(neither, false, false);
+    return compare_pairs(runs)[0];
+  };
+  // Agresti and Min's adjusted interval of 53 pairs, in NumPy:
+  // b, c, n = 16.5, 2.5, 55; d = (b - c) / n; d ± 1.959964 sqrt(b + c - (b - c)²/n) / n
+  PairComparison pair = fill(2, 16, 26, 9);
+  EXPECT_NEAR(pair.difference, 14.0 / 53, 1e-12);
+  EXPECT_NEAR(pair.low, 0.11454, 1e-5);
+  EXPECT_NEAR(pair.high, 0.39456, 1e-5);
+  EXPECT_TRUE(verdict(runs, pair).starts_with("two is better than one: 26.4 points")) << verdict(runs, pair);
+  pair = fill(16, 2, 26, 9);
+  EXPECT_TRUE(verdict(runs, pair).starts_with(
+      "one is better than two: 26.4 points, 95 % between 11.5 and 39.5"))
+      << verdict(runs, pair);
+  pair = fill(3, 4, 100, 10);
+  EXPECT_NE(verdict(runs, pair).find("do not differ beyond chance: two leads by"), std::string::npos);
+}
+
+TEST(Compare, OnlyOptionsThatDifferAreShown) {
+  std::vector<ComparedRun> runs(2);
+  runs[0].name = "one";
+  runs[1].name = "two";
+  runs[0].run.config = "lr = 0.001\nhead = 'gap'\nseed = 1\n";
+  runs[1].run.config = "lr = 0.01\nhead = 'gap'\nema = 0.9\nseed = 1\n";
+  EXPECT_EQ(option_differences(runs),
+            (std::vector<std::vector<std::string>>{
+                {"option", "one", "two"}, {"ema", "–", "0.9"}, {"lr", "0.001", "0.01"}}));
 }
 
 TEST(Compare, HeadersStandOverTheirColumns) {

@@ -1,0 +1,36 @@
+// Which images train, and which are set aside: decided by their content.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "graft/context.h"
+#include "graft/dataset.h"
+#include "graft/inspect.h"
+
+namespace graft {
+
+/// Fills in Sample::content where it is empty. Tells of its progress.
+void read_contents(Dataset& dataset, const RunContext& context);
+
+/// A share of the training images that goes to another split.
+struct SplitShare {
+  double fraction = 0;
+  uint64_t seed = 0;
+  Split to = Split::validation;
+};
+
+/// Sets a share of the training (or unassigned) samples aside, the rest go to train. A sample's side
+/// is decided by the seed and its content alone, so that no other image, no name and no folder ever
+/// moves it: of many images the share is `fraction` but for chance
+/// (docs/decisions/0030-splits-by-content.md). Of each class at least one image goes to each side,
+/// so that a class of one file, or of copies of one, is an error.
+///
+/// Identical files stay on one side, and so do those of each group of `together` (indices of
+/// samples), where a group's side is that of its least content. `settled[i]`: sample i stays where
+/// it is, and its group with it; empty: none is. Samples must have their contents.
+void split_off(Dataset& dataset, const SplitShare& share,
+               const std::vector<SampleGroup>& together = {},
+               const std::vector<bool>& settled = {});
+
+}  // namespace graft

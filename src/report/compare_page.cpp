@@ -1,0 +1,120 @@
+// A comparison as a page.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "report/chart.h"
+#include "report/compare.h"
+#include "report/compare_rows.h"
+#include "report/html.h"
+
+namespace graft {
+namespace {
+
+constexpr size_t kMostFlipsShown = 60;  // of a pair: some 300 kB
+constexpr int kSide = 112;
+
+using Rows = std::vector<std::vector<std::string>>;
+
+std::vector<std::string> escaped(std::vector<std::string> cells) {
+  for (std::string& cell : cells) cell = html::escape(cell);
+  return cells;
+}
+
+std::string table_of(const Rows& rows, bool numeric = true) {
+  Rows body;
+  for (size_t r = 1; r < rows.size(); ++r) body.push_back(escaped(rows[r]));
+  return html::table(escaped(rows[0]), body, numeric);
+}
+
+std::string answer(std::string_view who, const PredictionRow& row) {
+  return fmt::format("{} says <b>{}</b> {:.0f} %", who, html::escape(row.predicted),
+                     100 * row.probability);
+}
+
+std::string flip_figure(const Flip& flip) {
+  std::string image;
+  try {
+    const std::string alternative =
+        fmt::format("{}, classified as {} by a and as {} by b", flip.a->label, flip.a->predicted,
+                    flip.b->predicted);
+    image = html::thumbnail(load_image(flip.a->path), kSide, alternative);
+  } catch (const Error&) {
+    image = "<div class=\"tile bad\">no image</div>";
+  }
+  return fmt::format(
+      "<figure>{}<figcaption>is <b>{}</b><br>{}<br>{}<br><span class=\"dim\">{}</span>"
+      "</figcaption></figure>\n",
+      image, html::escape(flip.a->label), answer("a", *flip.a), answer("b", *flip.b),
+      html::escape(fs::path(flip.a->path).filename().string()));
+}
+
+std::string flips_of(const PairComparison& pair, bool right_in_a) {
+  std::vector<const Flip*> mine;
+  for (const Flip& flip : pair.flips)
+    if ((flip.a->predicted == flip.a->label) == right_in_a) mine.push_back(&flip);
+  if (mine.empty()) return "";
+  std::string out = fmt::format("<h4>{} right in {} alone</h4>\n<div class=\"row\">\n", mine.size(),
+                                right_in_a ? "a" : "b");
+  const size_t shown = std::min(mine.size(), kMostFlipsShown / 2);
+  for (size_t i = 0; i < shown; ++i) out += flip_figure(*mine[i]);
+  out += "</div>\n";
+  if (shown < mine.size())
+    out += fmt::format("<p class=\"dim\">And {} more.</p>\n", mine.size() - shown);
+  return out;
+}
+
+/// Who won, by how much, in which classes, on which images.
+std::string pair_section(const std::vector<ComparedRun>& runs, const PairComparison& pair) {
+  std::string out = fmt::format("<h3>a: {}, b: {}</h3>\n<p>{}.</p>\n", html::escape(runs[pair.a].name),
+                                html::escape(runs[pair.b].name), html::escape(verdict(runs, pair)));
+  if (pair.images == 0) return out;
+  Rows rows = {class_header()};
+  for (const ClassComparison& c : pair.classes) rows.push_back(class_row(c));
+  return out + table_of(rows) + flips_of(pair, true) + flips_of(pair, false);
+}
+
+}  // namespace
+
+std::string compare_page(const std::vector<ComparedRun>& runs,
+                         const std::vector<PairComparison>& pairs) {
+  std::string body = "<h1>Runs side by side</h1>\n";
+  Rows rows = {run_header()};
+  for (const ComparedRun& run : runs) rows.push_back(run_row(run));
+  body += html::section("runs", "Runs", table_of(rows));
+  rows = {pair_header()};
+  for (const PairComparison& pair : pairs) rows.push_back(pair_row(runs, pair));
+  body += html::section(
+      "pairs", "The same images",
+      table_of(rows) +
+          "<p>p is the chance that two classifiers that err equally often differ this much on "
+          "these images (McNemar's exact test). Below 0.05 the difference is unlikely to be "
+          "chance; with many pairs expect a few such by chance.</p>\n");
+  std::string each;
+  for (const PairComparison& pair : pairs) each += pair_section(runs, pair);
+  body += html::section("differences", "Where they differ", each);
+  const auto chart = [&](const char* title, const char* label, double EpochRecord::*value) {
+    Chart out{title, "epoch", label, false, {}, {}};
+    for (const ComparedRun& run : runs) {
+      // The folder's own name, where the path before it says little.
+      out.series.push_back({fs::path(run.name).filename().string(), {}});
+      for (const EpochRecord& r : run.run.history)
+        if (std::isfinite(r.*value)) out.series.back().points.emplace_back(r.epoch, r.*value);
+    }
+    return chart_svg(out);
+  };
+  body += html::section("curves", "Curves",
+                        "<div class=\"charts\">\n" +
+                            chart("Validation accuracy", "top-1", &EpochRecord::val_accuracy) +
+                            chart("Validation loss", "cross-entropy", &EpochRecord::val_loss) +
+                            "</div>\n");
+  const Rows options = option_differences(runs);
+  body += html::section("configurations", "Options in which they differ",
+                        options.size() < 2 ? "<p>None.</p>\n" : table_of(options, false));
+  return html::page("Runs side by side", body);
+}
+
+}  // namespace graft

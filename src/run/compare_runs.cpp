@@ -1,0 +1,208 @@
+// The public functions of graft/compare.h: which images two runs are compared on, and what each
+// says about them.
+#include <algorithm>
+#include <optional>
+#include <set>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "dataset/labels.h"
+#include "dataset/split.h"
+#include "dataset/split_file.h"
+#include "graft/evaluate.h"
+#include "report/compare.h"
+#include "report/metrics.h"
+
+namespace graft {
+namespace {
+
+std::string whole(const fs::path& path) {
+  std::error_code error;
+  const fs::path canonical = fs::weakly_canonical(path, error);
+  return (error ? fs::absolute(path).lexically_normal() : canonical).string();
+}
+
+/// What identifies an image: its content, or where a run of an earlier version does not say that,
+/// its path.
+class Keys {
+ public:
+  explicit Keys(bool by_content) : by_content_(by_content) {}
+  [[nodiscard]] std::string of(const fs::path& path, const std::string& content) const {
+    return by_content_ && !content.empty() ? content : whole(path);
+  }
+
+ private:
+  bool by_content_;
+};
+
+struct KeyedRun {
+  fs::path folder;
+  std::vector<SplitRow> split;
+  ComparedRun compared;
+};
+
+KeyedRun read_run(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error))
+    fail(ErrorKind::input, "{}: no run folder; give folders that graft train made",
+         printable(folder));
+  KeyedRun out{folder, {}, {printable(folder), read_run_folder(folder), {}, {}}};
+  std::string& name = out.compared.name;
+  while (name.size() > 1 && name.ends_with('/')) name.pop_back();
+  for (const char* file : {run_files::kHistory, run_files::kMetrics, run_files::kPredictions})
+    if (!fs::exists(folder / file, error))
+      fail(ErrorKind::input, "{}: no finished run: it has no {}; train it to its end",
+           printable(folder), file);
+  if (fs::exists(folder / run_files::kSplit, error))
+    out.split = read_split(folder / run_files::kSplit);
+  return out;
+}
+
+/// Fills in what the run's own files say.
+void fill_known(KeyedRun& run, const Keys& keys) {
+  std::map<std::string, const SplitRow*> by_path;
+  for (const SplitRow& row : run.split) {
+    by_path.emplace(whole(row.path), &row);
+    if (row.split == Split::train) run.compared.trained.insert(keys.of(row.path, row.content));
+  }
+  for (PredictionRow& row : read_predictions(run.folder / run_files::kPredictions)) {
+    const auto at = by_path.find(whole(row.path));
+    std::string key = keys.of(row.path, at == by_path.end() ? "" : at->second->content);
+    run.compared.held_back.emplace(std::move(key), std::move(row));
+  }
+}
+
+/// Has a run classify images, and keeps the answers under their keys.
+void classify(KeyedRun& run, const Dataset& images, const std::vector<std::string>& keys,
+              std::string_view split, const RunContext& context) {
+  if (images.samples.empty()) return;
+  const Classifier classifier =
+      Classifier::load(run.folder, {.threads = context.thread_count(), .sessions = 1});
+  std::map<std::string, std::string> key_of;
+  for (size_t i = 0; i < keys.size(); ++i) key_of[images.samples[i].path.string()] = keys[i];
+  const Evaluation found = evaluate(classifier, images, "all", context);
+  const Predictions& p = found.predictions;
+  for (size_t i = 0; i < p.samples.size(); ++i) {
+    const auto best = static_cast<size_t>(p.predicted(i));
+    const std::string path = p.samples[i].path.string();
+    run.compared.held_back.insert_or_assign(
+        key_of.at(path),
+        PredictionRow{path, p.classes[static_cast<size_t>(p.samples[i].label)], p.classes[best],
+                      softmax(p.row(i))[best], std::string(split)});
+  }
+}
+
+/// Images that `other` was not trained on and has classified, and that `run` could be asked about.
+void classify_missing(KeyedRun& run, const std::vector<KeyedRun>& all, const RunContext& context) {
+  std::map<std::string, const PredictionRow*> missing;
+  for (const KeyedRun& other : all) {
+    if (&other == &run) continue;
+    const std::vector<std::string> common = common_images(run.compared, other.compared);
+    // Test images in common are enough.
+    if (!common.empty() && run.compared.held_back.at(common[0]).split == "test" &&
+        other.compared.held_back.at(common[0]).split == "test")
+      continue;
+    for (const auto& [key, row] : other.compared.held_back)
+      if (!run.compared.held_back.contains(key) && !run.compared.trained.contains(key))
+        missing.emplace(key, &row);
+  }
+  if (missing.empty()) return;
+  const ModelInfo info =
+      Classifier::load(run.folder, {.threads = context.thread_count(), .sessions = 1}).info();
+  Dataset images;
+  images.root = run.folder;
+  images.classes = info.classes;
+  images.understood = "images that this run has not classified";
+  std::vector<std::string> keys;
+  std::error_code error;
+  for (const auto& [key, row] : missing) {
+    const int label = find_label(info.classes, row->label);
+    if (label < 0 || !fs::exists(row->path, error)) continue;
+    keys.push_back(key);
+    images.samples.push_back({row->path, label});
+  }
+  classify(run, images, keys, "unseen", context);
+}
+
+/// The samples that are compared on, by their content.
+Dataset chosen(Dataset data, const std::vector<KeyedRun>& runs, std::vector<std::string>& keys,
+               const Keys& how, const RunContext& context) {
+  const Split split = data.has(Split::test)         ? Split::test
+                      : data.has(Split::validation) ? Split::validation
+                                                    : Split::unassigned;
+  std::vector<Sample> samples;
+  for (Sample& sample : data.samples)
+    if (split == Split::unassigned || sample.split == split) samples.push_back(std::move(sample));
+  data.samples = std::move(samples);
+  read_contents(data, context);
+  size_t learned = 0;
+  samples.clear();
+  for (Sample& sample : data.samples) {
+    std::string key = how.of(sample.path, sample.content);
+    if (std::any_of(runs.begin(), runs.end(), [&](const KeyedRun& run) {
+          return run.compared.trained.contains(key);
+        })) {
+      ++learned;
+      continue;
+    }
+    keys.push_back(std::move(key));
+    samples.push_back(std::move(sample));
+  }
+  if (samples.empty())
+    fail(ErrorKind::input, "{}: a run was trained on each of its {} images; give others",
+         printable(data.root), learned);
+  if (learned > 0)
+    context.tell(Severity::note,
+                 fmt::format("note: {}: {} of {} images are left out, since one of the runs was "
+                             "trained on them",
+                             printable(data.root), learned, learned + samples.size()));
+  data.samples = std::move(samples);
+  return data;
+}
+
+Comparison compare(const std::vector<std::filesystem::path>& folders, const Dataset* data,
+                   const RunContext& context) {
+  std::vector<KeyedRun> keyed;
+  std::set<fs::path> seen;
+  for (const fs::path& folder : folders) {
+    if (!seen.insert(fs::weakly_canonical(folder)).second)
+      fail(ErrorKind::usage, "{}: named twice; name different runs", printable(folder));
+    keyed.push_back(read_run(folder));
+  }
+  if (keyed.size() < 2) fail(ErrorKind::usage, "compare needs at least two run folders");
+  const Keys keys(std::all_of(keyed.begin(), keyed.end(), [](const KeyedRun& run) {
+    return std::any_of(run.split.begin(), run.split.end(),
+                       [](const SplitRow& row) { return !row.content.empty(); });
+  }));
+  for (KeyedRun& run : keyed) fill_known(run, keys);
+  if (data != nullptr) {
+    std::vector<std::string> names;
+    const Dataset images = chosen(*data, keyed, names, keys, context);
+    for (KeyedRun& run : keyed) {
+      run.compared.held_back.clear();
+      classify(run, images, names, "data", context);
+    }
+  } else {
+    for (KeyedRun& run : keyed) classify_missing(run, keyed, context);
+  }
+  std::vector<ComparedRun> runs;
+  for (KeyedRun& run : keyed) runs.push_back(std::move(run.compared));
+  const std::vector<PairComparison> pairs = compare_pairs(runs);
+  return {compare_text(runs, pairs),
+          compare_json(runs, pairs).dump(2, ' ', false, nlohmann::json::error_handler_t::replace),
+          compare_page(runs, pairs)};
+}
+
+}  // namespace
+
+Comparison compare_runs(const std::vector<std::filesystem::path>& folders,
+                        const RunContext& context) {
+  return compare(folders, nullptr, context);
+}
+
+Comparison compare_runs(const std::vector<std::filesystem::path>& folders, const Dataset& data,
+                        const RunContext& context) {
+  return compare(folders, &data, context);
+}
+
+}  // namespace graft

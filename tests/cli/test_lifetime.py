@@ -1,0 +1,262 @@
+"""A project's second month: splits that stay, runs that begin from runs, which of two is better, and what
+a finished run keeps on disk."""
+import csv
+import json
+import os
+import shutil
+import sys
+
+import graft_testing as t
+
+if not t.HAS_TRAINING:
+    print("SKIPPED: built without LibTorch")
+    sys.exit(77)
+
+FAST = ("--backbone", "vgg-mini", "--input-size", "48", "--head", "gap dense:16", "--fine-tune", "0", "--epochs", "2",
+        "--no-report", "--threads", "2")
+
+
+def splits(run):
+    """file name → split, of a run."""
+    return {os.path.basename(row["path"]): row["split"] for row in t.read_csv(run / "split.csv")}
+
+
+class Lifetime(t.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / "data"
+        t.draw_scenes(self.data, 12)
+        # Names of their own, by which images are known again wherever they are.
+        for path in sorted(self.data.rglob("*.jpg")):
+            path.rename(path.with_name(f"{path.parent.name}-{path.name}"))
+        self.cache = ("--cache-dir", self.folder / "cache")
+        self.one = self.folder / "one"
+        self.succeed("train", self.data, *FAST, *self.cache, "-o", self.one)
+        self.classes = sorted(path.name for path in self.data.iterdir())
+
+    def more(self, count=6):
+        """Images that the first run did not have."""
+        extra = self.folder / "extra"
+        t.draw_scenes(extra, count, first_seed=1000)
+        for path in sorted(extra.rglob("*.jpg")):
+            shutil.move(path, self.data / path.parent.name / f"new-{path.parent.name}-{path.name}")
+
+    def test_images_stay_on_their_side(self):
+        before = splits(self.one)
+        self.assertEqual(set(before.values()), {"train", "val"})
+        self.more()
+        folder = self.data / self.classes[0]
+        moved = sorted(folder.glob(f"{self.classes[0]}-*.jpg"))
+        moved[0].rename(self.data / self.classes[1] / moved[0].name)
+        moved[1].unlink()
+        shutil.copy(moved[2], folder / f"copy-of-{moved[2].name}")
+        two = self.folder / "two"
+        self.succeed("train", self.data, *FAST, *self.cache, "-o", two)
+        after = splits(two)
+        for name, split in after.items():
+            if name in before:
+                self.assertEqual(split, before[name], name)
+        self.assertEqual(after[f"copy-of-{moved[2].name}"], before[moved[2].name])
+        self.assertTrue(any(name.startswith("new-") for name in after))
+
+    def test_another_runs_split(self):
+        two = self.folder / "two"
+        self.more()
+        moved = self.folder / "elsewhere"
+        self.data.rename(moved)
+        done = self.succeed("train", moved, *FAST, *self.cache, "-o", two, "--seed", "9", "--split-from", self.one)
+        before, after = splits(self.one), splits(two)
+        for name, split in before.items():
+            self.assertEqual(after[name], split, name)
+        self.assertIn(f"{len(before)} of {len(after)} images are split as in", done.stderr)
+        self.assertIn("split-from = ", (two / "config.toml").read_text())
+        # Goes on with the same split, and so does a repetition from its configuration.
+        self.succeed("train", moved, "--resume", two, "--epochs", "3")
+        self.succeed("train", moved, "--config", two / "config.toml", "-o", self.folder / "three")
+        self.assertEqual(splits(self.folder / "three"), after)
+        # Where the earlier run has gone, a run that is resumed knows its own split.
+        shutil.move(self.one, self.folder / "gone")
+        self.succeed("train", moved, "--resume", two, "--epochs", "4")
+        self.assertEqual(splits(two), after)
+        shutil.move(self.folder / "gone", self.one)
+        # What is set aside by the data and was learned there is told.
+        val = self.folder / "val"
+        for label in self.classes:
+            (val / label).mkdir(parents=True)
+            name = next(n for n in sorted(before) if n.startswith(label) and before[n] == "train")
+            shutil.copy(moved / label / name, val / label)
+        done = self.succeed("train", moved, "--val", val, "--exclude", "leaks", *FAST, "--split-from", self.one, "--dry-run")
+        self.assertIn(f"{len(self.classes)} images are set aside here and were trained on in", done.stdout)
+        self.fail_with(2, "--split-from: ", "train", moved, *FAST, "--split-from", moved, "--dry-run")
+        other = self.folder / "other"
+        t.draw_scenes(other, 4, first_seed=5000)
+        self.fail_with(2, "none of the", "train", other, *FAST, "--split-from", self.one, "--dry-run")
+
+    def test_near_duplicates_stay_together(self):
+        from PIL import Image
+        for path in sorted(self.data.rglob("*.jpg")):
+            Image.open(path).save(path.with_name(path.stem + "-again.jpg"), quality=60)
+        two = self.folder / "two"
+        self.succeed("train", self.data, *FAST, *self.cache, "-o", two, "--group-near-duplicates")
+        after = splits(two)
+        pairs = [(name, name.replace("-again", "")) for name in after if "-again" in name]
+        self.assertGreater(len(pairs), 20)
+        self.assertEqual([pair for pair in pairs if after[pair[0]] != after[pair[1]]], [])
+        self.assertIn("group-near-duplicates = true", (two / "config.toml").read_text())
+
+    def test_a_class_more(self):
+        self.more()
+        fresh = self.data / "zebra"
+        (self.folder / "z").mkdir()
+        t.draw_scenes(self.folder / "z", 8, first_seed=2000)
+        shutil.move(self.folder / "z" / self.classes[0], fresh)
+        shutil.rmtree(self.data / self.classes[-1])
+        two = self.folder / "two"
+        done = self.succeed("train", self.data, "--from", self.one, "-o", two, "--lr", "1e-9", "--epochs", "1", "--verbose",
+                            *self.cache)
+        before, after = splits(self.one), splits(two)
+        for name in set(before) & set(after):
+            self.assertEqual(after[name], before[name], name)
+        self.assertIn("class zebra is new", done.stderr)
+        self.assertIn(f"class {self.classes[-1]} left out", done.stderr)
+        self.assertIn("new images", done.stderr)
+        # Its options, and its head where classes agree.
+        config = (two / "config.toml").read_text()
+        for line in ("head = 'keep'", "backbone = 'vgg-mini'", "input-size = '48x48'", "lr = 1e-09", "split-from = "):
+            self.assertIn(line, config)
+        old, about = t.read_safetensors(self.one / "model.safetensors")
+        new, now = t.read_safetensors(two / "checkpoints" / "best.safetensors")
+        labels, kept = json.loads(about["classes"]), json.loads(now["classes"])
+        for label in set(labels) & set(kept):
+            for name in ("predictions.weight", "predictions.bias"):
+                self.assertLess(abs(new[name][kept.index(label)] - old[name][labels.index(label)]).max(), 1e-5)
+        # Features of images that were there come from the cache.
+        listed = self.succeed_json("cache", "list", "--json", *self.cache)
+        self.assertEqual(len(listed["features"] if isinstance(listed, dict) else listed), 1, listed)
+
+    def test_the_report_says_what_changed(self):
+        self.more()
+        two = self.folder / "two"
+        self.succeed("train", self.data, "--from", self.one, "-o", two, "--epochs", "1", *self.cache)
+        self.assertFalse((two / "report.html").exists(), "as the earlier run was told")
+        config = (self.one / "config.toml").read_text().replace("no-report = true\n", "")
+        (self.one / "config.toml").write_text(config)
+        three = self.folder / "three"
+        self.succeed("train", self.data, "--from", self.one, "-o", three, "--epochs", "1", *self.cache)
+        page = (three / "report.html").read_text()
+        self.assertIn("What has changed", page)
+        self.assertIn("had another label", page)
+
+    def test_mistakes(self):
+        for other in (("--config", self.one / "config.toml"), ("--recipe", "quick"), ("--resume", self.one)):
+            self.fail_with(2, "exclude", "train", self.data, "--from", self.one, *other)
+        self.fail_with(2, "no finished run", "train", self.data, "--from", self.data)
+        other = self.folder / "other"
+        t.draw_scenes(other, 4, first_seed=7000)
+        for label in self.classes:
+            (other / label).rename(other / f"not-{label}")
+        self.fail_with(2, "none of the classes", "train", other, "--from", self.one, "--dry-run")
+
+
+class Comparing(t.TestCase):
+    def setUp(self):
+        super().setUp()
+        self.data = self.folder / "data"
+        t.draw_scenes(self.data, 12)
+        self.a, self.b = self.folder / "a", self.folder / "b"
+        self.succeed("train", self.data, *FAST, "--no-cache", "-o", self.a)
+        self.succeed("train", self.data, *FAST, "--no-cache", "-o", self.b, "--seed", "3", "--val-split", "0.4", "--lr", "0.02")
+
+    def test_on_images_that_neither_learned(self):
+        document = self.succeed_json("compare", self.a, self.b, "--json")
+        pair = document["pairs"][0]
+        held = []
+        for run in (self.a, self.b):
+            held.append({row["content"] for row in t.read_csv(run / "split.csv") if row["split"] == "val"})
+        self.assertEqual(pair["images"], len(held[0] & held[1]))
+        self.assertEqual(sum(row["images"] for row in pair["per_class"]), pair["images"])
+        self.assertEqual(len(pair["flipped"]), pair["only_a"] + pair["only_b"])
+        self.assertEqual(set(document["options"]), {"seed", "val-split", "lr"})
+        self.assertAlmostEqual(pair["difference"], (pair["only_b"] - pair["only_a"]) / max(pair["images"], 1))
+
+    def test_what_one_has_not_seen_is_classified(self):
+        # b gets images that a does not know.
+        t.draw_scenes(self.folder / "more", 8, first_seed=3000)
+        self.succeed("train", self.folder / "more", *FAST, "--no-cache", "-o", self.folder / "c", "--val-split", "0.5")
+        document = self.succeed_json("compare", self.a, self.folder / "c", "--json")
+        known = sum(row["split"] == "val" for run in (self.a, self.folder / "c") for row in t.read_csv(run / "split.csv"))
+        pair = document["pairs"][0]
+        self.assertEqual((pair["split"], pair["images"]), ("unseen", known))
+
+    def test_on_other_images(self):
+        other = self.folder / "other"
+        t.draw_scenes(other, 5, first_seed=4000)
+        label = next(path for path in sorted(self.data.iterdir()))
+        learned = next(row["path"] for row in t.read_csv(self.a / "split.csv") if row["split"] == "train" and label.name in row["path"])
+        shutil.copy(learned, other / label.name / "known.jpg")
+        done = self.succeed("compare", self.a, self.b, "--data", other, "--json")
+        pair = json.loads(done.stdout)["pairs"][0]
+        self.assertEqual(pair["images"], 5 * len(list(other.iterdir())))
+        self.assertIn("1 of", done.stderr)
+        # The figures are what evaluate gives of the same images.
+        (other / label.name / "known.jpg").unlink()
+        tops = [self.succeed_json("evaluate", run, other, "--json")["top1"] for run in (self.a, self.b)]
+        self.assertAlmostEqual(pair["difference"], tops[1] - tops[0])
+        self.fail_with(1, "trained on each", "compare", self.a, self.b, "--data", self.only_learned())
+        page = self.folder / "c.html"
+        self.fail_with(2, "--html", "compare", self.a, self.b, "--html", self.a)
+        text = self.succeed("compare", self.a, self.b, "--data", other, "--html", page).stdout
+        self.assertIn("a right", text)
+        self.assertIn("options in which they differ", text)
+        self.assertIn("Where they differ", page.read_text())
+
+    def only_learned(self):
+        manifest = self.folder / "learned.csv"
+        rows = [row for row in t.read_csv(self.a / "split.csv") if row["split"] == "train"]
+        with open(manifest, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["path", "label"])
+            writer.writerows([row["path"], row["label"]] for row in rows)
+        return manifest
+
+
+class SmallDisk(t.TestCase):
+    """A whole VGG11, whose checkpoints are worth freeing."""
+
+    OPTIONS = ("--backbone", "vgg11", "--weights", "none", "--input-size", "32", "--head", "gap dense:8", "--fine-tune",
+               "block5_conv1", "--epochs", "2", "--batch-size", "16", "--threads", "2", "--no-cache", "--no-report")
+
+    def size(self, run):
+        seen = {}
+        for path in run.rglob("*"):
+            if path.is_file():
+                seen[path.stat().st_ino] = path.stat().st_size
+        return sum(seen.values())
+
+    def test_a_finished_run(self):
+        data = self.folder / "data"
+        t.draw_scenes(data, 6, size=32)
+        run = self.folder / "run"
+        self.succeed("train", data, *self.OPTIONS, "-o", run)
+        model = (run / "model.safetensors").read_bytes()
+        self.assertLess(self.size(run), 1.2 * len(model))
+        self.assertTrue(os.path.samefile(run / "model.safetensors", run / "checkpoints" / "best.safetensors"))
+        self.succeed("predict", run / "checkpoints" / "best.safetensors", next(data.rglob("*.jpg")))
+        # Concluded anew it is the same, to the bit, and as small.
+        self.succeed("train", data, "--resume", run)
+        self.assertEqual((run / "model.safetensors").read_bytes(), model)
+        self.assertLess(self.size(run), 1.2 * len(model))
+        # Prolonged it goes on from its best epoch.
+        self.succeed("train", data, "--resume", run, "--epochs", "4")
+        self.assertEqual(len(t.read_csv(run / "history.csv")), 4)
+        self.assertLess(self.size(run), 1.2 * len(model))
+
+    def test_a_constant_rate_keeps_its_state(self):
+        data = self.folder / "data"
+        t.draw_scenes(data, 6, size=32)
+        run = self.folder / "run"
+        self.succeed("train", data, *self.OPTIONS, "--schedule", "constant", "-o", run)
+        self.assertGreater((run / "checkpoints" / "state.safetensors").stat().st_size, 16_000_000)
+
+
+t.main()
