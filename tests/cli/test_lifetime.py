@@ -132,7 +132,7 @@ class Lifetime(t.TestCase):
                 self.assertLess(abs(new[name][kept.index(label)] - old[name][labels.index(label)]).max(), 1e-5)
         # Features of images that were there come from the cache.
         listed = self.succeed_json("cache", "list", "--json", *self.cache)
-        self.assertEqual(len(listed["features"] if isinstance(listed, dict) else listed), 1, listed)
+        self.assertEqual(len(listed["sets"]), 1, listed)
 
     def test_the_report_says_what_changed(self):
         self.more()

@@ -39,7 +39,7 @@ class Train(t.TestCase):
             self.assertIn("label-smoothing = 0.1", config)
         self.assertEqual(rates["constant"], [0.01] * 4)
         self.assertEqual(sorted(rates["cosine"], reverse=True), rates["cosine"])
-        self.assertLess(rates["cosine"][-1], 1e-3)
+        self.assertLess(rates["cosine"][-1], 2.5e-3)
         self.assertGreater(rates["one-cycle"][0], rates["one-cycle"][-1])
         self.assertLess(rates["one-cycle"][-1], 1e-6)
         # Repeating from the file alone gives the same model.
@@ -69,11 +69,12 @@ class Train(t.TestCase):
         # The last of a one-cycle run, unless it is clearly worse: docs/decisions/0003-best-epoch.md.
         accuracies = [float(r["val_accuracy"]) for r in history]
         share = (max(accuracies) + accuracies[-1]) / 2
-        kept = accuracies[-1] >= max(accuracies) - 2 * (2 * share * (1 - share) / 12) ** 0.5
-        self.assertEqual(float(best["val_accuracy"]), accuracies[-1] if kept else max(accuracies))
         split = t.read_csv(self.out / "split.csv")
         self.assertEqual(len(split), 60)
-        self.assertEqual(sum(row["split"] == "val" for row in split), 12)
+        aside = sum(row["split"] == "val" for row in split)
+        self.assertEqual(metrics["validation"]["images"], aside)
+        kept = accuracies[-1] >= max(accuracies) - 2 * (2 * share * (1 - share) / aside) ** 0.5
+        self.assertEqual(float(best["val_accuracy"]), accuracies[-1] if kept else max(accuracies))
         # The saved model by evaluation agrees with the best epoch's validation.
         document = self.succeed_json("evaluate", self.out, self.out / "split.csv", "--split", "val",
                                      "--json")
@@ -206,8 +207,11 @@ class Train(t.TestCase):
         document = self.succeed_json("train", self.data, *FAST, "--epochs", "1", "--head", "gap", "-o",
                                      self.out, "--json", "--test-split", "0.2")
         self.assertEqual(document["run"], str(self.out))
-        self.assertEqual(document["test"]["images"], 12)
-        self.assertEqual(document["validation"]["images"], 6)
+        # Shares are right but for chance: docs/decisions/0030-splits-by-content.md.
+        split = [row["split"] for row in t.read_csv(self.out / "split.csv")]
+        for name, key, share in (("test", "test", 0.2), ("val", "validation", 0.1)):
+            self.assertEqual(document[key]["images"], split.count(name))
+            self.assertAlmostEqual(split.count(name) / len(split), share, delta=0.15)
 
     def test_quiet(self):
         done = self.train("--epochs", "1", "--head", "gap", "--quiet")

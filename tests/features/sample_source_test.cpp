@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "base/hash.h"
 #include "base/file.h"
 #include "bf16.h"
 #include "demo/scenes.h"
