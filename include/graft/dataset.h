@@ -16,6 +16,7 @@ struct Sample {
   std::filesystem::path path;
   int label = 0;  ///< index into Dataset::classes
   Split split = Split::unassigned;
+  bool reviewed = false;  ///< a person has decided on its label: see apply_corrections()
 };
 
 /// An image that takes no part: missing, unreadable, or of a format that is not read.
@@ -35,6 +36,8 @@ struct Dataset {
   std::vector<std::string> notes;     ///< what was passed over and why, a line each
   std::filesystem::path validation;   ///< where those images are, if in a folder of their own
   std::filesystem::path test;
+  std::filesystem::path corrections;  ///< the review that apply_corrections() took; empty: none
+  std::string decisions;              ///< its rows with a decision, as a review's text
 
   [[nodiscard]] std::vector<size_t> of(Split split) const;
   [[nodiscard]] bool has(Split split) const;

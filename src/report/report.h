@@ -5,6 +5,7 @@
 
 #include "dataset/dataset.h"
 #include "graft/context.h"
+#include "graft/labels.h"
 #include "model/model_file.h"
 #include "report/predictions.h"
 #include "run/run_folder.h"
@@ -22,6 +23,7 @@ struct ReportJob {
   size_t trained_on = 0;           ///< of the images, those that the model was trained on
   RunContext context{};
   Precision precision = Precision::fp32;  ///< that the predictions were computed with
+  const LabelCheck* labels = nullptr;     ///< of the dataset; null: nobody looked
 };
 
 /// The document: curves, metrics, mistakes with Grad-CAM, data, network, configuration, model card.
