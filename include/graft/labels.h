@@ -67,7 +67,7 @@ struct LabelCheckOptions {
   std::filesystem::path model;
   Recipe::Model backbone;  ///< backbone, weights, cut and input size, where `model` is empty
   CacheOptions cache;      ///< of features; a run's are found again
-  uint64_t seed = 0;       ///< of the parts that images are divided into
+  uint64_t seed = 0;       ///< of the parts that images are divided into; a run has its own
 };
 
 /// Ranks the labels of all images of a dataset, of all splits, by probabilities of classifiers that

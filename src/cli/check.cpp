@@ -14,6 +14,9 @@
 namespace graft::cli {
 namespace {
 
+constexpr const char* kBackboneOptions[] = {"--backbone",   "--weights",    "--preprocessing",
+                                            "--resampling", "--input-size", "--until"};
+
 struct CheckOptions {
   CommonOptions common;
   std::string data;
@@ -256,6 +259,8 @@ int run_check(int argc, char** argv) {
       ->type_name("FILE.csv")
       ->group(labels);
   add_backbone_options(app, o.labels.backbone);
+  for (const char* name : kBackboneOptions)
+    app.get_option(name)->group("The backbone that judges labels, without --model");
   app.add_flag("--no-cache", o.no_cache, "Neither read nor write cached features");
   app.add_option("--cache-dir", o.cache_dir, "Graft's cache folder, for weights and features")
       ->type_name("DIR");

@@ -182,6 +182,7 @@ class Corrections {
       fail(ErrorKind::input,
            "{}: none of its images is in {}; paths are relative to the DATA that was checked",
            name_, printable(dataset_.root));
+    require_all_classes();
     change_dataset();
     dataset_.corrections = file_;
     dataset_.decisions = decisions == kReviewHeader ? "" : std::move(decisions);
@@ -277,16 +278,29 @@ class Corrections {
                        kWords.at(static_cast<size_t>(decision.action) - 1));
   }
 
+  void require_all_classes() const {
+    std::vector<bool> before(dataset_.classes.size());
+    std::vector<bool> after(dataset_.classes.size());
+    for (size_t i = 0; i < dataset_.samples.size(); ++i) {
+      const int label = dataset_.samples[i].label;
+      const Decision decision = decided_[i] ? decided_[i]->first : Decision{};
+      before[static_cast<size_t>(label)] = true;
+      if (decision.action != Action::drop)
+        after[static_cast<size_t>(decision.action == Action::relabel ? decision.label : label)] =
+            true;
+    }
+    for (size_t c = 0; c < before.size(); ++c)
+      if (before[c] && !after[c])
+        fail(ErrorKind::input, "{}: it leaves no image of class '{}'", name_, dataset_.classes[c]);
+  }
+
   void change_dataset() {
     size_t relabelled = 0;
     size_t kept = 0;
     std::vector<Sample> samples;
     samples.reserve(dataset_.samples.size());
-    std::vector<size_t> before(dataset_.classes.size());
-    std::vector<size_t> after(dataset_.classes.size());
     for (size_t i = 0; i < dataset_.samples.size(); ++i) {
       Sample& sample = dataset_.samples[i];
-      ++before[static_cast<size_t>(sample.label)];
       const Decision decision = decided_[i] ? decided_[i]->first : Decision{};
       if (decision.action == Action::drop) continue;
       if (decision.action == Action::keep) ++kept;
@@ -295,12 +309,8 @@ class Corrections {
         sample.label = decision.label;
       }
       sample.reviewed = sample.reviewed || decision.action != Action::none;
-      ++after[static_cast<size_t>(sample.label)];
       samples.push_back(std::move(sample));
     }
-    for (size_t c = 0; c < before.size(); ++c)
-      if (before[c] > 0 && after[c] == 0)
-        fail(ErrorKind::input, "{}: it leaves no image of class '{}'", name_, dataset_.classes[c]);
     const size_t dropped = dataset_.samples.size() - samples.size();
     dataset_.samples = std::move(samples);
     dataset_.notes.push_back(fmt::format(

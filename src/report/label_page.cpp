@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/progress.h"
 #include "dataset/review.h"
 #include "report/html.h"
 
@@ -15,7 +16,7 @@ namespace {
 
 constexpr int kThumbnail = 176;
 constexpr size_t kMostShown = 200;  // about 1.5 MB
-constexpr size_t kMostPairs = 20;
+constexpr size_t kMostPairs = 8;
 
 std::string name_of(const Dataset& dataset, int label) {
   return html::escape(dataset.classes.at(static_cast<size_t>(label)));
@@ -32,7 +33,8 @@ std::string figure(const Dataset& dataset, const LabelDoubt& doubt) {
   }
   // A click selects the whole path.
   return fmt::format(
-      "<figure>{}<figcaption><span class=\"bad\">{}</span>, rather <b>{}</b> ({:.0f} %)<br><code "
+      "<figure>{}<figcaption><span class=\"bad\">{}</span>, rather <b>{}</b> "
+      "({:.0f}&nbsp;%)<br><code "
       "style=\"-webkit-user-select:all;user-select:all\">{}</code></figcaption></figure>\n",
       image, html::escape(label), name_of(dataset, doubt.suggestion), doubt.confidence * 100,
       html::escape(printable(fs::path(review_path(dataset, sample.path)))));
@@ -55,7 +57,8 @@ std::string label_section(const Dataset& dataset, const LabelCheck& found) {
   for (const std::string& note : found.notes)
     content += "<p class=\"dim\">" + html::escape(note) + "</p>\n";
   if (found.doubtful == 0) {
-    content += fmt::format("<p>Of {} labels none looks wrong.</p>\n", found.ranking.size());
+    content +=
+        fmt::format("<p>Of {} labels none looks wrong.</p>\n", format_count(found.ranking.size()));
     return html::section("label_errors", "Labels that are probably wrong (0)", content);
   }
   content += fmt::format(
@@ -63,12 +66,14 @@ std::string label_section(const Dataset& dataset, const LabelCheck& found) {
       "had not seen it, on features of {}; the most doubtful come first. An image that shows two "
       "classes at once is among them as well. The percentage is the suggestion's probability; a "
       "click on a path selects it.</p>\n",
-      found.share * 100, found.ranking.size(), html::escape(found.features));
+      found.share * 100, format_count(found.ranking.size()), html::escape(found.features));
   if (!found.pairs.empty()) content += pairs_table(dataset, found);
   if (found.doubtful > kMostShown)
     content +=
         fmt::format("<p class=\"dim\">The first {} of {}.</p>\n", kMostShown, found.doubtful);
-  content += "<div class=\"grid pairs\" style=\"margin-top:1rem\">\n";
+  content +=
+      "<div class=\"grid\" "
+      "style=\"grid-template-columns:repeat(auto-fill,minmax(9.5rem,1fr));margin-top:1rem\">\n";
   for (size_t k = 0; k < std::min(found.doubtful, kMostShown); ++k)
     content += figure(dataset, found.ranking.at(k));
   return html::section("label_errors",

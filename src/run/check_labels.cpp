@@ -169,15 +169,18 @@ Precision precision_of(const RunConfig& config, const RunContext& context) {
 }
 
 /// The frozen layers of a model, or the backbone that its run began with.
-JudgingBackbone backbone_of_model(const fs::path& named, CacheOptions& cache,
+JudgingBackbone backbone_of_model(const fs::path& named, CacheOptions& cache, uint64_t& seed,
                                   const RunContext& context) {
   ModelFile model = read_model(model_file(named));
   std::error_code error;
   const bool is_run =
       fs::is_directory(named, error) && fs::exists(named / run_files::kConfig, error);
   RunConfig config;
-  if (is_run) config = read_run_config(named);
-  if (cache.folder.empty()) cache.folder = config.cache_dir;
+  if (is_run) {
+    config = read_run_config(named);
+    seed = config.recipe.seed;
+  }
+  if (cache.folder.empty()) cache.folder = config.cache_dir;  // empty where it is no run
   JudgingBackbone out;
   const Network& network = model.metadata.network;
   out.end = std::min(backbone_end(network),
@@ -273,11 +276,12 @@ LabelCheck check_labels(const Dataset& dataset, const LabelCheckOptions& options
                         const RunContext& context) {
   check_dataset(dataset);
   CacheOptions cache = options.cache;
+  uint64_t seed = options.seed;
   const JudgingBackbone backbone = options.model.empty()
                                        ? pretrained(options.backbone, cache, options.seed, context)
-                                       : backbone_of_model(options.model, cache, context);
+                                       : backbone_of_model(options.model, cache, seed, context);
   const std::unique_ptr<FeatureCache> opened = open_cache(cache, context);
-  return judge_labels(dataset, backbone, opened.get(), options.seed, context);
+  return judge_labels(dataset, backbone, opened.get(), seed, context);
 }
 
 }  // namespace graft
