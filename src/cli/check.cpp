@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
+#include "cli/option_flags.h"
 #include "cli/outputs.h"
 #include "graft/inspect.h"
 #include "graft/labels.h"
@@ -173,7 +174,7 @@ void print_text(const Dataset& dataset, const Inspection& found,
   if (labels) text.list(*labels);
   for (const GroupKind& kind : kGroupKinds) text.list(kind.title, found.*kind.list);
   for (const FindingKind& kind : kFindingKinds) text.list(kind.title, found.*kind.list);
-  for (const std::string& note : dataset.notes) print_result("\nnote: {}\n", note);
+  for (const std::string& note : dataset.notes) print_result("\nnote: {}\n", with_flags(note));
   if (labels)
     for (const std::string& note : labels->notes) print_result("\nnote: labels: {}\n", note);
   const bool doubtful = labels && labels->doubtful > 0;

@@ -24,6 +24,8 @@ namespace {
 constexpr double kPenalty = 0.05;
 constexpr int kFolds = 10;
 constexpr int kEnoughPoolings = 4;
+// Of labels that look wrong: in data that people use, the classifiers are more often at fault.
+constexpr double kTooMany = 0.25;
 
 /// The mean of each map.
 void pool(std::span<const float> values, size_t channels, float* out) {
@@ -265,6 +267,10 @@ LabelCheck judge_labels(const Dataset& dataset, const JudgingBackbone& backbone,
                              backbone.network.backbone);
   out.skipped = std::move(found.skipped);
   out.notes = std::move(found.notes);
+  if (out.share > kTooMany)
+    out.notes.push_back(
+        "the classes are hard to tell apart by these features, or images are few: most of what "
+        "looks wrong is not, and the estimate is too high");
   if (backbone.knows_labels)
     out.notes.push_back(
         "the backbone was trained on labels before; where they were these, errors in them are "
