@@ -184,7 +184,7 @@ void print_text(const Dataset& dataset, const Inspection& found,
                  fmt::join(kExclusions, ", "));
   if (doubtful && o.review.empty())
     print_result("\n--review FILE.csv lists the labels for a person to decide on\n");
-  if (!o.review.empty())
+  if (doubtful && !o.review.empty())
     print_result(
         "\n{}: fill in its column action (keep, drop, relabel, or a class), then: graft train {} "
         "--corrections {}\n",

@@ -209,7 +209,9 @@ JudgingBackbone backbone_of_model(const fs::path& named, CacheOptions& cache, ui
 }  // namespace
 
 bool trained_on_labels(const Provenance& weights) {
-  return weights.source.find("fine-tuned on") != std::string::npos;
+  // As from_graft() and load_kept() record it.
+  return weights.source.find("fine-tuned on") != std::string::npos ||
+         weights.source.find("with its head") != std::string::npos;
 }
 
 bool judges_well(const Network& network, size_t end) {
@@ -273,8 +275,8 @@ LabelCheck judge_labels(const Dataset& dataset, const JudgingBackbone& backbone,
         "looks wrong is not, and the estimate is too high");
   if (backbone.knows_labels)
     out.notes.push_back(
-        "the backbone was trained on labels before; where they were these, errors in them are "
-        "harder to see");
+        "the backbone may have been trained on labels before; where they were these, errors in "
+        "them are harder to see");
   return out;
 }
 

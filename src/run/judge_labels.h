@@ -26,7 +26,7 @@ struct JudgingBackbone {
 /// of a sixteenth of the image's size, or the whole backbone. Fewer know textures, not things.
 bool judges_well(const Network& network, size_t end);
 
-/// Whether weights come from a run of Graft's that trained layers of them.
+/// Whether weights come from a run of Graft's that may have trained layers of them.
 bool trained_on_labels(const Provenance& weights);
 
 /// The layers of the backbone, without a head.

@@ -155,6 +155,10 @@ class Training(Labels):
         document = self.succeed_json("check", self.data, "--model", self.folder / "tuned", "--json", "--quiet")
         self.assertEqual(document["labels_judged_by"], "block5_pool of vgg-mini")
         self.assertEqual(document["label_errors"], self.check()["label_errors"])
+        # Weights that a run has trained may know these labels.
+        done = self.succeed_json("check", self.data, "--backbone", "vgg-mini", "--weights", self.folder / "tuned",
+                                 *self.cache, "--json", "--quiet")
+        self.assertIn("may have been trained on labels", " ".join(done["notes"]))
         self.fail_with(2, "nearly all of its layers", "check", self.data, "--model",
                        self.folder / "tuned" / "model.safetensors")
 
