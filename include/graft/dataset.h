@@ -19,6 +19,7 @@ struct Sample {
   /// What identifies the file's bytes, 32 hexadecimal digits; empty until plan() has read them, and
   /// where they cannot be read.
   std::string content{};
+  bool reviewed = false;  ///< a person has decided on its label: see apply_corrections()
 };
 
 /// An image that takes no part: missing, unreadable, or of a format that is not read.
@@ -38,6 +39,8 @@ struct Dataset {
   std::vector<std::string> notes;     ///< what was passed over and why, a line each
   std::filesystem::path validation;   ///< where those images are, if in a folder of their own
   std::filesystem::path test;
+  std::filesystem::path corrections;  ///< the review that apply_corrections() took; empty: none
+  std::string decisions;              ///< its rows with a decision, as a review's text
 
   [[nodiscard]] std::vector<size_t> of(Split split) const;
   [[nodiscard]] bool has(Split split) const;

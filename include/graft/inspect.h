@@ -104,8 +104,11 @@ InspectionDepth depth_of(std::string_view exclusion);
 std::vector<size_t> excluded_samples(const Dataset& dataset, const Inspection& inspection,
                                      const std::vector<std::string>& exclusions);
 
-/// Self-contained HTML: counts, and everything that was found, with thumbnails.
-std::string data_page(const Dataset& dataset, const Inspection& found);
+struct LabelCheck;
+/// Self-contained HTML: counts, and everything that was found, with thumbnails. `labels`: what
+/// check_labels() found of the same dataset; null: nobody looked.
+std::string data_page(const Dataset& dataset, const Inspection& found,
+                      const LabelCheck* labels = nullptr);
 
 }  // namespace graft
 #pragma GCC visibility pop

@@ -162,6 +162,9 @@ void check_run_folder(const std::filesystem::path& folder, RunMode mode);
 struct RunOptions {
   bool replace = false;  ///< a run that is in the folder loses its files; else it is an error
   bool report = true;    ///< write report.html
+  /// Look for labels that are probably wrong (graft/labels.h): review.csv, and a part of the
+  /// report.
+  bool check_labels = false;
   std::vector<TrainObserver*> observers{};  ///< none owned
 };
 
@@ -173,6 +176,8 @@ struct Run {
   bool stopped_early = false;
   Metrics validation;           ///< of the calibrated model
   std::optional<Metrics> test;  ///< none where there are no test images
+  /// Labels that are probably wrong, all of them in review.csv; none: nobody looked.
+  std::optional<size_t> doubtful_labels;
   /// metrics.json: these figures, calibration, images that were skipped.
   std::string metrics;
   /// Few enough test images were unreadable for the test figures to count.
@@ -196,9 +201,11 @@ struct RunSettings {
   std::filesystem::path data;  ///< empty in runs of earlier versions
   std::filesystem::path validation;
   std::filesystem::path test;
+  std::filesystem::path corrections;  ///< of labels; as the run took them
   Recipe recipe;
   CacheOptions cache;
   bool report = true;
+  bool check_labels = false;
 };
 /// Throws Error(input) where there is no run.
 RunSettings run_settings(const std::filesystem::path& folder);

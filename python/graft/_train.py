@@ -18,8 +18,8 @@ PathLike = Union[str, "os.PathLike[str]"]
 OnEpoch = Callable[[Epoch], None]
 
 # Of train()'s keywords, those that are not of a recipe (RunConfig, src/run/run_config.h).
-_PATHS = ("val", "test", "cache_dir")
-_OF_THE_RUN = (*_PATHS, "cache_limit", "no_cache", "no_report", "force", "threads", "dashboard")
+_PATHS = ("val", "test", "corrections", "cache_dir")
+_OF_THE_RUN = (*_PATHS, "check_labels", "cache_limit", "no_cache", "no_report", "force", "threads", "dashboard")
 
 
 def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "default",
@@ -40,7 +40,7 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
           val_split: Optional[float] = None, test_split: Optional[float] = None,
           split_from: Optional[PathLike] = None, group_near_duplicates: bool = False, exclude: Optional[str] = None,
           max_skipped: Optional[float] = None, augment: Optional[str] = None, views: Optional[int] = None,
-          test_views: Optional[int] = None,
+          test_views: Optional[int] = None, corrections: Optional[PathLike] = None, check_labels: bool = False,
           # the machine
           device: Optional[str] = None, precision: Optional[str] = None, cache_dtype: Optional[str] = None,
           cache_dir: Optional[PathLike] = None, cache_limit: Optional[float] = None, no_cache: bool = False,

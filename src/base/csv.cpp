@@ -7,7 +7,7 @@
 
 namespace graft {
 
-std::vector<CsvRow> parse_csv(std::string_view text, std::string_view name) {
+std::vector<CsvRow> parse_csv(std::string_view text, std::string_view name, char separator) {
   if (text.substr(0, 3) == "\xEF\xBB\xBF") text.remove_prefix(3);
   if (const size_t at = text.find('\0'); at != std::string_view::npos)
     fail(ErrorKind::input, "{}:{}: a NUL byte; expected text in UTF-8", name,
@@ -45,7 +45,7 @@ std::vector<CsvRow> parse_csv(std::string_view text, std::string_view name) {
       }
     } else if (c == '"') {
       quoted = any = true;
-    } else if (c == ',') {
+    } else if (c == separator) {
       row.fields.push_back(std::exchange(field, {}));
       any = true;
     } else if (c != '\r') {

@@ -15,7 +15,7 @@ struct CsvRow {
 
 /// Rows of a CSV text; empty lines are left out, a UTF-8 byte order mark is skipped. `name` is for
 /// messages. Throws Error(input) for an unclosed quote.
-std::vector<CsvRow> parse_csv(std::string_view text, std::string_view name);
+std::vector<CsvRow> parse_csv(std::string_view text, std::string_view name, char separator = ',');
 
 /// The field, quoted where it has to be.
 std::string csv_field(std::string_view text);

@@ -1,16 +1,22 @@
 // graft check: what is odd about a dataset.
 #include <algorithm>
+#include <optional>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/numbers.h"
+#include "cli/option_flags.h"
 #include "cli/outputs.h"
 #include "graft/inspect.h"
+#include "graft/labels.h"
 
 namespace graft::cli {
 namespace {
+
+constexpr const char* kBackboneOptions[] = {"--backbone",   "--weights",    "--preprocessing",
+                                            "--resampling", "--input-size", "--until"};
 
 struct CheckOptions {
   CommonOptions common;
@@ -20,6 +26,13 @@ struct CheckOptions {
   std::string html;
   bool json = false;
   int most = 20;  // lines of a list in the text
+  LabelCheckOptions labels;
+  bool checks_labels = false;
+  std::string model;
+  std::string review;
+  std::string corrections;
+  std::string cache_dir;
+  bool no_cache = false;
 };
 
 nlohmann::json to_json(const Dataset& dataset, const std::vector<Finding>& findings) {
@@ -39,7 +52,33 @@ nlohmann::json to_json(const Dataset& dataset, const std::vector<SampleGroup>& g
   return out;
 }
 
-nlohmann::json document(const Dataset& dataset, const Inspection& found) {
+void add_labels(nlohmann::json& out, const Dataset& dataset, const LabelCheck& labels) {
+  const auto name = [&](int label) { return dataset.classes[static_cast<size_t>(label)]; };
+  nlohmann::json errors = nlohmann::json::array();
+  for (size_t k = 0; k < labels.doubtful; ++k) {
+    const LabelDoubt& doubt = labels.ranking[k];
+    const Sample& sample = dataset.samples[doubt.sample];
+    errors.push_back({{"path", sample.path.string()},
+                      {"label", name(sample.label)},
+                      {"suggestion", name(doubt.suggestion)},
+                      {"confidence", doubt.confidence},
+                      {"label_confidence", doubt.label_confidence}});
+  }
+  nlohmann::json pairs = nlohmann::json::array();
+  for (const LabelPair& pair : labels.pairs)
+    pairs.push_back({{"label", name(pair.label)},
+                     {"suggestion", name(pair.suggestion)},
+                     {"images", pair.images}});
+  out["label_errors"] = std::move(errors);
+  out["label_noise"] = labels.share;
+  out["label_pairs"] = std::move(pairs);
+  out["labels_judged"] = labels.ranking.size();
+  out["labels_judged_by"] = labels.features;
+  for (const std::string& note : labels.notes) out["notes"].push_back("labels: " + note);
+}
+
+nlohmann::json document(const Dataset& dataset, const Inspection& found,
+                        const std::optional<LabelCheck>& labels) {
   nlohmann::json classes = nlohmann::json::object();
   for (size_t label = 0; label < dataset.classes.size(); ++label)
     classes[dataset.classes[label]] = found.class_counts[label];
@@ -56,6 +95,7 @@ nlohmann::json document(const Dataset& dataset, const Inspection& found) {
     out[std::string(kind.key)] = to_json(dataset, found.*kind.list);
   for (const GroupKind& kind : kGroupKinds)
     out[std::string(kind.key)] = to_json(dataset, found.*kind.list);
+  if (labels) add_labels(out, dataset, *labels);
   return out;
 }
 
@@ -83,7 +123,33 @@ class Text {
     rest(groups.size());
   }
 
+  void list(const LabelCheck& labels) {
+    const auto name = [&](int label) {
+      return printable(dataset_.classes[static_cast<size_t>(label)]);
+    };
+    if (labels.doubtful == 0) {
+      print_result("\nLabels that are probably wrong: none of {}, judged by {}\n",
+                   labels.ranking.size(), labels.features);
+      return;
+    }
+    print_result("\nLabels that are probably wrong: {} of {} ({:.1f} %), judged by {}\n",
+                 labels.doubtful, labels.ranking.size(), labels.share * 100, labels.features);
+    for (size_t k = 0; k < std::min({most_, labels.pairs.size(), kMostPairs}); ++k) {
+      const LabelPair& pair = labels.pairs[k];
+      print_result("  {} labelled {}: about {:.0f}\n", name(pair.suggestion), name(pair.label),
+                   pair.images);
+    }
+    for (size_t k = 0; k < std::min(most_, labels.doubtful); ++k) {
+      const LabelDoubt& doubt = labels.ranking[k];
+      print_result("  {}: {}, rather {} ({:.0f} %)\n", path(doubt.sample),
+                   name(dataset_.samples[doubt.sample].label), name(doubt.suggestion),
+                   doubt.confidence * 100);
+    }
+    rest(labels.doubtful);
+  }
+
  private:
+  static constexpr size_t kMostPairs = 8;
   [[nodiscard]] std::string path(size_t i) const { return printable(dataset_.samples[i].path); }
   void rest(size_t size) const {
     if (size > most_)
@@ -94,7 +160,8 @@ class Text {
   size_t most_;
 };
 
-void print_text(const Dataset& dataset, const Inspection& found, int most) {
+void print_text(const Dataset& dataset, const Inspection& found,
+                const std::optional<LabelCheck>& labels, const CheckOptions& o) {
   print_result("{}", class_table(dataset));
   print_result("\nunderstood as {}\n", dataset.understood);
   constexpr double kMuch = 3;
@@ -103,26 +170,55 @@ void print_text(const Dataset& dataset, const Inspection& found, int most) {
         "\nimbalance: the largest class has {:.1f} times the smallest one's images; "
         "train with --class-weights balanced\n",
         found.imbalance);
-  Text text(dataset, static_cast<size_t>(most));
+  Text text(dataset, static_cast<size_t>(o.most));
+  if (labels) text.list(*labels);
   for (const GroupKind& kind : kGroupKinds) text.list(kind.title, found.*kind.list);
   for (const FindingKind& kind : kFindingKinds) text.list(kind.title, found.*kind.list);
-  for (const std::string& note : dataset.notes) print_result("\nnote: {}\n", note);
-  if (!found.any())
-    print_result("\nnothing odd found\n");
-  else
+  for (const std::string& note : dataset.notes) print_result("\nnote: {}\n", with_flags(note));
+  if (labels)
+    for (const std::string& note : labels->notes) print_result("\nnote: labels: {}\n", note);
+  const bool doubtful = labels && labels->doubtful > 0;
+  if (!found.any() && !doubtful) print_result("\nnothing odd found\n");
+  if (found.any())
     print_result("\n'graft train --exclude WORDS' leaves out what was found: {}\n",
                  fmt::join(kExclusions, ", "));
+  if (doubtful && o.review.empty())
+    print_result("\n--review FILE.csv lists the labels for a person to decide on\n");
+  if (doubtful && !o.review.empty())
+    print_result(
+        "\n{}: fill in its column action (keep, drop, relabel, or a class), then: graft train {} "
+        "--corrections {}\n",
+        printable(o.review), shell_quoted(printable(o.data)), shell_quoted(printable(o.review)));
+}
+
+/// What contradicts itself, before anything is read.
+void check_options(const CheckOptions& o) {
+  if (!o.html.empty())
+    refuse_input_as_output(o.html, "--html", {o.data, o.labels.model, o.corrections});
+  if (!o.review.empty()) refuse_input_as_output(o.review, "--review", {o.data, o.labels.model});
+  if (!o.html.empty() && !o.review.empty() && same_file(o.html, o.review))
+    fail(ErrorKind::usage, "--html and --review name one file");
+  if (!o.review.empty() && !o.checks_labels)
+    fail(ErrorKind::usage,
+         "--review lists labels that are probably wrong: name what judges them, a run with --model "
+         "or a backbone as in '--backbone vgg-mini'");
 }
 
 int run(const CheckOptions& o) {
-  if (!o.html.empty()) refuse_input_as_output(o.html, "--html", {o.data});
-  const Dataset dataset = open_dataset(o.data, o.val, o.test);
+  check_options(o);
+  Dataset dataset = open_dataset(o.data, o.val, o.test);
+  if (!o.corrections.empty()) apply_corrections(dataset, o.corrections);
+  if (!o.review.empty()) require_review_replaceable(dataset, o.review);
   const Inspection found = inspect(dataset, InspectionDepth::pixels, o.common.context());
-  if (!o.html.empty()) write_file_atomic(o.html, data_page(dataset, found));
+  std::optional<LabelCheck> labels;
+  if (o.checks_labels) labels = check_labels(dataset, o.labels, o.common.context());
+  if (!o.html.empty())
+    write_file_atomic(o.html, data_page(dataset, found, labels ? &*labels : nullptr));
+  if (!o.review.empty()) write_review(dataset, *labels, o.review);
   if (o.json)
-    print_json(document(dataset, found));
+    print_json(document(dataset, found, labels));
   else
-    print_text(dataset, found, o.most);
+    print_text(dataset, found, labels, o);
   return 0;
 }
 
@@ -130,8 +226,9 @@ int run(const CheckOptions& o) {
 
 int run_check(int argc, char** argv) {
   CheckOptions o;
-  CLI::App app("What is odd about a dataset: damaged, odd and identical images, leaks, labels.",
-               "graft check");
+  CLI::App app(
+      "What is odd about a dataset: damaged, odd and identical images, leaks, wrong labels.",
+      "graft check");
   app.add_option("DATA", o.data,
                  "A folder of class folders, one with train/ and test/, or a CSV "
                  "manifest")
@@ -146,13 +243,47 @@ int run_check(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--json", o.json, "One JSON document on stdout");
+  const std::string labels = "Labels that are probably wrong";
+  app.add_option("--model", o.model,
+                 "Look for them by the frozen layers of this run or model; or by a backbone before "
+                 "any training, as in '--backbone vgg-mini'")
+      ->type_name("MODEL")
+      ->group(labels);
+  app.add_option(
+         "--review", o.review,
+         "Write them to this file, for a person to fill in and 'train --corrections' to read")
+      ->check(ends_in(".csv"))
+      ->type_name("FILE.csv")
+      ->group(labels);
+  app.add_option("--corrections", o.corrections,
+                 "A review that was filled in: what it decides is done, and not doubted again")
+      ->type_name("FILE.csv")
+      ->group(labels);
+  add_backbone_options(app, o.labels.backbone);
+  for (const char* name : kBackboneOptions)
+    app.get_option(name)->group("The backbone that judges labels, without --model");
+  app.add_flag("--no-cache", o.no_cache, "Neither read nor write cached features");
+  app.add_option("--cache-dir", o.cache_dir, "Graft's cache folder, for weights and features")
+      ->type_name("DIR");
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
       "  graft check photos/ --html check.html\n"
       "  graft check photos/train --test photos/test --json\n"
+      "  graft check photos/ --model runs/pets --review review.csv\n"
       "Exit code 0 whatever was found; 1 where DATA cannot be read at all.");
-  return run_app(app, argc, argv, [&] { return run(o); });
+  return run_app(app, argc, argv, [&] {
+    o.labels.model = o.model;
+    o.labels.cache = {!o.no_cache, o.cache_dir};
+    size_t of_backbone = 0;
+    for (const char* name :
+         {"--backbone", "--weights", "--preprocessing", "--resampling", "--input-size", "--until"})
+      of_backbone += app.count(name);
+    if (of_backbone > 0 && !o.model.empty())
+      fail(ErrorKind::usage, "--model decides the backbone; leave --backbone and its options out");
+    o.checks_labels = of_backbone > 0 || !o.model.empty();
+    return run(o);
+  });
 }
 
 }  // namespace graft::cli

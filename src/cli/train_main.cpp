@@ -99,7 +99,9 @@ int run(const TrainOptions& given) {
   keep_freed_memory();
   if (o.common.verbose) print_diagnostic("{}\n", training_backend());
 
-  RunOptions options{.replace = o.force, .report = !o.config_of_run.no_report};
+  RunOptions options{.replace = o.force,
+                     .report = !o.config_of_run.no_report,
+                     .check_labels = o.config_of_run.check_labels};
   std::optional<Dashboard> dashboard;  // first, since its port may be taken
   if (o.dashboard > 0) {
     dashboard.emplace(o.dashboard,
@@ -136,6 +138,9 @@ int run(const TrainOptions& given) {
   print_result("validation accuracy {:.4f}\n", metrics["validation"]["top1"].get<double>());
   if (metrics.contains("test"))
     print_result("test accuracy {:.4f}\n", metrics["test"]["top1"].get<double>());
+  if (done.doubtful_labels)
+    print_result("labels that are probably wrong: {} ({})\n", *done.doubtful_labels,
+                 printable(folder / run_files::kReview));
   print_result("model: {}\n", printable(done.model()));
   if (options.report) print_result("report: {}\n", printable(folder / run_files::kReport));
   return code;

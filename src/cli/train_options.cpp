@@ -14,6 +14,7 @@
 #include "cli/numbers.h"
 #include "cli/option_flags.h"
 #include "cli/status_stream.h"
+#include "graft/labels.h"
 #include "recipe/options_file.h"
 #include "recipe/options_text.h"
 
@@ -315,7 +316,13 @@ TrainPlan make_plan(const TrainOptions& o) {
   if (!o.resume.empty()) keep_own_split(recipe, o.resume);
   // The rate that is suggested is given as --lr, with which the backbone stays frozen.
   if (o.find_lr && recipe.model.fine_tune.empty()) recipe.model.fine_tune = "0";
-  return plan(open_dataset(o.data, c.val, c.test), recipe, c.cache(), o.common.context());
+  Dataset data = open_dataset(o.data, c.val, c.test);
+  if (!c.corrections.empty()) {
+    apply_corrections(data, o.resume.empty() ? fs::path(c.corrections)
+                                             : run_corrections(o.resume, c.corrections));
+    data.corrections = c.corrections;
+  }
+  return plan(std::move(data), recipe, c.cache(), o.common.context());
 }
 
 }  // namespace graft::cli

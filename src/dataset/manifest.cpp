@@ -7,11 +7,11 @@
 #include <map>
 #include <utility>
 
-#include "base/csv.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "dataset/labels.h"
 #include "dataset/split_names.h"
+#include "dataset/table_file.h"
 
 namespace graft {
 namespace {
@@ -19,47 +19,6 @@ namespace {
 constexpr const char* kExpected =
     "expected a first line that names the columns path and label (and optionally split), "
     "separated by commas, and a line for each image";
-
-std::string shown(std::string_view text) {
-  constexpr size_t kShown = 80;
-  return printable(std::string(text.substr(0, kShown))) + (text.size() > kShown ? "…" : "");
-}
-
-/// Encodings that put a NUL into every letter, by their byte order mark or by those NULs.
-void require_utf8_text(std::string_view text, const std::string& name) {
-  using namespace std::string_view_literals;
-  const char* encoding = nullptr;
-  if (text.starts_with("\xFF\xFE\0\0"sv) || text.starts_with("\0\0\xFE\xFF"sv))
-    encoding = "UTF-32";
-  else if (text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF"))
-    encoding = "UTF-16";
-  constexpr size_t kHead = 64;
-  const std::string_view head = text.substr(0, kHead);
-  const auto nuls = static_cast<size_t>(std::count(head.begin(), head.end(), '\0'));
-  const bool letters = std::all_of(head.begin(), head.end(), [](char c) {
-    return c == '\0' || c == '\r' || c == '\n' || c == '\t' || (c >= ' ' && c <= '~');
-  });
-  if (encoding == nullptr && letters && nuls * 3 > head.size())
-    encoding = nuls * 3 > 2 * head.size() ? "UTF-32" : "UTF-16";
-  if (text.starts_with("PK\x03\x04"))
-    fail(ErrorKind::input,
-         "{}: a spreadsheet (.xlsx, .ods) or another zip archive; save it as CSV; {}", name,
-         kExpected);
-  if (encoding != nullptr)
-    fail(ErrorKind::input, "{}: the file is {} (as some spreadsheets save text); save it as UTF-8",
-         name, encoding);
-  if (const size_t at = text.find('\0'); at != std::string_view::npos)
-    fail(ErrorKind::input, "{}:{}: a NUL byte: this is no text file; {}", name,
-         1 + std::count(text.begin(), text.begin() + static_cast<long>(at), '\n'), kExpected);
-}
-
-std::string_view trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(" \t");
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(" \t") - first + 1);
-}
-
-std::string column_name(std::string_view text) { return folded_label(trimmed(text)); }
 
 struct Columns {
   size_t path;
@@ -75,20 +34,6 @@ std::string first_of(const std::vector<std::string>& header,
     for (const std::string& field : header)
       if (column_name(field) == wanted) return field;
   return "";
-}
-
-/// Spreadsheets write "sep=,", people lines of remarks with '#', before the header: blanked, so
-/// that lines keep their numbers.
-void blank_preamble(std::string& text) {
-  size_t at = 0;
-  while (at < text.size()) {
-    const size_t end = std::min(text.find_first_of("\r\n", at), text.size());
-    const std::string_view line = std::string_view(text).substr(at, end - at);
-    const bool separator = line.starts_with("sep=") && line.size() <= 6;
-    if (!line.empty() && line[0] != '#' && !separator) return;
-    text.erase(at, end - at);
-    if (at < text.size()) ++at;  // past the end of the line, which stays
-  }
 }
 
 /// Columns of 0 and 1, one for each class.
@@ -126,9 +71,9 @@ std::string likely_cause(const std::string& line, const std::vector<CsvRow>& row
   std::string out;
   const std::string path = has_path ? "" : first_of(header, kPathNames);
   const std::string label = has_label ? "" : first_of(header, kLabelNames);
-  if (!path.empty()) out += fmt::format("rename '{}' to path", shown(path));
+  if (!path.empty()) out += fmt::format("rename '{}' to path", excerpt(path));
   if (!label.empty())
-    out += fmt::format("{}rename '{}' to label", out.empty() ? "" : " and ", shown(label));
+    out += fmt::format("{}rename '{}' to label", out.empty() ? "" : " and ", excerpt(label));
   if (!out.empty()) return out;
   const bool has_image = std::any_of(header.begin(), header.end(), [](const std::string& field) {
     return has_image_extension(field);
@@ -154,8 +99,8 @@ Columns find_columns(const std::vector<CsvRow>& rows, const std::string& line,
   }
   if (columns.path == header.size() || columns.label == header.size()) {
     const std::string cause = likely_cause(line, rows);
-    fail(ErrorKind::input, "{}: not a manifest: its first line is '{}'{}{}; {}", name, shown(line),
-         cause.empty() ? "" : ": ", cause, kExpected);
+    fail(ErrorKind::input, "{}: not a manifest: its first line is '{}'{}{}; {}", name,
+         excerpt(line), cause.empty() ? "" : ": ", cause, kExpected);
   }
   return columns;
 }
@@ -164,16 +109,7 @@ Columns find_columns(const std::vector<CsvRow>& rows, const std::string& line,
 
 Layout read_manifest(const fs::path& file) {
   const std::string name = printable(file);
-  std::string text = read_text_file(file);
-  if (text.starts_with("\xEF\xBB\xBF")) text.erase(0, 3);
-  require_utf8_text(text, name);
-  if (text.find('\n') == std::string::npos)  // the ends of lines of old Macs
-    std::replace(text.begin(), text.end(), '\r', '\n');
-  blank_preamble(text);
-  const size_t begin = text.find_first_not_of("\r\n");
-  if (begin == std::string::npos) fail(ErrorKind::input, "{}: empty manifest; {}", name, kExpected);
-  const std::string first_line = text.substr(begin, text.find_first_of("\r\n", begin) - begin);
-  const std::vector<CsvRow> rows = parse_csv(text, name);
+  const auto [rows, first_line] = read_table_file(file, "manifest", kExpected, ",");
   const std::vector<std::string>& header = rows[0].fields;
   const Columns columns = find_columns(rows, first_line, name);
   Layout layout;
@@ -218,7 +154,8 @@ Layout read_manifest(const fs::path& file) {
       if (!word.empty()) {
         const std::optional<Split> split = split_of_name(word);
         if (!split)
-          fail(ErrorKind::input, "{}: split '{}' is none of train, val, test", where, shown(word));
+          fail(ErrorKind::input, "{}: split '{}' is none of train, val, test", where,
+               excerpt(word));
         image.split = *split;
       }
     }
@@ -226,7 +163,7 @@ Layout read_manifest(const fs::path& file) {
                                           Seen{row.line, image.label, image.split});
     if (!fresh && at->second.label != image.label)
       fail(ErrorKind::input, "{}: '{}' has the label '{}' here and '{}' in line {}", where,
-           shown(path), image.label, at->second.label, at->second.line);
+           excerpt(path), image.label, at->second.label, at->second.line);
     if (!fresh && at->second.split == image.split) {
       ++repeated;
       continue;

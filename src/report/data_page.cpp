@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "dataset/dataset.h"
 #include "report/html.h"
+#include "report/label_page.h"
 
 namespace graft {
 namespace {
@@ -123,7 +124,7 @@ std::string class_chart(const Dataset& dataset) {
   return svg + "</g></svg>\n";
 }
 
-std::string data_page(const Dataset& dataset, const Inspection& found) {
+std::string data_page(const Dataset& dataset, const Inspection& found, const LabelCheck* labels) {
   check_dataset(dataset);
   check_inspection(dataset, found);
   std::string body = fmt::format("<h1>{}</h1>\n<p class=\"dim\">What graft check found.</p>\n",
@@ -138,6 +139,7 @@ std::string data_page(const Dataset& dataset, const Inspection& found) {
   counts += fmt::format("<p>The largest class has {:.1f} times the smallest one's images.</p>\n",
                         found.imbalance);
   body += html::section("classes", "Classes", counts);
+  if (labels != nullptr) body += label_section(dataset, *labels);
   for (const GroupKind& kind : kGroupKinds)
     add(body, dataset, kind.key, kind.title, found.*kind.list);
   for (const FindingKind& kind : kFindingKinds)

@@ -15,6 +15,7 @@
 #include "report/data_page.h"
 #include "report/figures.h"
 #include "report/html.h"
+#include "report/label_page.h"
 #include "report/model_card.h"
 
 namespace graft {
@@ -74,6 +75,7 @@ class Report {
     calibration(body);
     images(body);
     data(body);
+    if (job_.labels != nullptr) body += label_section(job_.dataset, *job_.labels);
     network(body);
     configuration(body);
     card(body);

@@ -5,6 +5,7 @@
 
 #include "dataset/dataset.h"
 #include "graft/context.h"
+#include "graft/labels.h"
 #include "model/model_file.h"
 #include "report/predictions.h"
 #include "run/run_folder.h"
@@ -23,6 +24,7 @@ struct ReportJob {
   RunContext context{};
   Precision precision = Precision::fp32;  ///< that the predictions were computed with
   std::string changes{};  ///< HTML: what is new in the data since the run that this one goes on from
+  const LabelCheck* labels = nullptr;     ///< of the dataset; null: nobody looked
 };
 
 /// The document: curves, metrics, mistakes with Grad-CAM, data, network, configuration, model card.

@@ -110,7 +110,8 @@ std::string changes(const TrainPlan& plan) {
 }  // namespace
 
 std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, FeatureCache* cache,
-                     const Training& training, SkippedImages& skipped, bool report,
+                     const Training& training, SkippedImages& skipped,
+                     const LabelCheck* label_check, bool report,
                      const std::function<void(const std::string& split, const Metrics&)>& on_split,
                      const RunContext& context) {
   ModelFile model = read_model(run / run_files::kBest);
@@ -155,6 +156,10 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
     predictions += predictions_csv(*test, "test", false, whole);
   }
   metrics["skipped"] = skipped.lines();
+  if (label_check != nullptr)
+    metrics["labels"] = {{"judged", label_check->ranking.size()},
+                         {"doubtful", label_check->doubtful},
+                         {"noise", label_check->share}};
   write_file_atomic(run / run_files::kPredictions, predictions);
   std::string text = metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   write_file_atomic(run / run_files::kMetrics, text);
@@ -167,7 +172,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
         run / run_files::kReport,
         report_page({model, tested ? *test : val, tested ? *test_metrics : val_metrics,
                      tested ? "test" : "val", plan.dataset, read_run_folder(run), command, 0,
-                     context, plan.recipe.precision, changes(plan)}));
+                     context, plan.recipe.precision, changes(plan), label_check}));
   }
   return text;
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "features/feature_cache.h"
+#include "graft/labels.h"
 #include "graft/train.h"
 #include "report/metrics.h"
 #include "run/skipped_images.h"
@@ -21,9 +22,11 @@ struct Training {
 
 /// Calibrates checkpoints/best.safetensors on the validation images, writes it as
 /// model.safetensors, and measures it: predictions.csv, metrics.json and, where `report`,
-/// report.html. `on_split` is told of each split's figures. Returns metrics.json's text.
+/// report.html. `label_check`: what was found of the plan's labels; null: nobody looked. `on_split`
+/// is told of each split's figures. Returns metrics.json's text.
 std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, FeatureCache* cache,
-                     const Training& training, SkippedImages& skipped, bool report,
+                     const Training& training, SkippedImages& skipped,
+                     const LabelCheck* label_check, bool report,
                      const std::function<void(const std::string& split, const Metrics&)>& on_split,
                      const RunContext& context);
 

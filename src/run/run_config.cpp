@@ -62,9 +62,22 @@ void require_precision_of(const std::filesystem::path& run, Precision precision)
   }
 }
 
+fs::path run_corrections(const fs::path& run, const fs::path& named) {
+  std::error_code error;
+  const fs::path copy = run / run_files::kCorrections;
+  return !named.empty() && fs::exists(copy, error) ? copy : named;
+}
+
 RunSettings run_settings(const std::filesystem::path& folder) {
   const RunConfig c = read_run_config(folder);
-  return {c.data, c.val, c.test, c.recipe, c.cache(), !c.no_report};
+  return {.data = c.data,
+          .validation = c.val,
+          .test = c.test,
+          .corrections = run_corrections(folder, c.corrections),
+          .recipe = c.recipe,
+          .cache = c.cache(),
+          .report = !c.no_report,
+          .check_labels = c.check_labels};
 }
 
 }  // namespace graft

@@ -21,10 +21,12 @@ struct RunConfig {
   std::string data;  ///< empty in files of earlier versions
   std::string val;
   std::string test;
+  std::string corrections;
   std::string cache_dir;
   double cache_limit = 20;  ///< GB
   bool no_cache = false;
   bool no_report = false;
+  bool check_labels = false;
 
   [[nodiscard]] CacheOptions cache() const { return {!no_cache, cache_dir, cache_limit * 1e9}; }
 };
@@ -38,6 +40,17 @@ void visit_run_config(Visitor&& visit, RunConfig& c) {
   visit({"test", "DIR", "Test images, evaluated once at the end", G::common, true}, c.test,
         options::PathText{});
   options::visit_options(visit, c.recipe);
+  visit({"corrections", "FILE",
+         "A review of labels (review.csv) that a person has filled in: images to keep, relabel or "
+         "drop, before anything else",
+         G::data},
+        c.corrections, options::PathText{});
+  visit(
+      {"check-labels", "",
+       "Look for labels that are probably wrong: review.csv in the run folder, to be filled in for "
+       "`corrections`, and a part of the report",
+       G::data, true},
+      c.check_labels, options::Flag{});
   visit({"cache-dir", "DIR",
          "Graft's cache folder, for weights and features (default: $XDG_CACHE_HOME/graft)",
          G::machine, true},
@@ -59,6 +72,11 @@ RunConfig read_run_config(const std::filesystem::path& run);
 /// For a run that is resumed: where the run whose split it took over has gone, its own split.csv
 /// says the same.
 void keep_own_split(Recipe& recipe, const std::filesystem::path& run);
+
+/// The corrections that a run which is resumed began with: its copy, since people go on with the
+/// file that they `named`. Empty where none were.
+std::filesystem::path run_corrections(const std::filesystem::path& run,
+                                      const std::filesystem::path& named);
 
 /// Throws Error(usage) where this processor cannot compute as a run has begun.
 void require_precision_of(const std::filesystem::path& run, Precision precision);

@@ -72,8 +72,8 @@ void clear_run(const std::filesystem::path& folder) {
   using namespace run_files;
   std::error_code error;
   for (const char* name :
-       {kModel, kHistory, kMetrics, kConfig, kSplit, kPredictions, kSkipped, kReport, kRates,
-        kRateChart, kBest, kLast, kState, kPreviousState, kDamagedState})
+       {kModel, kHistory, kMetrics, kConfig, kSplit, kPredictions, kSkipped, kCorrections, kReport,
+        kRates, kRateChart, kBest, kLast, kState, kPreviousState, kDamagedState})
     fs::remove(folder / name, error);
   if (!fs::is_directory(folder, error)) return;
   for (const fs::path& entry : list_folder(folder))

@@ -5,10 +5,12 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "dataset/split_file.h"
+#include "graft/labels.h"
 #include "graft/train.h"
 #include "report/chart.h"
 #include "report/tensorboard.h"
 #include "run/conclude.h"
+#include "run/judge_labels.h"
 #include "run/keep_head.h"
 #include "run/prepare.h"
 #include "run/run_claim.h"
@@ -56,16 +58,51 @@ TrainJob make_job(const TrainPlan& plan, FeatureCache* cache, const std::filesys
           .context = context};
 }
 
-RunConfig config_of(const TrainPlan& plan, bool report) {
+/// Before a run's folder is emptied: decisions of a person on labels are no file of a run.
+void keep_decisions(const TrainPlan& plan, const fs::path& folder) {
+  const fs::path review = folder / run_files::kReview;
+  require_review_replaceable(plan.dataset, review);
+  std::error_code error;
+  if (plan.dataset.corrections.empty() || !same_file(review, plan.dataset.corrections))
+    fs::remove(review, error);
+}
+
+/// Labels that are probably wrong, by the layers that are frozen; where those are too few, by the
+/// backbone that the run began with.
+std::optional<LabelCheck> look_at_labels(const TrainPlan& plan, const TrainJob& job,
+                                         const fs::path& folder, const RunContext& context) {
+  JudgingBackbone backbone{plan.network,
+                           std::min(backbone_end(plan.network), plan.phases.back().prefix_end),
+                           job.backbone,
+                           job.metadata.preprocessing,
+                           plan.feature_type,
+                           plan.recipe.precision,
+                           keeps_head(plan.recipe) || trained_on_labels(job.metadata.provenance)};
+  if (!judges_well(backbone.network, backbone.end)) backbone.end = backbone_end(plan.network);
+  try {
+    LabelCheck found = judge_labels(plan.dataset, backbone, job.cache, plan.recipe.seed, context);
+    for (const std::string& note : found.notes) context.tell(Severity::note, "labels: " + note);
+    write_review(plan.dataset, found, folder / run_files::kReview);
+    return found;
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::input) throw;
+    context.tell(Severity::warning, fmt::format("labels are not checked: {}", error.what()));
+    return std::nullopt;
+  }
+}
+
+RunConfig config_of(const TrainPlan& plan, const RunOptions& options) {
   RunConfig config;
   config.recipe = plan.recipe;
   config.data = plan.dataset.root.string();
   config.val = plan.dataset.validation.string();
   config.test = plan.dataset.test.string();
+  config.corrections = plan.dataset.corrections.string();
   config.cache_dir = plan.cache.folder.string();
   config.cache_limit = plan.cache.limit / 1e9;
   config.no_cache = !plan.cache.use;
-  config.no_report = !report;
+  config.no_report = !options.report;
+  config.check_labels = options.check_labels;
   return config;
 }
 
@@ -76,13 +113,20 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   require_device(plan.recipe.device);
   const RunClaim claim(folder, mode, context);
   const bool resumed = mode == RunMode::resume;
+  if (!resumed || options.check_labels)
+    require_review_replaceable(plan.dataset, folder / run_files::kReview);
   Weights weights = load_backbone(plan, context);
   SkippedImages skipped(plan, folder, context);
-  const std::string config = to_toml(config_of(plan, options.report));
+  const std::string config = to_toml(config_of(plan, options));
   // A run that is resumed keeps its files until the options have proved to fit it.
   if (!resumed) {
+    keep_decisions(plan, folder);
     clear_run(folder);
     write_file_atomic(folder / run_files::kConfig, config);
+    if (!plan.dataset.corrections.empty())
+      write_file_atomic(folder / run_files::kCorrections, plan.dataset.decisions.empty()
+                                                              ? std::string(kReviewHeader)
+                                                              : plan.dataset.decisions);
     write_split(plan.dataset, {}, folder / run_files::kSplit);
   }
   const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
@@ -99,14 +143,17 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
     skipped.add(result.excluded[k], result.errors[k]);
   if (!result.excluded.empty() || resumed)
     write_split(plan.dataset, result.excluded, folder / run_files::kSplit);
+  std::optional<LabelCheck> labels;
+  if (options.check_labels) labels = look_at_labels(plan, job, folder, context);
   Run run;
+  if (labels) run.doubtful_labels = labels->doubtful;
   run.folder = folder;
   run.history = result.history;
   run.best_epoch = result.best_epoch;
   run.stopped_early = result.stopped_early;
   run.metrics = conclude(
       plan, folder, cache.get(), {result.history, result.best_epoch, result.stopped_early}, skipped,
-      options.report,
+      labels ? &*labels : nullptr, options.report,
       [&](const std::string& split, const Metrics& m) {
         events.confusion(split, m);
         if (split == "test")
@@ -143,10 +190,15 @@ Run resume(const std::filesystem::path& folder, const RunContext& context,
   require_precision_of(folder, settings.recipe.precision);
   RunOptions options;
   options.report = settings.report;
+  options.check_labels = settings.check_labels;
   options.observers = observers;
-  return resume(plan(open_dataset(settings.data, settings.validation, settings.test),
-                     settings.recipe, settings.cache, context),
-                folder, options, context);
+  Dataset data = open_dataset(settings.data, settings.validation, settings.test);
+  if (!settings.corrections.empty()) {
+    apply_corrections(data, settings.corrections);
+    data.corrections = read_run_config(folder).corrections;  // its name, not that of the copy
+  }
+  return resume(plan(std::move(data), settings.recipe, settings.cache, context), folder, options,
+                context);
 }
 
 std::vector<RatePoint> find_learning_rate(const TrainPlan& plan, const RunContext& context) {

@@ -1,4 +1,5 @@
-// CSV: what is read and written again is read alike; manifests and histories of training.
+// CSV: what is read and written again is read alike; manifests, histories of training, reviews of
+// labels.
 #include <unistd.h>
 
 #include <filesystem>
@@ -8,6 +9,7 @@
 #include "base/file.h"
 #include "dataset/dataset.h"
 #include "fuzz/fuzz.h"
+#include "graft/labels.h"
 #include "run/run_folder.h"
 
 namespace {
@@ -17,6 +19,25 @@ std::string quoted(const std::string& field) {
   std::string out = "\"";
   for (const char c : field) out += c == '"' ? "\"\"" : std::string(1, c);
   return out + '"';
+}
+
+/// What a review decides it decides again when its decisions are read as one.
+void review(const graft::fs::path& file) {
+  using namespace graft;
+  Dataset data;
+  data.root = "data.csv";
+  data.classes = {"ice, old", "sea", "street"};
+  for (const char* path : {"sea/1.jpg", "sea/2.jpg", "street/1.jpg", "ice, old/1.jpg"})
+    data.samples.push_back({path, path[0] == 'i' ? 0 : path[1] == 'e' ? 1 : 2});
+  Dataset again = data;
+  apply_corrections(data, file);
+  if (data.decisions.empty()) return;
+  write_file_atomic(file, data.decisions);
+  apply_corrections(again, file);
+  fuzz::require(again.decisions == data.decisions);
+  fuzz::require(again.samples.size() == data.samples.size());
+  for (size_t i = 0; i < data.samples.size(); ++i)
+    fuzz::require(again.samples[i].label == data.samples[i].label);
 }
 
 }  // namespace
@@ -41,6 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   write_file_atomic(file, text);
   fuzz::expect_typed_errors([] { open_dataset(file); });
   fuzz::expect_typed_errors([] { read_history(file); });
+  fuzz::expect_typed_errors([] { review(file); });
   fs::remove(file);
   return 0;
 }

@@ -77,6 +77,16 @@ class Pages(t.TestCase):
         self.assertIn("Identical files in training and test data",
                       BROWSER.find_element("tag name", "body").text)
 
+    def test_check_of_labels(self):
+        page = self.folder / "labels.html"
+        self.succeed("check", BASE / "data", "--backbone", "vgg-mini", "--input-size", "64", "--html", page)
+        self.sound(page)
+        section = BROWSER.find_element("id", "label_errors")
+        self.assertIn("Labels that are probably wrong", section.text)
+        images = section.find_elements("tag name", "img")
+        self.assertGreater(len(images), 0)
+        self.assertEqual([i for i in images if not i.get_attribute("alt").startswith("labelled ")], [])
+
     def test_compare(self):
         page = self.folder / "compare.html"
         self.succeed("compare", BASE / "one", BASE / "two", "--html", page)
