@@ -15,6 +15,7 @@
 #include "run/run_config.h"
 #include "run/run_folder.h"
 #include "run/skipped_images.h"
+#include "run/stage_clock.h"
 #include "train/trainer.h"
 #include "weights/load.h"
 
@@ -75,6 +76,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   require_device(plan.recipe.device);
   const RunClaim claim(folder, mode, context);
   const bool resumed = mode == RunMode::resume;
+  StageClock clock(folder, resumed, context);
   Weights weights = load_backbone(plan, context);
   SkippedImages skipped(plan, folder, context);
   const std::string config = to_toml(config_of(plan, options.report));
@@ -89,6 +91,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   job.resume = resumed;
   for (TrainObserver* observer : options.observers)
     if (observer != nullptr) job.observers.push_back(observer);
+  job.observers.push_back(&clock);
   job.on_read = [&](const auto& samples, const auto& why) { skipped.read(samples, why); };
   TensorBoard events(folder);
   job.observers.push_back(&events);
@@ -106,6 +109,9 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   run.metrics = conclude(
       plan, folder, cache.get(), {result.history, result.best_epoch, result.stopped_early}, skipped,
       options.report,
+      [&](TrainStage stage) {
+        for (TrainObserver* observer : job.observers) observer->stage(stage);
+      },
       [&](const std::string& split, const Metrics& m) {
         events.confusion(split, m);
         if (split == "test")
@@ -115,6 +121,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
       },
       context);
   run.test_is_whole = skipped.finish();
+  for (TrainObserver* observer : job.observers) observer->finished(run);
   return run;
 }
 
