@@ -22,6 +22,7 @@ struct ReportJob {
   size_t trained_on = 0;           ///< of the images, those that the model was trained on
   RunContext context{};
   Precision precision = Precision::fp32;  ///< that the predictions were computed with
+  bool of_run = false;  ///< the page belongs to the run: the time for it is counted too
 };
 
 /// The document: curves, metrics, mistakes with Grad-CAM, data, network, configuration, model card.
