@@ -14,7 +14,7 @@ serve="${build//libtorch-dev libopenblas0-pthread /}"
 fuzz="$build clang libclang-rt-14-dev"
 lint="$test clang-format clang-tidy"
 bench="$test"
-interop="$build libgtest-dev python3 python3-venv python3-dev"
+interop="$build libgtest-dev python3 python3-numpy python3-pil python3-venv python3-dev chromium chromium-driver python3-selenium"
 neon="g++-aarch64-linux-gnu qemu-user libhwy-dev googletest"
 
 wanted=""

@@ -6,6 +6,7 @@ namespace graft::run_files {
 inline constexpr const char* kModel = "model.safetensors";
 inline constexpr const char* kHistory = "history.csv";
 inline constexpr const char* kMetrics = "metrics.json";
+inline constexpr const char* kTimes = "times.json";
 inline constexpr const char* kConfig = "config.toml";
 inline constexpr const char* kSplit = "split.csv";
 inline constexpr const char* kPredictions = "predictions.csv";

@@ -130,6 +130,24 @@ struct EpochProgress {
   double accuracy = 0;
 };
 
+/// What a run is busy with. Features of frozen layers are computed again before each phase.
+enum class TrainStage { features, training, evaluation, report };
+inline constexpr size_t kTrainStages = 4;
+/// "features", …
+std::string_view to_string(TrainStage stage);
+
+/// A validation image that an epoch's model classified wrongly.
+struct EpochMistake {
+  std::filesystem::path path;
+  std::string label;
+  std::string predicted;
+  size_t predicted_class = 0;  ///< its number
+  double probability = 0;      ///< of the predicted class, before calibration
+};
+inline constexpr size_t kMostEpochMistakes = 12;
+
+struct Run;
+
 /// Told what training does. All calls come from the thread that called train(). They should return
 /// quickly.
 class TrainObserver {
@@ -147,6 +165,14 @@ class TrainObserver {
   virtual void step(const EpochProgress& progress) { (void)progress; }
   /// `best`: whether it is better than all before it.
   virtual void epoch(const EpochRecord& record, bool best) { (void)record, (void)best; }
+  /// Once the epoch's checkpoint is written: the worst mistakes (highest losses) of its validation,
+  /// the worst first, at most kMostEpochMistakes.
+  virtual void mistakes(int epoch, const std::vector<EpochMistake>& worst) {
+    (void)epoch, (void)worst;
+  }
+  virtual void stage(TrainStage stage) { (void)stage; }
+  /// All files are written.
+  virtual void finished(const Run& run) { (void)run; }
 };
 
 enum class RunMode {

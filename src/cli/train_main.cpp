@@ -22,6 +22,24 @@
 namespace graft::cli {
 namespace {
 
+/// What is told to one is told to the other too.
+class TwoReporters : public Reporter {
+ public:
+  TwoReporters(Reporter* first, Reporter* second) : first_(first), second_(second) {}
+  void message(Severity severity, std::string_view text) override {
+    if (first_ != nullptr) first_->message(severity, text);
+    second_->message(severity, text);
+  }
+  void progress(const ProgressUpdate& update) override {
+    if (first_ != nullptr) first_->progress(update);
+    second_->progress(update);
+  }
+
+ private:
+  Reporter* first_;
+  Reporter* second_;
+};
+
 /// --find-lr: a table and a chart in the run folder, and a suggestion.
 int find_lr(const TrainOptions& o, const TrainPlan& plan, const fs::path& folder,
             const RunContext& context) {
@@ -79,7 +97,7 @@ int run(const TrainOptions& given) {
     status = std::make_shared<StatusStream>(o.status_fd);
     o.common.report_to(status);
   }
-  const RunContext context = o.common.context();
+  RunContext context = o.common.context();
   const TrainPlan plan = make_plan(o);
   std::optional<NewFolder> made;
   if (o.resume.empty() && o.output.empty()) made.emplace(o);
@@ -103,10 +121,13 @@ int run(const TrainOptions& given) {
                      .report = !o.config_of_run.no_report,
                      .check_labels = o.config_of_run.check_labels};
   std::optional<Dashboard> dashboard;  // first, since its port may be taken
+  std::optional<TwoReporters> both;
   if (o.dashboard > 0) {
     dashboard.emplace(o.dashboard,
-                      fmt::format("{} on {}", plan.network.backbone, printable(o.data)));
+                      fmt::format("{} on {}", plan.network.backbone, printable(o.data)), folder,
+                      plan.phases);
     options.observers.push_back(&*dashboard);
+    context.reporter = &both.emplace(context.reporter, &*dashboard);
     if (!o.common.quiet) print_diagnostic("dashboard  http://127.0.0.1:{}/\n\n", o.dashboard);
   }
   if (o.find_lr) return find_lr(o, plan, folder, context);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
@@ -12,14 +11,28 @@
 namespace graft {
 namespace {
 
-constexpr int kWidth = 540;
-constexpr int kHeight = 340;
-constexpr int kLeft = 80;
-constexpr int kRight = 20;
-constexpr int kTop = 50;
-constexpr int kBottom = 55;
-// Okabe and Ito's palette for all kinds of colour vision, 2008; its blue and orange first.
-constexpr std::array<const char*, 4> kColours = {"#0072b2", "#d55e00", "#009e73", "#cc79a7"};
+// In units of the drawing, which is shown some 360 to 640 pixels wide.
+constexpr int kWidth = 480;
+constexpr int kHeight = 300;
+constexpr int kMargin = 14;
+constexpr int kTop = 40;
+constexpr int kBottom = 50;
+constexpr int kLine = 17;         // of text
+constexpr double kLetter = 7.4;   // about the width of one
+constexpr size_t kMostName = 16;  // letters of a series' name
+constexpr size_t kMostDots = 100;
+// Okabe and Ito's palette for all kinds of colour vision, 2008, its blue and orange first; on dark
+// backgrounds its lighter ones.
+constexpr int kColours = 4;
+constexpr std::string_view kStyle =
+    "<style>.chart text{font:13px system-ui,sans-serif;fill:#333}.chart .axis{stroke:#999}"
+    ".chart .grid{stroke:#999;stroke-opacity:.3}.chart .line{fill:none;stroke-width:2}"
+    ".chart .mark{stroke:#777;stroke-dasharray:5 4}.chart circle{fill:currentColor}"
+    ".chart .dot{opacity:0}.chart .dot:hover{opacity:1}"
+    ".chart .s0{color:#0072b2}.chart .s1{color:#d55e00}.chart .s2{color:#009e73}"
+    ".chart .s3{color:#cc79a7}.chart .line,.chart circle{stroke:currentColor}"
+    "@media(prefers-color-scheme:dark){.chart text{fill:#ddd}.chart .s0{color:#56b4e9}"
+    ".chart .s1{color:#e69f00}.chart .s2{color:#2cc59b}}</style>\n";
 
 constexpr int kMostTicks = 20;
 
@@ -28,7 +41,8 @@ struct Axis {
   double low = std::numeric_limits<double>::infinity();
   double high = -std::numeric_limits<double>::infinity();
   bool log = false;
-  double from = 0;  // pixels
+  bool whole = false;  // ticks are whole numbers
+  double from = 0;     // pixels
   double to = 1;
 
   void cover(double v) {
@@ -41,8 +55,9 @@ struct Axis {
     const double least = 1e-9 * std::max(std::abs(low), std::abs(high));
     if (high - low <= least) {
       const double middle = (low + high) / 2;
-      low = middle - std::max(0.5, least);
-      high = middle + std::max(0.5, least);
+      const double half = middle != 0 ? std::abs(middle) / 2 : 0.5;
+      low = middle - half;
+      high = middle + half;
     }
   }
   [[nodiscard]] double scaled(double v) const { return log ? std::log10(v) : v; }
@@ -61,6 +76,7 @@ struct Axis {
     double step = power * 10;
     for (const double factor : {5.0, 2.0, 1.0})
       if (power * factor >= rough) step = power * factor;
+    if (whole) step = std::max(step, 1.0);
     const double first = std::ceil(low / step - 1e-9);
     for (int k = 0; k < kMostTicks; ++k) {
       const double v = (first + k) * step;
@@ -71,83 +87,144 @@ struct Axis {
   }
 };
 
+std::string text(double x, double y, std::string_view anchor, std::string_view words) {
+  return fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\"{}>{}</text>\n", x, y,
+                     anchor.empty() ? "" : fmt::format(" text-anchor=\"{}\"", anchor),
+                     html::escape(words));
+}
+
+/// What the chart shows, in words.
+std::string description(const Chart& chart) {
+  std::string out = fmt::format("{} over {}", chart.y_label, chart.x_label);
+  for (const ChartSeries& series : chart.series)
+    if (!series.points.empty())
+      out += fmt::format("; {}: from {:.4g} at {:.4g} to {:.4g} at {:.4g}", series.name,
+                         series.points.front().second, series.points.front().first,
+                         series.points.back().second, series.points.back().first);
+  for (const auto& [at, label] : chart.marks) out += "; " + label;
+  return out;
+}
+
+std::string line(const ChartSeries& series, int number, const Axis& x, const Axis& y) {
+  std::string path;
+  std::string dots;
+  bool gap = true;  // a value that is not finite leaves one
+  for (const auto& [px, py] : series.points) {
+    if (std::isfinite(py)) {
+      path += fmt::format("{}{:.1f} {:.1f}", gap ? "M" : "L", x.pixel(px), y.pixel(py));
+      // A line of one point shows nothing.
+      if (series.points.size() <= kMostDots)
+        dots += fmt::format(
+            "<circle class=\"s{} {}\" cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\"><title>{}{:g}: {:.5g}"
+            "</title></circle>\n",
+            number, series.points.size() == 1 ? "point" : "dot", x.pixel(px), y.pixel(py),
+            series.name.empty() ? "" : html::escape(series.name) + ", ", px, py);
+    }
+    gap = !std::isfinite(py);
+  }
+  return fmt::format("<path class=\"line s{}\" d=\"{}\"/>\n", number, path) + dots;
+}
+
+/// Names beside the ends of their lines, none over another.
+std::string names(const std::vector<ChartSeries>& all, double left, const Axis& y) {
+  std::vector<std::pair<double, size_t>> ends;  // where, which
+  for (size_t i = 0; i < all.size(); ++i) {
+    double at = y.from;
+    for (const auto& point : all[i].points)
+      if (std::isfinite(point.second)) at = y.pixel(point.second);
+    ends.emplace_back(at, i);
+  }
+  std::sort(ends.begin(), ends.end());
+  for (size_t k = 1; k < ends.size(); ++k)
+    ends[k].first = std::max(ends[k].first, ends[k - 1].first + kLine);
+  double most = y.from;
+  for (size_t k = ends.size(); k-- > 0; most = ends[k].first - kLine)
+    ends[k].first = std::min(ends[k].first, most);
+  std::string out;
+  for (const auto& [at, i] : ends)
+    out += fmt::format("<path class=\"line s{}\" d=\"M{:.1f} {:.1f}h14\"/>\n", i % kColours,
+                       left + 6, at) +
+           text(left + 24, at + 4, "", html::shortened(all[i].name, kMostName));
+  return out;
+}
+
 }  // namespace
 
 std::string chart_svg(const Chart& chart) {
-  Axis x{.log = chart.log_x, .from = kLeft, .to = kWidth - kRight};
-  Axis y{.from = kHeight - kBottom, .to = kTop};
+  Axis x{.log = chart.log_x, .whole = !chart.log_x};
+  Axis y{};
+  size_t longest = 0;
   for (const ChartSeries& series : chart.series) {
+    longest = std::max(longest, std::min(series.name.size(), kMostName));
     for (const auto& [px, py] : series.points) {
       if (!std::isfinite(py)) continue;
       x.cover(px);
       y.cover(py);
+      x.whole = x.whole && px == std::floor(px);
     }
+  }
+  if (chart.x_range) {
+    x.cover(chart.x_range->first);
+    x.cover(chart.x_range->second);
   }
   x.settle();
   y.settle();
+  // Room for the longest label of the y axis, and for names at the right.
+  size_t label = 1;
+  for (const double v : y.ticks()) label = std::max(label, fmt::format("{:g}", v).size());
+  const double left = 32 + static_cast<double>(label) * kLetter;
+  const bool named = chart.series.size() > 1;
+  const double right =
+      kWidth - (named ? 28 + static_cast<double>(longest) * kLetter : double{kMargin});
+  const int height =
+      std::max(kHeight, kTop + kBottom + kLine * static_cast<int>(chart.series.size()));
+  const double bottom = height - kBottom;
+  x.from = left;
+  x.to = right;
+  y.from = bottom;
+  y.to = kTop;
+
   std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 {0} {1}\" "
-      "role=\"img\" "
-      "aria-label=\"{2}\">\n<title>{2}</title>\n<desc>{3} over {4}",
-      kWidth, kHeight, html::escape(chart.title), html::escape(chart.y_label),
-      html::escape(chart.x_label));
-  for (const ChartSeries& series : chart.series)
-    if (!series.points.empty())
-      svg +=
-          fmt::format("; {}: from {:.4g} at {:.4g} to {:.4g} at {:.4g}", html::escape(series.name),
-                      series.points.front().second, series.points.front().first,
-                      series.points.back().second, series.points.back().first);
-  for (const auto& [at, label] : chart.marks) svg += fmt::format("; {}", html::escape(label));
-  svg +=
-      "</desc>\n<style>.chart text{font:14px sans-serif;fill:#333}.chart .axis{stroke:#999}"
-      ".chart .grid{stroke:#999;stroke-opacity:.3}.chart .line{fill:none;stroke-width:2}"
-      ".chart .mark{stroke:#777;stroke-dasharray:5 4}"
-      "@media(prefers-color-scheme:dark){.chart text{fill:#ddd}}</style>\n";
-  svg += fmt::format("<text x=\"{}\" y=\"22\" style=\"font-size:16px\">{}</text>\n", kLeft,
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"chart\" viewBox=\"0 0 {} {}\" "
+      "role=\"img\" aria-label=\"{}\">\n<title>{}</title>\n<desc>{}</desc>\n",
+      kWidth, height, html::escape(chart.title + ": " + description(chart)),
+      html::escape(chart.title), html::escape(description(chart)));
+  svg += kStyle;
+  svg += fmt::format("<text x=\"{:.1f}\" y=\"22\" style=\"font-size:15px\">{}</text>\n", left,
                      html::escape(chart.title));
-  for (const double v : x.ticks())
+  double free = 0;  // where the next label of the x axis has room
+  for (const double v : x.ticks()) {
     svg += fmt::format(
-        "<line class=\"grid\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
-        "<text x=\"{0:.1f}\" y=\"{3}\" text-anchor=\"middle\">{4:g}</text>\n",
-        x.pixel(v), kTop, kHeight - kBottom, kHeight - kBottom + 18, v);
+        "<line class=\"grid\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2:.1f}\"/>",
+        x.pixel(v), kTop, bottom);
+    const std::string words = fmt::format("{:g}", v);
+    const double half = static_cast<double>(words.size()) * kLetter / 2;
+    if (x.pixel(v) - half < free) continue;
+    free = x.pixel(v) + half + kLetter;
+    svg += text(x.pixel(v), bottom + 18, "middle", words);
+  }
   for (const double v : y.ticks())
     svg += fmt::format(
-        "<line class=\"grid\" x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>"
-        "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5:g}</text>\n",
-        kLeft, kWidth - kRight, y.pixel(v), kLeft - 8, y.pixel(v) + 4, v);
+               "<line class=\"grid\" x1=\"{0:.1f}\" x2=\"{1:.1f}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\"/>",
+               left, right, y.pixel(v)) +
+           text(left - 7, y.pixel(v) + 4, "end", fmt::format("{:g}", v));
+  svg += fmt::format("<path class=\"axis\" fill=\"none\" d=\"M{:.1f} {}V{:.1f}H{:.1f}\"/>\n", left,
+                     kTop, bottom, right);
+  svg += text((left + right) / 2, height - 10, "middle", chart.x_label);
   svg += fmt::format(
-      "<path class=\"axis\" fill=\"none\" d=\"M{0} {1}V{2}H{3}\"/>\n"
-      "<text x=\"{4}\" y=\"{5}\" text-anchor=\"middle\">{6}</text>\n"
-      "<text transform=\"translate(18 {7}) rotate(-90)\" text-anchor=\"middle\">{8}</text>\n",
-      kLeft, kTop, kHeight - kBottom, kWidth - kRight, (kLeft + kWidth - kRight) / 2, kHeight - 12,
-      html::escape(chart.x_label), (kTop + kHeight - kBottom) / 2, html::escape(chart.y_label));
-  for (size_t i = 0; i < chart.series.size(); ++i) {
-    const ChartSeries& series = chart.series[i];
-    const char* colour = kColours.at(i % kColours.size());
-    std::string path;
-    bool gap = true;  // a value that is not finite leaves one
-    for (const auto& [px, py] : series.points) {
-      if (std::isfinite(py))
-        path += fmt::format("{}{:.1f} {:.1f}", gap ? "M" : "L", x.pixel(px), y.pixel(py));
-      gap = !std::isfinite(py);
-    }
-    svg += fmt::format("<path class=\"line\" stroke=\"{}\" d=\"{}\"/>\n", colour, path);
-    if (series.points.size() == 1 && !gap)  // a line of one point shows nothing
-      svg += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"4\" fill=\"{}\"/>\n",
-                         x.pixel(series.points[0].first), y.pixel(series.points[0].second), colour);
-    if (chart.series.size() > 1)
-      svg += fmt::format("<text x=\"{}\" y=\"40\" style=\"fill:{}\">{}</text>\n",
-                         kLeft + static_cast<int>(i) * 110, colour, html::escape(series.name));
-  }
-  for (const auto& [at, label] : chart.marks) {
+      "<text transform=\"translate(16 {:.1f}) rotate(-90)\" text-anchor=\"middle\">{}</text>\n",
+      (kTop + bottom) / 2, html::escape(chart.y_label));
+  for (const auto& [at, words] : chart.marks) {
     // A label stands where there is room for it.
-    const bool before = x.pixel(at) > kWidth * 0.75;
+    const bool before = x.pixel(at) > (left + right) / 2;
     svg += fmt::format(
-        "<line class=\"mark\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\"/>"
-        "<text x=\"{3:.1f}\" y=\"{4}\"{5}>{6}</text>\n",
-        x.pixel(at), kTop, kHeight - kBottom, x.pixel(at) + (before ? -5 : 5), kTop + 14,
-        before ? " text-anchor=\"end\"" : "", html::escape(label));
+               "<line class=\"mark\" x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2:.1f}\"/>",
+               x.pixel(at), kTop, bottom) +
+           text(x.pixel(at) + (before ? -5 : 5), kTop - 4, before ? "end" : "", words);
   }
+  for (size_t i = 0; i < chart.series.size(); ++i)
+    svg += line(chart.series[i], static_cast<int>(i % kColours), x, y);
+  if (named) svg += names(chart.series, right, y);
   return svg + "</svg>\n";
 }
 

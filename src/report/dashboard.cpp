@@ -1,153 +1,47 @@
 #include "graft/dashboard.h"
 
+#include <algorithm>
+#include <array>
 #include <chrono>
+#include <cmath>
+#include <condition_variable>
 #include <mutex>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <utility>
 
 #include "base/fail.h"
+#include "base/file.h"
 #include "base/limits.h"
+#include "report/chart.h"
+#include "report/epoch_gallery.h"
 #include "report/html.h"
 #include "report/loopback_server.h"
+#include "report/page_files.h"
 
 namespace graft {
 namespace {
 
-constexpr int kThreads = 3;  // of the server
+using Clock = std::chrono::steady_clock;
 
-constexpr std::string_view kPage = R"html(<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width,initial-scale=1">
-<title>@TITLE@</title>
-<link rel="icon" href="data:,">
-<style>
-:root{color-scheme:light dark;--fg:#1c1e21;--bg:#fff;--dim:#5f6670;--line:#d9dce1;--box:#f5f6f8;
---train:#0072b2;--val:#d55e00}
-@media(prefers-color-scheme:dark){:root{--fg:#e4e6ea;--bg:#16181b;--dim:#9aa1ab;--line:#363a41;
---box:#1f2226;--train:#56b4e9;--val:#e69f00}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:68rem;padding:1rem;background:var(--bg);color:var(--fg);
-font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
-h1{font-size:1.4rem;margin:.2rem 0}h2{font-size:1rem;margin:.2rem 0}
-.dim{color:var(--dim)}
-progress{width:100%;height:.8rem;accent-color:var(--train)}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem;
-margin-top:1rem}
-.charts section{background:var(--box);border-radius:8px;padding:.6rem .8rem}
-svg{width:100%;height:auto;display:block}
-text{font:13px system-ui,sans-serif;fill:currentColor}
-</style>
-</head>
-<body>
-<h1>@TITLE@</h1>
-<p id="status" role="status">waiting for the first step …</p>
-<progress id="bar" max="1" value="0" aria-label="this epoch"></progress>
-<p id="best" class="dim"></p>
-<div class="charts" id="charts"></div>
-<script>
-'use strict';
-const W = 640, H = 300, L = 56, R = 12, T = 12, B = 34;
-const specs = [
-  ['Loss', ['loss', 'val_loss']], ['Accuracy', ['accuracy', 'val_accuracy']],
-  ['Learning rate', ['learning_rate']]];
-const names = {loss: 'training', val_loss: 'validation', accuracy: 'training',
-  val_accuracy: 'validation', learning_rate: ''};
-function clock(s) {
-  s = Math.round(s);
-  const two = n => String(n).padStart(2, '0');
-  return s >= 3600 ? `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`
-                   : `${Math.floor(s / 60)}:${two(s % 60)}`;
+constexpr int kThreads = 4;                  // of the server and the gallery
+constexpr std::chrono::seconds kWatched{5};  // a page that is open asks each second
+constexpr std::chrono::seconds kGoodbye{3};  // for the page to take the report
+constexpr std::chrono::milliseconds kLastBytes{100};
+constexpr double kLeastSeconds = 0.5;  // before, a rate says nothing
+
+double seconds_between(Clock::time_point from, Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
 }
-function element(name, attributes, text) {
-  const e = document.createElementNS('http://www.w3.org/2000/svg', name);
-  for (const k in attributes) e.setAttribute(k, attributes[k]);
-  if (text !== undefined) e.textContent = text;
-  return e;
-}
-function chart(title, keys, run) {
-  const section = document.createElement('section');
-  const heading = document.createElement('h2');
-  heading.textContent = title;
-  section.append(heading);
-  const svg = element('svg', {viewBox: `0 0 ${W} ${H}`, role: 'img'});
-  const last = run.history.at(-1);
-  svg.append(element('title', {}, title + keys.map(
-    k => `, ${names[k]} ${last[k].toPrecision(4)}`).join('') + ` at epoch ${last.epoch}`));
-  const all = run.history.flatMap(r => keys.map(k => r[k])).filter(Number.isFinite);
-  let low = Math.min(...all), high = Math.max(...all);
-  const least = 1e-9 * Math.max(1, Math.abs(high));
-  if (high - low < least) { low -= Math.max(0.5, least); high += Math.max(0.5, least); }
-  const x = e => L + (run.epochs > 1 ? (e - 1) / (run.epochs - 1) : 0) * (W - L - R);
-  const y = v => T + (high - v) / (high - low) * (H - T - B);
-  for (let i = 0; i <= 4; i++) {
-    const v = low + (high - low) * i / 4;
-    svg.append(element('line', {x1: L, x2: W - R, y1: y(v), y2: y(v), stroke: 'currentColor',
-      'stroke-opacity': 0.15}));
-    svg.append(element('text', {x: L - 6, y: y(v) + 4, 'text-anchor': 'end'},
-      Number(v.toPrecision(3))));
-  }
-  const step = Math.max(1, Math.ceil(run.epochs / 10));
-  for (let e = 1; e <= run.epochs; e += step)
-    svg.append(element('text', {x: x(e), y: H - 14, 'text-anchor': 'middle'}, e));
-  keys.forEach((k, i) => {
-    const colour = i ? 'var(--val)' : 'var(--train)';
-    const points = run.history.map(r => `${x(r.epoch).toFixed(1)},${y(r[k]).toFixed(1)}`);
-    svg.append(element('polyline', {points: points.join(' '), fill: 'none', stroke: colour,
-      'stroke-width': 2.5}));
-    if (names[k]) {
-      const label = element('text', {x: L + 8 + i * 90, y: T + 12}, names[k]);
-      label.style.fill = colour;
-      svg.append(label);
-    }
-    if (points.length === 1)
-      svg.append(element('circle', {cx: x(1), cy: y(run.history[0][k]), r: 3.5, fill: colour}));
-  });
-  section.append(svg);
-  return section;
-}
-let shown = -1;
-async function refresh() {
-  let run;
-  try {
-    run = await (await fetch('run.json', {cache: 'no-store'})).json();
-  } catch {
-    document.getElementById('status').textContent = 'training has ended, or was stopped';
-    return;
-  }
-  const now = run.now;
-  if (now) {
-    const rate = now.done / Math.max(now.seconds, 1e-3);
-    const left = (run.epochs - now.epoch + 1 - now.done / now.images) * now.images / rate;
-    document.getElementById('status').textContent =
-      `epoch ${now.epoch} of ${run.epochs}, ${now.done} of ${now.images} images, ` +
-      `${rate.toFixed(0)} a second, loss ${now.loss.toFixed(4)}, ` +
-      `accuracy ${now.accuracy.toFixed(4)}, about ${clock(left)} left`;
-    document.getElementById('bar').value = now.done / now.images;
-  }
-  if (run.best)
-    document.getElementById('best').textContent = `best: epoch ${run.best.epoch}, ` +
-      `validation accuracy ${run.best.val_accuracy.toFixed(4)}`;
-  if (run.history.length !== shown && run.history.length) {
-    shown = run.history.length;
-    document.getElementById('charts').replaceChildren(
-      ...specs.map(([title, keys]) => chart(title, keys, run)));
-  }
-  setTimeout(refresh, 1000);
-}
-refresh();
-</script>
-</body>
-</html>
-)html";
 
 /// The page under a title, which may hold anything, the place holder too.
 std::string page_with(const std::string& title) {
   constexpr std::string_view kTitle = "@TITLE@";
   std::string page;
-  std::string_view rest = kPage;
+  std::string_view rest = page_files::kDashboard;
   for (size_t at = rest.find(kTitle); at != std::string_view::npos; at = rest.find(kTitle)) {
     page += rest.substr(0, at);
     page += html::escape(title);
@@ -156,26 +50,185 @@ std::string page_with(const std::string& title) {
   return page.append(rest);
 }
 
+/// JSON has no numbers that are not finite.
+nlohmann::json number(double value) {
+  return std::isfinite(value) ? nlohmann::json(value) : nlohmann::json();
+}
+
 nlohmann::json to_json(const EpochRecord& r) {
   return {{"epoch", r.epoch},
-          {"loss", r.loss},
-          {"accuracy", r.accuracy},
-          {"val_loss", r.val_loss},
-          {"val_accuracy", r.val_accuracy},
-          {"learning_rate", r.learning_rate}};
+          {"loss", number(r.loss)},
+          {"accuracy", number(r.accuracy)},
+          {"val_loss", number(r.val_loss)},
+          {"val_accuracy", number(r.val_accuracy)},
+          {"learning_rate", number(r.learning_rate)}};
+}
+
+std::string curve(const std::vector<EpochRecord>& history, int epochs, const char* title,
+                  const char* y, double EpochRecord::*training,
+                  double EpochRecord::*validation = nullptr) {
+  Chart chart{title, "epoch", y, false, {{"training", {}}}, {}, {{1, std::max(epochs, 1)}}};
+  if (validation != nullptr) chart.series.push_back({"validation", {}});
+  for (const EpochRecord& r : history) {
+    chart.series[0].points.emplace_back(r.epoch, r.*training);
+    if (validation != nullptr) chart.series[1].points.emplace_back(r.epoch, r.*validation);
+  }
+  return chart_svg(chart);
 }
 
 }  // namespace
 
 struct Dashboard::State {
+  explicit State(std::filesystem::path run) : gallery(std::move(run)) {}
+
   std::mutex mutex;  // guards what follows
-  nlohmann::json run = {{"epochs", 0}, {"history", nlohmann::json::array()}};
-  std::chrono::steady_clock::time_point epoch_start;
-  int epoch = 0;
+  Clock::time_point start = Clock::now();
+  int epochs = 0;
+  std::vector<int> phase_ends;  // the last epoch of each
+  std::vector<EpochRecord> history;
+  std::optional<EpochRecord> best;
+  std::optional<TrainStage> stage;
+  Clock::time_point stage_start;
+  std::array<std::optional<double>, kTrainStages> stage_seconds;  // of those that are over
+  std::optional<EpochProgress> now;
+  Clock::time_point epoch_start;
+  Clock::time_point phase_start;
+  size_t phase_epochs = 0;  // that ended in this phase
+  nlohmann::json task;      // of a stage
+  Clock::time_point task_start;
+  nlohmann::json end;  // of the run
+  std::filesystem::path report;
+  Clock::time_point asked;  // by a page
+  bool goodbye = false;
+  std::condition_variable left;  // the page, that is
+
+  EpochGallery gallery;
   LoopbackServer server;  // last: its threads read the rest
+
+  [[nodiscard]] nlohmann::json document(Clock::time_point at) const;
+  [[nodiscard]] int phase_end() const;
+  [[nodiscard]] std::optional<double> seconds_left(Clock::time_point at) const;
+  void serve(const std::string& title);
 };
 
-Dashboard::Dashboard(int port, const std::string& title) : state_(std::make_unique<State>()) {
+/// The last epoch of the phase that trains: epochs of others take another time.
+int Dashboard::State::phase_end() const {
+  for (const int end : phase_ends)
+    if (end > static_cast<int>(history.size())) return end;
+  return epochs;
+}
+
+/// Of this phase, if all its epochs are made; from those that it has had.
+std::optional<double> Dashboard::State::seconds_left(Clock::time_point at) const {
+  if (stage != TrainStage::training || !now) return std::nullopt;
+  const double whole = phase_end() - static_cast<double>(history.size());
+  if (phase_epochs > 0) {
+    const double each =
+        seconds_between(phase_start, epoch_start) / static_cast<double>(phase_epochs);
+    return std::max(0.0, whole * each - seconds_between(epoch_start, at));
+  }
+  const double taken = seconds_between(epoch_start, at);
+  const double share = static_cast<double>(now->done) / static_cast<double>(now->images);
+  if (taken < kLeastSeconds || share <= 0) return std::nullopt;
+  return std::max(0.0, whole * taken / share - taken);
+}
+
+nlohmann::json Dashboard::State::document(Clock::time_point at) const {
+  nlohmann::json out = {{"epochs", epochs},
+                        {"seconds", seconds_between(start, at)},
+                        {"stage", stage ? nlohmann::json(to_string(*stage)) : nlohmann::json()},
+                        {"stages", nlohmann::json::object()},
+                        {"history", nlohmann::json::array()},
+                        {"task", task},
+                        {"share", 0},
+                        {"finished", end},
+                        {"gallery", gallery.version()}};
+  for (const EpochRecord& r : history) out["history"].push_back(to_json(r));
+  if (best) out["best"] = to_json(*best);
+  for (size_t k = 0; k < kTrainStages; ++k) {
+    const bool current = end.is_null() && stage && k == static_cast<size_t>(*stage);
+    if (!stage_seconds.at(k) && !current) continue;
+    out["stages"][std::string(to_string(static_cast<TrainStage>(k)))] =
+        stage_seconds.at(k).value_or(0) + (current ? seconds_between(stage_start, at) : 0);
+  }
+  if (!task.is_null()) out["task"]["seconds"] = seconds_between(task_start, at);
+  double done = static_cast<double>(history.size());
+  if (now) {
+    out["now"] = {{"epoch", now->epoch},
+                  {"done", now->done},
+                  {"images", now->images},
+                  {"loss", number(now->loss)},
+                  {"accuracy", number(now->accuracy)},
+                  {"seconds", seconds_between(epoch_start, at)}};
+    if (static_cast<size_t>(now->epoch) > history.size() && now->images > 0)
+      done += static_cast<double>(now->done) / static_cast<double>(now->images);
+  }
+  if (stage == TrainStage::evaluation || stage == TrainStage::report)
+    out["share"] = 1;
+  else if (epochs > 0)
+    out["share"] = std::min(1.0, done / epochs);
+  if (const std::optional<double> seconds = seconds_left(at)) out["left"] = *seconds;
+  out["later"] = std::max(0, epochs - phase_end());  // epochs of other phases
+  return out;
+}
+
+void Dashboard::State::serve(const std::string& title) {
+  const auto add = [this](const char* path, const char* type, auto answer) {
+    server.Get(path, [type, answer](const httplib::Request&, httplib::Response& reply) {
+      reply.set_header("Cache-Control", "no-store");
+      // Pages of others get neither text nor photos.
+      reply.set_header("Cross-Origin-Resource-Policy", "same-origin");
+      reply.set_header("X-Content-Type-Options", "nosniff");
+      reply.set_content(answer(), type);
+    });
+  };
+  // The report, which this page opens, has its script in it.
+  const std::string policy =
+      "default-src 'none'; script-src 'self' " + html::script_source() +
+      "; style-src 'self' 'unsafe-inline'; img-src data:; connect-src 'self'; base-uri 'none'; "
+      "form-action 'none'; frame-ancestors 'none'";
+  server.Get("/",
+             [policy, page = page_with(title)](const httplib::Request&, httplib::Response& reply) {
+               reply.set_header("Content-Security-Policy", policy);
+               reply.set_content(page, "text/html; charset=utf-8");
+             });
+  add("/dashboard.css", "text/css; charset=utf-8",
+      [] { return std::string(html::style()) + std::string(page_files::kDashboardStyle); });
+  add("/dashboard.js", "text/javascript; charset=utf-8",
+      [] { return std::string(page_files::kDashboardScript); });
+  add("/run.json", "application/json", [this] {
+    gallery.watched();
+    const std::lock_guard lock(mutex);
+    asked = Clock::now();
+    return document(asked).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  });
+  add("/curves", "text/html; charset=utf-8", [this] {
+    const std::lock_guard lock(mutex);
+    return curve(history, epochs, "Loss", "cross-entropy", &EpochRecord::loss,
+                 &EpochRecord::val_loss) +
+           curve(history, epochs, "Accuracy", "top-1", &EpochRecord::accuracy,
+                 &EpochRecord::val_accuracy) +
+           curve(history, epochs, "Learning rate", "rate", &EpochRecord::learning_rate);
+  });
+  add("/mistakes", "text/html; charset=utf-8", [this] { return gallery.page(); });
+  add("/report.html", "text/html; charset=utf-8", [this] {
+    std::filesystem::path file;
+    {
+      const std::lock_guard lock(mutex);
+      file = report;
+    }
+    return file.empty() ? std::string("no report") : read_text_file(file);
+  });
+  add("/goodbye", "text/plain; charset=utf-8", [this] {
+    const std::lock_guard lock(mutex);
+    goodbye = true;
+    left.notify_all();
+    return std::string("goodbye");
+  });
+}
+
+Dashboard::Dashboard(int port, const std::string& title, std::filesystem::path run,
+                     const std::vector<TrainPhase>& phases) {
   constexpr int kMaxPort = 65'535;
   if (port < 1 || port > kMaxPort)
     fail(ErrorKind::usage, "`dashboard`: port {} is not from 1 to {}", port, kMaxPort);
@@ -183,47 +236,89 @@ Dashboard::Dashboard(int port, const std::string& title) : state_(std::make_uniq
     fail(ErrorKind::io,
          "`dashboard`: the limit on processes (ulimit -u, or a control group's) leaves no threads "
          "for it; raise the limit, or leave it out");
-  State& s = *state_;
-  s.server.Get("/", [page = page_with(title)](const httplib::Request&, httplib::Response& reply) {
-    reply.set_header("Content-Security-Policy",
-                     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-                     "img-src data:; connect-src 'self'");
-    reply.set_content(page, "text/html; charset=utf-8");
-  });
-  s.server.Get("/run.json", [&s](const httplib::Request&, httplib::Response& reply) {
-    reply.set_header("Cache-Control", "no-store");
-    const std::lock_guard lock(s.mutex);
-    reply.set_content(s.run.dump(), "application/json");
-  });
-  if (!s.server.start(port))
+  state_ = std::make_unique<State>(std::move(run));
+  for (const TrainPhase& phase : phases)
+    state_->phase_ends.push_back(state_->epochs += phase.epochs);
+  state_->serve(title);
+  if (!state_->server.start(port))
     fail(ErrorKind::io, "`dashboard`: port {} of 127.0.0.1 cannot be had; choose another", port);
 }
 
-Dashboard::~Dashboard() = default;
+Dashboard::~Dashboard() {
+  std::unique_lock lock(state_->mutex);
+  if (state_->end.is_null() || Clock::now() - state_->asked > kWatched) return;
+  if (!state_->left.wait_for(lock, kGoodbye, [&] { return state_->goodbye; })) return;
+  lock.unlock();
+  std::this_thread::sleep_for(kLastBytes);  // the answer to that
+}
 
-void Dashboard::past_epoch(const EpochRecord& record, bool best) { epoch(record, best); }
+void Dashboard::past_epoch(const EpochRecord& record, bool best) {
+  const std::lock_guard lock(state_->mutex);
+  state_->history.push_back(record);
+  if (best) state_->best = record;
+}
 
 void Dashboard::begin(int epochs) {
   const std::lock_guard lock(state_->mutex);
-  state_->run["epochs"] = epochs;
+  state_->epochs = epochs;
+  state_->phase_epochs = 0;
+  state_->now.reset();
+  state_->phase_start = state_->epoch_start = Clock::now();
 }
 
 void Dashboard::step(const EpochProgress& p) {
   const std::lock_guard lock(state_->mutex);
-  if (p.epoch != state_->epoch) {
-    state_->epoch = p.epoch;
-    state_->epoch_start = std::chrono::steady_clock::now();
-  }
-  const std::chrono::duration<double> taken =
-      std::chrono::steady_clock::now() - state_->epoch_start;
-  state_->run["now"] = {{"epoch", p.epoch}, {"done", p.done},         {"images", p.images},
-                        {"loss", p.loss},   {"accuracy", p.accuracy}, {"seconds", taken.count()}};
+  state_->now = p;
 }
 
 void Dashboard::epoch(const EpochRecord& record, bool best) {
   const std::lock_guard lock(state_->mutex);
-  state_->run["history"].push_back(to_json(record));
-  if (best) state_->run["best"] = to_json(record);
+  state_->history.push_back(record);
+  if (best) state_->best = record;
+  ++state_->phase_epochs;
+  state_->epoch_start = Clock::now();
+}
+
+void Dashboard::mistakes(int epoch, const std::vector<EpochMistake>& worst) {
+  state_->gallery.show(epoch, worst);
+  const std::lock_guard lock(state_->mutex);
+  state_->epoch_start = Clock::now();  // files are written
+}
+
+void Dashboard::stage(TrainStage stage) {
+  const std::lock_guard lock(state_->mutex);
+  State& s = *state_;
+  const auto now = Clock::now();
+  if (s.stage) {
+    std::optional<double>& before = s.stage_seconds.at(static_cast<size_t>(*s.stage));
+    before = before.value_or(0) + seconds_between(s.stage_start, now);
+  }
+  s.stage = stage;
+  s.stage_start = now;
+  s.task = nullptr;
+}
+
+void Dashboard::finished(const Run& run) {
+  const std::lock_guard lock(state_->mutex);
+  State& s = *state_;
+  if (s.stage) {
+    std::optional<double>& before = s.stage_seconds.at(static_cast<size_t>(*s.stage));
+    before = before.value_or(0) + seconds_between(s.stage_start, Clock::now());
+  }
+  std::error_code error;
+  const std::filesystem::path report = run.folder / run_files::kReport;
+  if (s.stage == TrainStage::report && std::filesystem::exists(report, error)) s.report = report;
+  s.end = {{"report", !s.report.empty()},
+           {"path", printable(s.report.empty() ? run.folder : s.report)},
+           {"best_epoch", run.best_epoch},
+           {"test_accuracy", run.test ? number(run.test->top1) : nlohmann::json()}};
+}
+
+void Dashboard::progress(const ProgressUpdate& u) {
+  const std::lock_guard lock(state_->mutex);
+  State& s = *state_;
+  if (s.task.is_null() || s.task["task"] != u.task) s.task_start = Clock::now();
+  s.task = {{"task", u.task}, {"unit", u.unit}, {"done", u.done}, {"total", u.total}};
 }
 
 }  // namespace graft

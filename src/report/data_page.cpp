@@ -11,6 +11,7 @@
 #include "dataset/dataset.h"
 #include "report/html.h"
 #include "report/label_page.h"
+#include "report/photos.h"
 
 namespace graft {
 namespace {
@@ -20,20 +21,20 @@ constexpr size_t kMostShown = 60;  // of each kind, so that a page stays of a si
 
 std::string figure(const Dataset& dataset, size_t index, std::string_view why) {
   const Sample& sample = dataset.samples[index];
+  const std::string& label = dataset.classes[sample.label];
+  const std::string name = path_below(sample.path, dataset.root);
   std::string image;
   try {
-    image = html::thumbnail(load_image(sample.path), kThumbnail, dataset.classes[sample.label]);
+    image = html::thumbnail(load_image(sample.path), kThumbnail, label + ": " + name);
   } catch (const Error&) {
-    image = "<div class=\"tile bad\">no image</div>";
+    image.clear();  // a tile says that there is none
   }
   const std::string split(to_string(sample.split));
-  std::error_code error;
-  fs::path name = fs::relative(sample.path, dataset.root, error);
-  if (error || name.empty()) name = sample.path;
-  return fmt::format("<figure>{}<figcaption><b>{}</b>{}{}<br>{}{}</figcaption></figure>\n", image,
-                     html::escape(dataset.classes[sample.label]), split.empty() ? "" : ", ", split,
-                     html::escape(printable(name)),
-                     why.empty() ? "" : "<br><span class=\"bad\">" + html::escape(why) + "</span>");
+  return html::figure(
+      image,
+      fmt::format("<b>{}</b>{}{}<br>{}{}", html::escape(label), split.empty() ? "" : ", ", split,
+                  html::copyable_path(sample.path, name),
+                  why.empty() ? "" : "<br><span class=\"bad\">" + html::escape(why) + "</span>"));
 }
 
 std::string shown(size_t count) {
@@ -45,7 +46,7 @@ std::string shown(size_t count) {
 void add(std::string& body, const Dataset& dataset, std::string_view id, std::string_view heading,
          const std::vector<Finding>& findings) {
   if (findings.empty()) return;
-  std::string content = shown(findings.size()) + "<div class=\"grid\">\n";
+  std::string content = shown(findings.size()) + "<div class=\"grid zooms\">\n";
   for (size_t k = 0; k < std::min(findings.size(), kMostShown); ++k)
     content += figure(dataset, findings[k].sample, findings[k].why);
   body += html::section(id, fmt::format("{} ({})", heading, findings.size()), content + "</div>\n");
@@ -56,7 +57,7 @@ void add(std::string& body, const Dataset& dataset, std::string_view id, std::st
   if (groups.empty()) return;
   std::string content = shown(groups.size()) + "<div class=\"groups\">\n";
   for (size_t k = 0; k < std::min(groups.size(), kMostShown); ++k) {
-    content += "<div class=\"row\">\n";
+    content += "<div class=\"row zooms\">\n";
     for (const size_t i : groups[k]) content += figure(dataset, i, "");
     content += "</div>\n";
   }
@@ -65,63 +66,50 @@ void add(std::string& body, const Dataset& dataset, std::string_view id, std::st
 }
 
 std::string tile(size_t count, std::string_view what) {
-  return fmt::format("<div class=\"tile\"><b>{}</b><span>{}</span></div>\n", count, what);
+  return html::tile(std::to_string(count), what);
 }
 
 }  // namespace
 
 std::string class_chart(const Dataset& dataset) {
-  constexpr int kRow = 26;
-  constexpr int kLabel = 150;
-  constexpr int kBar = 430;
-  // Okabe and Ito's palette, as in chart.cpp.
-  constexpr std::array<std::pair<Split, const char*>, 4> kColours = {
-      {{Split::unassigned, "#0072b2"},
-       {Split::train, "#0072b2"},
-       {Split::validation, "#e69f00"},
-       {Split::test, "#009e73"}}};
+  constexpr std::array<std::pair<Split, std::string_view>, 4> kBars = {
+      {{Split::unassigned, "unassigned"},
+       {Split::train, "train"},
+       {Split::validation, "validation"},
+       {Split::test, "test"}}};
   std::vector<std::array<size_t, 4>> counts(dataset.classes.size());
   size_t most = 1;
   for (const Sample& sample : dataset.samples) {
     auto& row = counts[sample.label];
-    for (size_t k = 0; k < kColours.size(); ++k)
-      if (kColours.at(k).first == sample.split) ++row.at(k);
+    for (size_t k = 0; k < kBars.size(); ++k)
+      if (kBars.at(k).first == sample.split) ++row.at(k);
     most = std::max(most, row[0] + row[1] + row[2] + row[3]);
   }
-  const int height = kRow * (static_cast<int>(counts.size()) + 1) + 4;
-  std::string svg = fmt::format(
-      "<svg viewBox=\"0 0 640 {}\" width=\"640\" role=\"img\" aria-label=\"Images in each "
-      "class\"><title>Images in each class</title>"
-      "<g font-family=\"system-ui,sans-serif\" font-size=\"13\" fill=\"currentColor\">\n",
-      height);
-  int at = kLabel;
-  for (size_t k = 0; k < kColours.size(); ++k) {
-    if (kColours.at(k).first == Split::unassigned || !dataset.has(kColours.at(k).first)) continue;
-    svg += fmt::format(
-        "<rect x=\"{}\" y=\"5\" width=\"12\" height=\"12\" fill=\"{}\"/><text x=\"{}\" "
-        "y=\"16\">{}</text>\n",
-        at, kColours.at(k).second, at + 17, to_string(kColours.at(k).first));
-    at += 80;
-  }
+  std::string legend;
+  for (const auto& [split, name] : kBars)
+    if (split != Split::unassigned && dataset.has(split))
+      legend += fmt::format("<span class=\"key {}\"></span>{}", name, name);
+  std::string out = legend.empty() ? "" : "<p aria-hidden=\"true\">" + legend + "</p>\n";
+  out += "<table class=\"bars\">\n<caption class=\"unseen\">Images in each class</caption>\n";
   for (size_t label = 0; label < counts.size(); ++label) {
-    const int y = kRow * (static_cast<int>(label) + 1);
-    svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>", kLabel - 8, y + 16,
-                       html::escape(dataset.classes[label].substr(0, 24)));
-    double x = kLabel;
+    std::string bars;
+    std::string words;
     size_t total = 0;
-    for (size_t k = 0; k < kColours.size(); ++k) {
-      const double width =
-          static_cast<double>(counts[label].at(k)) / static_cast<double>(most) * kBar;
-      if (width > 0)
-        svg +=
-            fmt::format("<rect x=\"{:.1f}\" y=\"{}\" width=\"{:.1f}\" height=\"18\" fill=\"{}\"/>",
-                        x, y + 2, width, kColours.at(k).second);
-      x += width;
-      total += counts[label].at(k);
+    for (size_t k = 0; k < kBars.size(); ++k) {
+      const size_t count = counts[label].at(k);
+      total += count;
+      if (count == 0) continue;
+      bars += fmt::format("<i class=\"{}\" style=\"width:{:.2f}%\"></i>", kBars.at(k).second,
+                          100.0 * static_cast<double>(count) / static_cast<double>(most));
+      words += fmt::format("{}{} {}", words.empty() ? "" : ", ", count, kBars.at(k).second);
     }
-    svg += fmt::format("<text x=\"{:.1f}\" y=\"{}\">{}</text>\n", x + 6, y + 16, total);
+    out += fmt::format(
+        "<tr><th scope=\"row\">{}</th><td title=\"{}\"><div class=\"bar\">{}</div></td>"
+        "<td>{}</td></tr>\n",
+        html::escape(dataset.classes[label]), words, bars, total);
   }
-  return svg + "</g></svg>\n";
+  return html::scroll_area("images in each class", out + "</table>",
+                           counts.size() > html::kLong ? "long" : "");
 }
 
 std::string data_page(const Dataset& dataset, const Inspection& found, const LabelCheck* labels) {

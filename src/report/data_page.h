@@ -7,7 +7,7 @@
 
 namespace graft {
 
-/// Bars of images in each class, as SVG; splits stacked.
+/// Bars of the images in each class, splits side by side, as a table.
 std::string class_chart(const Dataset& dataset);
 
 }  // namespace graft

@@ -5,8 +5,6 @@
 #include <algorithm>
 #include <cmath>
 
-#include "report/html.h"
-
 namespace graft {
 namespace {
 
@@ -19,56 +17,7 @@ double share(const Metrics& metrics, size_t row, size_t column) {
              : 0;
 }
 
-std::string shorten(const std::string& name, size_t most) {
-  // By characters, not bytes.
-  std::string out;
-  size_t count = 0;
-  for (const char c : name) {
-    if ((static_cast<unsigned char>(c) & 0xC0U) != 0x80 && ++count > most) return out + "…";
-    out += c;
-  }
-  return out;
-}
-
 }  // namespace
-
-std::string confusion_svg(const Metrics& metrics, const std::vector<std::string>& classes) {
-  const auto n = static_cast<int>(classes.size());
-  constexpr int kCell = 56;
-  constexpr int kLeft = 120;
-  constexpr int kTop = 96;
-  const int width = kLeft + n * kCell + 60;
-  const int height = kTop + n * kCell + 10;
-  std::string svg = fmt::format(
-      "<svg viewBox=\"0 0 {0} {1}\" width=\"{0}\" role=\"img\" aria-label=\"Confusion matrix\">"
-      "<title>Confusion matrix</title><desc>Rows are true classes, columns predicted ones.</desc>\n"
-      "<g font-family=\"system-ui,sans-serif\" font-size=\"13\" fill=\"currentColor\">\n",
-      width, height);
-  for (int r = 0; r < n; ++r) {
-    for (int c = 0; c < n; ++c) {
-      const double s = share(metrics, r, c);
-      const int64_t count = metrics.confusion[r][c];
-      // Right answers blue, wrong ones orange (Okabe and Ito).
-      const int x = kLeft + c * kCell;
-      const int y = kTop + r * kCell;
-      svg += fmt::format(
-          "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\" fill-opacity=\"{:.3f}\">"
-          "<title>{} taken for {}: {} ({:.1f} %)</title></rect>",
-          x, y, kCell - 1, kCell - 1, r == c ? "#0072b2" : "#d55e00",
-          count > 0 ? std::max(0.08, std::sqrt(s) * 0.85) : 0.04, html::escape(classes[r]),
-          html::escape(classes[c]), count, s * 100);
-      svg +=
-          fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\"{}>{}</text>\n", x + kCell / 2,
-                      y + kCell / 2 + 5, count == 0 ? " opacity=\".45\"" : "", count);
-    }
-    svg += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", kLeft - 8,
-                       kTop + r * kCell + kCell / 2 + 5, html::escape(shorten(classes[r], 14)));
-    svg +=
-        fmt::format("<text transform=\"translate({} {}) rotate(-40)\">{}</text>\n",
-                    kLeft + r * kCell + kCell / 2, kTop - 8, html::escape(shorten(classes[r], 14)));
-  }
-  return svg + "</g></svg>\n";
-}
 
 Image confusion_image(const Metrics& metrics, int cell) {
   const auto n = static_cast<int>(metrics.confusion.size());
@@ -114,7 +63,7 @@ std::string reliability_svg(const Metrics& metrics) {
     const ReliabilityBin& bin = metrics.reliability[i];
     if (bin.count == 0) continue;
     svg += fmt::format(
-        "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"#0072b2\" "
+        "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"var(--accent)\" "
         "fill-opacity=\"{:.2f}\"><title>{} images, confidence {:.3f}, accuracy {:.3f}</title>"
         "</rect>\n",
         x(static_cast<double>(i) * width) + 1, y(bin.accuracy), width * kSize - 2,

@@ -4,52 +4,16 @@
 #include <openssl/evp.h>
 
 #include <algorithm>
+#include <array>
 
-#include "graft/image.h"
+#include "base/fail.h"
+#include "base/file.h"
+#include "report/page_files.h"
 
 namespace graft::html {
 namespace {
 
 constexpr int kJpegQuality = 82;
-
-constexpr std::string_view kStyle = R"css(
-:root{color-scheme:light dark;--fg:#1c1e21;--bg:#fff;--dim:#5f6670;--line:#d9dce1;--box:#f5f6f8;
---accent:#0072b2;--bad:#b3400f}
-@media(prefers-color-scheme:dark){:root{--fg:#e4e6ea;--bg:#16181b;--dim:#9aa1ab;--line:#363a41;
---box:#1f2226;--accent:#56b4e9;--bad:#f0925f}}
-*{box-sizing:border-box}
-body{margin:0 auto;max-width:68rem;padding:1rem 1.1rem 4rem;background:var(--bg);color:var(--fg);
-font:1rem/1.5 system-ui,sans-serif;overflow-wrap:anywhere}
-h1{font-size:1.6rem;line-height:1.2;margin:.6rem 0 .2rem}
-h2{font-size:1.2rem;margin:2.4rem 0 .6rem;padding-top:.5rem;border-top:1px solid var(--line)}
-h3{font-size:1rem;margin:1.2rem 0 .4rem}
-p{max-width:46rem}.dim{color:var(--dim)}.bad{color:var(--bad)}
-.scroll{overflow-x:auto;max-width:100%}
-table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
-th,td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left;vertical-align:top;
-overflow-wrap:normal}
-table.n th+th,table.n td+td{text-align:right}
-pre,code{font:.85rem/1.45 ui-monospace,monospace}
-pre{background:var(--box);padding:.7rem .9rem;overflow-x:auto;border-radius:6px}
-.tiles{display:flex;flex-wrap:wrap;gap:.6rem;margin:.8rem 0}
-.tile{background:var(--box);border-radius:8px;padding:.5rem .9rem;min-width:7.5rem}
-.tile b{display:block;font-size:1.45rem;font-variant-numeric:tabular-nums}
-.tile span{color:var(--dim);font-size:.85rem}
-.grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(8.5rem,1fr));gap:.8rem}
-.grid.pairs{grid-template-columns:repeat(auto-fill,minmax(12rem,1fr))}
-figure{margin:0;min-width:0}figure img{width:100%;height:auto;border-radius:4px;display:block}
-figcaption{font-size:.8rem;line-height:1.35;margin-top:.25rem}
-.pair{display:grid;grid-template-columns:1fr 1fr;gap:2px}
-.groups{display:flex;flex-wrap:wrap;gap:.7rem;margin:.6rem 0}
-.row{display:flex;flex-wrap:wrap;gap:.4rem;align-items:flex-start;background:var(--box);
-padding:.4rem;border-radius:6px}
-.row figure{width:7.6rem}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:1rem}
-svg,img{max-width:100%;height:auto}
-nav a{margin-right:.9rem;display:inline-block}a{color:var(--accent)}
-@media print{body{max-width:none;padding:0}nav{display:none}h2{break-after:avoid}
-figure,table,svg{break-inside:avoid}}
-)css";
 
 }  // namespace
 
@@ -95,15 +59,48 @@ std::string base64(std::span<const std::byte> bytes) {
   return out;
 }
 
+std::string shortened(std::string_view text, size_t most) {
+  size_t count = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const bool begins = (static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80;
+    if (begins && ++count > most) return std::string(text.substr(0, i)) + "…";
+  }
+  return std::string(text);
+}
+
+std::string shortened_middle(std::string_view text, size_t most) {
+  std::vector<size_t> starts;  // of characters
+  for (size_t i = 0; i < text.size(); ++i)
+    if ((static_cast<unsigned char>(text[i]) & 0xC0U) != 0x80) starts.push_back(i);
+  if (starts.size() <= most || most < 3) return shortened(text, most);
+  const size_t end = (most - 1) * 2 / 5;  // beginnings say more
+  return std::string(text.substr(0, starts[most - 1 - end])) + "…" +
+         std::string(text.substr(starts[starts.size() - end]));
+}
+
+std::string_view style() { return page_files::kStyle; }
+
+std::string_view script() { return page_files::kScript; }
+
+std::string script_source() {
+  constexpr size_t kBytes = 32;  // of SHA-256
+  std::array<std::byte, kBytes> hash{};
+  if (EVP_Digest(page_files::kScript.data(), page_files::kScript.size(),
+                 reinterpret_cast<unsigned char*>(hash.data()), nullptr, EVP_sha256(),
+                 nullptr) != 1)
+    fail(ErrorKind::io, "SHA-256 cannot be computed by this OpenSSL");
+  return "'sha256-" + base64(hash) + "'";
+}
+
 std::string page(std::string_view title, std::string_view body) {
   return fmt::format(
       "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
       "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\n"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
-      "img-src data:; style-src 'unsafe-inline'\">\n"
+      "img-src data:; style-src 'unsafe-inline'; script-src {}\">\n"
       "<title>{}</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>{}</style>\n</head>\n"
-      "<body>\n{}\n</body>\n</html>\n",
-      escape(title), kStyle, body);
+      "<body>\n<main>\n{}\n</main>\n<script>{}</script>\n</body>\n</html>\n",
+      script_source(), escape(title), style(), body, script());
 }
 
 std::string thumbnail(const Image& image, int side, std::string_view alternative) {
@@ -122,10 +119,51 @@ std::string image(const Image& image, std::string_view alternative) {
                      base64(encode_png(image)), image.width, image.height, escape(alternative));
 }
 
+std::string copyable_path(const std::filesystem::path& path, std::string_view shown) {
+  return fmt::format("<code class=\"path\" data-path=\"{}\">{}</code>", escape(printable(path)),
+                     escape(shown.empty() ? printable(path.filename()) : std::string(shown)));
+}
+
+std::string figure(std::string_view images, std::string_view caption, std::string_view attributes) {
+  return fmt::format(
+      "<figure{}{}><div class=\"frame\">{}</div><figcaption>{}</figcaption></figure>\n",
+      attributes.empty() ? "" : " ", attributes,
+      images.empty() ? "<div class=\"tile bad\">no image</div>" : images, caption);
+}
+
+std::string scroll_area(std::string_view label, std::string_view content,
+                        std::string_view classes) {
+  return fmt::format(
+      "<div class=\"scroll{}{}\" tabindex=\"0\" role=\"group\" aria-label=\"{}\">{}</div>\n",
+      classes.empty() ? "" : " ", classes, escape(label), content);
+}
+
+std::string table(const Table& t) {
+  std::string out = fmt::format("<table{}>\n<thead><tr>", t.sorts ? " class=\"sorts\"" : "");
+  for (const Column& column : t.columns)
+    out +=
+        fmt::format("<th scope=\"col\"{}{}>{}</th>", column.numeric ? " class=\"number\"" : "",
+                    column.largest_first ? " data-first=\"descending\"" : "", escape(column.name));
+  out += "</tr></thead>\n";
+  const auto add = [&](std::string_view tag, const std::vector<Row>& rows) {
+    out += fmt::format("<{}>\n", tag);
+    for (const Row& row : rows) {
+      out += row.attributes.empty() ? "<tr>" : "<tr " + row.attributes + ">";
+      for (size_t i = 0; i < row.cells.size(); ++i)
+        out += (i < t.columns.size() && t.columns[i].numeric ? "<td class=\"number\">" : "<td>") +
+               row.cells[i] + "</td>";
+      out += "</tr>\n";
+    }
+    out += fmt::format("</{}>", tag);
+  };
+  add("tbody", t.rows);
+  if (!t.footer.empty()) add("tfoot", t.footer);
+  return scroll_area(t.label, out + "</table>", t.rows.size() > kLong ? "long" : "");
+}
+
 std::string table(const std::vector<std::string>& header,
                   const std::vector<std::vector<std::string>>& rows, bool numeric) {
-  std::string out = fmt::format("<div class=\"scroll\" tabindex=\"0\"><table{}>\n<thead><tr>",
-                                numeric ? " class=\"n\"" : "");
+  std::string out = fmt::format("<table{}>\n<thead><tr>", numeric ? " class=\"n\"" : "");
   for (const std::string& cell : header) out += "<th scope=\"col\">" + cell + "</th>";
   out += "</tr></thead>\n<tbody>\n";
   for (const auto& row : rows) {
@@ -133,7 +171,19 @@ std::string table(const std::vector<std::string>& header,
     for (const std::string& cell : row) out += "<td>" + cell + "</td>";
     out += "</tr>\n";
   }
-  return out + "</tbody></table></div>\n";
+  return scroll_area("table", out + "</tbody></table>");
+}
+
+std::string facts(const std::vector<std::pair<std::string, std::string>>& rows) {
+  std::string out = "<table class=\"facts\">\n";
+  for (const auto& [name, text] : rows)
+    out += fmt::format("<tr><th scope=\"row\">{}</th><td>{}</td></tr>\n", escape(name), text);
+  return out + "</table>\n";
+}
+
+std::string tile(std::string_view value, std::string_view what) {
+  return fmt::format("<div class=\"tile\"><b>{}</b><span>{}</span></div>\n", escape(value),
+                     escape(what));
 }
 
 std::string section(std::string_view id, std::string_view heading, std::string_view content) {

@@ -3,38 +3,49 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
+#include <chrono>
 #include <cmath>
 #include <numeric>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/progress.h"
-#include "model/gradcam.h"
 #include "report/chart.h"
+#include "report/confusion.h"
 #include "report/data_page.h"
 #include "report/figures.h"
 #include "report/html.h"
 #include "report/label_page.h"
 #include "report/model_card.h"
+#include "report/photos.h"
 
 namespace graft {
 namespace {
 
-constexpr int kThumbnail = 150;
-constexpr size_t kMistakes = 12;
-constexpr size_t kUnsure = 12;
+constexpr int kSide = 112;  // of the data's photos
 constexpr size_t kImagesPerClass = 4;
+constexpr size_t kClassesOpen = 8;  // whose photos are seen at once
 constexpr size_t kMostClassesShown = 30;
-constexpr size_t kMostConfusions = 20;
+constexpr size_t kWideMatrix = 15;  // classes from which on the matrix needs the page's width
 constexpr std::string_view kChosenOn =
     "on which the epoch was chosen and the probabilities were calibrated: better than images that "
     "played no part would have it";
 
 std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
 
-std::string tile(const std::string& value, std::string_view what) {
-  return fmt::format("<div class=\"tile\"><b>{}</b><span>{}</span></div>\n", value, what);
+/// "7.2 s", "3 min 12 s", "1 h 2 min".
+std::string spelled(double seconds) {
+  constexpr double kMinute = 60;
+  constexpr double kHour = 3600;
+  if (seconds < 10) return fmt::format("{:.1f} s", seconds);
+  if (seconds < kMinute) return fmt::format("{:.0f} s", seconds);
+  const auto whole = static_cast<int64_t>(std::llround(seconds));
+  if (seconds < kHour) return fmt::format("{} min {} s", whole / 60, whole % 60);
+  return fmt::format("{} h {} min", whole / 3600, whole / 60 % 60);
+}
+
+std::string columns(const std::string& left, const std::string& right) {
+  return "<div class=\"columns\">\n<div>\n" + left + "</div>\n<div>\n" + right + "</div>\n</div>\n";
 }
 
 class Report {
@@ -48,43 +59,81 @@ class Report {
     const fs::path root = fs::weakly_canonical(job_.dataset.root, error);
     const std::string title =
         fmt::format("{} on {}", about.network.backbone, printable(root.filename()));
-    std::string body = fmt::format(
-        "<header>\n<h1>{}</h1>\n<p class=\"dim\">{}{} images, {} classes{}</p>\n</header>\n",
-        html::escape(title), m.images, split_name(), classes_.size(), trained_on());
-    body += "<nav>";
+    std::string body = fmt::format("<header>\n<h1>{}</h1>\n<p class=\"dim\">{}</p>\n",
+                                   html::escape(title), html::escape(subtitle()));
+    const size_t times_stand_here = body.size();
+    body += "</header>\n<nav aria-label=\"Sections\">";
     for (const auto& [id, heading] : {std::pair{"curves", "Curves"},
                                       {"classes", "Classes"},
                                       {"mistakes", "Mistakes"},
                                       {"data", "Data"},
                                       {"network", "Network"},
+                                      {"calibration", "Calibration"},
                                       {"card", "Model card"}})
       if (std::string_view(id) != "curves" || !job_.run.history.empty())
         body += fmt::format("<a href=\"#{}\">{}</a>", id, heading);
     body += "</nav>\n<div class=\"tiles\">\n";
-    body +=
-        tile(percent(m.top1), fmt::format("top-1, 95 % in {:.1f} – {:.1f}",
-                                          m.top1_interval.low * 100, m.top1_interval.high * 100));
-    if (classes_.size() > 5) body += tile(percent(m.top5), "top-5");
-    body += tile(fmt::format("{:.3f}", m.macro.f1), "macro F1");
-    if (m.macro.auc) body += tile(fmt::format("{:.4f}", *m.macro.auc), "macro ROC AUC");
-    body += tile(fmt::format("{:.4f}", m.loss), "loss");
-    body += tile(fmt::format("{:.4f}", m.ece), "ECE");
+    body += html::tile(percent(m.top1),
+                       fmt::format("top-1, 95 % in {:.1f} – {:.1f}", m.top1_interval.low * 100,
+                                   m.top1_interval.high * 100));
+    if (classes_.size() > 5) body += html::tile(percent(m.top5), "top-5");
+    body += html::tile(fmt::format("{:.3f}", m.macro.f1), "macro F1");
+    if (m.macro.auc) body += html::tile(fmt::format("{:.4f}", *m.macro.auc), "macro ROC AUC");
+    body += html::tile(fmt::format("{:.4f}", m.loss), "loss");
+    body += html::tile(fmt::format("{:.4f}", m.ece), "ECE");
     body += "</div>\n";
     curves(body);
     per_class(body);
-    calibration(body);
-    images(body);
+    body += html::section(
+        "mistakes", "Mistakes",
+        photos_section({job_.model, job_.predictions, job_.dataset.root, job_.context}));
     data(body);
     if (job_.labels != nullptr) body += label_section(job_.dataset, *job_.labels);
-    network(body);
-    configuration(body);
-    card(body);
+    body += columns(network(), configuration());
+    body += columns(calibration(), card());
+    body.insert(times_stand_here, times());
     return html::page(title, body);
   }
 
  private:
   [[nodiscard]] std::string split_name() const {
     return job_.split == "val" ? " validation" : job_.split == "all" ? "" : " " + job_.split;
+  }
+
+  [[nodiscard]] std::string subtitle() const {
+    return fmt::format("{}{} images, {} classes{}", job_.metrics.images, split_name(),
+                       classes_.size(), trained_on());
+  }
+
+  /// The run's name, when it was made, and where the time went.
+  [[nodiscard]] std::string times() const {
+    std::vector<std::pair<std::string, std::string>> rows;
+    std::error_code error;
+    if (!job_.run.config.empty())
+      rows.emplace_back(
+          "Run",
+          html::copyable_path(job_.run.folder,
+                              printable(fs::weakly_canonical(job_.run.folder, error).filename())));
+    if (job_.run.times) {
+      RunTimes times = *job_.run.times;
+      // In a run's own report the time for it is not over.
+      double& report = times.seconds[static_cast<size_t>(TrainStage::report)];
+      if (job_.of_run)
+        report += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+      std::string text = (times.whole ? "" : "at least ") + spelled(times.total()) + ": ";
+      for (size_t k = 0; k < kTrainStages; ++k) {
+        const auto stage = static_cast<TrainStage>(k);
+        text += fmt::format("{}{} {}", k > 0 ? ", " : "", to_string(stage),
+                            spelled(times.seconds.at(k)));
+        if (stage == TrainStage::training)
+          text += fmt::format(" ({} epochs)", job_.run.history.size());
+      }
+      std::string started = times.started.substr(0, 16);
+      if (started.size() > 10) started[10] = ' ';
+      rows.emplace_back("Started", html::escape(started) + " UTC");
+      rows.emplace_back("Time", html::escape(text));
+    }
+    return rows.empty() ? "" : html::facts(rows);
   }
 
   [[nodiscard]] std::string trained_on() const {
@@ -119,184 +168,115 @@ class Report {
         [](const EpochRecord& r) { return r.val_accuracy; });
     content += chart(
         "Learning rate", "rate", [](const EpochRecord& r) { return r.learning_rate; }, nullptr);
-    double seconds = 0;
-    for (const EpochRecord& row : job_.run.history) seconds += row.seconds;
-    content += fmt::format("</div>\n<p class=\"dim\">{} epochs in {}.</p>\n",
-                           job_.run.history.size(), format_duration(seconds));
+    content += "</div>\n" + losses();
     body += html::section("curves", "Curves", content);
   }
 
+  /// Why the two losses differ.
+  [[nodiscard]] std::string losses() const {
+    const ModelMetadata& about = job_.model.metadata;
+    const nlohmann::json& training = about.training;
+    std::vector<std::string> parts;
+    if (const auto at = training.find("label_smoothing");
+        at != training.end() && at->is_number() && at->get<double>() > 0)
+      parts.push_back(fmt::format("label smoothing of {:g}", at->get<double>()));
+    for (const Layer& layer : about.network.layers)
+      if (layer.kind == LayerKind::dropout) {
+        parts.emplace_back("dropout");
+        break;
+      }
+    if (const auto at = training.find("augment"); at != training.end() && at->is_string())
+      if (const auto words = at->get<std::string>(); !words.empty() && words != "none")
+        parts.push_back(fmt::format("augmented images ({})", words));
+    std::string list;
+    for (size_t i = 0; i < parts.size(); ++i)
+      list += (i == 0 ? "" : i + 1 == parts.size() ? " and " : ", ") + parts[i];
+    return fmt::format(
+        "<p class=\"dim\">The two losses are not of the same kind. The training loss is the mean "
+        "over "
+        "an epoch in which the weights change{}. The validation loss is that of the weights at the "
+        "epoch's end, on images as they are, without any of this: it may well be the lower one. "
+        "Both "
+        "are from before calibration. The learning rate is that of each epoch's last step.</p>\n",
+        list.empty() ? "" : html::escape(", with " + list + " in it"));
+  }
+
   void per_class(std::string& body) const {
-    std::vector<std::vector<std::string>> rows;
-    const auto row = [&](const std::string& name, const ClassMetrics& m) {
-      rows.push_back({name, fmt::format("{:.3f}", m.precision), fmt::format("{:.3f}", m.recall),
-                      fmt::format("{:.3f}", m.f1), m.auc ? fmt::format("{:.4f}", *m.auc) : "–",
-                      std::to_string(m.support)});
+    html::Table table{
+        "figures of each class",
+        {{"class", false}, {"precision"}, {"recall"}, {"F1"}, {"ROC AUC"}, {"images", true, true}},
+        {}};
+    const auto row = [](const std::string& name, const ClassMetrics& m) {
+      return html::Row{{name, fmt::format("{:.3f}", m.precision), fmt::format("{:.3f}", m.recall),
+                        fmt::format("{:.3f}", m.f1), m.auc ? fmt::format("{:.4f}", *m.auc) : "–",
+                        std::to_string(m.support)}};
     };
-    for (size_t c = 0; c < classes_.size(); ++c)
-      row(html::escape(classes_[c]), job_.metrics.per_class[c]);
-    row("<i>macro average</i>", job_.metrics.macro);
-    row("<i>weighted average</i>", job_.metrics.weighted);
-    std::string content =
-        html::table({"class", "precision", "recall", "F1", "ROC AUC", "images"}, rows);
-    confusion(content);
-    body += html::section("classes", "Classes", content);
+    std::vector<size_t> order(classes_.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    const auto& metrics = job_.metrics.per_class;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](size_t a, size_t b) { return metrics[a].f1 < metrics[b].f1; });
+    for (const size_t c : order) table.rows.push_back(row(html::escape(classes_[c]), metrics[c]));
+    table.footer = {row("<i>macro average</i>", job_.metrics.macro),
+                    row("<i>weighted average</i>", job_.metrics.weighted)};
+    const std::string figures = "<h3>Figures, the worst class first</h3>\n" + html::table(table);
+    const std::string matrix =
+        "<h3>Confusion matrix</h3>\n" + confusion_table(job_.metrics, classes_);
+    const std::string list = confusions_list(job_.metrics, classes_);
+    body += html::section("classes", "Classes",
+                          classes_.size() > kWideMatrix ? matrix + columns(figures, list)
+                                                        : columns(figures + list, matrix));
   }
 
-  void confusion(std::string& content) const {
-    const Metrics& m = job_.metrics;
-    content += "<h3>Confusion matrix</h3>\n";
-    if (classes_.size() <= kMostInSvg) {
-      content += "<div class=\"scroll\" tabindex=\"0\">" + confusion_svg(m, classes_) +
-                 "</div>\n<p class=\"dim\">Rows are true classes, columns predicted ones; orange "
-                 "cells are mistakes, darker where a larger share of the row went there.</p>\n";
-      return;
-    }
-    constexpr int kPixels = 600;
-    const int cell = std::max(1, kPixels / static_cast<int>(classes_.size()));
-    content += html::image(confusion_image(m, cell), "confusion matrix");
-    content +=
-        "<p class=\"dim\">Rows are true classes, columns predicted ones, in the order of the "
-        "table; darker where a larger share of the row went there.</p>\n";
-    std::vector<std::array<int64_t, 3>> mistakes;  // count, true, predicted
-    for (size_t r = 0; r < classes_.size(); ++r)
-      for (size_t c = 0; c < classes_.size(); ++c)
-        if (r != c && m.confusion[r][c] > 0)
-          mistakes.push_back({m.confusion[r][c], static_cast<int64_t>(r), static_cast<int64_t>(c)});
-    std::stable_sort(mistakes.begin(), mistakes.end(),
-                     [](const auto& a, const auto& b) { return a[0] > b[0]; });
-    mistakes.resize(std::min(mistakes.size(), kMostConfusions));
-    std::vector<std::vector<std::string>> rows;
-    rows.reserve(mistakes.size());
-    for (const auto& [count, truth, predicted] : mistakes)
-      rows.push_back({html::escape(classes_[truth]), html::escape(classes_[predicted]),
-                      std::to_string(count)});
-    content += html::table({"class", "taken for", "images"}, rows);
-  }
-
-  void calibration(std::string& body) const {
+  [[nodiscard]] std::string calibration() const {
     std::string content = reliability_svg(job_.metrics);
     content +=
-        "<p>Of the images classified with a confidence of 0.8, eight in ten should be right: "
-        "bars "
+        "<p>Of the images classified with a confidence of 0.8, eight in ten should be right: bars "
         "that end on the dashed line. Paler bars stand for fewer images.";
     const nlohmann::json& training = job_.model.metadata.training;
     if (training.contains("temperature"))
       content += fmt::format(
-          " The logits were divided by a temperature of {:.3f}, fitted on the "
-          "validation images.",
+          " The logits were divided by a temperature of {:.3f}, fitted on the validation images.",
           training["temperature"].get<double>());
-    body += html::section("calibration", "Calibration", content + "</p>\n");
-  }
-
-  /// Worst mistakes and least sure images, each beside its Grad-CAM map.
-  void images(std::string& body) {
-    const Predictions& p = job_.predictions;
-    std::vector<size_t> order(p.samples.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::vector<double> sureness, losses;
-    for (size_t i = 0; i < order.size(); ++i) {
-      const std::vector<double> q = softmax(p.row(i));
-      sureness.push_back(*std::max_element(q.begin(), q.end()));
-      losses.push_back(cross_entropy(p.row(i), p.samples[i].label));
-    }
-    std::vector<size_t> mistakes;
-    std::copy_if(order.begin(), order.end(), std::back_inserter(mistakes),
-                 [&](size_t i) { return p.predicted(i) != p.samples[i].label; });
-    const size_t wrong = mistakes.size();
-    std::stable_sort(mistakes.begin(), mistakes.end(),
-                     [&](size_t a, size_t b) { return losses[a] > losses[b]; });
-    mistakes.resize(std::min(wrong, kMistakes));
-    std::stable_sort(order.begin(), order.end(),
-                     [&](size_t a, size_t b) { return sureness[a] < sureness[b]; });
-    order.resize(std::min(order.size(), kUnsure));
-
-    GradCam cam(job_.model, "", job_.context.thread_count());
-    Progress progress(job_.context, "report", mistakes.size() + order.size(), "images");
-    size_t done = 0;
-    const auto grid = [&](const std::vector<size_t>& chosen) {
-      std::string out = "<div class=\"grid pairs\">\n";
-      for (const size_t i : chosen) {
-        job_.context.check_stop();
-        out += explained(cam, i);
-        progress.update(++done);
-      }
-      return out + "</div>\n";
-    };
-    std::string content = fmt::format(
-        "<p>{} of {} images were classified wrongly. Right of each image: where the "
-        "evidence for the predicted class lies (Grad-CAM at {}; blue none, red most).</p>\n",
-        wrong, p.samples.size(), html::escape(cam.layer()));
-    if (!mistakes.empty()) content += "<h3>Worst mistakes</h3>\n" + grid(mistakes);
-    content += "<h3>Least sure</h3>\n" + grid(order);
-    progress.finish();
-    body += html::section("mistakes", "Mistakes", content);
-  }
-
-  std::string explained(GradCam& cam, size_t i) const {
-    const Predictions& p = job_.predictions;
-    const Sample& sample = p.samples[i];
-    const int predicted = p.predicted(i);
-    const std::vector<double> q = softmax(p.row(i));
-    const std::string name = printable(sample.path.filename());
-    std::string pair;
-    try {
-      const Image image = load_image(sample.path);
-      const double scale =
-          std::min(1.0, static_cast<double>(kThumbnail) / std::max(image.width, image.height));
-      const Image small =
-          resize(image, std::max(1, static_cast<int>(image.width * scale)),
-                 std::max(1, static_cast<int>(image.height * scale)), Resampling::bilinear);
-      const Network& net = job_.model.metadata.network;
-      const Image map =
-          overlay(small, cam.explain(image, predicted), job_.model.metadata.preprocessing,
-                  net.input_width, net.input_height);
-      pair = html::thumbnail(small, kThumbnail, name) +
-             html::thumbnail(map, kThumbnail, fmt::format("evidence for {}", classes_[predicted]));
-    } catch (const Error& error) {
-      if (error.kind() == ErrorKind::interrupted) throw;
-      pair = "<div class=\"tile bad\">no image</div>";
-    }
-    const bool right = predicted == sample.label;
-    return fmt::format(
-        "<figure><div class=\"pair\">{}</div><figcaption>{} <b>{}</b> {}{}<br><span "
-        "class=\"dim\">{}</span></figcaption></figure>\n",
-        pair, right ? "rightly" : "taken for", html::escape(classes_[predicted]),
-        percent(q[predicted]),
-        right ? std::string()
-              : fmt::format("<br><span class=\"bad\">is {}</span> {}",
-                            html::escape(classes_[sample.label]), percent(q[sample.label])),
-        html::escape(name));
+    return html::section("calibration", "Calibration", content + "</p>\n");
   }
 
   void data(std::string& body) const {
     const Dataset& d = job_.dataset;
-    std::string content = "<div class=\"scroll\" tabindex=\"0\">" + class_chart(d) + "</div>\n";
+    std::string content = class_chart(d);
+    std::string photos;
     const size_t shown = std::min(d.classes.size(), kMostClassesShown);
     for (size_t label = 0; label < shown; ++label) {
       std::vector<size_t> mine;
       for (size_t i = 0; i < d.samples.size(); ++i)
         if (d.samples[i].label == static_cast<int>(label)) mine.push_back(i);
-      content += fmt::format("<h3>{}</h3>\n<div class=\"row\">\n", html::escape(d.classes[label]));
+      if (label == kClassesOpen)
+        photos +=
+            fmt::format("<details>\n<summary>{} more classes</summary>\n", shown - kClassesOpen);
+      photos +=
+          fmt::format("<h3>{}</h3>\n<div class=\"row zooms\">\n", html::escape(d.classes[label]));
       for (size_t k = 0; k < std::min(mine.size(), kImagesPerClass); ++k) {
         const Sample& sample = d.samples[mine[k * mine.size() / kImagesPerClass % mine.size()]];
         try {
-          content += "<figure>" + html::thumbnail(load_image(sample.path), 112, d.classes[label]) +
-                     "</figure>\n";
+          photos += html::figure(html::thumbnail(load_image(sample.path), kSide,
+                                                 fmt::format("{}: {}", d.classes[label],
+                                                             printable(sample.path.filename()))),
+                                 "");
         } catch (const Error&) {
           continue;  // reported where it was to be used
         }
       }
-      content += "</div>\n";
+      photos += "</div>\n";
     }
+    if (shown > kClassesOpen) photos += "</details>\n";
     if (shown < d.classes.size())
-      content +=
+      photos +=
           fmt::format("<p class=\"dim\">And {} classes more.</p>\n", d.classes.size() - shown);
     if (!job_.changes.empty()) content += "<h3>What has changed</h3>\n" + job_.changes;
-    body += html::section("data", "Data", content);
+    body += html::section("data", "Data", columns(content, photos));
   }
 
-  void network(std::string& body) const {
+  [[nodiscard]] std::string network() const {
     const ModelMetadata& about = job_.model.metadata;
     const Summary summary = summarize(about.network, freeze_plan(about.network, fine_tuned(about)));
     std::vector<std::vector<std::string>> rows;
@@ -313,43 +293,43 @@ class Report {
         format_count(static_cast<unsigned long long>(summary.parameters)),
         format_count(static_cast<unsigned long long>(summary.trainable)), flops / 1e9,
         about.network.input_height, about.network.input_width);
-    body += html::section("network", "Network", content);
+    return html::section("network", "Network", content);
   }
 
-  void configuration(std::string& body) const {
+  [[nodiscard]] std::string configuration() const {
     std::string content;
     if (!job_.run.config.empty()) content += "<pre>" + html::escape(job_.run.config) + "</pre>\n";
     content += "<h3>To reproduce</h3>\n<pre>" + html::escape(job_.command) + "</pre>\n";
-    body += html::section("configuration", "Configuration", content);
+    return html::section("configuration", "Configuration", content);
   }
 
-  void card(std::string& body) const {
+  [[nodiscard]] std::string card() const {
     const ModelMetadata& about = job_.model.metadata;
     const auto& training = about.training;
-    std::vector<std::vector<std::string>> rows;
+    std::vector<std::pair<std::string, std::string>> rows;
     for (const auto& [heading, text] : model_card(about))
-      rows.push_back({heading, html::escape(text)});
+      rows.emplace_back(heading, html::escape(text));
     if (const auto accuracy = training.find("val_accuracy"),
         count = training.find("validation_images");
         job_.split != "val" && accuracy != training.end() && accuracy->is_number() &&
         count != training.end() && count->is_number_unsigned())
-      rows.push_back(
-          {"Validation", fmt::format("top-1 {} on {} images, {}", percent(accuracy->get<double>()),
-                                     count->get<uint64_t>(), kChosenOn)});
-    rows.push_back(
-        {"Measured",
-         fmt::format("top-1 {} on {}{} images, 95 % between {} and {}{}{}{}",
-                     percent(job_.metrics.top1), job_.metrics.images, split_name(),
-                     percent(job_.metrics.top1_interval.low),
-                     percent(job_.metrics.top1_interval.high), trained_on(),
-                     job_.split == "val" ? fmt::format("; {}", kChosenOn) : "",
-                     job_.precision == Precision::bf16 ? "; computed in bfloat16" : "")});
-    rows.push_back({"Limits", kModelLimits});
-    body += html::section("card", "Model card", html::table({"", ""}, rows, false));
+      rows.emplace_back("Validation",
+                        fmt::format("top-1 {} on {} images, {}", percent(accuracy->get<double>()),
+                                    count->get<uint64_t>(), kChosenOn));
+    rows.emplace_back(
+        "Measured", fmt::format("top-1 {} on {}{} images, 95 % between {} and {}{}{}{}",
+                                percent(job_.metrics.top1), job_.metrics.images, split_name(),
+                                percent(job_.metrics.top1_interval.low),
+                                percent(job_.metrics.top1_interval.high), trained_on(),
+                                job_.split == "val" ? fmt::format("; {}", kChosenOn) : "",
+                                job_.precision == Precision::bf16 ? "; computed in bfloat16" : ""));
+    rows.emplace_back("Limits", kModelLimits);
+    return html::section("card", "Model card", html::facts(rows));
   }
 
   const ReportJob& job_;
   const std::vector<std::string>& classes_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace

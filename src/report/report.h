@@ -25,6 +25,7 @@ struct ReportJob {
   Precision precision = Precision::fp32;  ///< that the predictions were computed with
   std::string changes{};  ///< HTML: what is new in the data since the run that this one goes on from
   const LabelCheck* labels = nullptr;     ///< of the dataset; null: nobody looked
+  bool of_run = false;  ///< the page belongs to the run: the time for it is counted too
 };
 
 /// The document: curves, metrics, mistakes with Grad-CAM, data, network, configuration, model card.

@@ -112,8 +112,10 @@ std::string changes(const TrainPlan& plan) {
 std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, FeatureCache* cache,
                      const Training& training, SkippedImages& skipped,
                      const LabelCheck* label_check, bool report,
+                     const std::function<void(TrainStage)>& on_stage,
                      const std::function<void(const std::string& split, const Metrics&)>& on_split,
                      const RunContext& context) {
+  on_stage(TrainStage::evaluation);
   ModelFile model = read_model(run / run_files::kBest);
   Predictions val = predict_split(plan, cache, model, Split::validation, skipped, context);
   const Metrics raw = val.measure();
@@ -164,6 +166,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
   std::string text = metrics.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   write_file_atomic(run / run_files::kMetrics, text);
   if (report) {
+    on_stage(TrainStage::report);
     const std::string command =
         fmt::format("graft train {} --config {}", shell_quoted(plan.dataset.root.string()),
                     shell_quoted((run / run_files::kConfig).string()));
@@ -172,7 +175,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
         run / run_files::kReport,
         report_page({model, tested ? *test : val, tested ? *test_metrics : val_metrics,
                      tested ? "test" : "val", plan.dataset, read_run_folder(run), command, 0,
-                     context, plan.recipe.precision, changes(plan), label_check}));
+                     context, plan.recipe.precision, changes(plan), label_check, true}));
   }
   return text;
 }

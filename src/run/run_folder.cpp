@@ -1,7 +1,9 @@
 #include "run/run_folder.h"
 
+#include <array>
 #include <charconv>
 #include <cmath>
+#include <numeric>
 #include <optional>
 
 #include "base/csv.h"
@@ -72,12 +74,47 @@ void clear_run(const std::filesystem::path& folder) {
   using namespace run_files;
   std::error_code error;
   for (const char* name :
-       {kModel, kHistory, kMetrics, kConfig, kSplit, kPredictions, kSkipped, kCorrections, kReport,
-        kRates, kRateChart, kBest, kLast, kState, kPreviousState, kDamagedState})
+       {kModel, kHistory, kMetrics, kTimes, kConfig, kSplit, kPredictions, kSkipped, kCorrections,
+        kReport, kRates, kRateChart, kBest, kLast, kState, kPreviousState, kDamagedState})
     fs::remove(folder / name, error);
   if (!fs::is_directory(folder, error)) return;
   for (const fs::path& entry : list_folder(folder))
     if (entry.filename().string().starts_with(kEvents)) fs::remove(entry, error);
+}
+
+std::string_view to_string(TrainStage stage) {
+  constexpr std::array<std::string_view, kTrainStages> kNames = {"features", "training",
+                                                                 "evaluation", "report"};
+  return kNames.at(static_cast<size_t>(stage));
+}
+
+double RunTimes::total() const { return std::accumulate(seconds.begin(), seconds.end(), 0.0); }
+
+std::optional<RunTimes> read_times(const std::filesystem::path& folder) {
+  const fs::path file = folder / run_files::kTimes;
+  std::error_code error;
+  if (!fs::exists(file, error)) return std::nullopt;
+  const nlohmann::json document = read_json_file(file);
+  const JsonField fields(document, printable(file));
+  RunTimes times;
+  times.started = fields.at("started").text();
+  times.whole = fields.at("whole").boolean();
+  for (size_t k = 0; k < kTrainStages; ++k)
+    times.seconds.at(k) = fields.at("seconds")
+                              .at(std::string(to_string(static_cast<TrainStage>(k))))
+                              .number(0, kMostFigure);
+  return times;
+}
+
+void write_times(const std::filesystem::path& folder, const RunTimes& times) {
+  nlohmann::json seconds = nlohmann::json::object();
+  for (size_t k = 0; k < kTrainStages; ++k)
+    seconds[std::string(to_string(static_cast<TrainStage>(k)))] = times.seconds.at(k);
+  write_file_atomic(
+      folder / run_files::kTimes,
+      nlohmann::json({{"started", times.started}, {"whole", times.whole}, {"seconds", seconds}})
+              .dump(2) +
+          "\n");
 }
 
 int RunFolder::best_epoch() const {
@@ -98,6 +135,7 @@ RunFolder read_run_folder(const std::filesystem::path& model) {
     run.metrics = read_json_file(file, kMetricsLimits);
     check_metrics(JsonField(run.metrics, printable(file)));
   }
+  run.times = read_times(run.folder);
   return run;
 }
 

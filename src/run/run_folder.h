@@ -1,8 +1,10 @@
 // Reading back what a training run leaves in its folder.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,12 +25,26 @@ void clear_run(const std::filesystem::path& folder);
 /// NaN or infinite.
 std::vector<EpochRecord> read_history(const std::filesystem::path& file);
 
+/// Where a run's time went, over all processes that worked on it: times.json.
+struct RunTimes {
+  std::string started;                         ///< "2026-11-27T00:15:41Z"
+  std::array<double, kTrainStages> seconds{};  ///< of each stage
+  bool whole = true;  ///< false where an earlier version began the run, which recorded epochs alone
+  [[nodiscard]] double total() const;
+};
+/// How every times.json begins.
+inline constexpr std::string_view kTimesStart = "{\n  \"seconds\": {\n    \"evaluation\":";
+/// Nothing where the folder has none. Throws Error(input) for a file that is none.
+std::optional<RunTimes> read_times(const std::filesystem::path& folder);
+void write_times(const std::filesystem::path& folder, const RunTimes& times);
+
 /// What there is of a run; parts that are missing stay empty.
 struct RunFolder {
   std::filesystem::path folder;
   std::vector<EpochRecord> history;
   std::string config;      ///< config.toml
   nlohmann::json metrics;  ///< metrics.json; null if missing
+  std::optional<RunTimes> times;
   [[nodiscard]] int best_epoch() const;
 };
 

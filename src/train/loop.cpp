@@ -39,6 +39,40 @@ struct TrainLoop::Tally {
   }
 };
 
+namespace {
+
+/// What a batch's rows are of: those from `begin` on in the order of the batches, but for the lost.
+std::vector<size_t> samples_of(const Batches::Batch& batch, const Batches& batches, size_t begin) {
+  const size_t count = static_cast<size_t>(batch.labels.size(0)) + batch.lost.size();
+  std::vector<size_t> out;
+  for (size_t row = begin; row < begin + count; ++row)
+    if (std::find(batch.lost.begin(), batch.lost.end(), static_cast<int64_t>(row)) ==
+        batch.lost.end())
+      out.push_back(batches.samples()[row]);
+  return out;
+}
+
+void add_mistakes(const torch::Tensor& logits, const torch::Tensor& labels,
+                  const std::vector<size_t>& samples, std::vector<ValidationMistake>& mistakes) {
+  const torch::Tensor log = logits.to(torch::kCPU, torch::kFloat).log_softmax(1);
+  const torch::Tensor best = log.argmax(1);
+  const auto p = log.accessor<float, 2>();
+  const auto predicted = best.accessor<int64_t, 1>();
+  const auto label = labels.accessor<int64_t, 1>();
+  for (int64_t i = 0; i < p.size(0); ++i)
+    if (predicted[i] != label[i])
+      mistakes.push_back({samples.at(static_cast<size_t>(i)), static_cast<size_t>(predicted[i]),
+                          std::exp(double{p[i][predicted[i]]}), -double{p[i][label[i]]}});
+}
+
+void keep_worst(std::vector<ValidationMistake>& mistakes) {
+  std::stable_sort(mistakes.begin(), mistakes.end(),
+                   [](const auto& a, const auto& b) { return a.loss > b.loss; });
+  mistakes.resize(std::min(mistakes.size(), kMostEpochMistakes));
+}
+
+}  // namespace
+
 TrainLoop::TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t classes, Suffix suffix,
                      std::unique_ptr<Batches> training, std::unique_ptr<Batches> validation,
                      torch::Device device, LoopHooks hooks)
@@ -87,7 +121,7 @@ EpochEnd TrainLoop::run_epoch(int epoch, int epochs) {
   }
   Tally val;
   if (!end.stopped) {
-    val = validate(epoch);
+    val = validate(epoch, end.worst);
     end.stopped = val.stopped;
     if (val.stopped) tally = val;
   }
@@ -203,7 +237,7 @@ void TrainLoop::weigh_classes(int64_t classes) {
                        .to(device_);
 }
 
-TrainLoop::Tally TrainLoop::validate(int epoch) {
+TrainLoop::Tally TrainLoop::validate(int epoch, std::vector<ValidationMistake>& mistakes) {
   const torch::NoGradGuard no_gradients;
   Tally tally;
   Batches& batches = *validation_;
@@ -211,12 +245,16 @@ TrainLoop::Tally TrainLoop::validate(int epoch) {
   std::iota(order.begin(), order.end(), 0);
   batches.start(std::move(order), options_.batch_size, epoch);
   const Averaged averaged(*this);
+  size_t begin = 0;  // the batch's first row
   while (auto batch = batches.next()) {
     note_lost(*batch, batches, epoch);
+    const std::vector<size_t> samples = samples_of(*batch, batches, begin);
+    begin += static_cast<size_t>(options_.batch_size);
     if (batch->labels.size(0) == 0) continue;
     const torch::Tensor labels = batch->labels.to(device_);
     const torch::Tensor logits = suffix_.forward(batch->inputs.to(device_), /*training=*/false);
     tally.add(torch::nn::functional::cross_entropy(logits, labels), logits, labels);
+    add_mistakes(logits, batch->labels, samples, mistakes);
     // An infinite logit of a wrong class leaves the loss finite.
     if (!std::isfinite(tally.loss) || !logits.isfinite().all().item<bool>())
       fail(ErrorKind::input, "the validation {} after epoch {}; try a smaller `lr` than {:g}{}",
@@ -234,6 +272,7 @@ TrainLoop::Tally TrainLoop::validate(int epoch) {
          "{} became infinite in epoch {}: the features are too large for it; take other `weights`, "
          "or a smaller `lr` than {:g}{}",
          name, epoch, phase_.learning_rate, so_far());
+  keep_worst(mistakes);
   return tally;
 }
 

@@ -31,9 +31,18 @@ struct LoopHooks {
   std::stop_token stop{};
 };
 
+/// A sample (an index into the dataset) that validation classified wrongly.
+struct ValidationMistake {
+  size_t sample = 0;
+  size_t predicted = 0;
+  double probability = 0;  ///< of that class
+  double loss = 0;
+};
+
 /// How an epoch ended: whole, with validation, or stopped in its middle.
 struct EpochEnd {
   EpochRecord record;
+  std::vector<ValidationMistake> worst{};  ///< at most kMostEpochMistakes, the worst first
   bool stopped = false;
 };
 
@@ -80,7 +89,7 @@ class TrainLoop {
 
   void start_epoch(int epoch);
   void step(const Batches::Batch& batch, double rate, Tally& tally);
-  Tally validate(int epoch);
+  Tally validate(int epoch, std::vector<ValidationMistake>& mistakes);
   void note_lost(const Batches::Batch& batch, const Batches& batches, int epoch) const;
   [[nodiscard]] bool skips(const Batches::Batch& batch) const;
   [[nodiscard]] torch::Tensor loss(const torch::Tensor& logits, const torch::Tensor& labels) const;

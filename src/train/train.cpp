@@ -17,6 +17,7 @@
 #include "run/run_config.h"
 #include "run/run_folder.h"
 #include "run/skipped_images.h"
+#include "run/stage_clock.h"
 #include "train/compact.h"
 #include "train/trainer.h"
 #include "weights/load.h"
@@ -115,6 +116,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   const bool resumed = mode == RunMode::resume;
   if (!resumed || options.check_labels)
     require_review_replaceable(plan.dataset, folder / run_files::kReview);
+  StageClock clock(folder, resumed, context);
   Weights weights = load_backbone(plan, context);
   SkippedImages skipped(plan, folder, context);
   const std::string config = to_toml(config_of(plan, options));
@@ -134,6 +136,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   job.resume = resumed;
   for (TrainObserver* observer : options.observers)
     if (observer != nullptr) job.observers.push_back(observer);
+  job.observers.push_back(&clock);
   job.on_read = [&](const auto& samples, const auto& why) { skipped.read(samples, why); };
   TensorBoard events(folder);
   job.observers.push_back(&events);
@@ -154,6 +157,9 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   run.metrics = conclude(
       plan, folder, cache.get(), {result.history, result.best_epoch, result.stopped_early}, skipped,
       labels ? &*labels : nullptr, options.report,
+      [&](TrainStage stage) {
+        for (TrainObserver* observer : job.observers) observer->stage(stage);
+      },
       [&](const std::string& split, const Metrics& m) {
         events.confusion(split, m);
         if (split == "test")
@@ -164,6 +170,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
       context);
   run.test_is_whole = skipped.finish();
   compact_run(folder, plan, run);
+  for (TrainObserver* observer : job.observers) observer->finished(run);
   return run;
 }
 

@@ -110,6 +110,7 @@ class Trainer {
 
   void begin_phase(const TensorMap& tensors, bool validates) {
     loop_.reset();  // memory first
+    tell([](TrainObserver& o) { o.stage(TrainStage::features); });
     Suffix suffix(job_.metadata.network, phase_->prefix_end, tensors, device_);
     std::unique_ptr<Batches> training = sources_.open(*phase_, Split::train);
     std::unique_ptr<Batches> validation;
@@ -134,7 +135,10 @@ class Trainer {
   }
 
   void train_phase(const TrainingState& state) {
-    tell([&](TrainObserver& o) { o.begin(epochs_); });
+    tell([&](TrainObserver& o) {
+      o.stage(TrainStage::training);
+      o.begin(epochs_);
+    });
     while (static_cast<int>(progress_.history.size()) < phase_start_ + phase_->epochs &&
            !out_of_patience()) {
       const int epoch = static_cast<int>(progress_.history.size()) + 1;
@@ -152,7 +156,19 @@ class Trainer {
       state.save(loop_->suffix(), loop_->optimizer(), loop_->average(),
                  record_.write(progress_, loop_->optimizer().steps(),
                                loop_->optimizer().steps_without_moments()));
+      const std::vector<EpochMistake> worst = mistakes(end.worst);
+      tell([&](TrainObserver& o) { o.mistakes(epoch, worst); });
     }
+  }
+
+  [[nodiscard]] std::vector<EpochMistake> mistakes(const std::vector<ValidationMistake>& of) const {
+    std::vector<EpochMistake> out;
+    for (const ValidationMistake& m : of) {
+      const Sample& sample = job_.dataset.samples[m.sample];
+      out.push_back({sample.path, job_.metadata.classes[static_cast<size_t>(sample.label)],
+                     job_.metadata.classes[m.predicted], m.predicted, m.probability});
+    }
+    return out;
   }
 
   [[nodiscard]] bool out_of_patience() const {

@@ -1,5 +1,9 @@
 """What a run says of itself: metrics, calibration, report, event files, live view, dashboard, compare."""
+import base64
+import collections
 import fcntl
+import hashlib
+import html
 import json
 import math
 import os
@@ -144,6 +148,10 @@ class Report(t.TestCase):
         text = (BASE / "two" / "report.html").read_text()
         self.assertIsNone(re.search(r"""(?:src|href)=["']?(?:https?:|//)""", text))
         self.assertIn("default-src 'none'", text)
+        # No script but the page's own, by its hash.
+        (source,) = re.findall(r"script-src 'sha256-([^']+)'", text)
+        (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+        self.assertEqual(base64.b64decode(source), hashlib.sha256(script.encode()).digest())
         for heading in ("Curves", "Classes", "Calibration", "Mistakes", "Data", "Network",
                         "Configuration", "Model card"):
             self.assertIn(f"<h2>{heading}</h2>", text)
@@ -167,6 +175,84 @@ class Report(t.TestCase):
         self.assertIn("--report &#39;it&#39;\\&#39;&#39;s.html&#39;", text)
         self.assertIn("<title>vgg-mini on test</title>", text)
 
+    def test_photos_of_the_report(self):
+        """Every mistake once, the worst with Grad-CAM, each with words and path."""
+        text = (BASE / "one" / "report.html").read_text()
+        rows = [r for r in t.read_csv(BASE / "one" / "predictions.csv") if r["split"] == "test"]
+        wrong = {r["path"] for r in rows if r["label"] != r["predicted"]}
+        self.assertGreater(len(wrong), 3)
+        section = text.split('<section id="mistakes">')[1].split("</section>")[0]
+        figures = [f for f in re.findall(r"<figure (.*?)</figure>", section, re.DOTALL)]
+        paths = [html.unescape(p) for f in figures for p in re.findall(r'data-path="([^"]*)"', f)]
+        self.assertEqual(len(paths), len(figures))
+        self.assertEqual(len(set(paths)), len(paths), "no photo twice")
+        self.assertLessEqual(set(paths), {r["path"] for r in rows})
+        cells = collections.Counter((r["label"], r["predicted"]) for r in rows if r["path"] in wrong)
+        if max(cells.values()) <= 8:
+            self.assertEqual(len([p for p in paths if p in wrong]), len(wrong), "few enough for all")
+        self.assertEqual(section.count('alt="evidence for'), 24)
+        by_path = {r["path"]: r for r in rows}
+        for figure, path in zip(figures, paths):
+            row = by_path[path]
+            alt = html.unescape(re.search(r'alt="([^"]*)"', figure)[1])
+            self.assertEqual(alt, f"{row['label']}, classified as {row['predicted']}, "
+                                  f"{float(row['probability']) * 100:.0f} %")
+        table = section.split("All mistakes")[1]
+        self.assertEqual({html.unescape(p) for p in re.findall(r'data-path="([^"]*)"', table)}, wrong)
+
+    def test_times_of_a_run(self):
+        run = self.folder / "run"
+        begin = time.monotonic()
+        self.succeed("train", BASE / "data", *TRAIN, "--epochs", "2", "-o", run)
+        first = json.loads((run / "times.json").read_text())
+        taken = time.monotonic() - begin
+        self.assertTrue(first["whole"])
+        self.assertLess(sum(first["seconds"].values()), taken)
+        for stage in ("features", "training", "evaluation", "report"):
+            self.assertGreater(first["seconds"][stage], 0, stage)
+        epochs = sum(float(r["seconds"]) for r in t.read_csv(run / "history.csv"))
+        self.assertGreaterEqual(first["seconds"]["training"], epochs)
+        self.succeed("train", BASE / "data", "--resume", run, "--epochs", "3", "--patience", "0")
+        second = json.loads((run / "times.json").read_text())
+        self.assertEqual(second["started"], first["started"])
+        for stage in first["seconds"]:
+            self.assertGreater(second["seconds"][stage], first["seconds"][stage], stage)
+        page = (run / "report.html").read_text()
+        self.assertIn(">run</code>", page)
+        self.assertIn(first["started"][:10], page)
+        self.assertRegex(page, r"Time</th><td>[^<]*features [^<]*training [^<]*\(3 epochs\), evaluation")
+        # A run of an earlier version: what is known at least.
+        (run / "times.json").unlink()
+        self.succeed("train", BASE / "data", "--resume", run, "--epochs", "4", "--patience", "0")
+        self.assertIn("Time</th><td>at least ", (run / "report.html").read_text())
+        # Another in its place counts anew.
+        self.succeed("train", BASE / "data", *TRAIN, "--epochs", "1", "-o", run, "--force")
+        again = json.loads((run / "times.json").read_text())
+        self.assertTrue(again["whole"])
+        self.assertLess(again["seconds"]["training"], second["seconds"]["training"])
+
+    def test_many_classes(self):
+        """60 classes with long names: a matrix of names, the most frequent mistakes, few bytes."""
+        from PIL import Image
+        names = [f"a species with a long name, number {i}" for i in range(60)]
+        random = np.random.default_rng(3)
+        for name in names:
+            for split, count in (("train", 4), ("test", 3)):
+                folder = self.folder / "data" / split / name
+                folder.mkdir(parents=True)
+                for k in range(count):
+                    Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / f"{k}.png")
+        self.succeed("train", self.folder / "data", "--backbone", "vgg-mini", "--input-size", "32", "--head", "gap",
+                     "--augment", "none", "--epochs", "1", "-o", self.folder / "run", "--no-cache")
+        page = (self.folder / "run" / "report.html").read_text()
+        matrix = page.split('<table class="confusion')[1].split("</table>")[0]
+        self.assertEqual(len(re.findall(r'<th scope="row"', matrix)), 60)
+        self.assertEqual({html.unescape(n) for n in re.findall(r'title="([^"]*)"', matrix)}, set(names))
+        self.assertEqual(sum(map(int, re.findall(r"<td[^>]*>(\d+)</td>", matrix))), 180)
+        self.assertIn("Most frequent mistakes", page)
+        self.assertIn("top-5", page)
+        self.assertLess(len(page), 4_000_000)
+
     def test_the_card_says_what_the_figures_are_worth(self):
         def card(page):
             return page.read_text().split("<h2>Model card</h2>")[1]
@@ -174,8 +260,8 @@ class Report(t.TestCase):
         tested = card(BASE / "two" / "report.html")
         self.assertIn("by way of its teacher, VGG16, ImageNet", tested)
         self.assertIn("those that its weights&#39; source names", tested)
-        self.assertRegex(tested, r"Validation</td><td>top-1 [0-9.]+\s% on \d+ images, on which the epoch")
-        self.assertRegex(tested, r"Measured</td><td>top-1 [0-9.]+\s% on \d+ test images, 95 % between "
+        self.assertRegex(tested, r"Validation</th><td>top-1 [0-9.]+\s% on \d+ images, on which the epoch")
+        self.assertRegex(tested, r"Measured</th><td>top-1 [0-9.]+\s% on \d+ test images, 95 % between "
                                  r"[0-9.]+\s% and [0-9.]+\s%</td>")
         # Without test images the figure is of those that the epoch was chosen on.
         run = self.folder / "run"
@@ -183,13 +269,13 @@ class Report(t.TestCase):
                      "--fine-tune", "all", "-o", run)
         alone = card(run / "report.html")
         self.assertIn("none: its weights were random", alone)
-        self.assertNotIn("Validation</td>", alone)
-        self.assertRegex(alone, r"Measured</td><td>top-1 .* validation images, .*on which the epoch was")
+        self.assertNotIn("Validation</th>", alone)
+        self.assertRegex(alone, r"Measured</th><td>top-1 .* validation images, .*on which the epoch was")
         # Whoever goes on with these weights is told what they have seen.
         more = self.folder / "more"
         self.succeed("train", BASE / "data", *TRAIN, "--epochs", "1", "--weights",
                      run / "model.safetensors", "-o", more)
-        self.assertRegex(card(more / "report.html"), r"Weights from</td><td>random.*, fine-tuned on \d+ "
+        self.assertRegex(card(more / "report.html"), r"Weights from</th><td>random.*, fine-tuned on \d+ "
                                                      r"images of 6 classes")
         self.assertIn("those that it was fine-tuned on", card(more / "report.html"))
 
@@ -294,7 +380,7 @@ class Report(t.TestCase):
             port = probe.getsockname()[1]
         process = subprocess.Popen(
             [t.GRAFT, "train", str(BASE / "data"), *TRAIN[:-2], "--head", "gap", "--fine-tune", "all",
-             "--epochs", "40", "-o", str(self.folder / "r"), "--dashboard", str(port)],
+             "--epochs", "12", "-o", str(self.folder / "r"), "--dashboard", str(port)],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.wait)
@@ -304,24 +390,35 @@ class Report(t.TestCase):
             request = urllib.request.Request(f"http://127.0.0.1:{port}{path}",
                                              headers={"Host": host} if host else {})
             return urllib.request.urlopen(request, timeout=5).read().decode()
-        run = {"history": []}
-        for _ in range(2400):  # programs with sanitizers take their time
-            try:
-                run = json.loads(get("/run.json"))
-            except OSError:
-                self.assertIsNone(process.poll(), "ended before it could be asked")
-            if len(run["history"]) >= 2:
-                break
-            time.sleep(0.05)
-        self.assertEqual(run["epochs"], 40)
+
+        def wait(condition):
+            for _ in range(6000):  # programs with sanitizers take their time
+                try:
+                    run = json.loads(get("/run.json"))
+                    if condition(run):
+                        return run
+                except OSError:
+                    self.assertIsNone(process.poll(), "ended before it could be asked")
+                time.sleep(0.02)
+            self.fail("never")
+        run = wait(lambda run: len(run["history"]) >= 2)
+        self.assertEqual(run["epochs"], 12)
         self.assertEqual([r["epoch"] for r in run["history"][:2]], [1, 2])
         self.assertTrue(math.isfinite(run["history"][0]["val_loss"]))
         self.assertIn("<title>vgg-mini on", get("/"))
+        self.assertIn("Worst mistakes of epoch", get("/mistakes"))
+        self.assertEqual(get("/curves").count("<svg"), 3)
         with self.assertRaises(urllib.error.HTTPError) as refused:
             get("/run.json", host="elsewhere.example")
         self.assertEqual(refused.exception.code, 403)
         self.fail_with(1, f"port {port}", "train", BASE / "data", *TRAIN, "--epochs", "1", "-o",
                        self.folder / "s", "--dashboard", port)
+        run = wait(lambda run: run["finished"])
+        self.assertEqual(run["share"], 1)
+        self.assertEqual(list(sorted(run["stages"])), ["evaluation", "features", "report", "training"])
+        self.assertEqual(get("/report.html"), (self.folder / "r" / "report.html").read_text())
+        get("/goodbye")
+        self.assertEqual(process.wait(30), 0)
 
     def test_compare(self):
         document = self.succeed_json("compare", BASE / "one", BASE / "two", "--json")

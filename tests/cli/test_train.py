@@ -56,7 +56,7 @@ class Train(t.TestCase):
     def test_run_folder(self):
         done = self.train("--epochs", "3", "--fine-tune", "all", "--head", "gap")
         self.assertEqual({p.name.split(".tfevents")[0] for p in self.out.iterdir()},
-                         {"model.safetensors", "history.csv", "metrics.json", "config.toml",
+                         {"model.safetensors", "history.csv", "metrics.json", "times.json", "config.toml",
                           "split.csv", "predictions.csv", "report.html", "events.out", "checkpoints"})
         self.assertEqual({p.name for p in (self.out / "checkpoints").iterdir()},
                          {"best.safetensors", "last.safetensors", "state.safetensors",

@@ -1,4 +1,7 @@
 """A headless Chromium that reports what a page did wrong."""
+import importlib.util
+import os
+import pathlib
 import shutil
 import sys
 
@@ -27,6 +30,32 @@ def open_browser(dark=False):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return webdriver.Chrome(service=Service(DRIVER), options=options)
+
+
+def axe_script():
+    """axe-core's text, from the file that GRAFT_AXE names or the package axe-playwright-python; None
+    where there is neither."""
+    named = os.environ.get("GRAFT_AXE")
+    if named:
+        return pathlib.Path(named).read_text(encoding="utf-8")
+    found = importlib.util.find_spec("axe_playwright_python")
+    return found and (pathlib.Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+def axe_faults(browser, script):
+    """What axe-core finds on the page that is open, a line each."""
+    browser.execute_script(script)
+    result = browser.execute_async_script("""
+        const done = arguments[arguments.length - 1];
+        axe.run(document, {resultTypes: ['violations']}).then(
+          r => done(r.violations), e => done([{id: String(e), help: '', nodes: []}]));""")
+    return [f"{v['id']}: {v['help']}: {[n['html'][:160] for n in v['nodes'][:3]]}" for v in result]
+
+
+def scheme(browser, name):
+    """'light' or 'dark'; '' for the browser's own."""
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {
+        "features": [{"name": "prefers-color-scheme", "value": name}] if name else []})
 
 
 def visit(browser, url, width, height=900):

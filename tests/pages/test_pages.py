@@ -1,6 +1,7 @@
 """Graft's pages in a real browser, on a phone's and a screen's width: no error, no request to
 anywhere, nothing cut off."""
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
@@ -9,12 +10,18 @@ import tempfile
 import time
 
 import graft_testing as t
+import numpy as np
+from PIL import Image
 from browser import open_browser, skip_without_browser, visit
 
 if not t.HAS_TRAINING:
     print("SKIPPED: built without LibTorch")
     sys.exit(77)
 skip_without_browser()
+
+from selenium import webdriver  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select  # noqa: E402
 
 WIDTHS = (360, 768, 1280)
 BASE = None
@@ -59,6 +66,134 @@ class Pages(t.TestCase):
             " || !s.getAttribute('aria-label')).length")
         self.assertEqual(bare, 0)
 
+    def open_report(self):
+        self.assertEqual(visit(BROWSER, (BASE / "one" / "report.html").as_uri(), 1280), [])
+
+    def visible(self, selector):
+        return [e for e in BROWSER.find_elements("css selector", selector) if e.is_displayed()]
+
+    def test_a_cell_of_the_confusion_matrix_shows_its_photos(self):
+        self.open_report()
+        cells = BROWSER.find_elements("css selector", ".confusion tbody td:not(.hit):not(:empty)")
+        cell = max(cells, key=lambda c: int(c.text))
+        label = cell.find_element("xpath", "..").get_attribute("data-class")
+        column = BROWSER.execute_script("return arguments[0].cellIndex", cell)
+        predicted = BROWSER.find_elements("css selector", ".confusion thead > tr > *")[column] \
+            .get_attribute("data-class")
+        before = len(self.visible("#mistakes [data-label]"))
+        count = int(cell.text)
+        BROWSER.execute_script("arguments[0].scrollIntoView({block: 'center'})", cell)
+        cell.click()
+        shown = self.visible("#mistakes [data-label]")
+        self.assertLess(len(shown), before)
+        self.assertTrue(shown)
+        for element in shown:
+            self.assertEqual((element.get_attribute("data-label"), element.get_attribute("data-predicted")),
+                             (label, predicted))
+        rows = [e for e in shown if e.tag_name == "tr"]
+        self.assertEqual(len(rows), count)
+        self.assertEqual(len(shown) - len(rows), min(count, 8 + 12))
+        self.assertIn(f"{count} in the table", BROWSER.find_element("css selector", "#filter output").text)
+        BROWSER.find_element("css selector", "#filter [type=reset]").click()
+        time.sleep(0.1)
+        self.assertGreater(len(self.visible("#mistakes [data-label]")), len(shown))
+        # One class alone, and the arrows and Enter in the matrix.
+        Select(BROWSER.find_element("name", "label")).select_by_value(label)
+        self.assertEqual({e.get_attribute("data-label") for e in self.visible("#mistakes [data-label]")}, {label})
+        first = BROWSER.find_element("css selector", ".confusion td[tabindex='0']")
+        self.assertEqual(len(BROWSER.find_elements("css selector", ".confusion td[tabindex='0']")), 1)
+        first.send_keys(Keys.ARROW_RIGHT)
+        where = BROWSER.switch_to.active_element
+        self.assertEqual(where.tag_name, "td")
+        self.assertNotEqual(where, first)
+        where.send_keys(Keys.ARROW_LEFT)
+        self.assertEqual(BROWSER.switch_to.active_element, first)
+
+    def test_the_most_frequent_mistakes_have_photos_too(self):
+        self.open_report()
+        row = BROWSER.find_element("css selector", "tr[data-shows]")
+        label, predicted = row.get_attribute("data-shows").split()
+        BROWSER.execute_script("arguments[0].click()", row.find_element("tag name", "button"))
+        self.assertEqual({(e.get_attribute("data-label"), e.get_attribute("data-predicted"))
+                          for e in self.visible("#mistakes [data-label]")}, {(label, predicted)})
+        self.assertEqual(BROWSER.switch_to.active_element.get_attribute("name"), "label")
+
+    def test_tables_are_sorted_worst_first(self):
+        self.open_report()
+        table = BROWSER.find_element("css selector", "#classes table.sorts")
+        def column(k):
+            return [c.text for c in table.find_elements("css selector", f"tbody td:nth-child({k})")]
+        f1 = list(map(float, column(4)))
+        self.assertEqual(f1, sorted(f1), "as it stands")
+        recall = table.find_elements("css selector", "thead th")[2]
+        recall.find_element("tag name", "button").click()
+        self.assertEqual(recall.get_attribute("aria-sort"), "ascending")
+        values = list(map(float, column(3)))
+        self.assertEqual(values, sorted(values))
+        recall.find_element("tag name", "button").click()
+        self.assertEqual(list(map(float, column(3))), values[::-1])
+        table.find_element("css selector", "thead button").click()
+        self.assertEqual(column(1), sorted(column(1), key=str.lower))
+        self.assertIsNone(recall.get_attribute("aria-sort"))
+
+    def test_photos_are_enlarged_and_paths_copied(self):
+        self.open_report()
+        BROWSER.execute_script("""
+            window.copied = null;
+            navigator.clipboard.writeText = async text => { window.copied = text; };""")
+        figure = BROWSER.find_element("css selector", "#mistakes figure")
+        path = figure.find_element("css selector", "code.path").get_attribute("data-path")
+        copy = figure.find_element("css selector", "button[data-path]")
+        BROWSER.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
+        copy.click()
+        self.assertEqual(BROWSER.execute_script("return window.copied"), path)
+        self.assertTrue(pathlib.Path(path).exists())
+        figure.find_element("css selector", "button.frame").click()
+        dialog = BROWSER.find_element("css selector", "dialog[open]")
+        self.assertEqual(len(dialog.find_elements("tag name", "img")), 2)
+        caption = dialog.find_element("tag name", "figcaption").text
+        self.assertIn("classified as", caption)
+        dialog.send_keys(Keys.ARROW_RIGHT)
+        self.assertNotEqual(dialog.find_element("tag name", "figcaption").text, caption)
+        BROWSER.execute_script("document.activeElement.blur()")
+        webdriver.ActionChains(BROWSER).send_keys(Keys.ESCAPE).perform()
+        self.assertFalse(BROWSER.find_elements("css selector", "dialog[open]"))
+
+    def test_without_scripts(self):
+        """All of it is there: photos, matrix, tables; nothing waits for a script."""
+        BROWSER.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+        self.addCleanup(BROWSER.execute_cdp_cmd, "Emulation.setScriptExecutionDisabled", {"value": False})
+        BROWSER.get((BASE / "one" / "report.html").as_uri())
+        self.assertFalse(self.visible("#filter"))
+        self.assertFalse(self.visible("table.sorts button"))
+        self.assertTrue(self.visible(".confusion td"))
+        self.assertEqual(len(self.visible("#mistakes .pairs figure")), 24)
+        self.assertTrue(self.visible("#mistakes table.sorts tbody tr"))
+
+    def test_many_classes(self):
+        """60 classes with long names: headers that stay in sight, nothing beside the page."""
+        names = [f"class {i:02} of sixty with a name that is long" for i in range(60)]
+        random = np.random.default_rng(3)
+        for name in names:
+            for split, count in (("train", 4), ("test", 3)):
+                folder = self.folder / "data" / split / name
+                folder.mkdir(parents=True)
+                for k in range(count):
+                    Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(
+                        folder / f"{k}.png")
+        self.succeed("train", self.folder / "data", "--backbone", "vgg-mini", "--input-size", "32", "--head",
+                     "gap", "--augment", "none", "--epochs", "1", "--no-cache", "-o", self.folder / "run")
+        self.sound(self.folder / "run" / "report.html")
+        box = BROWSER.find_element("css selector", ".matrix")
+        BROWSER.execute_script("arguments[0].scrollTo(300, 300)", box)
+        top, left = BROWSER.execute_script("""
+            const box = arguments[0].getBoundingClientRect();
+            const column = arguments[0].querySelector('thead th').getBoundingClientRect();
+            const row = arguments[0].querySelector('tbody th').getBoundingClientRect();
+            return [column.top - box.top, row.left - box.left];""", box)
+        self.assertAlmostEqual(top, 0, delta=3)
+        self.assertAlmostEqual(left, 0, delta=3)
+
     def test_one_epoch(self):
         self.sound(BASE / "one" / "report.html")
 
@@ -92,13 +227,13 @@ class Pages(t.TestCase):
         self.succeed("compare", BASE / "one", BASE / "two", "--html", page)
         self.sound(page)
 
-    def test_dashboard(self):
+    def start_dashboard(self, epochs):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         process = subprocess.Popen(
             [t.GRAFT, "train", str(BASE / "data"), "--backbone", "vgg-mini", "--head", "gap",
-             "--fine-tune", "all", "--epochs", "400", "-o", str(self.folder / "r"), "--quiet",
+             "--fine-tune", "all", "--epochs", str(epochs), "-o", str(self.folder / "r"), "--quiet",
              "--dashboard", str(port)], stdout=subprocess.DEVNULL)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
@@ -108,21 +243,50 @@ class Pages(t.TestCase):
                 break
             except OSError:
                 time.sleep(0.05)
-        for width in WIDTHS:
-            self.assertEqual(visit(BROWSER, f"http://127.0.0.1:{port}/", width), [])
-        for _ in range(1200):  # programs with sanitizers take their time
-            if len(BROWSER.find_elements("css selector", "#charts svg polyline")) == 5:
-                break
+        return process, f"http://127.0.0.1:{port}/"
+
+    def until(self, condition, seconds=120):  # programs with sanitizers take their time
+        end = time.monotonic() + seconds
+        while not condition() and time.monotonic() < end:
             time.sleep(0.1)
-        self.assertIn("of 400", BROWSER.find_element("id", "status").text)
-        self.assertEqual(len(BROWSER.find_elements("css selector", "#charts svg polyline")), 5)
+        self.assertTrue(condition())
+
+    def test_dashboard(self):
+        process, url = self.start_dashboard(400)
+        for width in WIDTHS:
+            self.assertEqual(visit(BROWSER, url, width), [])
+        def lines():
+            return len(BROWSER.find_elements("css selector", "#charts svg path.line[d*='L']"))
+        self.until(lambda: lines() == 5)
+        self.until(lambda: "of 400" in BROWSER.find_element("id", "status").text)
+        self.assertIn("%", BROWSER.find_element("id", "whole-text").text)
+        self.assertEqual(len(BROWSER.find_elements("css selector", "#stages li")), 4)
+        # Mistakes with words, and the evidence while somebody looks.
+        self.until(lambda: BROWSER.find_elements("css selector", "#mistakes img[alt^='evidence for']"))
+        alts = [i.get_attribute("alt") for i in BROWSER.find_elements("css selector", "#mistakes img")]
+        self.assertTrue(any(re.fullmatch(r".+, classified as .+, \d+ %", alt) for alt in alts), alts)
+        self.assertFalse(BROWSER.find_element("id", "report").is_displayed())
         process.kill()
         process.wait()
-        for _ in range(50):
-            if "ended" in BROWSER.find_element("id", "status").text:
-                break
-            time.sleep(0.1)
-        self.assertIn("ended", BROWSER.find_element("id", "status").text)
+        self.until(lambda: "ended" in BROWSER.find_element("id", "status").text)
+
+    def test_the_dashboard_keeps_the_report(self):
+        process, url = self.start_dashboard(6)
+        self.assertEqual(visit(BROWSER, url, 768), [])
+        self.until(lambda: BROWSER.find_element("id", "report").is_displayed())
+        self.assertEqual(process.wait(30), 0)
+        self.assertIn("report.html", BROWSER.find_element("id", "path").text)
+        self.assertIn("Done: best epoch", BROWSER.find_element("id", "stage").text)
+        before = BROWSER.window_handles
+        BROWSER.find_element("id", "report").click()
+        self.until(lambda: len(BROWSER.window_handles) > len(before), 10)
+        BROWSER.switch_to.window(BROWSER.window_handles[-1])
+        try:
+            self.until(lambda: BROWSER.find_elements("css selector", "table.sorts thead button"), 10)
+            self.assertIn("vgg-mini on data", BROWSER.title)
+        finally:
+            BROWSER.close()
+            BROWSER.switch_to.window(before[0])
 
 
 if __name__ == "__main__":

@@ -8,11 +8,15 @@
 #include <csignal>
 
 #include <chrono>
+#include <cmath>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <thread>
 
+#include "base/file.h"
+#include "graft/image.h"
 #include "report/loopback_server.h"
 #include "support.h"
 
@@ -133,6 +137,137 @@ TEST(Dashboard, TheBestEpochIsTheOneItWasTold) {
   const nlohmann::json run = nlohmann::json::parse(reply.substr(reply.find("\r\n\r\n") + 4));
   EXPECT_EQ(run["best"]["epoch"], 2);
   EXPECT_EQ(run["history"].size(), 3U);
+}
+
+nlohmann::json run_json(int port) {
+  const std::string reply = get(port, "/run.json", host(port));
+  return nlohmann::json::parse(reply.substr(reply.find("\r\n\r\n") + 4));
+}
+
+TEST(Dashboard, RatesAndTimesAreThoseOfTheWork) {
+  const int port = free_port();
+  Dashboard dashboard(port, "t");
+  dashboard.stage(TrainStage::features);
+  dashboard.progress({.task = "features, train", .unit = "images", .done = 30, .total = 60});
+  nlohmann::json run = run_json(port);
+  EXPECT_EQ(run["stage"], "features");
+  EXPECT_EQ(run["task"]["done"], 30);
+  EXPECT_EQ(run["share"], 0);
+  dashboard.stage(TrainStage::training);
+  dashboard.begin(4);
+  std::this_thread::sleep_for(std::chrono::milliseconds(600));
+  // Told of its first step, the epoch has run for a while.
+  dashboard.step({.epoch = 1, .epochs = 4, .done = 50, .images = 100, .loss = 1, .accuracy = 0});
+  run = run_json(port);
+  EXPECT_TRUE(run["task"].is_null());
+  EXPECT_GE(run["now"]["seconds"].get<double>(), 0.6);
+  EXPECT_LT(run["now"]["done"].get<double>() / run["now"]["seconds"].get<double>(), 50 / 0.6 + 1);
+  EXPECT_DOUBLE_EQ(run["share"].get<double>(), 0.125);
+  // 0.6 s for an eighth.
+  EXPECT_GE(run["left"].get<double>(), 7 * 0.6 - 0.1);
+  dashboard.epoch({1, 1, 0.5, 1, 0.5, 1e-3, 0.7}, true);
+  run = run_json(port);
+  EXPECT_DOUBLE_EQ(run["share"].get<double>(), 0.25);
+  EXPECT_GE(run["left"].get<double>(), 3 * 0.6 - 0.1);
+  EXPECT_EQ(run["best"]["epoch"], 1);
+  EXPECT_EQ(run["later"], 0);
+  dashboard.stage(TrainStage::evaluation);
+  run = run_json(port);
+  EXPECT_EQ(run["share"], 1);
+  EXPECT_FALSE(run.contains("left"));
+  EXPECT_GE(run["stages"]["training"].get<double>(), 0.6);
+}
+
+TEST(Dashboard, TimesLeftAreOfThePhaseWhereOthersFollow) {
+  const int port = free_port();
+  Dashboard dashboard(port, "t", {}, {{.epochs = 2}, {.epochs = 30}});
+  EXPECT_EQ(run_json(port)["epochs"], 32) << "before anything is computed";
+  dashboard.stage(TrainStage::training);
+  dashboard.begin(32);
+  std::this_thread::sleep_for(std::chrono::milliseconds(600));
+  dashboard.step({.epoch = 1, .epochs = 32, .done = 50, .images = 100, .loss = 1, .accuracy = 0});
+  nlohmann::json run = run_json(port);
+  EXPECT_EQ(run["later"], 30);
+  EXPECT_NEAR(run["left"].get<double>(), 3 * 0.6, 0.5);
+  dashboard.epoch({1, 1, 0.5, 1, 0.5, 1e-3, 0.7}, true);
+  dashboard.epoch({2, 1, 0.5, 1, 0.5, 1e-3, 0.7}, true);
+  EXPECT_EQ(run_json(port)["later"], 0);
+}
+
+TEST(Dashboard, LossesThatAreNotFiniteAreNoNumbers) {
+  const int port = free_port();
+  Dashboard dashboard(port, "t");
+  dashboard.epoch({1, std::nan(""), 0.5, 1, 0.5, 1e-3, 0.7}, true);
+  EXPECT_TRUE(run_json(port)["history"][0]["loss"].is_null());
+  EXPECT_NE(get(port, "/curves", host(port)).find("<svg"), std::string::npos);
+}
+
+TEST(Dashboard, ShowsWhatTheLastEpochGotWrong) {
+  const int port = free_port();
+  testing::TemporaryFolder folder;
+  const std::filesystem::path photo = folder.path() / "<b>.png";
+  save_image({4, 4, std::vector<uint8_t>(48, 90)}, photo);
+  Dashboard dashboard(port, "t", folder.path());  // without a checkpoint: photos alone
+  dashboard.mistakes(3,
+                     {{photo, "<i>sea", "street", 1, 0.957}, {"gone.png", "sea", "sky", 2, 0.5}});
+  std::string page;
+  for (int i = 0; i < 100 && page.find("epoch 3") == std::string::npos; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    page = get(port, "/mistakes", host(port));
+  }
+  EXPECT_NE(page.find("Worst mistakes of epoch 3"), std::string::npos);
+  EXPECT_NE(page.find("alt=\"&lt;i&gt;sea, classified as street, 96 %\""), std::string::npos);
+  EXPECT_NE(page.find("no image"), std::string::npos);
+  EXPECT_EQ(page.find("<i>sea"), std::string::npos);
+  EXPECT_EQ(run_json(port)["gallery"], 1);
+}
+
+TEST(Dashboard, GivesTheReportToAPageThatIsOpen) {
+  const int port = free_port();
+  testing::TemporaryFolder folder;
+  write_file_atomic(folder.path() / run_files::kReport, "the report");
+  graft::Run run;
+  run.folder = folder.path();
+  run.best_epoch = 2;
+  const auto start = Clock::now();
+  std::string report;
+  std::thread page;
+  {
+    Dashboard dashboard(port, "t");
+    EXPECT_NE(get(port, "/report.html", host(port)).find("no report"), std::string::npos);
+    dashboard.stage(TrainStage::report);
+    dashboard.finished(run);
+    const nlohmann::json end = run_json(port)["finished"];
+    EXPECT_EQ(end["report"], true);
+    EXPECT_EQ(end["best_epoch"], 2);
+    page = std::thread([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      report = get(port, "/report.html", host(port));
+      EXPECT_NE(get(port, "/goodbye", host(port)).find("goodbye"), std::string::npos);
+    });
+  }
+  EXPECT_LT(seconds_since(start), 2.9) << "it was not to wait for longer than the page needs";
+  page.join();
+  EXPECT_NE(report.find("the report"), std::string::npos);
+  // Without a page, or with one that is gone, nothing is waited for.
+  const auto again = Clock::now();
+  {
+    Dashboard dashboard(port, "t");
+    dashboard.finished(run);
+  }
+  EXPECT_LT(seconds_since(again), 1.0);
+}
+
+TEST(Dashboard, OtherSitesGetNothingToShow) {
+  const int port = free_port();
+  const Dashboard dashboard(port, "t");
+  for (const char* path : {"/run.json", "/mistakes", "/report.html", "/curves"})
+    EXPECT_NE(get(port, path, host(port)).find("Cross-Origin-Resource-Policy: same-origin"),
+              std::string::npos)
+        << path;
+  const std::string page = get(port, "/", host(port));
+  EXPECT_NE(page.find("frame-ancestors 'none'"), std::string::npos);
+  EXPECT_EQ(page.find("script-src 'unsafe-inline'"), std::string::npos);
 }
 
 TEST(Dashboard, OnlyItsOwnNameAndOnlyReading) {

@@ -1,8 +1,12 @@
 #include "run/run_folder.h"
 
+#include <chrono>
 #include <cmath>
+#include <thread>
 
+#include "base/file.h"
 #include "report/chart.h"
+#include "run/stage_clock.h"
 #include "support.h"
 
 namespace graft {
@@ -29,6 +33,52 @@ TEST_F(RunFolderFiles, ReadsWhatTrainingWrites) {
   EXPECT_EQ(run.history[1].epoch, 2);
   EXPECT_TRUE(std::isinf(run.history[0].val_loss));
   EXPECT_EQ(run.best_epoch(), 2);
+}
+
+TEST_F(RunFolderFiles, TimesGoOnWhereAnotherProcessLeftOff) {
+  const auto seconds = [&](TrainStage stage) {
+    return read_times(folder_.path()).value().seconds.at(static_cast<size_t>(stage));
+  };
+  const auto work = [] { std::this_thread::sleep_for(std::chrono::milliseconds(30)); };
+  { StageClock unused(folder_.path(), false, {}); }
+  EXPECT_FALSE(read_times(folder_.path())) << "a run that never began has no times";
+  {
+    StageClock clock(folder_.path(), false, {});
+    work();
+    clock.stage(TrainStage::features);
+    work();
+    clock.stage(TrainStage::training);
+    work();  // an exception ends it here
+  }
+  const std::string started = read_times(folder_.path())->started;
+  const double training = seconds(TrainStage::training);
+  EXPECT_GE(seconds(TrainStage::features), 0.06);
+  EXPECT_GE(training, 0.03);
+  EXPECT_EQ(seconds(TrainStage::report), 0);
+  {
+    StageClock clock(folder_.path(), true, {});
+    clock.stage(TrainStage::training);
+    work();
+  }
+  EXPECT_GE(seconds(TrainStage::training), training + 0.03);
+  EXPECT_EQ(read_times(folder_.path())->started, started);
+  EXPECT_TRUE(read_times(folder_.path())->whole);
+  EXPECT_GE(read_times(folder_.path())->total(), 0.12);
+  EXPECT_TRUE(read_text_file(folder_.path() / "times.json").starts_with(kTimesStart));
+}
+
+TEST_F(RunFolderFiles, TimesOfEarlierVersionsAndDamagedOnes) {
+  history("1,0.5,0.75,1,0.5,0.001,1.5\n2,0.25,1.0,1,0.625,0.001,1.25\n");
+  StageClock(folder_.path(), true, {}).stage(TrainStage::features);
+  EXPECT_FALSE(read_times(folder_.path())->whole);
+  EXPECT_GE(read_times(folder_.path())->total(), 2.75);
+  for (const char* text : {"", "{}", R"({"started":"x","whole":1,"seconds":{}})",
+                           R"({"started":"x","whole":true,"seconds":{"features":-1}})"}) {
+    testing::write(folder_.path() / "times.json", text);
+    EXPECT_ERROR(read(), ErrorKind::input, "times.json");
+    StageClock(folder_.path(), true, {}).stage(TrainStage::features);  // no reason to fail
+    EXPECT_FALSE(read_times(folder_.path())->whole);
+  }
 }
 
 TEST_F(RunFolderFiles, HistoryThatIsNone) {

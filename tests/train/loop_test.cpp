@@ -1,6 +1,8 @@
 // The training loop alone, on samples that come from nowhere.
 #include "train/loop.h"
 
+#include <cmath>
+#include <set>
 #include <stop_token>
 
 #include "support.h"
@@ -101,6 +103,26 @@ TEST_F(Loop, Learns) {
   EXPECT_GT(last.record.val_accuracy, 0.9);
   EXPECT_EQ(last.record.epoch, 6);
   EXPECT_EQ(last.record.learning_rate, 0.02);
+}
+
+TEST_F(Loop, TellsTheWorstMistakesOfItsValidation) {
+  // Rows that look like nothing in particular, of which one is lost.
+  const TensorMap tensors = random_tensors(network_, 0, network_.layers.size(), 1);
+  TrainLoop loop(recipe_, phase_, 2, Suffix(network_, 3, tensors, torch::kCPU), batches(16),
+                 batches(61, 9, 0), torch::kCPU, {});
+  loop.run_epoch(1, 2);
+  const EpochEnd end = loop.run_epoch(2, 2);
+  ASSERT_EQ(end.worst.size(), kMostEpochMistakes);
+  std::set<size_t> seen;
+  for (size_t i = 0; i < end.worst.size(); ++i) {
+    const ValidationMistake& m = end.worst[i];
+    EXPECT_NE(m.predicted, m.sample % 2) << "the label of sample " << m.sample;
+    EXPECT_NE(m.sample, 9U) << "was lost";
+    EXPECT_GE(m.probability, 0.5);
+    EXPECT_NEAR(1 - m.probability, std::exp(-m.loss), 1e-5) << "of two classes";
+    if (i > 0) EXPECT_LE(m.loss, end.worst[i - 1].loss);
+    EXPECT_TRUE(seen.insert(m.sample).second);
+  }
 }
 
 TEST_F(Loop, AnEpochDependsOnItsNumberAndSeedAlone) {
