@@ -118,7 +118,10 @@ int run(const CheckOptions& o) {
   if (!o.html.empty()) refuse_input_as_output(o.html, "--html", {o.data});
   const Dataset dataset = open_dataset(o.data, o.val, o.test);
   const Inspection found = inspect(dataset, InspectionDepth::pixels, o.common.context());
-  if (!o.html.empty()) write_file_atomic(o.html, data_page(dataset, found));
+  if (!o.html.empty()) {
+    write_file_atomic(o.html, data_page(dataset, found));
+    tell_wrote(o.common, o.html);
+  }
   if (o.json)
     print_json(document(dataset, found));
   else

@@ -16,7 +16,10 @@ struct CompareOptions {
 
 int run(const CompareOptions& o) {
   const Comparison made = compare_runs({o.runs.begin(), o.runs.end()});
-  if (!o.html.empty()) write_file_atomic(o.html, made.page);
+  if (!o.html.empty()) {
+    write_file_atomic(o.html, made.page);
+    tell_wrote(o.common, o.html);
+  }
   if (o.json)
     print_result("{}\n", made.json);
   else

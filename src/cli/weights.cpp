@@ -378,6 +378,7 @@ int convert(const WeightsOptions& o) {
   const std::string backbone =
       trunk ? convert_weights(in, out, options, o.import.import(), o.common.context())
             : convert_classifier(in, out, options, o.import.import(), o.common.context());
+  tell_wrote(o.common, out);
   print_result("{}: {}{}, {}\n", printable(out), backbone, trunk ? "" : " with its head",
                format_bytes(static_cast<double>(fs::file_size(out, error))));
   return 0;
