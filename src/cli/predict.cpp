@@ -55,12 +55,20 @@ void each_line_of_input(const std::function<void(std::string)>& take) {
   if (!line.empty()) take(std::move(line));
 }
 
-/// Whether one is the other, or below it.
+/// Whether one is the other, or below it. `folder` is canonical.
 bool is_within(const fs::path& path, const fs::path& folder) {
   std::error_code error;
   const fs::path inner = fs::weakly_canonical(path, error);
-  const fs::path outer = fs::weakly_canonical(folder, error);
-  return std::mismatch(outer.begin(), outer.end(), inner.begin(), inner.end()).first == outer.end();
+  return std::mismatch(folder.begin(), folder.end(), inner.begin(), inner.end()).first ==
+         folder.end();
+}
+
+/// The folder that is sorted into, for is_within().
+fs::path sorted_folder(const PredictOptions& o) {
+  std::error_code error;
+  fs::path folder = fs::weakly_canonical(o.sort_into, error);
+  // "sorted/" ends in an empty part, which nothing below it has.
+  return folder.has_filename() ? folder : folder.parent_path();
 }
 
 /// Images in the order given; what cannot be found is an error of the output's. What was sorted
@@ -68,10 +76,11 @@ bool is_within(const fs::path& path, const fs::path& folder) {
 std::vector<fs::path> collect(const PredictOptions& o, PredictOutput& output) {
   std::vector<fs::path> paths;
   size_t sorted = 0;
+  const fs::path sorted_into = sorted_folder(o);
   const auto add = [&](const std::string& argument) {
     try {
       for (fs::path& path : list_images(argument)) {
-        if (!o.sort_into.empty() && is_within(path, o.sort_into))
+        if (!o.sort_into.empty() && is_within(path, sorted_into))
           ++sorted;
         else
           paths.push_back(std::move(path));
@@ -198,7 +207,7 @@ void check(const PredictOptions& o) {
   std::vector<std::string> sources = o.paths;
   if (!o.watch.empty()) sources.push_back(o.watch);
   for (const std::string& source : sources)
-    if (source != "-" && is_within(source, o.sort_into))
+    if (source != "-" && is_within(source, sorted_folder(o)))
       fail(ErrorKind::usage,
            "--sort-into: {} lies in it, and what was sorted is not read again; choose another "
            "folder",

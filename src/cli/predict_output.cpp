@@ -114,10 +114,9 @@ int PredictOutput::finish() {
     print_diagnostic("sorted {}\n", sorter_->summary());
     if (const std::vector<fs::path>& stale = sorter_->stale(); !stale.empty())
       print_diagnostic(
-          "graft: {} image{} from before still lie{} where this model does not put {}: {}{}\n",
-          stale.size(), stale.size() == 1 ? "" : "s", stale.size() == 1 ? "s" : "",
-          stale.size() == 1 ? "it" : "them", printable(stale.front()),
-          stale.size() > 1 ? ", …" : "");
+          "graft: {} of them also lie{} in another folder, from before, and stay{} there: {}{}\n",
+          stale.size(), stale.size() == 1 ? "s" : "", stale.size() == 1 ? "s" : "",
+          printable(stale.front()), stale.size() > 1 ? ", …" : "");
   }
   return failed_ ? 1 : 0;
 }

@@ -94,7 +94,7 @@ std::string Gallery::group(size_t index, const std::string& heading, const fs::p
   if (counts_[index] == 0) return {};
   const bool unsure = index + 1 == groups_.size();
   const std::string id = unsure ? "unsure" : fmt::format("class-{}", index);
-  links += fmt::format("<a href=\"#{}\">{} {}</a>\n", id, html::escape(heading), counts_[index]);
+  links += fmt::format("<a href=\"#{}\">{} {}</a>\n", id, unsure ? "unsure" : html::escape(heading), counts_[index]);
   std::string content;
   const Group& group = groups_[index];
   if (const size_t left_out = counts_[index] - group.size(); left_out > 0)
