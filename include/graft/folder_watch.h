@@ -43,8 +43,8 @@ class FolderWatch {
   /// counts again. Throws Error(io) where the folder has gone.
   std::vector<std::filesystem::path> next(size_t most);
 
-  /// These are known as they are: next() returns one only after it has changed. For images that were
-  /// there, or came, before the first next().
+  /// These are known as they are: next() returns one only after it has changed. For images that
+  /// were there, or came, before the first next().
   void known(const std::vector<std::filesystem::path>& images);
 
  private:

@@ -27,7 +27,7 @@ struct ResultOptions {
   bool logits = false;               ///< theirs too; in JSON those of all classes
   bool probabilities = false;        ///< of all classes, in their order
   double unsure = 0;                 ///< pages show images below this probability apart
-  std::string title;                 ///< of a page
+  std::string title{};               ///< of a page
   Precision precision = Precision::fp32;
 };
 

@@ -17,8 +17,8 @@ std::string help_text() {
       "graft {} - image classifiers by transfer learning from VGG\n\nUsage: graft COMMAND …\n\n",
       GRAFT_VERSION);
   for (const Command& command : commands())
-    text += fmt::format("  graft {:<10} {:<11} {}\n", command.name, command.arguments,
-                        command.summary);
+    text +=
+        fmt::format("  graft {:<10} {:<11} {}\n", command.name, command.arguments, command.summary);
   return text + "\n'graft help COMMAND' explains a command. 'graft demo' shows it all.\n";
 }
 

@@ -211,7 +211,7 @@ std::vector<LinePart> LiveView::status() const {
                ? "ETA " + format_duration(static_cast<double>(now_.images - now_.done) / rate)
                : "",
            7},
-          {fmt::format("loss {:.4f}", now_.loss), 8},
+          {fmt::format("loss {:.4f}", now_.loss), 4},
           {fmt::format("acc {:.4f}", now_.accuracy), 3}};
 }
 
@@ -264,7 +264,7 @@ std::vector<std::string> LiveView::lines(TerminalSize size) const {
     const std::string epoch = parts.front().text;
     parts.erase(parts.begin());
     const double share = static_cast<double>(now_.done) / static_cast<double>(now_.images);
-    out.push_back(bar_line(epoch, {share, 4}, std::move(parts), columns));
+    out.push_back(bar_line(epoch, {share, 6}, parts, columns));
   }
   return out;
 }
@@ -277,14 +277,13 @@ void LiveView::draw(const EpochRecord* kept, bool best) {
     return;
   }
   std::string text;
-  // Where the terminal has another width by now, what was drawn may have been broken into more lines
-  // or not: it stays.
-  if (drawn_ > 0 && drawn_columns_ == size->columns)
-    text += fmt::format("\x1b[{}A\r", drawn_);
+  // Where the terminal has another width by now, what was drawn may have been broken into more
+  // lines or not: it stays.
+  if (drawn_ > 0 && drawn_columns_ == size->columns) text += fmt::format("\x1b[{}A\r", drawn_);
   text += "\x1b[?7l";  // no wrapping: what is too long after all is cut off
   if (kept != nullptr)
-    text += epoch_line(*kept, best, static_cast<size_t>(std::max(size->columns - 1, 1))) +
-            "\x1b[K\n";
+    text +=
+        epoch_line(*kept, best, static_cast<size_t>(std::max(size->columns - 1, 1))) + "\x1b[K\n";
   const std::vector<std::string> now = lines(*size);
   for (const std::string& line : now) text += line + "\x1b[K\n";
   text += "\x1b[J\x1b[?7h";

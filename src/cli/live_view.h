@@ -12,9 +12,9 @@
 namespace graft::cli {
 
 /// Curves as lines of text, each character holding 2 × 4 dots (Unicode's braille patterns). Every
-/// series is a row of y values at x = 1, 2, …, `last`; of several the first is dotted and the others
-/// are solid, and where `coloured` each has its colour too. Columns and rows count characters, the y
-/// axis's labels included.
+/// series is a row of y values at x = 1, 2, …, `last`; of several the first is dotted and the
+/// others are solid, and where `coloured` each has its colour too. Columns and rows count
+/// characters, the y axis's labels included.
 struct CurveSeries {
   std::vector<double> values;
   std::string name;
@@ -24,7 +24,8 @@ std::vector<std::string> braille_chart(const std::string& title,
                                        int columns, int rows, bool coloured);
 
 /// Draws on standard error: a line that stays for each epoch, and below them, redrawn, the curves
-/// where there is room for them, the best epoch and the bar. Where nothing can be drawn, plain lines.
+/// where there is room for them, the best epoch and the bar. Where nothing can be drawn, plain
+/// lines.
 class LiveView : public TrainObserver {
  public:
   explicit LiveView(Verbosity verbosity);
@@ -57,9 +58,9 @@ class LiveView : public TrainObserver {
   EpochRecord best_;  // as the training loop said
   int epochs_ = 0;
   EpochProgress now_;
-  size_t drawn_ = 0;       // lines on the screen, in a terminal of that width
+  size_t drawn_ = 0;  // lines on the screen, in a terminal of that width
   int drawn_columns_ = 0;
-  RateMeter meter_;        // of this epoch
+  RateMeter meter_;  // of this epoch
   Clock::time_point last_drawn_;
 };
 

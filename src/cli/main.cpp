@@ -14,7 +14,8 @@ int main(int argc, char** argv) {
   const std::string_view name = argc > 1 ? argv[1] : "";
   if (name == "--help" || name == "-h" || name == "--version") {
     return guarded([&] {
-      print_result("{}", name == "--version" ? fmt::format("graft {}\n", GRAFT_VERSION) : help_text());
+      print_result("{}",
+                   name == "--version" ? fmt::format("graft {}\n", GRAFT_VERSION) : help_text());
       return 0;
     });
   }

@@ -66,7 +66,9 @@ bool is_within(const fs::path& path, const fs::path& folder) {
 /// The folder that is sorted into, for is_within().
 fs::path sorted_folder(const PredictOptions& o) {
   std::error_code error;
-  fs::path folder = fs::weakly_canonical(o.sort_into, error);
+  if (o.sort_into.empty()) return {};
+  // Absolute first: of what is not there yet a relative name would stay one.
+  const fs::path folder = fs::weakly_canonical(fs::absolute(o.sort_into), error);
   // "sorted/" ends in an empty part, which nothing below it has.
   return folder.has_filename() ? folder : folder.parent_path();
 }
@@ -168,8 +170,7 @@ int watch(const PredictOptions& o, const Classifier& classifier, const RunContex
   const RunContext each{.threads = context.threads};
   const auto classify_some = [&](std::span<const fs::path> paths) {
     classify_files(
-        classifier, paths,
-        [&](size_t i, const Prediction& p) { output.add(paths[i], p, Image()); },
+        classifier, paths, [&](size_t i, const Prediction& p) { output.add(paths[i], p, Image()); },
         [&](size_t i, const std::string& message) { output.add_error(paths[i].string(), message); },
         each);
     output.flush();
@@ -191,9 +192,11 @@ void check(const PredictOptions& o) {
   std::error_code error;
   for (const std::string& file : o.outputs) {
     if (!o.watch.empty() && !file.ends_with(".csv") && !file.ends_with(".jsonl"))
-      fail(ErrorKind::usage, "-o: {}: with --watch results are added as they come, to a .csv or "
-           ".jsonl file", printable(file));
-    if (!names.insert(fs::weakly_canonical(file, error)).second)
+      fail(ErrorKind::usage,
+           "-o: {}: with --watch results are added as they come, to a .csv or "
+           ".jsonl file",
+           printable(file));
+    if (!names.insert(fs::weakly_canonical(fs::absolute(file), error)).second)
       fail(ErrorKind::usage, "-o: {} is named twice", printable(file));
     refuse_input_as_output(file, "-o", {model_file(o.model)});
   }
@@ -264,8 +267,9 @@ int run_predict(int argc, char** argv) {
       ->check(one_of({"hard", "symbolic"}))
       ->needs(sort_into)
       ->type_name("KIND");
-  app.add_option("--unsure", o.unsure,
-                 "Keep images of a lower probability apart: in the folder 'unsure', and on the page")
+  app.add_option(
+         "--unsure", o.unsure,
+         "Keep images of a lower probability apart: in the folder 'unsure', and on the page")
       ->check(within(0.0, 1.0))
       ->type_name("P");
   auto* watch =
@@ -280,12 +284,11 @@ int run_predict(int argc, char** argv) {
       ->check(within(0.1, 86'400.0))
       ->needs(watch)
       ->type_name("S");
-  auto* explain =
-      app.add_option(
-             "--explain", o.explain,
-             "Write each image, beside it a map of where the evidence for its label lies (Grad-CAM), "
-             "to this folder, as <name>.png; index.csv says which is whose")
-          ->type_name("DIR");
+  auto* explain = app.add_option("--explain", o.explain,
+                                 "Write each image, beside it a map of where the evidence for its "
+                                 "label lies (Grad-CAM), "
+                                 "to this folder, as <name>.png; index.csv says which is whose")
+                      ->type_name("DIR");
   app.add_option("--explain-layer", o.explain_layer,
                  "The convolution to explain at (default: the last; earlier ones are finer)")
       ->type_name("LAYER");

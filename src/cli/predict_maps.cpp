@@ -48,10 +48,9 @@ std::string MapWriter::write(size_t index, const ActivationMap& map, const Image
   }
   written_[index] = true;
   const Prediction prediction = to_prediction(map.logits);
-  rows_ += fmt::format("{},{},{},{:.6f}\n", csv_field(paths_[index].string()),
-                       csv_field(names_[index]),
-                       csv_field(explainer_.info().classes.at(map.output)),
-                       prediction.probabilities.at(map.output));
+  rows_ += fmt::format(
+      "{},{},{},{:.6f}\n", csv_field(paths_[index].string()), csv_field(names_[index]),
+      csv_field(explainer_.info().classes.at(map.output)), prediction.probabilities.at(map.output));
   return "";
 }
 

@@ -90,8 +90,7 @@ void PredictOutput::add_error(const std::string& path, const std::string& messag
   if (options_.watch.empty())
     errors_.push_back(error);
   else
-    print_result("{}\n",
-                 error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+    print_result("{}\n", error.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void PredictOutput::flush() {

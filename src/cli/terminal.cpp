@@ -14,7 +14,7 @@
 namespace graft::cli {
 namespace {
 
-constexpr int kLeastCells = 8;
+constexpr int kLeastCells = 5;
 constexpr int kMostCells = 24;
 
 size_t columns_of(const std::vector<LinePart>& parts) {
@@ -28,9 +28,8 @@ size_t columns_of(const std::vector<LinePart>& parts) {
 void fit(std::vector<LinePart>& parts, size_t columns) {
   std::erase_if(parts, [](const LinePart& part) { return part.text.empty(); });
   while (parts.size() > 1 && columns_of(parts) > columns)
-    parts.erase(std::min_element(parts.begin(), parts.end(), [](const auto& a, const auto& b) {
-      return a.weight < b.weight;
-    }));
+    parts.erase(std::min_element(parts.begin(), parts.end(),
+                                 [](const auto& a, const auto& b) { return a.weight < b.weight; }));
   if (parts.size() == 1) parts[0].text = cut_to_columns(parts[0].text, columns);
 }
 
@@ -58,17 +57,21 @@ std::string fitted_line(std::vector<LinePart> parts, size_t columns) {
   return joined(parts);
 }
 
-std::string bar_line(const std::string& task, const Bar& bar, std::vector<LinePart> parts,
+std::string bar_line(const std::string& task, const Bar& bar, const std::vector<LinePart>& parts,
                      size_t columns) {
   // Marks the bar's place among the parts that stay.
   const std::string least(kLeastCells, '#');
-  parts.insert(parts.begin(), {{cut_to_columns(task, columns / 2), 1000}, {least, bar.weight}});
-  fit(parts, columns);
-  if (parts.size() > 1 && parts[1].text == least) {
-    const auto room = static_cast<int>(columns - columns_of(parts));
-    parts[1].text = progress_bar(bar.fraction, std::min(kMostCells, kLeastCells + room));
+  std::vector<LinePart> line;
+  for (const size_t longest : {columns / 2, columns * 2 / 5}) {
+    line = {{cut_to_columns(task, longest), 1000}, {least, bar.weight}};
+    line.insert(line.end(), parts.begin(), parts.end());
+    fit(line, columns);
+    if (line.size() < 2 || line[1].text != least) continue;  // a shorter name may leave it room
+    const auto room = static_cast<int>(columns - columns_of(line));
+    line[1].text = progress_bar(bar.fraction, std::min(kMostCells, kLeastCells + room));
+    break;
   }
-  return joined(parts);
+  return joined(line);
 }
 
 std::string progress_bar(double fraction, int cells) {

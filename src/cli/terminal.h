@@ -30,13 +30,13 @@ struct LinePart {
 /// The parts in at most so many columns; of the last one that stays the middle is cut out.
 std::string fitted_line(std::vector<LinePart> parts, size_t columns);
 
-/// A bar among other parts: as wide as there is room for, from 8 to 24 columns.
+/// A bar among other parts: as wide as there is room for, from 5 to 24 columns.
 struct Bar {
   double fraction = 0;
   int weight = 0;
 };
 /// The first part, cut where it takes more than half of the line, then the bar, then the others.
-std::string bar_line(const std::string& task, const Bar& bar, std::vector<LinePart> parts,
+std::string bar_line(const std::string& task, const Bar& bar, const std::vector<LinePart>& parts,
                      size_t columns);
 
 /// "███░░░": that fraction of so many characters.

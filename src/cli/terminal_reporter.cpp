@@ -53,12 +53,12 @@ std::string TerminalReporter::line(const ProgressUpdate& u, int columns) const {
                  : rate_text(rate),
        1},
       {u.ended || u.done >= u.total ? "in " + format_duration(elapsed)
-       : rate > 0        ? "ETA " + format_duration((total - done) / rate)
-                         : "",
+       : rate > 0                   ? "ETA " + format_duration((total - done) / rate)
+                                    : "",
        7},
       {without_controls(std::string(u.extra)), 3}};
   if (columns > 0)
-    return bar_line(without_controls(std::string(u.task)), {fraction, 4}, std::move(parts),
+    return bar_line(without_controls(std::string(u.task)), {fraction, 6}, parts,
                     static_cast<size_t>(columns));
   parts.insert(parts.begin(), {std::string(u.task), 0});
   return fitted_line(std::move(parts), std::string::npos);

@@ -416,7 +416,8 @@ int run_weights(int argc, char** argv) {
   app.add_option(
          "NAME", o.names,
          "Backbones (vgg16, vgg19_bn); for inspect files and run folders; for import files; "
-         "for verify also files and run folders; for convert IN and OUT: any file or run folder that Graft reads, "
+         "for verify also files and run folders; for convert IN and OUT: any file or run folder "
+         "that Graft reads, "
          "and the file to "
          "write, .safetensors (a model of Graft's), .onnx, .keras, .h5, .pth")
       ->check(with_choices({[](const std::string&) { return std::string(); }, ""}, published))

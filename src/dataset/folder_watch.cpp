@@ -69,11 +69,11 @@ int64_t now_of_files() {
 bool is_network_drive(const fs::path& folder) {
   struct statfs info {};
   if (::statfs(folder.c_str(), &info) != 0) return false;
-  constexpr std::array<uint32_t, 6> kKinds = {0x6969,      // NFS
-                                              0xFF534D42,  // CIFS
-                                              0xFE534D42,  // SMB2
-                                              0x517B,      // SMB
-                                              0x01021997,  // 9P
+  constexpr std::array<uint32_t, 6> kKinds = {0x6969,       // NFS
+                                              0xFF534D42,   // CIFS
+                                              0xFE534D42,   // SMB2
+                                              0x517B,       // SMB
+                                              0x01021997,   // 9P
                                               0x00C36400};  // Ceph
   return std::find(kKinds.begin(), kKinds.end(), static_cast<uint32_t>(info.f_type)) !=
          kKinds.end();
@@ -101,7 +101,10 @@ struct FolderWatch::State {
         options(std::move(the_options)),
         context(std::move(the_context)) {
     std::error_code error;
-    for (fs::path& path : options.excluded) path = fs::weakly_canonical(path, error);
+    for (fs::path& path : options.excluded) {
+      path = fs::weakly_canonical(fs::absolute(path), error);
+      if (!path.has_filename()) path = path.parent_path();  // named with a slash at its end
+    }
     drained = now_of_files();
     if (options.every.count() > 0) {
       look_from_now_on();
@@ -133,8 +136,7 @@ struct FolderWatch::State {
     if (!listening() || is_excluded(path)) return;
     const int watch = ::inotify_add_watch(events.get(), path.c_str(), kEvents);
     if (watch < 0 && (errno == ENOSPC || errno == ENOMEM)) {
-      stop_listening(
-          "has more folders than this user may watch (fs.inotify.max_user_watches)");
+      stop_listening("has more folders than this user may watch (fs.inotify.max_user_watches)");
       return;
     }
     if (watch < 0 && path == folder)
@@ -237,7 +239,8 @@ struct FolderWatch::State {
     if (got < 0)
       fail(ErrorKind::io, "{}: cannot be watched: {}", printable(folder), system_error_text(errno));
     for (ssize_t at = 0; at < got && listening();) {
-      const auto* event = reinterpret_cast<const inotify_event*>(&buffer.at(static_cast<size_t>(at)));
+      const auto* event =
+          reinterpret_cast<const inotify_event*>(&buffer.at(static_cast<size_t>(at)));
       take(*event);
       at += static_cast<ssize_t>(sizeof(inotify_event) + event->len);
     }
@@ -346,19 +349,19 @@ struct FolderWatch::State {
   fs::path folder;
   FolderWatchOptions options;
   RunContext context;
-  Descriptor events;                       // none: looked through
-  std::map<int, fs::path> folders;         // by their watch
-  std::map<fs::path, Pending> pending;     // that may still be written
-  std::deque<fs::path> ready;              // to be returned
-  std::set<fs::path> waiting;              // the same
+  Descriptor events;                            // none: looked through
+  std::map<int, fs::path> folders;              // by their watch
+  std::map<fs::path, Pending> pending;          // that may still be written
+  std::deque<fs::path> ready;                   // to be returned
+  std::set<fs::path> waiting;                   // the same
   std::unordered_map<std::string, Stamp> seen;  // listening: known(); looking: all that is there
-  // Returned lately: more than the kernel's queue of events holds, so that nothing is returned twice
-  // after it overflowed.
+  // Returned lately: more than the kernel's queue of events holds, so that nothing is returned
+  // twice after it overflowed.
   std::unordered_map<std::string, Stamp> told;
   std::deque<std::string> told_order;
-  bool handled = false;     // next() was called since known()
+  bool handled = false;  // next() was called since known()
   bool overflowed = false;
-  int64_t drained = 0;      // by files' clock: when there was no event left
+  int64_t drained = 0;  // by files' clock: when there was no event left
   Clock::time_point last_look;
 };
 

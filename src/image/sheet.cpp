@@ -185,7 +185,7 @@ std::string drawable(std::string_view text) {
 }
 
 Image captioned(const Image& image, std::string_view text) {
-  constexpr int kMargin = 3;         // in the letters' pixels
+  constexpr int kMargin = 3;          // in the letters' pixels
   constexpr int kWidthOfScale = 200;  // pixels of width for each pixel that letters grow by
   check_image(image);
   const auto columns = [&](int scale) {

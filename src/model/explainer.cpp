@@ -60,9 +60,8 @@ Image Explainer::sheet(const Image& image, const ActivationMap& map) const {
                              ? shown
                              : resize(shown, std::max(1, shown.width * over.height / shown.height),
                                       over.height, Resampling::bilinear);
-  return captioned(
-      side_by_side(original, over),
-      fmt::format("{} {:.1f} %", label, 100 * prediction.probabilities[map.output]));
+  return captioned(side_by_side(original, over),
+                   fmt::format("{} {:.1f} %", label, 100 * prediction.probabilities[map.output]));
 }
 
 void explain_files(Explainer& explainer, std::span<const std::filesystem::path> paths,

@@ -61,9 +61,9 @@ void Gallery::add(const fs::path& path, const Prediction& prediction, const Imag
 }
 
 void Gallery::leave_one_out() {
-  Group& largest = *std::max_element(groups_.begin(), groups_.end(), [](const auto& a, const auto& b) {
-    return a.size() < b.size();
-  });
+  Group& largest =
+      *std::max_element(groups_.begin(), groups_.end(),
+                        [](const auto& a, const auto& b) { return a.size() < b.size(); });
   largest.erase(std::next(largest.begin(), static_cast<std::ptrdiff_t>(largest.size() / 2)));
   --shown_;
 }
@@ -94,12 +94,14 @@ std::string Gallery::group(size_t index, const std::string& heading, const fs::p
   if (counts_[index] == 0) return {};
   const bool unsure = index + 1 == groups_.size();
   const std::string id = unsure ? "unsure" : fmt::format("class-{}", index);
-  links += fmt::format("<a href=\"#{}\">{} {}</a>\n", id, unsure ? "unsure" : html::escape(heading), counts_[index]);
+  links += fmt::format("<a href=\"#{}\">{} {}</a>\n", id, unsure ? "unsure" : html::escape(heading),
+                       counts_[index]);
   std::string content;
   const Group& group = groups_[index];
   if (const size_t left_out = counts_[index] - group.size(); left_out > 0)
     content += fmt::format(
-        "<p class=\"dim\">The surest and the least sure ones; {} between them are left out, so that "
+        "<p class=\"dim\">The surest and the least sure ones; {} between them are left out, so "
+        "that "
         "the page opens.</p>\n",
         left_out);
   content += "<div class=\"grid\">\n";
@@ -118,22 +120,24 @@ std::string Gallery::page() const {
   const size_t unsure = groups_.size() - 1;
   std::string links;
   std::string sections;
-  sections += group(unsure, fmt::format("unsure: below {:g} %", 100 * options_.unsure), above, links);
+  sections +=
+      group(unsure, fmt::format("unsure: below {:g} %", 100 * options_.unsure), above, links);
   for (size_t label = 0; label < unsure; ++label)
     sections += group(label, printable(options_.classes[label]), above, links);
   if (!errors_.empty()) {
     constexpr size_t kMostErrors = 1000;
     std::vector<std::vector<std::string>> rows;
     for (size_t i = 0; i < std::min(errors_.size(), kMostErrors); ++i)
-      rows.push_back({html::escape(printable(errors_[i].first)),
-                      html::escape(printable(errors_[i].second))});
+      rows.push_back(
+          {html::escape(printable(errors_[i].first)), html::escape(printable(errors_[i].second))});
     if (errors_.size() > kMostErrors)
       rows.push_back({fmt::format("… and {} more", errors_.size() - kMostErrors), ""});
     links += fmt::format("<a href=\"#not-read\">not read {}</a>\n", errors_.size());
     sections += html::section("not-read", fmt::format("not read ({})", errors_.size()),
                               html::table({"file", "why"}, rows, false));
   }
-  const auto seen = std::count_if(counts_.begin(), counts_.end() - 1, [](size_t n) { return n > 0; });
+  const auto seen =
+      std::count_if(counts_.begin(), counts_.end() - 1, [](size_t n) { return n > 0; });
   std::string body = fmt::format("<h1>{}</h1>\n", html::escape(options_.title));
   if (!above.empty())
     body += fmt::format("<p class=\"dim\">Images below {}</p>\n", html::escape(printable(above)));

@@ -268,9 +268,9 @@ std::string metrics_text(const Metrics& metrics, const std::vector<std::string>&
   width = std::min(width, kColumns - kFigureColumns);
   std::string text = in_columns("class", width) + "  precision  recall      f1     auc  support\n";
   const auto line = [&](const std::string& name, const ClassMetrics& row) {
-    text += in_columns(name, width) +
-            fmt::format("  {:>9.3f}  {:>6.3f}  {:>6.3f}  {:>6}  {:>7}\n", row.precision, row.recall,
-                        row.f1, auc_text(row), row.support);
+    text += in_columns(name, width) + fmt::format("  {:>9.3f}  {:>6.3f}  {:>6.3f}  {:>6}  {:>7}\n",
+                                                  row.precision, row.recall, row.f1, auc_text(row),
+                                                  row.support);
   };
   // Names from a model file may hold anything.
   for (size_t c = 0; c < classes.size(); ++c) line(printable(classes[c]), metrics.per_class[c]);

@@ -144,7 +144,8 @@ class Appended : public ResultFile {
   Appended(const fs::path& path, ResultOptions options)
       : path_(path), csv_(path.extension() == ".csv") {
     options_ = csv_ ? as_texts(std::move(options)) : std::move(options);
-    file_ = Descriptor(::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666));
+    file_ = Descriptor(
+        ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NONBLOCK, 0666));
     struct stat info {};
     if (!file_.valid() || ::fstat(file_.get(), &info) != 0) fail_write();
     if (!S_ISREG(info.st_mode))
@@ -249,8 +250,10 @@ std::string result_json(const std::string& path, const Prediction& prediction,
 void ResultFile::check_name(const fs::path& file) {
   const std::string suffix = file.extension().string();
   if (std::find(kSuffixes.begin(), kSuffixes.end(), suffix) == kSuffixes.end())
-    fail(ErrorKind::usage, "{}: the name of the file to write must end in .csv, .json, .jsonl, "
-         ".xlsx or .html", printable(file));
+    fail(ErrorKind::usage,
+         "{}: the name of the file to write must end in .csv, .json, .jsonl, "
+         ".xlsx or .html",
+         printable(file));
 }
 
 void ResultFile::check_size(const fs::path& file, size_t images) {

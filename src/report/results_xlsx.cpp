@@ -63,9 +63,9 @@ class XlsxFile : public ResultFile {
     for (const std::string& name : options_.classes) longest = std::max(longest, columns_of(name));
     for (size_t c = 0; c < columns.size(); ++c) {
       const bool label = columns[c].starts_with("label");
-      worksheet_set_column(sheet_, static_cast<lxw_col_t>(c + 1), static_cast<lxw_col_t>(c + 1),
-                           label ? std::min(kMostColumnWidth, static_cast<double>(longest + 2)) : 12,
-                           nullptr);
+      worksheet_set_column(
+          sheet_, static_cast<lxw_col_t>(c + 1), static_cast<lxw_col_t>(c + 1),
+          label ? std::min(kMostColumnWidth, static_cast<double>(longest + 2)) : 12, nullptr);
     }
   }
   ~XlsxFile() override {
@@ -133,8 +133,10 @@ class XlsxFile : public ResultFile {
   void text(lxw_worksheet* sheet, size_t row, lxw_col_t column, const std::string& value,
             lxw_format* format = nullptr) {
     constexpr size_t kMostText = 32'767;  // characters of a cell
-    const std::string& shown = value.size() > kMostText ? cut_to_columns(value, kMostText / 4) : value;
-    check(worksheet_write_string(sheet, static_cast<lxw_row_t>(row), column, shown.c_str(), format));
+    const std::string& shown =
+        value.size() > kMostText ? cut_to_columns(value, kMostText / 4) : value;
+    check(
+        worksheet_write_string(sheet, static_cast<lxw_row_t>(row), column, shown.c_str(), format));
   }
   void number(lxw_col_t column, double value, lxw_format* format) {
     check(worksheet_write_number(sheet_, static_cast<lxw_row_t>(rows_), column, value, format));

@@ -37,8 +37,8 @@ constexpr const char* kListName = "sorted.csv";
 /// Names that a file system may hold to be the same.
 std::string folded(const std::string& name) {
   utf8proc_uint8_t* out = nullptr;
-  const auto options = static_cast<utf8proc_option_t>(
-      UTF8PROC_NULLTERM | UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD);
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_NULLTERM | UTF8PROC_STABLE |
+                                                      UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD);
   if (utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(name.c_str()), 0, &out, options) < 0)
     return name;
   std::string text(reinterpret_cast<const char*>(out));
@@ -167,15 +167,13 @@ bool put(const fs::path& image, const fs::path& target, Placing placing) {
   if (placing == Placing::copy) return copy_to(image, target);
   std::error_code error;
   const fs::path original = fs::canonical(image, error);
-  if (error)
-    fail(ErrorKind::io, "{}: cannot be linked to: {}", printable(image), error.message());
+  if (error) fail(ErrorKind::io, "{}: cannot be linked to: {}", printable(image), error.message());
   const int done = placing == Placing::hard_link ? ::link(original.c_str(), target.c_str())
                                                  : ::symlink(original.c_str(), target.c_str());
   if (done == 0) return true;
   if (errno == EEXIST) return false;
   if (errno == EXDEV || errno == EPERM || errno == EMLINK || errno == EOPNOTSUPP)
-    fail(ErrorKind::io,
-         "{}: {} cannot be linked there: {}; use other links, or copies",
+    fail(ErrorKind::io, "{}: {} cannot be linked there: {}; use other links, or copies",
          printable(target), printable(image), system_error_text(errno));
   fail_place(target, errno);
 }

@@ -89,9 +89,11 @@ class Files(Results):
     def test_both(self):
         """A format that is asked for is printed as well."""
         out = self.folder / "r.csv"
-        done = self.predict(self.photos, "-o", out, "--format", "csv")
+        done = self.predict(self.photos, "-o", out, "--format", "csv", "--top", "6")
         self.assertEqual(len(done.stdout.splitlines()), 10)
-        self.assertIn("=sea,", done.stdout, "as it is, for programs")
+        self.assertIn(",=sea,", done.stdout, "as it is, for programs")
+        self.assertNotIn(",=sea,", out.read_text())
+        self.assertIn(",'=sea,", out.read_text())
         plain = self.predict(self.photos).stdout
         self.assertEqual(self.predict(self.photos, "-o", out, "--format", "text").stdout, plain)
 

@@ -1,5 +1,6 @@
 #include "graft/results.h"
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
@@ -13,6 +14,8 @@
 namespace graft {
 namespace {
 
+using testing::TemporaryFolder;
+
 Prediction prediction(std::vector<float> logits) { return to_prediction(logits); }
 
 size_t count(const std::string& text, const std::string& what) {
@@ -21,9 +24,7 @@ size_t count(const std::string& text, const std::string& what) {
   return n;
 }
 
-Image grey(int side) {
-  return {side, side, std::vector<uint8_t>(size_t{3} * side * side, 120)};
-}
+Image grey(int side) { return {side, side, std::vector<uint8_t>(size_t{3} * side * side, 120)}; }
 
 TEST(Results, RowsAreWhatTheHeaderSays) {
   ResultOptions options{.classes = {"sea", "a,b"}, .top = 2};
@@ -60,8 +61,9 @@ TEST(Results, NamesAndSizesAreChecked) {
   ResultFile::check_size("a.csv", 2'000'000);
   const TemporaryFolder folder;
   const std::vector<std::string> many(20'000, "x");
-  EXPECT_ERROR(ResultFile::create(folder.path() / "a.xlsx",
-                                  {.classes = many, .probabilities = true}), ErrorKind::usage, "columns");
+  EXPECT_ERROR(
+      ResultFile::create(folder.path() / "a.xlsx", {.classes = many, .probabilities = true}),
+      ErrorKind::usage, "columns");
   EXPECT_TRUE(fs::is_empty(folder.path()));
 }
 
@@ -73,11 +75,13 @@ TEST(Results, LinesAreAddedToTheSameColumnsAlone) {
     csv->add("x.jpg", prediction({1, 0}), {});
     EXPECT_EQ(count(read_text_file(file), "\n"), 2U + static_cast<size_t>(i)) << "at once";
   }
-  EXPECT_ERROR(ResultFile::append(file, {.classes = {"a", "b"}, .top = 2}), ErrorKind::input, "other columns");
+  EXPECT_ERROR(ResultFile::append(file, {.classes = {"a", "b"}, .top = 2}), ErrorKind::input,
+               "other columns");
   std::ofstream(file, std::ios::app) << "half a li";  // of a process that was killed
   ResultFile::append(file, {.classes = {"a", "b"}})->add("y.jpg", prediction({1, 0}), {});
   EXPECT_NE(read_text_file(file).find("half a li\ny.jpg,a,"), std::string::npos);
-  EXPECT_ERROR(ResultFile::append(folder.path() / "a.html", {}), ErrorKind::usage, "only .csv and .jsonl");
+  EXPECT_ERROR(ResultFile::append(folder.path() / "a.html", {}), ErrorKind::usage,
+               "only .csv and .jsonl");
 }
 
 TEST(Gallery, ShowsTheSurestFirstAndIsBounded) {
@@ -115,7 +119,7 @@ TEST(Captions, LettersAreDrawnAndOthersRefused) {
 
 // --- Sorting
 
-class Sorting : public testing::Test {
+class Sorting : public ::testing::Test {
  protected:
   fs::path photo(const std::string& name, const std::string& text) {
     const fs::path path = folder_.path() / name;

@@ -14,15 +14,16 @@ TEST(BarLine, FitsEveryWidthAndKeepsWhatMattersMost) {
        {std::string("epoch 3/20"), std::string("computing features of validation images"),
         std::string("日本語の名前日本語の名前")})
     for (size_t columns = 1; columns < 160; ++columns) {
-      const std::string line = bar_line(task, {0.5, 4}, kParts, columns);
+      const std::string line = bar_line(task, {0.5, 6}, kParts, columns);
       EXPECT_LE(columns_of(line), columns) << line;
       if (columns >= 40) {
         EXPECT_NE(line.find("50 %"), std::string::npos) << line;
         EXPECT_NE(line.find("ETA"), std::string::npos) << line;
+        EXPECT_NE(line.find("██░░"), std::string::npos) << line;
       }
     }
-  EXPECT_EQ(bar_line("epoch 3/20", {0.5, 4}, kParts, 79),
-            "epoch 3/20  ██████░░░░░░  512/1024 images   50 %  32.1/s  ETA 0:16  loss 0.5");
+  EXPECT_EQ(bar_line("epoch 3/20", {0.5, 6}, kParts, 79),
+            "epoch 3/20  ███████░░░░░░░░  512/1024 images   50 %  32.1/s  ETA 0:16  loss 0.5");
 }
 
 TEST(FittedLine, LeavesOutTheLeastFirst) {
