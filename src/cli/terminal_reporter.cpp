@@ -92,6 +92,7 @@ void TerminalReporter::progress(const ProgressUpdate& update) {
     return;
   }
   if (seconds_between(last_drawn_, now) < (terminal_ ? 0.1 : 5.0)) return;
+  if (!terminal_ && update.done >= update.total) return;  // the end says the same
   last_drawn_ = now;
   if (terminal_)
     draw(update, "");
