@@ -125,7 +125,7 @@ class Terminals(t.TestCase):
             self.assertIn(f"wrote {run / name}\n", done.stderr)
         table = self.succeed("evaluate", run, BASE / "data").stdout
         self.assertIn("海の写真  ", table)
-        self.assertIn("a_street_with_a_ve…d_ends_in_houses", table)
+        self.assertIn("a_street_with_a_ve…nd_ends_in_houses  ", table)
         for text in (table, self.succeed("check", BASE / "data").stdout):
             for line in text.splitlines()[:7]:
                 self.assertLessEqual(t.columns_of(line), 80, line)
