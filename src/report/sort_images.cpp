@@ -154,12 +154,12 @@ bool same_content(const fs::path& a, const fs::path& b) {
   return std::equal(x.bytes().begin(), x.bytes().end(), y.bytes().begin(), y.bytes().end());
 }
 
-/// Whether the file in that place is the image, as a copy or by a link.
-bool is_placed(const fs::path& image, const fs::path& target, Placing placing) {
+/// Whether the file in that place is the image: by a link, or as a copy, whichever was asked for
+/// now.
+bool is_placed(const fs::path& image, const fs::path& target) {
   std::error_code error;
   if (fs::equivalent(image, target, error)) return true;
-  return placing == Placing::copy && fs::is_regular_file(fs::symlink_status(target, error)) &&
-         same_content(image, target);
+  return fs::is_regular_file(fs::symlink_status(target, error)) && same_content(image, target);
 }
 
 /// Gives the image that name; false where another file bears it.
@@ -265,7 +265,7 @@ fs::path ImageSorter::place(const fs::path& image, const Prediction& prediction)
     if (!fs::exists(fs::symlink_status(target, error))) continue;
     if (target.parent_path().filename() != name) {
       s.stale.push_back(target);
-    } else if (!s.taken.contains(target) && is_placed(image, target, s.options.placing)) {
+    } else if (!s.taken.contains(target) && is_placed(image, target)) {
       ++s.already;
       return finish(target);
     }
@@ -279,7 +279,7 @@ fs::path ImageSorter::place(const fs::path& image, const Prediction& prediction)
     const fs::path target = s.folder / name / file;
     if (s.taken.contains(target)) continue;
     if (fs::exists(fs::symlink_status(target, error))) {
-      if (!is_placed(image, target, s.options.placing)) continue;
+      if (!is_placed(image, target)) continue;
       ++s.already;
     } else if (!put(image, target, s.options.placing)) {
       --number;  // a file came there meanwhile, and is looked at

@@ -188,6 +188,13 @@ TEST_F(Sorting, ClassesThatAreNoFolders) {
   EXPECT_EQ(sorter.notes().size(), 7U);
 }
 
+TEST_F(Sorting, ACopyServesWhereALinkIsAskedFor) {
+  const auto a = photo("a.jpg", "1");
+  for (const Placing placing : {Placing::copy, Placing::hard_link, Placing::symbolic_link})
+    ImageSorter(out_, {"sea"}, {.placing = placing}).place(a, prediction({1}));
+  EXPECT_EQ(sorted(), Names{"sea/a.jpg=1"});
+}
+
 TEST_F(Sorting, LinksAndChangesOfMind) {
   const auto a = photo("a.jpg", "1");
   for (const Placing placing : {Placing::hard_link, Placing::symbolic_link}) {
