@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import unicodedata
 import unittest
 
 import numpy as np
@@ -80,6 +81,12 @@ class TestCase(unittest.TestCase):
         for word in ("terminate called", "Traceback", "what():", "unexpected:", "Aborted"):
             self.assertNotIn(word, done.stderr)
         return done
+
+
+def columns_of(text):
+    """Columns of a terminal: wide characters take two, combining ones none."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+               for c in text)
 
 
 def read_csv(path):

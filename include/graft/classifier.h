@@ -130,6 +130,14 @@ void classify_files(const Classifier& classifier, std::span<const std::filesyste
                     const std::function<void(size_t, const std::string&)>& on_error,
                     const RunContext& context = {});
 
+/// The same for results that show the images: `on_prediction` also gets each image made so small
+/// that no side is longer than `side` pixels.
+void classify_files(
+    const Classifier& classifier, std::span<const std::filesystem::path> paths, int side,
+    const std::function<void(size_t, const Prediction&, const Image&)>& on_prediction,
+    const std::function<void(size_t, const std::string&)>& on_error,
+    const RunContext& context = {});
+
 /// Softmax and ranking of one row of logits. Throws Error(input) where one is NaN or infinite.
 Prediction to_prediction(std::span<const float> logits);
 

@@ -58,6 +58,9 @@ class Explainer {
   /// The map over the image in colours from blue (none) to red (most), as the network sees it:
   /// stretched over the whole image, or over the centre that preprocessing cuts out.
   [[nodiscard]] Image overlay(const Image& image, const ActivationMap& map) const;
+  /// The image, its overlay beside it, and below them the class and its probability; no larger than
+  /// a screen. A class whose name needs other letters than Latin ones stands there by its number.
+  [[nodiscard]] Image sheet(const Image& image, const ActivationMap& map) const;
 
  private:
   friend void explain_files(
@@ -69,8 +72,8 @@ class Explainer {
   std::unique_ptr<State> state_;
 };
 
-/// What the maps that `graft predict --explain` draws say they were written by: see is_png_of().
-/// Folders of such maps are no classes.
+/// What the sheets that `graft predict --explain` draws say they were written by: see is_png_of().
+/// Folders of such sheets are no classes.
 inline constexpr const char* kMapSoftware = "graft predict --explain";
 
 /// Explains the most probable class of each image, decoded once, ahead. Calls `on_map(i, map,

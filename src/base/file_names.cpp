@@ -14,18 +14,16 @@ namespace {
 // file are added to this.
 constexpr size_t kMaxStem = 180;
 
-/// A stem that fits, with a hash of the whole in place of what is cut off.
-std::string short_stem(const fs::path& path) {
-  std::string stem = path.stem().string();
-  if (stem.size() <= kMaxStem) return stem;
-  const std::string hash = content_hash(std::as_bytes(std::span(stem))).substr(0, 8);
+}  // namespace
+
+std::string short_name(const std::string& name) {
+  if (name.size() <= kMaxStem) return name;
+  const std::string hash = content_hash(std::as_bytes(std::span(name))).substr(0, 8);
   size_t size = kMaxStem - hash.size() - 1;
   // Not within a UTF-8 character.
-  while (size > 0 && (static_cast<unsigned char>(stem[size]) & 0xC0U) == 0x80U) --size;
-  return stem.substr(0, size) + "-" + hash;
+  while (size > 0 && (static_cast<unsigned char>(name[size]) & 0xC0U) == 0x80U) --size;
+  return name.substr(0, size) + "-" + hash;
 }
-
-}  // namespace
 
 std::vector<std::string> unique_file_names(std::span<const fs::path> paths,
                                            std::string_view extension) {
@@ -33,7 +31,7 @@ std::vector<std::string> unique_file_names(std::span<const fs::path> paths,
   names.reserve(paths.size());
   std::set<std::string> taken;
   for (const fs::path& path : paths) {
-    names.push_back(short_stem(path));
+    names.push_back(short_name(path.stem().string()));
     taken.insert(names.back());
   }
   std::map<std::string, int> number;  // the last one given; of a name's first path 1

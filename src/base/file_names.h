@@ -10,6 +10,9 @@
 
 namespace graft {
 
+/// The name, or where it is longer than names should be its beginning and a hash of the whole.
+std::string short_name(const std::string& name);
+
 /// One file name for each path, no two alike: the name without its extension, shortened where it is
 /// long, then `extension` (with its dot). Of equal names all but the first get "-2", "-3", …,
 /// passing over what another path is called. A function of the list alone.

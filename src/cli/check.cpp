@@ -212,9 +212,14 @@ int run(const CheckOptions& o) {
   const Inspection found = inspect(dataset, InspectionDepth::pixels, o.common.context());
   std::optional<LabelCheck> labels;
   if (o.checks_labels) labels = check_labels(dataset, o.labels, o.common.context());
-  if (!o.html.empty())
+  if (!o.html.empty()) {
     write_file_atomic(o.html, data_page(dataset, found, labels ? &*labels : nullptr));
-  if (!o.review.empty()) write_review(dataset, *labels, o.review);
+    tell_wrote(o.common, o.html);
+  }
+  if (!o.review.empty()) {
+    write_review(dataset, *labels, o.review);
+    tell_wrote(o.common, o.review);
+  }
   if (o.json)
     print_json(document(dataset, found, labels));
   else

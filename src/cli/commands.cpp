@@ -8,7 +8,7 @@
 namespace graft::cli {
 
 std::span<const Command> commands() {
-  static constexpr std::array<Command, 16> kCommands = {{
+  static constexpr std::array<Command, 17> kCommands = {{
       {"train", run_train, "DATA", "train a classifier on a folder of images"},
       {"evaluate", run_evaluate, "MODEL DATA", "metrics on labelled images"},
       {"predict", run_predict, "MODEL PATH…", "classify images or folders of them"},
@@ -25,6 +25,7 @@ std::span<const Command> commands() {
       {"bench", run_bench, "", "this machine's speed, layer by layer"},
       {"completion", run_completion, "SHELL", "completions for bash, zsh or fish"},
       {"man", run_man, "[COMMAND]", "manual pages"},
+      {"help", run_help, "[COMMAND]", "how a command is used"},
   }};
   return kCommands;
 }

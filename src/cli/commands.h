@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace graft::cli {
@@ -16,6 +17,12 @@ struct Command {
 };
 
 std::span<const Command> commands();
+
+/// Throws Error(usage) that names the nearest one where there is none of that name.
+const Command& find_command(std::string_view name);
+
+/// The commands, a line each.
+std::string help_text();
 
 /// Hands the command's options to `look`, and runs nothing.
 void visit_options(const Command& command, const std::function<void(const CLI::App&)>& look);
@@ -37,5 +44,6 @@ int run_demo(int argc, char** argv);
 int run_bench(int argc, char** argv);
 int run_completion(int argc, char** argv);
 int run_man(int argc, char** argv);
+int run_help(int argc, char** argv);
 
 }  // namespace graft::cli

@@ -124,6 +124,11 @@ void vprint_result(fmt::string_view format, fmt::format_args args) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) fail_output();
 }
 
+void tell_wrote(const CommonOptions& common, const fs::path& file) {
+  std::fflush(stdout);  // keeps the two streams in order on a terminal
+  common.context().tell(Severity::info, "wrote " + printable(file));
+}
+
 CLI::Validator ends_in(const std::string& suffix) {
   return CLI::Validator(
       [suffix](std::string& value) {

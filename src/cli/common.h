@@ -68,6 +68,9 @@ void print_result(fmt::format_string<Args...> format, Args&&... args) {
   vprint_result(format, fmt::make_format_args(args...));
 }
 
+/// "wrote FILE" for each file that a command makes: on standard error, or as an event.
+void tell_wrote(const CommonOptions& common, const std::filesystem::path& file);
+
 /// A check of options that name a file to write: without its suffix it is most often a file of
 /// another kind, which would be lost.
 CLI::Validator ends_in(const std::string& suffix);

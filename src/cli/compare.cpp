@@ -22,7 +22,10 @@ int run(const CompareOptions& o) {
   const Comparison made =
       o.data.empty() ? compare_runs(runs, o.common.context())
                      : compare_runs(runs, open_dataset(o.data), o.common.context());
-  if (!o.html.empty()) write_file_atomic(o.html, made.page);
+  if (!o.html.empty()) {
+    write_file_atomic(o.html, made.page);
+    tell_wrote(o.common, o.html);
+  }
   if (o.json)
     print_result("{}\n", made.json);
   else

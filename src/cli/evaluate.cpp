@@ -40,8 +40,11 @@ int run(const EvaluateOptions& o) {
         "graft: {} of these {} images are among those that the model was trained on; figures on "
         "images that it has not seen will be worse\n",
         trained, result.metrics.images);
-  if (!o.predictions.empty()) write_file_atomic(o.predictions, predictions_csv(result));
-  if (!o.report.empty())
+  if (!o.predictions.empty()) {
+    write_file_atomic(o.predictions, predictions_csv(result));
+    tell_wrote(o.common, o.predictions);
+  }
+  if (!o.report.empty()) {
     write_report(result, o.model, dataset, o.report,
                  fmt::format("graft evaluate {} {} --split {}{}{} --report {}",
                              shell_quoted(o.model), shell_quoted(o.data), o.split,
@@ -49,6 +52,8 @@ int run(const EvaluateOptions& o) {
                              result.precision == Precision::bf16 ? " --precision bf16" : "",
                              shell_quoted(o.report)),
                  context);
+    tell_wrote(o.common, o.report);
+  }
   if (o.json)
     print_result("{}\n", evaluation_json(result));
   else

@@ -15,6 +15,7 @@ int run(const ExportArguments& given) {
   if (o.status_fd >= 0) o.common.report_to(std::make_shared<StatusStream>(o.status_fd));
   const ExportResult result =
       export_model(o.model, o.output, o.options, o.import, o.common.context());
+  tell_wrote(o.common, o.output);
   if (o.json) {
     print_json({{"output", o.output.string()},
                 {"bytes", result.bytes},

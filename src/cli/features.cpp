@@ -70,6 +70,8 @@ int run(const Options& o) {
         print_diagnostic("graft: skipped: {}\n", message);
         skipped.push_back({{"path", paths[i].string()}, {"why", message}});
       });
+  tell_wrote(o.common, output);
+  if (!list_path.empty()) tell_wrote(o.common, list_path);
   std::vector<int64_t> shape = extractor.shape();
   shape.insert(shape.begin(), static_cast<int64_t>(rows));
   if (o.json)

@@ -1,8 +1,6 @@
 #include "cli/live_view.h"
 
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -11,6 +9,7 @@
 #include <limits>
 #include <optional>
 
+#include "base/columns.h"
 #include "base/diagnostics.h"
 #include "base/progress.h"
 
@@ -18,26 +17,10 @@ namespace graft::cli {
 namespace {
 
 constexpr int kChartRows = 8;
-constexpr int kLeastColumns = 60;
-constexpr int kLeastRows = kChartRows + 6;
+constexpr int kLeastChartColumns = 60;  // of two charts; narrower ones say nothing
+constexpr int kLeastChartRows = kChartRows + 6;
 constexpr int kMostChartColumns = 62;
 constexpr std::array<const char*, 2> kColours = {"\x1b[36m", "\x1b[33m"};  // cyan, yellow
-
-struct TerminalSize {
-  int columns = 0;
-  int rows = 0;
-};
-
-/// Of standard error, or nothing where it is no terminal that can be drawn on.
-std::optional<TerminalSize> terminal_size() {
-  const char* term = std::getenv("TERM");
-  if (::isatty(STDERR_FILENO) != 1 || term == nullptr || std::string_view(term) == "dumb")
-    return std::nullopt;
-  winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) != 0) return std::nullopt;
-  if (size.ws_col < kLeastColumns || size.ws_row < kLeastRows) return std::nullopt;
-  return TerminalSize{size.ws_col, size.ws_row};
-}
 
 std::string utf8(char32_t c) {  // three bytes: enough for braille
   return {static_cast<char>(0xE0U | c >> 12U), static_cast<char>(0x80U | (c >> 6U & 0x3FU)),
@@ -62,12 +45,16 @@ class Canvas {
     cell.series = series;
   }
 
-  void line(double x0, double y0, double x1, double y1, int series) {
+  /// `dotted`: every third dot of a column.
+  void line(double x0, double y0, double x1, double y1, int series, bool dotted) {
+    constexpr int kDotEvery = 3;
     const int steps = std::max(1, static_cast<int>(std::max(std::abs(x1 - x0), std::abs(y1 - y0))));
     for (int i = 0; i <= steps; ++i) {
       const double t = static_cast<double>(i) / steps;
-      dot(static_cast<int>(std::lround(x0 + (x1 - x0) * t)),
-          static_cast<int>(std::lround(y0 + (y1 - y0) * t)), series);
+      const auto x = static_cast<int>(std::lround(x0 + (x1 - x0) * t));
+      const auto y = static_cast<int>(std::lround(y0 + (y1 - y0) * t));
+      const bool steep = std::abs(y1 - y0) > std::abs(x1 - x0);
+      if (!dotted || (steep ? y : x) % kDotEvery == 0) dot(x, y, series);
     }
   }
 
@@ -96,9 +83,11 @@ class Canvas {
   std::vector<Cell> cells_;
 };
 
-std::string epoch_text(const EpochRecord& r) {
-  return fmt::format("loss {:.4f}  acc {:.4f}  val_loss {:.4f}  val_acc {:.4f}", r.loss, r.accuracy,
-                     r.val_loss, r.val_accuracy);
+std::vector<LinePart> epoch_parts(const EpochRecord& r) {
+  return {{fmt::format("loss {:.4f}", r.loss), 3},
+          {fmt::format("acc {:.4f}", r.accuracy), 2},
+          {fmt::format("val_loss {:.4f}", r.val_loss), 4},
+          {fmt::format("val_acc {:.4f}", r.val_accuracy), 8}};
 }
 
 }  // namespace
@@ -128,16 +117,20 @@ std::vector<std::string> braille_chart(const std::string& title,
     for (size_t i = 0; i < v.size(); ++i) {
       if (!std::isfinite(v[i])) continue;
       const size_t from = i > 0 && std::isfinite(v[i - 1]) ? i - 1 : i;
-      canvas.line(x(from), y(v[from]), x(i), y(v[i]), static_cast<int>(k));
+      canvas.line(x(from), y(v[from]), x(i), y(v[i]), static_cast<int>(k),
+                  k == 0 && series.size() > 1);
     }
   }
   std::vector<std::string> out;
   std::string head = fmt::format("{:>{}} ", "", kLabel) + title;
   size_t printed = kLabel + 1 + title.size();
   for (size_t k = 0; k < series.size(); ++k) {
-    const std::string name = "  " + series[k].name;
+    const std::string mark = series.size() < 2 ? "" : k == 0 ? " ⠂⠐" : " ⠒⠒";
+    const std::string name = mark + " " + series[k].name;
+    const size_t wide = columns_of(name);
+    if (printed + wide > static_cast<size_t>(columns)) break;
     head += coloured ? kColours.at(k % kColours.size()) + name + "\x1b[0m" : name;
-    printed += name.size();
+    printed += wide;
   }
   head.append(printed < static_cast<size_t>(columns) ? columns - printed : 0, ' ');
   out.push_back(head);
@@ -151,7 +144,8 @@ std::vector<std::string> braille_chart(const std::string& title,
 }
 
 LiveView::LiveView(Verbosity verbosity)
-    : silent_(verbosity == Verbosity::quiet), terminal_(!silent_ && terminal_size().has_value()) {
+    : silent_(verbosity == Verbosity::quiet),
+      terminal_(!silent_ && drawable_terminal().has_value()) {
   const char* no_color = std::getenv("NO_COLOR");  // https://no-color.org
   coloured_ = no_color == nullptr || *no_color == '\0';
 }
@@ -167,20 +161,23 @@ void LiveView::begin(int epochs) {
   epochs_ = epochs;
   now_ = {};
   drawn_ = 0;  // whatever was printed in between stays
-  last_drawn_ = epoch_start_ = Clock::now();
+  last_drawn_ = Clock::now();
+  meter_.start(last_drawn_);
 }
 
 void LiveView::step(const EpochProgress& progress) {
-  if (progress.epoch != now_.epoch) epoch_start_ = Clock::now();
+  const auto now = Clock::now();
+  if (progress.epoch != now_.epoch) meter_.start(now);
   now_ = progress;
+  meter_.update(static_cast<size_t>(now_.done), now);
   if (silent_) return;
-  const double since = std::chrono::duration<double>(Clock::now() - last_drawn_).count();
+  const double since = std::chrono::duration<double>(now - last_drawn_).count();
   if (since < (terminal_ ? 0.15 : 5.0)) return;
-  last_drawn_ = Clock::now();
+  last_drawn_ = now;
   if (terminal_)
-    draw();
+    draw(nullptr, false);
   else
-    plain(status());
+    plain(fitted_line(status(), std::string::npos));
 }
 
 void LiveView::epoch(const EpochRecord& record, bool best) {
@@ -189,82 +186,109 @@ void LiveView::epoch(const EpochRecord& record, bool best) {
   if (silent_) return;
   last_drawn_ = Clock::now();
   if (terminal_) {
-    draw();
+    draw(&record, best);
     return;
   }
-  plain(fmt::format("epoch {}/{}  {} images  in {}  {}", record.epoch, epochs_, now_.images,
-                    format_duration(record.seconds), epoch_text(record)));
+  std::vector<LinePart> parts = epoch_parts(record);
+  parts.insert(parts.begin(), {{fmt::format("epoch {}/{}", record.epoch, epochs_)},
+                               {fmt::format("{} images", now_.images)},
+                               {"in " + format_duration(record.seconds)}});
+  plain(fitted_line(std::move(parts), std::string::npos));
 }
 
 void LiveView::plain(const std::string& text) { print_diagnostic("{}\n", text); }
 
-std::string LiveView::status() const {
-  const double elapsed = std::chrono::duration<double>(Clock::now() - epoch_start_).count();
+std::vector<LinePart> LiveView::status() const {
   const double share =
       now_.images > 0 ? static_cast<double>(now_.done) / static_cast<double>(now_.images) : 0;
-  // In the first moments a rate says nothing.
-  constexpr double kLeastTime = 0.05;
-  const double rate = elapsed > kLeastTime ? static_cast<double>(now_.done) / elapsed : 0;
-  std::string text = fmt::format("epoch {}/{}  {}/{} images  {:3.0f} %", now_.epoch, epochs_,
-                                 now_.done, now_.images, share * 100);
-  if (rate > 0) text += fmt::format("  {:.1f}/s", rate);
-  if (rate > 0 && now_.done < now_.images)
-    text += "  ETA " + format_duration(static_cast<double>(now_.images - now_.done) / rate);
-  return text + fmt::format("  loss {:.4f}  acc {:.4f}", now_.loss, now_.accuracy);
+  const double rate = meter_.rate();
+  return {{fmt::format("epoch {}/{}", now_.epoch, epochs_), 1000},
+          {fmt::format("{}/{}", now_.done, now_.images), 5},
+          {"images", 2, " "},
+          {fmt::format("{:3.0f} %", share * 100), 9},
+          {rate > 0 ? rate_text(rate) : "", 1},
+          {rate > 0 && now_.done < now_.images
+               ? "ETA " + format_duration(static_cast<double>(now_.images - now_.done) / rate)
+               : "",
+           7},
+          {fmt::format("loss {:.4f}", now_.loss), 4},
+          {fmt::format("acc {:.4f}", now_.accuracy), 3}};
 }
 
-std::vector<std::string> LiveView::lines(int columns) const {
+std::string LiveView::epoch_line(const EpochRecord& record, bool best, size_t columns) const {
+  std::vector<LinePart> parts = epoch_parts(record);
+  parts.insert(parts.begin(), {fmt::format("epoch {}/{}", record.epoch, epochs_), 1000});
+  parts.push_back({"in " + format_duration(record.seconds), 1});
+  if (best) parts.push_back({"best", 5});
+  return fitted_line(std::move(parts), columns);
+}
+
+std::vector<std::string> LiveView::charts(int columns) const {
+  CurveSeries loss{{}, "training"}, val_loss{{}, "validation"};
+  CurveSeries accuracy{{}, "training"}, val_accuracy{{}, "validation"};
+  for (const EpochRecord& r : history_) {
+    loss.values.push_back(r.loss);
+    val_loss.values.push_back(r.val_loss);
+    accuracy.values.push_back(r.accuracy);
+    val_accuracy.values.push_back(r.val_accuracy);
+  }
+  const int width = std::min((columns - 3) / 2, kMostChartColumns);
+  const auto left = braille_chart("loss", {loss, val_loss}, epochs_, width, kChartRows, coloured_);
+  const auto right =
+      braille_chart("accuracy", {accuracy, val_accuracy}, epochs_, width, kChartRows, coloured_);
+  std::vector<std::string> out;
+  for (size_t i = 0; i < left.size(); ++i) out.push_back(left[i] + "  " + right[i]);
+  return out;
+}
+
+std::vector<std::string> LiveView::lines(TerminalSize size) const {
+  // The last column stays free: a character there makes some terminals begin the next line.
+  const auto columns = static_cast<size_t>(std::max(size.columns - 1, 1));
   std::vector<std::string> out;
   if (!history_.empty()) {
-    CurveSeries loss{{}, "training"}, val_loss{{}, "validation"};
-    CurveSeries accuracy{{}, "training"}, val_accuracy{{}, "validation"};
+    if (size.columns >= kLeastChartColumns && size.rows >= kLeastChartRows)
+      out = charts(size.columns - 1);
     double seconds = 0;
-    for (const EpochRecord& r : history_) {
-      loss.values.push_back(r.loss);
-      val_loss.values.push_back(r.val_loss);
-      accuracy.values.push_back(r.accuracy);
-      val_accuracy.values.push_back(r.val_accuracy);
-      seconds += r.seconds;
-    }
-    const int width = std::min((columns - 3) / 2, kMostChartColumns);
-    const auto left =
-        braille_chart("loss", {loss, val_loss}, epochs_, width, kChartRows, coloured_);
-    const auto right =
-        braille_chart("accuracy", {accuracy, val_accuracy}, epochs_, width, kChartRows, coloured_);
-    for (size_t i = 0; i < left.size(); ++i) out.push_back(left[i] + "  " + right[i]);
+    for (const EpochRecord& r : history_) seconds += r.seconds;
     const double each = seconds / static_cast<double>(history_.size());
-    std::string text =
-        fmt::format("epoch {}: {}", history_.back().epoch, epoch_text(history_.back()));
-    out.push_back(text);
-    text = best_.epoch > 0 ? fmt::format("best: epoch {}, validation accuracy {:.4f}", best_.epoch,
-                                         best_.val_accuracy)
-                           : "";
-    const auto left_over = static_cast<double>(epochs_) - static_cast<double>(history_.size());
-    if (left_over > 0) text += fmt::format("   {} left at most", format_duration(left_over * each));
-    out.push_back(text);
+    const auto left = static_cast<double>(epochs_) - static_cast<double>(history_.size());
+    out.push_back(fitted_line(
+        {{best_.epoch > 0 ? fmt::format("best: epoch {}", best_.epoch) : "", 9},
+         {best_.epoch > 0 ? fmt::format("validation accuracy {:.4f}", best_.val_accuracy) : "", 2,
+          ", "},
+         {left > 0 ? fmt::format("{} left at most", format_duration(left * each)) : "", 5, "   "}},
+        columns));
   }
   if (now_.images > 0) {
+    std::vector<LinePart> parts = status();
+    const std::string epoch = parts.front().text;
+    parts.erase(parts.begin());
     const double share = static_cast<double>(now_.done) / static_cast<double>(now_.images);
-    const int cells = std::clamp(columns - 100, 8, 30);
-    out.push_back(progress_bar(share, cells) + "  " + status());
+    out.push_back(bar_line(epoch, {share, 6}, parts, columns));
   }
   return out;
 }
 
-void LiveView::draw() {
-  const std::optional<TerminalSize> size = terminal_size();
-  if (!size) {  // made too small meanwhile: lines from here on
+void LiveView::draw(const EpochRecord* kept, bool best) {
+  const std::optional<TerminalSize> size = drawable_terminal();
+  if (!size) {  // it went meanwhile: lines from here on
     terminal_ = false;
-    plain(status());
+    plain(fitted_line(status(), std::string::npos));
     return;
   }
   std::string text;
-  if (drawn_ > 0) text += fmt::format("\x1b[{}A\r", drawn_);
-  const std::vector<std::string> now = lines(size->columns);
-  text += "\x1b[?7l";  // no wrapping: a line that is too long is cut off
+  // Where the terminal has another width by now, what was drawn may have been broken into more
+  // lines or not: it stays.
+  if (drawn_ > 0 && drawn_columns_ == size->columns) text += fmt::format("\x1b[{}A\r", drawn_);
+  text += "\x1b[?7l";  // no wrapping: what is too long after all is cut off
+  if (kept != nullptr)
+    text +=
+        epoch_line(*kept, best, static_cast<size_t>(std::max(size->columns - 1, 1))) + "\x1b[K\n";
+  const std::vector<std::string> now = lines(*size);
   for (const std::string& line : now) text += line + "\x1b[K\n";
-  text += "\x1b[?7h";
+  text += "\x1b[J\x1b[?7h";
   drawn_ = now.size();
+  drawn_columns_ = size->columns;
   write_diagnostic(text);
 }
 

@@ -5,14 +5,16 @@
 #include <string>
 #include <vector>
 
+#include "cli/terminal.h"
 #include "cli/terminal_reporter.h"
 #include "graft/train.h"
 
 namespace graft::cli {
 
 /// Curves as lines of text, each character holding 2 × 4 dots (Unicode's braille patterns). Every
-/// series is a row of y values at x = 1, 2, …, `last`; the first series is drawn in `colours[0]`
-/// and so on where `coloured`. Columns and rows count characters, the y axis's labels included.
+/// series is a row of y values at x = 1, 2, …, `last`; of several the first is dotted and the
+/// others are solid, and where `coloured` each has its colour too. Columns and rows count
+/// characters, the y axis's labels included.
 struct CurveSeries {
   std::vector<double> values;
   std::string name;
@@ -21,7 +23,9 @@ std::vector<std::string> braille_chart(const std::string& title,
                                        const std::vector<CurveSeries>& series, int last,
                                        int columns, int rows, bool coloured);
 
-/// Draws on standard error. Where that is no terminal, or too small a one, epochs are plain lines.
+/// Draws on standard error: a line that stays for each epoch, and below them, redrawn, the curves
+/// where there is room for them, the best epoch and the bar. Where nothing can be drawn, plain
+/// lines.
 class LiveView : public TrainObserver {
  public:
   explicit LiveView(Verbosity verbosity);
@@ -34,13 +38,17 @@ class LiveView : public TrainObserver {
   void step(const EpochProgress& progress) override;
   void epoch(const EpochRecord& record, bool best) override;
 
-  /// What a terminal of that width shows now, from the curves to the bar.
-  [[nodiscard]] std::vector<std::string> lines(int columns) const;
+  /// What a terminal of that size shows now, from the curves to the bar.
+  [[nodiscard]] std::vector<std::string> lines(TerminalSize size) const;
+  /// The line that stays of an epoch, in so many columns.
+  [[nodiscard]] std::string epoch_line(const EpochRecord& record, bool best, size_t columns) const;
 
  private:
   using Clock = std::chrono::steady_clock;
-  void draw();
-  [[nodiscard]] std::string status() const;
+  /// `kept`: an epoch that ended, whose line stays; null: none did.
+  void draw(const EpochRecord* kept, bool best);
+  [[nodiscard]] std::vector<LinePart> status() const;
+  [[nodiscard]] std::vector<std::string> charts(int columns) const;
   void plain(const std::string& text);
 
   bool silent_;
@@ -50,8 +58,9 @@ class LiveView : public TrainObserver {
   EpochRecord best_;  // as the training loop said
   int epochs_ = 0;
   EpochProgress now_;
-  size_t drawn_ = 0;  // lines on the screen
-  Clock::time_point epoch_start_;
+  size_t drawn_ = 0;  // lines on the screen, in a terminal of that width
+  int drawn_columns_ = 0;
+  RateMeter meter_;  // of this epoch
   Clock::time_point last_drawn_;
 };
 

@@ -43,6 +43,7 @@ int run(const Options& o) {
   const Preview made = preview(dataset, sheet, o.common.context());
   const std::vector<std::byte> png = encode_png(made.sheet, kSoftware);
   write_file_atomic(o.output, {reinterpret_cast<const char*>(png.data()), png.size()});
+  tell_wrote(o.common, o.output);
   if (!o.common.quiet)
     print_result("{}: {} images as they are (left), and {} views of each\n", printable(o.output),
                  made.rows, sheet.views);

@@ -1,6 +1,7 @@
 // graft summary: the network as a table.
 #include <optional>
 
+#include "base/columns.h"
 #include "base/diagnostics.h"
 #include "base/fail.h"
 #include "cli/commands.h"
@@ -45,8 +46,9 @@ void print_table(const Network& network, const Summary& summary) {
   print_result("{:<26} {:<10} {:<18} {:>12}  {}\n{}\n", "layer", "kind", "output (C, H, W)",
                "parameters", "trains", rule);
   for (const SummaryRow& row : summary.rows)
-    print_result("{:<26} {:<10} {:<18} {:>12}  {}\n", row.name, row.kind, to_string(row.output),
-                 format_count(row.parameters), row.trainable > 0 ? "yes" : "");
+    print_result("{} {:<10} {:<18} {:>12}  {}\n", in_columns(row.name, 26), row.kind,
+                 to_string(row.output), format_count(row.parameters),
+                 row.trainable > 0 ? "yes" : "");
   double flops = 0;
   for (const double f : layer_flops(network)) flops += f;
   print_result("{}\nTotal params: {}\nTrainable params: {}\nNon-trainable params: {}\n", rule,

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <string>
 
+#include "cli/terminal.h"
 #include "graft/context.h"
 
 namespace graft::cli {
@@ -13,7 +14,8 @@ namespace graft::cli {
 enum class Verbosity { quiet, normal, verbose };
 
 /// Messages as lines; progress as "label  ███████░░░  512/1024  50 %  32.1 images/s  ETA 0:16
-/// extra", redrawn in place on a terminal; elsewhere plain lines, at most one in five seconds.
+/// extra", redrawn in place and as wide as the terminal is; elsewhere plain lines, at most one in
+/// five seconds.
 /// Nothing is drawn for work that ends within a second on a pipe, nor in quiet mode.
 class TerminalReporter : public Reporter {
  public:
@@ -23,17 +25,17 @@ class TerminalReporter : public Reporter {
 
  private:
   using Clock = std::chrono::steady_clock;
-  [[nodiscard]] std::string line(const ProgressUpdate& update, bool bar) const;
+  /// In so many columns, with a bar; 0: a plain line.
+  [[nodiscard]] std::string line(const ProgressUpdate& update, int columns) const;
+  void draw(const ProgressUpdate& update, const char* end);
 
   Verbosity verbosity_;
   bool terminal_;
   std::mutex mutex_;  // guards what follows
   std::string task_;  // the one under way; empty: none
   Clock::time_point start_;
+  RateMeter meter_;
   Clock::time_point last_drawn_;
 };
-
-/// "███░░░": that fraction of so many characters.
-std::string progress_bar(double fraction, int cells);
 
 }  // namespace graft::cli

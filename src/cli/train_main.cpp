@@ -148,6 +148,10 @@ int run(const TrainOptions& given) {
          ::sigabbrev_np(interrupting_signal()), printable(folder));
   }
   const int code = done.test_is_whole ? 0 : 1;
+  std::error_code none;
+  for (const char* file : {run_files::kModel, run_files::kHistory, run_files::kMetrics,
+                           run_files::kPredictions, run_files::kSkipped, run_files::kReport})
+    if (fs::exists(folder / file, none)) tell_wrote(o.common, folder / file);
   nlohmann::json metrics = nlohmann::json::parse(done.metrics);
   if (o.json) {
     metrics["run"] = folder.string();

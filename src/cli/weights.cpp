@@ -169,6 +169,19 @@ int verify(const WeightsOptions& o) {
              state == WeightsState::absent ? "not downloaded" : problem(state), file->source);
       continue;
     }
+    std::error_code error;
+    if (fs::is_directory(name, error)) {
+      // A run's model has a hash of its own, which reading compares.
+      const fs::path model = model_file(name);
+      std::string why;
+      try {
+        static_cast<void>(read_model_info(model));
+      } catch (const Error& problem) {
+        why = problem.what();
+      }
+      report(model, why, "a model of Graft's");
+      continue;
+    }
     const PublishedWeights* file = recognise_weights(name);
     report(name, file == nullptr ? "not one of the published files" : "",
            file == nullptr ? "" : file->source);
@@ -378,6 +391,7 @@ int convert(const WeightsOptions& o) {
   const std::string backbone =
       trunk ? convert_weights(in, out, options, o.import.import(), o.common.context())
             : convert_classifier(in, out, options, o.import.import(), o.common.context());
+  tell_wrote(o.common, out);
   print_result("{}: {}{}, {}\n", printable(out), backbone, trunk ? "" : " with its head",
                format_bytes(static_cast<double>(fs::file_size(out, error))));
   return 0;
@@ -402,7 +416,8 @@ int run_weights(int argc, char** argv) {
   app.add_option(
          "NAME", o.names,
          "Backbones (vgg16, vgg19_bn); for inspect files and run folders; for import files; "
-         "for verify also files; for convert IN and OUT: any file or run folder that Graft reads, "
+         "for verify also files and run folders; for convert IN and OUT: any file or run folder "
+         "that Graft reads, "
          "and the file to "
          "write, .safetensors (a model of Graft's), .onnx, .keras, .h5, .pth")
       ->check(with_choices({[](const std::string&) { return std::string(); }, ""}, published))

@@ -9,6 +9,7 @@
 #include <tuple>
 #include <utility>
 
+#include "base/columns.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "dataset/labels.h"
@@ -153,9 +154,14 @@ std::string class_table(const Dataset& dataset) {
   std::vector<Split> columns;
   for (const Split split : kSplits)
     if (dataset.has(split)) columns.push_back(split);
+  // Names are whole as long as the line fits a terminal of the usual width.
+  constexpr size_t kColumns = 80;
+  constexpr size_t kCountColumns = 10;
   size_t width = 5;
-  for (const std::string& name : dataset.classes) width = std::max(width, name.size());
-  std::string text = fmt::format("{:<{}}", "class", width);
+  for (const std::string& name : dataset.classes)
+    width = std::max(width, columns_of(printable(name)));
+  width = std::min(width, kColumns - kCountColumns * columns.size());
+  std::string text = in_columns("class", width);
   for (const Split split : columns)
     text += fmt::format("  {:>8}", split == Split::unassigned ? "images" : to_string(split));
   text += '\n';
@@ -167,8 +173,7 @@ std::string class_table(const Dataset& dataset) {
     ++counts.back()[at];
   }
   for (size_t i = 0; i < counts.size(); ++i) {
-    text += fmt::format(
-        "{:<{}}", i < dataset.classes.size() ? printable(dataset.classes[i]) : "total", width);
+    text += in_columns(i < dataset.classes.size() ? printable(dataset.classes[i]) : "total", width);
     for (const size_t count : counts[i]) text += fmt::format("  {:>8}", count);
     text += '\n';
   }

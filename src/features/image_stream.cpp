@@ -11,6 +11,7 @@
 #include "base/prefetch.h"
 #include "base/progress.h"
 #include "base/threads.h"
+#include "image/sheet.h"
 
 namespace graft {
 namespace {
@@ -98,6 +99,7 @@ struct ImageStream::State {
       Image source = decode_image(bytes, printable(job.paths[index]));
       out.image = make_view(source, job.width, job.height, job.preprocessing,
                             job.view ? job.view(hash) : View());
+      if (job.thumbnail > 0) out.thumbnail = fit_inside(source, job.thumbnail);
       if (job.keeps_source) out.source = std::move(source);
     } catch (const Error& error) {
       out.error = error.what();

@@ -31,6 +31,7 @@ struct ImageJob {
   std::span<const std::string> hashes{};
   bool needs_keys = false;    ///< StreamedImage::key is wanted
   bool keeps_source = false;  ///< StreamedImage::source is wanted
+  int thumbnail = 0;  ///< pixels of its longer side, where StreamedImage::thumbnail is wanted
 };
 
 /// One file's image on its way to a network.
@@ -38,6 +39,7 @@ struct StreamedImage {
   size_t index = 0;   ///< in ImageJob::paths
   Image image;        ///< at input size
   Image source;       ///< as decoded, where the job keeps it
+  Image thumbnail;    ///< of the image as decoded, where the job wants it
   std::string key;    ///< view_key(), where the job needs it
   std::string error;  ///< why there is no image; empty: there is one
 };

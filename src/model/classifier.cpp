@@ -164,6 +164,17 @@ void classify_files(const Classifier& classifier, std::span<const std::filesyste
                     const std::function<void(size_t, const std::string&)>& on_error,
                     const RunContext& context) {
   require_callbacks(on_prediction && on_error);
+  classify_files(
+      classifier, paths, 0,
+      [&](size_t i, const Prediction& prediction, const Image&) { on_prediction(i, prediction); },
+      on_error, context);
+}
+
+void classify_files(
+    const Classifier& classifier, std::span<const std::filesystem::path> paths, int side,
+    const std::function<void(size_t, const Prediction&, const Image&)>& on_prediction,
+    const std::function<void(size_t, const std::string&)>& on_error, const RunContext& context) {
+  require_callbacks(on_prediction && on_error);
   const ModelInfo& info = classifier.info();
   const ImageJob job{.paths = paths,
                      .height = info.network.input_height,
@@ -171,7 +182,8 @@ void classify_files(const Classifier& classifier, std::span<const std::filesyste
                      .preprocessing = info.preprocessing,
                      .batch = classifier.max_batch(),
                      .label = "classifying",
-                     .context = context};
+                     .context = context,
+                     .thumbnail = side};
   stream_features(
       job, forward_of(classifier),
       [&](const StreamedImage& image, std::span<const float> logits) {
@@ -182,7 +194,7 @@ void classify_files(const Classifier& classifier, std::span<const std::filesyste
           on_error(image.index, fmt::format("{}: {}", printable(paths[image.index]), error.what()));
           return;
         }
-        on_prediction(image.index, *prediction);
+        on_prediction(image.index, *prediction, image.thumbnail);
       },
       on_error);
 }

@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <utility>
 
 #include "base/fail.h"
 #include "features/image_stream.h"
 #include "graft/explain.h"
+#include "image/sheet.h"
 #include "model/gradcam.h"
 #include "model/model_file.h"
 
@@ -39,6 +41,27 @@ Image Explainer::overlay(const Image& image, const ActivationMap& map) const {
   const Network& network = state_->info.network;
   return graft::overlay(image, map, state_->info.preprocessing, network.input_width,
                         network.input_height);
+}
+
+Image Explainer::sheet(const Image& image, const ActivationMap& map) const {
+  constexpr int kLeastSide = 224;  // pixels; less is a stamp
+  constexpr int kMostSide = 1024;
+  const Image shown = fit_between(image, kLeastSide, kMostSide);
+  const Image over = overlay(shown, map);
+  const Prediction prediction = to_prediction(map.logits);
+  const std::vector<std::string>& classes = info().classes;
+  if (map.output >= classes.size() || prediction.probabilities.size() != classes.size())
+    fail(ErrorKind::usage, "a map of output {} of {}, for a model of {} classes", map.output,
+         prediction.probabilities.size(), classes.size());
+  std::string label = drawable(classes[map.output]);
+  if (label.empty()) label = fmt::format("class {}", map.output);
+  // Where the network sees a part alone, that has another height.
+  const Image original = shown.height == over.height
+                             ? shown
+                             : resize(shown, std::max(1, shown.width * over.height / shown.height),
+                                      over.height, Resampling::bilinear);
+  return captioned(side_by_side(original, over),
+                   fmt::format("{} {:.1f} %", label, 100 * prediction.probabilities[map.output]));
 }
 
 void explain_files(Explainer& explainer, std::span<const std::filesystem::path> paths,

@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "base/columns.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/random.h"
@@ -259,13 +260,17 @@ nlohmann::json metrics_document(const Metrics& metrics, const std::vector<std::s
 
 std::string metrics_text(const Metrics& metrics, const std::vector<std::string>& classes) {
   check_metrics(metrics, classes);
+  // Names are whole as long as the line fits a terminal of the usual width.
+  constexpr size_t kColumns = 80;
+  constexpr size_t kFigureColumns = 44;
   size_t width = 12;
-  for (const std::string& name : classes) width = std::max(width, name.size());
-  std::string text =
-      fmt::format("{:<{}}  precision  recall      f1     auc  support\n", "class", width);
+  for (const std::string& name : classes) width = std::max(width, columns_of(printable(name)));
+  width = std::min(width, kColumns - kFigureColumns);
+  std::string text = in_columns("class", width) + "  precision  recall      f1     auc  support\n";
   const auto line = [&](const std::string& name, const ClassMetrics& row) {
-    text += fmt::format("{:<{}}  {:>9.3f}  {:>6.3f}  {:>6.3f}  {:>6}  {:>7}\n", name, width,
-                        row.precision, row.recall, row.f1, auc_text(row), row.support);
+    text += in_columns(name, width) + fmt::format("  {:>9.3f}  {:>6.3f}  {:>6.3f}  {:>6}  {:>7}\n",
+                                                  row.precision, row.recall, row.f1, auc_text(row),
+                                                  row.support);
   };
   // Names from a model file may hold anything.
   for (size_t c = 0; c < classes.size(); ++c) line(printable(classes[c]), metrics.per_class[c]);
@@ -274,20 +279,17 @@ std::string metrics_text(const Metrics& metrics, const std::vector<std::string>&
   constexpr size_t kWidestMatrix = 12;
   if (classes.size() <= kWidestMatrix) {
     text += "\nconfusion (rows true, columns predicted)\n";
-    text += fmt::format("{:<{}}", "", width);
-    // As much of the names as 80 columns hold.
-    constexpr size_t kColumns = 80;
+    text += std::string(width, ' ');
     constexpr size_t kLeastCell = 6;
     size_t longest = kLeastCell;
-    for (const std::string& name : classes) longest = std::max(longest, printable(name).size());
-    const size_t room =
-        (kColumns - std::min(static_cast<size_t>(width), kColumns)) / classes.size();
-    const size_t cell = std::clamp(room < 2 ? 0 : room - 2, kLeastCell, longest);
     for (const std::string& name : classes)
-      text += fmt::format("  {:>{}.{}}", printable(name), cell, cell);
+      longest = std::max(longest, columns_of(printable(name)));
+    const size_t room = (kColumns - width) / classes.size();
+    const size_t cell = std::clamp(room < 2 ? 0 : room - 2, kLeastCell, longest);
+    for (const std::string& name : classes) text += "  " + in_columns(printable(name), cell, true);
     text += '\n';
     for (size_t c = 0; c < classes.size(); ++c) {
-      text += fmt::format("{:<{}}", printable(classes[c]), width);
+      text += in_columns(printable(classes[c]), width);
       for (const int64_t count : metrics.confusion[c]) text += fmt::format("  {:>{}}", count, cell);
       text += '\n';
     }

@@ -31,6 +31,10 @@ class Words(t.TestCase):
                 ("dense", "summary", "--classes", "3", "--head", "gap dens:3"),
                 ("vgg19", "weights", "download", "vgg91"), ("download", "weights", "downlod"),
                 ("json", "predict", "x", "y", "--format", "jsno"), ("list", "cache", "lst"),
+                ("--lr", "train", "x", "--learning-rate", "1"), ("--lr", "train", "x", "--lerning-rate", "1"),
+                ("--output", "predict", "x", "y", "--out-dir", "z"), ("--input-size", "train", "x", "--imgsz", "64"),
+                ("predict", "classify"), ("evaluate", "eval"), ("train", "help", "trian"),
+                ("hard", "predict", "x", "y", "--sort-into", "z", "--link", "hrad"),
                 ("test", "evaluate", "x", "y", "--split", "tset")):
             self.refuse(f"(did you mean {meant}?)", *arguments)
         for arguments in (("serve",), ("train", "x", "--tunnel", "8080"), ("train", "x", "--device", "tpu"),
@@ -112,6 +116,19 @@ class Words(t.TestCase):
 
 
 class Help(t.TestCase):
+    def test_of_a_command(self):
+        for command in COMMANDS:
+            self.assertEqual(self.succeed("help", command).stdout, self.succeed(command, "--help").stdout)
+        self.assertEqual(self.succeed("help", "weights", "download").stdout,
+                         self.succeed("weights", "--help").stdout)
+        self.assertEqual(self.succeed("help").stdout, self.succeed("--help").stdout)
+
+    def test_nothing_said(self):
+        """A usage error that shows what could have been said."""
+        done = self.fail_with(2, "no command given")
+        self.assertIn(self.succeed("help").stdout, done.stderr)
+        self.assertEqual(done.stdout, "")
+
     def test_lines(self):
         for arguments in ((), *((command,) for command in COMMANDS)):
             text = self.succeed(*arguments, "--help").stdout

@@ -42,13 +42,26 @@ class Documents(t.TestCase):
         self.assertTrue(first.startswith("serving on http://"), f"{line}\n{stderr}")
         self.assertEqual(process.returncode, 0, f"{line}\n{stderr}")
 
+    def watch(self, line):
+        """A watched folder likewise."""
+        process = subprocess.Popen(["bash", "-c", f"exec {line}"], cwd=self.folder, env=self.environment,
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        lines = []
+        for text in process.stderr:
+            lines.append(text)
+            if text.startswith("watching "):
+                process.terminate()
+        process.stderr.close()
+        self.assertEqual(process.wait(60), 0, f"{line}\n{lines}")
+
     def test_tutorial(self):
         """Every command, in order, as it stands."""
         lines = list(commands(t.SOURCE / "docs" / "tutorial.md"))
         self.assertGreater(len(lines), 8)
         for line in lines:
             self.type(line)
-        for made in ("check.html", "runs/first/report.html", "test.html", "test.csv", "why/000.png",
+        for made in ("check.html", "runs/first/report.html", "test.html", "test.csv", "why/000.png", "why/index.csv",
+                     "labels.xlsx", "gallery.html", "sorted/sorted.csv",
                      "runs/again/model.safetensors"):
             self.assertTrue((self.folder / made).exists(), made)
         # The same options, images and seed: the same classifier.
@@ -66,9 +79,11 @@ class Documents(t.TestCase):
         shutil.copytree(self.folder / "photos-held-back", self.folder / "photos" / "test")
         for image in (self.folder / "photos" / "test").rglob("*.jpg"):
             image.write_bytes(image.read_bytes() + b"\0")  # no copies of the training images
-        (self.folder / "new").mkdir()
+        for name in ("new", "inbox"):
+            (self.folder / name).mkdir()
         for i, image in enumerate(sorted((self.folder / "data").rglob("*.jpg"))[::9]):
             shutil.copy(image, self.folder / "new" / f"{i}.jpg")
+            shutil.copy(image, self.folder / "inbox" / f"{i}.jpg")
         for run in ("pets", "more", "a", "b", "scenes"):
             if run == "pets":
                 self.type("graft train data --backbone vgg-mini --input-size 32 --until block2_pool --epochs 1 "
@@ -88,6 +103,10 @@ class Documents(t.TestCase):
                     continue
                 if line.startswith("graft serve"):
                     self.serve(re.sub(r" --port \d+", "", line))
+                    seen += 1
+                    continue
+                if "--watch" in line:
+                    self.watch(line)
                     seen += 1
                     continue
                 self.type(line + " --dry-run --force" if line.startswith("graft train") else line)

@@ -112,7 +112,7 @@ class Maps(t.TestCase):
         with Image.open(names[0]) as map_of_it:
             map_of_it.load()
             self.assertEqual(map_of_it.text["Software"], "graft predict --explain")
-            self.assertEqual(map_of_it.size, (32, 32))
+            self.assertEqual(map_of_it.width, 2 * 224 + 4, "the image, and its map beside it")
         # A sheet of another command is no map.
         self.succeed("preview", self.folder / "data", "--images", "1", "--views", "1", "-o", names[0])
         self.fail_with(2, "exists already", *predict)

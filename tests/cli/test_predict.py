@@ -234,14 +234,18 @@ class Predict(t.TestCase):
         paths = [images / name for name in names]
         self.succeed("predict", self.model, *paths, "--explain", out)
         made = {}
-        for path in out.iterdir():
+        for path in out.glob("*.png"):
             with Image.open(path) as overlay:
-                made[path.name] = overlay.size[0]  # the width tells which image it is of
-        self.assertEqual({made[name] for name in ("a.png", "a-2.png", "a-3.png", "a-4.png")},
-                         {30, 31, 32, 33})
-        self.assertEqual(made["a.png"], 30)
-        self.assertEqual(made["a-2.png"], 32)
-        self.assertEqual(sorted(made.values()), [30, 31, 32, 33, 34, 35])
+                # The colour in the middle of the left half tells which image it is of.
+                red = overlay.convert("RGB").getpixel((overlay.width // 4, 40))[0]
+                made[path.name] = round(red / 40)
+        self.assertEqual({made[name] for name in ("a.png", "a-2.png", "a-3.png", "a-4.png")}, {0, 1, 2, 3})
+        self.assertEqual(made["a.png"], 0)
+        self.assertEqual(made["a-2.png"], 2)
+        self.assertEqual(sorted(made.values()), [0, 1, 2, 3, 4, 5])
+        rows = t.read_csv(out / "index.csv")
+        self.assertEqual([row["path"] for row in rows], [str(path) for path in paths])
+        self.assertEqual([made[row["overlay"]] for row in rows], [0, 1, 2, 3, 4, 5])
         again = self.folder / "again"
         self.succeed("predict", self.model, *paths, "--explain", again)
         for path in out.iterdir():
@@ -271,7 +275,8 @@ class Predict(t.TestCase):
         (out / f"1{some[1].stem}.png").mkdir(parents=True)
         done = self.fail_with(1, f"1{some[1].stem}.png", "predict", self.model, *paths, "--explain", out)
         self.assertEqual(len(done.stdout.splitlines()), 3)
-        self.assertEqual(len([path for path in out.iterdir() if path.is_file()]), 2)
+        self.assertEqual(len([path for path in out.glob("*.png") if path.is_file()]), 2)
+        self.assertEqual(len(t.read_csv(out / "index.csv")), 2)
 
     def test_a_reader_that_has_seen_enough(self):
         many = " ".join(str(path) for path in self.images * 60)

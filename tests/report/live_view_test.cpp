@@ -44,7 +44,7 @@ TEST(LiveView, TheBestEpochIsTheOneItWasTold) {
     return r;
   };
   const auto best_line = [](const LiveView& view) {
-    for (const std::string& line : view.lines(80))
+    for (const std::string& line : view.lines({80, 24}))
       if (line.starts_with("best")) return line;
     return std::string();
   };

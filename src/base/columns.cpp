@@ -1,0 +1,65 @@
+#include "base/columns.h"
+
+#include <utf8proc.h>
+
+#include <algorithm>
+
+#include "base/utf8.h"
+
+namespace graft {
+namespace {
+
+/// Takes a character with the marks on it off the text; returns how many columns it has.
+size_t take_character(std::string_view& text) {
+  const int32_t first = take_code_point(text);
+  if (first < 0) {
+    text.remove_prefix(1);
+    return 1;
+  }
+  auto width = static_cast<size_t>(std::max(0, utf8proc_charwidth(first)));
+  for (std::string_view rest = text; !rest.empty(); text = rest) {
+    const int32_t next = take_code_point(rest);
+    if (next < 0 || utf8proc_charwidth(next) > 0 || breaks_a_line(next)) break;
+  }
+  return width;
+}
+
+}  // namespace
+
+size_t columns_of(std::string_view text) {
+  size_t columns = 0;
+  while (!text.empty()) columns += take_character(text);
+  return columns;
+}
+
+std::string cut_to_columns(std::string_view text, size_t columns) {
+  constexpr std::string_view kCut = "…";
+  const size_t all = columns_of(text);
+  if (all <= columns) return std::string(text);
+  if (columns == 0) return {};
+  const size_t front = columns / 2;
+  const size_t back = columns - 1 - front;
+  std::string out;
+  std::string_view rest = text;
+  size_t used = 0;
+  for (std::string_view before = rest; !rest.empty(); before = rest) {
+    const size_t width = take_character(rest);
+    if (used + width > front) {
+      rest = before;
+      break;
+    }
+    out += before.substr(0, before.size() - rest.size());
+    used += width;
+  }
+  out += kCut;
+  while (columns_of(rest) > back) take_character(rest);
+  return out.append(rest);
+}
+
+std::string in_columns(std::string_view text, size_t columns, bool right) {
+  std::string out = cut_to_columns(text, columns);
+  const std::string pad(columns - columns_of(out), ' ');
+  return right ? pad + out : out + pad;
+}
+
+}  // namespace graft
