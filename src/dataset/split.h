@@ -23,7 +23,7 @@ struct SplitShare {
 /// Sets a share of the training (or unassigned) samples aside, the rest go to train. A sample's side
 /// is decided by the seed and its content alone, so that no other image, no name and no folder ever
 /// moves it: of many images the share is `fraction` but for chance
-/// (docs/decisions/0030-splits-by-content.md). Of each class at least one image goes to each side,
+/// (docs/decisions/0029-splits-by-content.md). Of each class at least one image goes to each side,
 /// so that a class of one file, or of copies of one, is an error.
 ///
 /// Identical files stay on one side, and so do those of each group of `together` (indices of

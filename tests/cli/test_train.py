@@ -207,7 +207,7 @@ class Train(t.TestCase):
         document = self.succeed_json("train", self.data, *FAST, "--epochs", "1", "--head", "gap", "-o",
                                      self.out, "--json", "--test-split", "0.2")
         self.assertEqual(document["run"], str(self.out))
-        # Shares are right but for chance: docs/decisions/0030-splits-by-content.md.
+        # Shares are right but for chance: docs/decisions/0029-splits-by-content.md.
         split = [row["split"] for row in t.read_csv(self.out / "split.csv")]
         for name, key, share in (("test", "test", 0.2), ("val", "validation", 0.1)):
             self.assertEqual(document[key]["images"], split.count(name))
