@@ -19,9 +19,9 @@ struct CompareOptions {
 int run(const CompareOptions& o) {
   const std::vector<fs::path> runs(o.runs.begin(), o.runs.end());
   if (!o.html.empty()) refuse_input_as_output(o.html, "--html", runs);
-  const Comparison made =
-      o.data.empty() ? compare_runs(runs, o.common.context())
-                     : compare_runs(runs, open_dataset(o.data), o.common.context());
+  const Comparison made = o.data.empty()
+                              ? compare_runs(runs, o.common.context())
+                              : compare_runs(runs, open_dataset(o.data), o.common.context());
   if (!o.html.empty()) {
     write_file_atomic(o.html, made.page);
     tell_wrote(o.common, o.html);
@@ -37,19 +37,22 @@ int run(const CompareOptions& o) {
 
 int run_compare(int argc, char** argv) {
   CompareOptions o;
-  CLI::App app("Training runs side by side: which is better, by how much, on which images.", "graft compare");
+  CLI::App app("Training runs side by side: which is better, by how much, on which images.",
+               "graft compare");
   app.add_option("RUN", o.runs, "Run folders")->required();
-  app.add_option("--data", o.data,
-                 "Compare on these images (their test split, else their validation split, else all), "
-                 "but for those that a run was trained on; default: the runs' own images that "
-                 "neither was trained on")
+  app.add_option(
+         "--data", o.data,
+         "Compare on these images (their test split, else their validation split, else all), "
+         "but for those that a run was trained on; default: the runs' own images that "
+         "neither was trained on")
       ->type_name("DATA");
   app.add_option("--html", o.html, "Write a page to this file")
       ->check(ends_in(".html"))
       ->type_name("FILE.html");
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_common_options(app, o.common);
-  app.footer("Examples:\n"
+  app.footer(
+      "Examples:\n"
       "  graft compare runs/a runs/b runs/c --html compare.html\n"
       "  graft compare runs/a runs/b --data photos/test");
   return run_app(app, argc, argv, [&] { return run(o); });

@@ -185,7 +185,8 @@ std::vector<SampleGroup> near_duplicate_groups(const std::vector<Facts>& facts,
   for (size_t a = 0; a < matches.size(); ++a)
     for (const size_t b : matches[a]) alike.join(a, b);
   std::vector<std::string> keys(facts.size());
-  for (size_t a = 0; a < candidates.size(); ++a) keys[candidates[a]] = std::to_string(alike.root(a));
+  for (size_t a = 0; a < candidates.size(); ++a)
+    keys[candidates[a]] = std::to_string(alike.root(a));
   return group_by(keys);
 }
 

@@ -53,7 +53,7 @@ std::vector<Group> make_groups(const Dataset& dataset, uint64_t seed,
   for (const SampleGroup& group : together)
     for (const size_t i : group) joined.join(group[0], i);
   std::vector<Group> groups;
-  std::map<size_t, size_t> place;   // root → group
+  std::map<size_t, size_t> place;  // root → group
   std::vector<std::string> least;  // of each group
   for (size_t i = 0; i < dataset.samples.size(); ++i) {
     const Sample& sample = dataset.samples[i];
@@ -127,25 +127,32 @@ std::vector<const Group*> chosen(const Dataset& dataset, std::vector<const Group
 
 }  // namespace
 
-void read_contents(Dataset& dataset, const RunContext& context) {
+std::vector<std::string> contents_of(const Dataset& dataset, const RunContext& context) {
+  std::vector<std::string> out;
   std::vector<size_t> unknown;
   std::vector<fs::path> paths;
-  for (size_t i = 0; i < dataset.samples.size(); ++i) {
-    if (!dataset.samples[i].content.empty()) continue;
-    unknown.push_back(i);
-    paths.push_back(dataset.samples[i].path);
+  for (const Sample& sample : dataset.samples) {
+    if (sample.content.empty()) {
+      unknown.push_back(out.size());
+      paths.push_back(sample.path);
+    }
+    out.push_back(sample.content);
   }
   std::vector<std::string> contents = content_hashes(paths, context);
-  for (size_t k = 0; k < unknown.size(); ++k)
-    dataset.samples[unknown[k]].content = std::move(contents[k]);
+  for (size_t k = 0; k < unknown.size(); ++k) out[unknown[k]] = std::move(contents[k]);
+  return out;
+}
+
+void read_contents(Dataset& dataset, const RunContext& context) {
+  std::vector<std::string> contents = contents_of(dataset, context);
+  for (size_t i = 0; i < contents.size(); ++i) dataset.samples[i].content = std::move(contents[i]);
 }
 
 void split_off(Dataset& dataset, const SplitShare& share, const std::vector<SampleGroup>& together,
                const std::vector<bool>& settled) {
   const std::vector<Group> groups = make_groups(dataset, share.seed, together, settled);
   std::vector<std::vector<const Group*>> of_class(dataset.classes.size());
-  for (const Group& group : groups)
-    of_class[static_cast<size_t>(group.label)].push_back(&group);
+  for (const Group& group : groups) of_class[static_cast<size_t>(group.label)].push_back(&group);
   std::vector<const Group*> moved;
   for (std::vector<const Group*>& mine : of_class) {
     if (mine.empty()) continue;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "graft/context.h"
@@ -10,7 +11,11 @@
 
 namespace graft {
 
-/// Fills in Sample::content where it is empty. Tells of its progress.
+/// Each sample's content: Sample::content, or where that is empty what its file has. Tells of its
+/// progress.
+std::vector<std::string> contents_of(const Dataset& dataset, const RunContext& context);
+
+/// Fills in Sample::content.
 void read_contents(Dataset& dataset, const RunContext& context);
 
 /// A share of the training images that goes to another split.
@@ -20,9 +25,9 @@ struct SplitShare {
   Split to = Split::validation;
 };
 
-/// Sets a share of the training (or unassigned) samples aside, the rest go to train. A sample's side
-/// is decided by the seed and its content alone, so that no other image, no name and no folder ever
-/// moves it: of many images the share is `fraction` but for chance
+/// Sets a share of the training (or unassigned) samples aside, the rest go to train. A sample's
+/// side is decided by the seed and its content alone, so that no other image, no name and no folder
+/// ever moves it: of many images the share is `fraction` but for chance
 /// (docs/decisions/0029-splits-by-content.md). Of each class at least one image goes to each side,
 /// so that a class of one file, or of copies of one, is an error.
 ///

@@ -44,7 +44,6 @@ struct StreamedImage {
   std::string error;  ///< why there is no image; empty: there is one
 };
 
-
 /// Reads and decodes a file. Throws Error(input) where `hash` is not empty and not its
 /// content_hash().
 Image load_known_image(const std::filesystem::path& path, const std::string& hash);

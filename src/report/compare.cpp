@@ -57,9 +57,8 @@ PairComparison compare_pair(const std::vector<ComparedRun>& runs, size_t a, size
     pair.classes.push_back(std::move(mine));
   }
   const auto certainty = [](const Flip& flip) { return flip.a->probability + flip.b->probability; };
-  std::stable_sort(pair.flips.begin(), pair.flips.end(), [&](const Flip& x, const Flip& y) {
-    return certainty(x) > certainty(y);
-  });
+  std::stable_sort(pair.flips.begin(), pair.flips.end(),
+                   [&](const Flip& x, const Flip& y) { return certainty(x) > certainty(y); });
   fill_difference(pair);
   return pair;
 }

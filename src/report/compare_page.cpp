@@ -69,8 +69,9 @@ std::string flips_of(const PairComparison& pair, bool right_in_a) {
 
 /// Who won, by how much, in which classes, on which images.
 std::string pair_section(const std::vector<ComparedRun>& runs, const PairComparison& pair) {
-  std::string out = fmt::format("<h3>a: {}, b: {}</h3>\n<p>{}.</p>\n", html::escape(runs[pair.a].name),
-                                html::escape(runs[pair.b].name), html::escape(verdict(runs, pair)));
+  std::string out =
+      fmt::format("<h3>a: {}, b: {}</h3>\n<p>{}.</p>\n", html::escape(runs[pair.a].name),
+                  html::escape(runs[pair.b].name), html::escape(verdict(runs, pair)));
   if (pair.images == 0) return out;
   Rows rows = {class_header()};
   for (const ClassComparison& c : pair.classes) rows.push_back(class_row(c));

@@ -82,7 +82,9 @@ std::vector<std::string> pair_row(const std::vector<ComparedRun>& runs, const Pa
           p.images == 0 ? kNone : fmt::format("{:.4f}", p.p)};
 }
 
-std::vector<std::string> class_header() { return {"class", "images", "a right", "b right", "b − a"}; }
+std::vector<std::string> class_header() {
+  return {"class", "images", "a right", "b right", "b − a"};
+}
 
 std::vector<std::string> class_row(const ClassComparison& c) {
   return {c.label, std::to_string(c.images), share(c.right_a, c.images), share(c.right_b, c.images),
@@ -93,8 +95,8 @@ std::string verdict(const std::vector<ComparedRun>& runs, const PairComparison& 
   const std::string& a = runs[p.a].name;
   const std::string& b = runs[p.b].name;
   if (p.images == 0)
-    return fmt::format("{} and {}: no image that neither was trained on; give images with `data`", a,
-                       b);
+    return fmt::format("{} and {}: no image that neither was trained on; give images with `data`",
+                       a, b);
   // From the better one's side.
   const bool b_leads = p.difference >= 0;
   const double difference = b_leads ? p.difference : -p.difference;
@@ -105,9 +107,9 @@ std::string verdict(const std::vector<ComparedRun>& runs, const PairComparison& 
                   100 * difference, 100 * low, 100 * high, p.p, format_count(p.images));
   if (p.is_significant())
     return fmt::format("{} is better than {}: {}", b_leads ? b : a, b_leads ? a : b, figures);
-  return fmt::format("{} and {} do not differ beyond chance: {}", a, b,
-                     difference == 0 ? figures
-                                     : fmt::format("{} leads by {}", b_leads ? b : a, figures));
+  return fmt::format(
+      "{} and {} do not differ beyond chance: {}", a, b,
+      difference == 0 ? figures : fmt::format("{} leads by {}", b_leads ? b : a, figures));
 }
 
 std::vector<std::vector<std::string>> option_differences(const std::vector<ComparedRun>& runs) {

@@ -103,16 +103,15 @@ std::string options_text(const std::vector<ComparedRun>& runs) {
 nlohmann::json pair_json(const std::vector<ComparedRun>& runs, const PairComparison& p) {
   nlohmann::json classes = nlohmann::json::array();
   for (const ClassComparison& c : p.classes)
-    classes.push_back({{"class", c.label},
-                       {"images", c.images},
-                       {"right_a", c.right_a},
-                       {"right_b", c.right_b}});
+    classes.push_back(
+        {{"class", c.label}, {"images", c.images}, {"right_a", c.right_a}, {"right_b", c.right_b}});
   nlohmann::json flips = nlohmann::json::array();
   for (const Flip& flip : p.flips)
-    flips.push_back({{"path", flip.a->path},
-                     {"label", flip.a->label},
-                     {"a", {{"predicted", flip.a->predicted}, {"probability", flip.a->probability}}},
-                     {"b", {{"predicted", flip.b->predicted}, {"probability", flip.b->probability}}}});
+    flips.push_back(
+        {{"path", flip.a->path},
+         {"label", flip.a->label},
+         {"a", {{"predicted", flip.a->predicted}, {"probability", flip.a->probability}}},
+         {"b", {{"predicted", flip.b->predicted}, {"probability", flip.b->probability}}}});
   nlohmann::json better;
   if (p.is_significant()) better = runs[p.difference > 0 ? p.b : p.a].name;
   return {{"a", runs[p.a].name},

@@ -23,8 +23,9 @@ struct ReportJob {
   size_t trained_on = 0;           ///< of the images, those that the model was trained on
   RunContext context{};
   Precision precision = Precision::fp32;  ///< that the predictions were computed with
-  std::string changes{};  ///< HTML: what is new in the data since the run that this one goes on from
-  const LabelCheck* labels = nullptr;     ///< of the dataset; null: nobody looked
+  std::string
+      changes{};  ///< HTML: what is new in the data since the run that this one goes on from
+  const LabelCheck* labels = nullptr;  ///< of the dataset; null: nobody looked
   bool of_run = false;  ///< the page belongs to the run: the time for it is counted too
 };
 

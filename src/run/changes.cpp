@@ -81,13 +81,13 @@ std::string changes_text(const DataChanges& changes) {
     parts.push_back(counted(sum.fresh, sum.fresh == 1 ? "new image" : "new images"));
   if (sum.gone > 0) parts.push_back(counted(sum.gone, "no longer there"));
   if (sum.relabelled > 0) parts.push_back(counted(sum.relabelled, "with another label"));
-  std::string out = fmt::format("since {}: {}", printable(changes.run),
-                                parts.empty() ? "the same images"
-                                              : fmt::format("{}", fmt::join(parts, ", ")));
+  std::string out =
+      fmt::format("since {}: {}", printable(changes.run),
+                  parts.empty() ? "the same images" : fmt::format("{}", fmt::join(parts, ", ")));
   const auto classes = [&](const std::vector<std::string>& labels, std::string_view what) {
     if (!labels.empty())
-      out += fmt::format("; {} {} {}", labels.size() == 1 ? "class" : "classes",
-                         label_list(labels), what);
+      out += fmt::format("; {} {} {}", labels.size() == 1 ? "class" : "classes", label_list(labels),
+                         what);
   };
   classes(fresh, fresh.size() == 1 ? "is new" : "are new");
   classes(gone, "left out");

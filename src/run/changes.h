@@ -13,10 +13,10 @@ namespace graft {
 
 struct ClassChange {
   std::string label;
-  size_t before = 0;    ///< images that took part in the earlier run
-  size_t now = 0;       ///< images at hand
-  size_t fresh = 0;     ///< of them, those that the earlier run did not have
-  size_t gone = 0;      ///< of its images, those that are no longer there
+  size_t before = 0;      ///< images that took part in the earlier run
+  size_t now = 0;         ///< images at hand
+  size_t fresh = 0;       ///< of them, those that the earlier run did not have
+  size_t gone = 0;        ///< of its images, those that are no longer there
   size_t relabelled = 0;  ///< of those at hand, the ones that had another label
 };
 

@@ -8,6 +8,7 @@
 #include "dataset/dataset.h"
 #include "dataset/labels.h"
 #include "dataset/skipped.h"
+#include "dataset/split.h"
 #include "features/linear_head.h"
 #include "features/prefix_features.h"
 #include "model/model_file.h"
@@ -49,7 +50,7 @@ Evidence gather(const Dataset& dataset, const JudgingBackbone& backbone, Feature
   std::vector<fs::path> paths;
   paths.reserve(dataset.samples.size());
   for (const Sample& sample : dataset.samples) paths.push_back(sample.path);
-  const std::vector<std::string> hashes = content_hashes(paths, context.thread_count());
+  const std::vector<std::string> hashes = contents_of(dataset, context);
   const Shape shape = output_shapes(backbone.network)[backbone.end - 1];
   const auto columns = static_cast<size_t>(shape.flat ? shape.elements() : shape.channels);
   std::vector<float> values(paths.size() * columns);

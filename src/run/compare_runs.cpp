@@ -139,9 +139,8 @@ Dataset chosen(Dataset data, const std::vector<KeyedRun>& runs, std::vector<std:
   samples.clear();
   for (Sample& sample : data.samples) {
     std::string key = how.of(sample.path, sample.content);
-    if (std::any_of(runs.begin(), runs.end(), [&](const KeyedRun& run) {
-          return run.compared.trained.contains(key);
-        })) {
+    if (std::any_of(runs.begin(), runs.end(),
+                    [&](const KeyedRun& run) { return run.compared.trained.contains(key); })) {
       ++learned;
       continue;
     }

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <memory>
 
-#include "base/hash.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "bf16.h"
 #include "demo/scenes.h"
 #include "features/image_stream.h"

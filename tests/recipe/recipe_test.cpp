@@ -16,14 +16,14 @@ namespace {
 struct Changer {
   template <typename T, typename What>
   void operator()(const options::Option& option, T& member, const What& what) const {
-    for (const char* text : {"1",      "0.5",         "7",
-                             "2",      "none",        "balanced",
-                             "sgd",    "cosine",      "glorot-uniform",
-                             "cpu",    "fp32",        "bf16",
-                             "vgg19",  "96x128",      "duplicates",
-                             "hflip",  "block3_pool", "gap",
-                             "all",    "0.25",        "unit",
-                             "bicubic"}) {
+    for (const char* text : {"1",       "0.5",         "7",
+                             "2",       "none",        "balanced",
+                             "sgd",     "cosine",      "glorot-uniform",
+                             "cpu",     "fp32",        "bf16",
+                             "vgg19",   "96x128",      "duplicates",
+                             "hflip",   "block3_pool", "gap",
+                             "all",     "0.25",        "unit",
+                             "bicubic", "true"}) {
       T changed{};
       try {
         options::read_value(text, changed, what);

@@ -32,13 +32,13 @@ Answers answers(const std::vector<PredictionRow>& rows) {
 
 TEST(Compare, OnlyImagesInCommonCount) {
   std::vector<ComparedRun> runs(2);
-  runs[0].held_back = answers({row("1", "a", "a", "test"), row("2", "a", "b", "test"),
-                               row("3", "b", "b", "test"), row("4", "b", "b", "val"),
-                               row("5", "a", "a", "test"), row("6", "a", "b", "test")});
-  runs[1].held_back = answers({row("1", "a", "b", "test"), row("2", "a", "a", "test"),
-                               row("3", "b", "b", "test"), row("4", "b", "a", "val"),
-                               row("5", "b", "b", "test"),  // relabelled meanwhile
-                               row("6", "a", "a", "test")});
+  runs[0].held_back =
+      answers({row("1", "a", "a", "test"), row("2", "a", "b", "test"), row("3", "b", "b", "test"),
+               row("4", "b", "b", "val"), row("5", "a", "a", "test"), row("6", "a", "b", "test")});
+  runs[1].held_back =
+      answers({row("1", "a", "b", "test"), row("2", "a", "a", "test"), row("3", "b", "b", "test"),
+               row("4", "b", "a", "val"), row("5", "b", "b", "test"),  // relabelled meanwhile
+               row("6", "a", "a", "test")});
   runs[0].trained = {"6"};
   std::vector<PairComparison> pairs = compare_pairs(runs);
   ASSERT_EQ(pairs.size(), 1U);
@@ -86,13 +86,15 @@ TEST(Compare, DifferencesHaveAnInterval) {
   EXPECT_NEAR(pair.difference, 14.0 / 53, 1e-12);
   EXPECT_NEAR(pair.low, 0.11454, 1e-5);
   EXPECT_NEAR(pair.high, 0.39456, 1e-5);
-  EXPECT_TRUE(verdict(runs, pair).starts_with("two is better than one: 26.4 points")) << verdict(runs, pair);
+  EXPECT_TRUE(verdict(runs, pair).starts_with("two is better than one: 26.4 points"))
+      << verdict(runs, pair);
   pair = fill(16, 2, 26, 9);
-  EXPECT_TRUE(verdict(runs, pair).starts_with(
-      "one is better than two: 26.4 points, 95 % between 11.5 and 39.5"))
+  EXPECT_TRUE(verdict(runs, pair)
+                  .starts_with("one is better than two: 26.4 points, 95 % between 11.5 and 39.5"))
       << verdict(runs, pair);
   pair = fill(3, 4, 100, 10);
-  EXPECT_NE(verdict(runs, pair).find("do not differ beyond chance: two leads by"), std::string::npos);
+  EXPECT_NE(verdict(runs, pair).find("do not differ beyond chance: two leads by"),
+            std::string::npos);
 }
 
 TEST(Compare, OnlyOptionsThatDifferAreShown) {
