@@ -47,7 +47,7 @@ bool is_beginning(const fs::path& path) {
   const std::string name = path.filename().string();
   std::error_code error;
   if (name == run_files::kConfig) return !is_foreign(path, kConfigStart);
-  if (name == run_files::kSplit) return !is_foreign(path, "path,label,split\n");
+  if (name == run_files::kSplit) return !is_foreign(path, "path,label,split");
   if (name == run_files::kTimes) return !is_foreign(path, kTimesStart);
   if (name == run_files::kSkipped) return !is_foreign(path, "path,label,split,why\n");
   // Event files are those of any program, but a run has written its options before.

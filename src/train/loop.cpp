@@ -223,7 +223,10 @@ void TrainLoop::step(const Batches::Batch& batch, double rate, Tally& tally) {
 
 int64_t TrainLoop::steps_in_epoch() const {
   const auto count = static_cast<int64_t>(training_->size());
-  return (count + options_.batch_size - 1) / options_.batch_size;
+  const int64_t batches = (count + options_.batch_size - 1) / options_.batch_size;
+  // See skips(): else a schedule would never come to its end.
+  const bool skips_last = count > 1 && count % options_.batch_size == 1 && suffix_.has_batchnorm();
+  return skips_last ? batches - 1 : batches;
 }
 
 /// Balanced: n / (classes · n of the class), so that classes weigh alike and the mean is 1.

@@ -85,7 +85,6 @@ class Check(Labels):
         self.assertIn("Labels that are probably wrong", content)
         self.assertIn('alt="labelled sea"', content)
         self.assertIn(">sea/forest-3.jpg</code>", content)
-        self.assertNotIn("<script", content)
 
     def test_what_cannot_be_judged(self):
         (self.data / "sea" / "cut.jpg").write_bytes((self.data / "sea" / "0.jpg").read_bytes()[:500])

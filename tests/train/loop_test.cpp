@@ -120,7 +120,9 @@ TEST_F(Loop, TellsTheWorstMistakesOfItsValidation) {
     EXPECT_NE(m.sample, 9U) << "was lost";
     EXPECT_GE(m.probability, 0.5);
     EXPECT_NEAR(1 - m.probability, std::exp(-m.loss), 1e-5) << "of two classes";
-    if (i > 0) EXPECT_LE(m.loss, end.worst[i - 1].loss);
+    if (i > 0) {
+      EXPECT_LE(m.loss, end.worst[i - 1].loss);
+    }
     EXPECT_TRUE(seen.insert(m.sample).second);
   }
 }
