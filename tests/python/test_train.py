@@ -25,7 +25,16 @@ def test_every_option_of_the_program_is_a_keyword():
     # What is Python's own affair (progress, resume()), or has no result to return.
     flags -= {"help", "json", "quiet", "verbose", "status_fd", "resume", "dry_run", "find_lr"}
     keywords = set(inspect.signature(graft.train).parameters) - {"data", "progress", "on_epoch"}
+    # A word of Python's own.
+    flags = {"from_run" if flag == "from" else flag for flag in flags}
     assert flags == keywords
+
+
+def test_begins_from_a_run(run, photos, tmp_path):
+    more = graft.train(photos, tmp_path / "more", from_run=run, epochs=1, no_report=True, progress=False)
+    config = (more.folder / "config.toml").read_text()
+    assert more.classes == run.classes and len(more.history) == 1
+    assert "head = 'keep'" in config and f"split-from = '{run.folder}'" in config
 
 
 def test_run(run, photos, files):
