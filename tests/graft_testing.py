@@ -49,6 +49,19 @@ def draw_scenes(folder, count, first_seed=0, size=64):
     tool("draw_scenes", folder, count, first_seed, size, check=True)
 
 
+def draw_noise(folder, names, size=32, seed=3, **counts):
+    """folder/<split>/<name>/*.png for each split: images that nothing can be learned from."""
+    import numpy as np
+    from PIL import Image
+    random = np.random.default_rng(seed)
+    for name in names:
+        for split, count in counts.items():
+            path = pathlib.Path(folder) / split / name
+            path.mkdir(parents=True)
+            for k in range(count):
+                Image.fromarray(random.integers(0, 255, (size, size, 3), dtype=np.uint8)).save(path / f"{k}.png")
+
+
 class TestCase(unittest.TestCase):
     """A temporary folder for each test, and assertions about runs of the program."""
 

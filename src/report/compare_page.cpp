@@ -36,20 +36,19 @@ std::string answer(std::string_view who, const PredictionRow& row) {
 }
 
 std::string flip_figure(const Flip& flip) {
-  std::string image;
+  std::string image;  // none: the photo has gone
   try {
     const std::string alternative =
         fmt::format("{}, classified as {} by a and as {} by b", flip.a->label, flip.a->predicted,
                     flip.b->predicted);
     image = html::thumbnail(load_image(flip.a->path), kSide, alternative);
   } catch (const Error&) {
-    image = "<div class=\"tile bad\">no image</div>";
+    image.clear();
   }
-  return fmt::format(
-      "<figure>{}<figcaption>is <b>{}</b><br>{}<br>{}<br><span class=\"dim\">{}</span>"
-      "</figcaption></figure>\n",
-      image, html::escape(flip.a->label), answer("a", *flip.a), answer("b", *flip.b),
-      html::escape(fs::path(flip.a->path).filename().string()));
+  const fs::path path = flip.a->path;
+  return html::figure(
+      image, fmt::format("is <b>{}</b><br>{}<br>{}<br>{}", html::escape(flip.a->label),
+                         answer("a", *flip.a), answer("b", *flip.b), html::copyable_path(path)));
 }
 
 std::string flips_of(const PairComparison& pair, bool right_in_a) {
@@ -57,8 +56,8 @@ std::string flips_of(const PairComparison& pair, bool right_in_a) {
   for (const Flip& flip : pair.flips)
     if ((flip.a->predicted == flip.a->label) == right_in_a) mine.push_back(&flip);
   if (mine.empty()) return "";
-  std::string out = fmt::format("<h4>{} right in {} alone</h4>\n<div class=\"row\">\n", mine.size(),
-                                right_in_a ? "a" : "b");
+  std::string out = fmt::format("<h4>{} right in {} alone</h4>\n<div class=\"row zooms\">\n",
+                                mine.size(), right_in_a ? "a" : "b");
   const size_t shown = std::min(mine.size(), kMostFlipsShown / 2);
   for (size_t i = 0; i < shown; ++i) out += flip_figure(*mine[i]);
   out += "</div>\n";

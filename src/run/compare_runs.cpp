@@ -163,6 +163,7 @@ Comparison compare(const std::vector<std::filesystem::path>& folders, const Data
                    const RunContext& context) {
   std::vector<KeyedRun> keyed;
   std::set<fs::path> seen;
+  keyed.reserve(folders.size());
   for (const fs::path& folder : folders) {
     if (!seen.insert(fs::weakly_canonical(folder)).second)
       fail(ErrorKind::usage, "{}: named twice; name different runs", printable(folder));
@@ -185,6 +186,7 @@ Comparison compare(const std::vector<std::filesystem::path>& folders, const Data
     for (KeyedRun& run : keyed) classify_missing(run, keyed, context);
   }
   std::vector<ComparedRun> runs;
+  runs.reserve(keyed.size());
   for (KeyedRun& run : keyed) runs.push_back(std::move(run.compared));
   const std::vector<PairComparison> pairs = compare_pairs(runs);
   return {compare_text(runs, pairs),

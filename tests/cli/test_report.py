@@ -233,15 +233,8 @@ class Report(t.TestCase):
 
     def test_many_classes(self):
         """60 classes with long names: a matrix of names, the most frequent mistakes, few bytes."""
-        from PIL import Image
         names = [f"a species with a long name, number {i}" for i in range(60)]
-        random = np.random.default_rng(3)
-        for name in names:
-            for split, count in (("train", 4), ("test", 3)):
-                folder = self.folder / "data" / split / name
-                folder.mkdir(parents=True)
-                for k in range(count):
-                    Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(folder / f"{k}.png")
+        t.draw_noise(self.folder / "data", names, train=4, test=3)
         self.succeed("train", self.folder / "data", "--backbone", "vgg-mini", "--input-size", "32", "--head", "gap",
                      "--augment", "none", "--epochs", "1", "-o", self.folder / "run", "--no-cache")
         page = (self.folder / "run" / "report.html").read_text()

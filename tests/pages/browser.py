@@ -5,6 +5,8 @@ import pathlib
 import shutil
 import sys
 
+import graft_testing as t
+
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
 
@@ -17,6 +19,19 @@ def skip_without_browser():
     if not (CHROMIUM and DRIVER and selenium):
         print("SKIPPED: needs chromium, chromium-driver and python3-selenium")
         sys.exit(77)
+
+
+def make_runs(base, epochs, **renamed):
+    """base/data, with copies in it, and a run of so many epochs for each name; `renamed` classes."""
+    for split, count, seed in (("train", 12, 0), ("test", 5, 500)):
+        t.draw_scenes(base / "data" / split, count, first_seed=seed)
+        for name, other in renamed.items():
+            (base / "data" / split / name).rename(base / "data" / split / other)
+    shutil.copy(base / "data" / "train" / "street" / "0.jpg", base / "data" / "test" / "forest" / "copy.jpg")
+    for name, count in epochs.items():
+        done = t.run("train", base / "data", "--backbone", "vgg-mini", "--input-size", "64", "--epochs", count,
+                     "-o", base / name, "--quiet")
+        assert done.returncode == 0, done.stderr
 
 
 def open_browser(dark=False):

@@ -8,7 +8,7 @@ import tempfile
 import time
 
 import graft_testing as t
-from browser import axe_faults, axe_script, open_browser, scheme, skip_without_browser, visit
+from browser import axe_faults, axe_script, make_runs, open_browser, scheme, skip_without_browser, visit
 
 if not t.HAS_TRAINING:
     print("SKIPPED: built without LibTorch")
@@ -34,13 +34,7 @@ def setUpModule():
     """Two runs on data with copies."""
     global BASE, BROWSER
     BASE = pathlib.Path(tempfile.mkdtemp(prefix="graft-accessible-"))
-    for split, count, seed in (("train", 12, 0), ("test", 5, 500)):
-        t.draw_scenes(BASE / "data" / split, count, first_seed=seed)
-    shutil.copy(BASE / "data" / "train" / "street" / "0.jpg", BASE / "data" / "test" / "forest" / "copy.jpg")
-    for name, epochs in (("one", 1), ("two", 3)):
-        done = t.run("train", BASE / "data", "--backbone", "vgg-mini", "--input-size", "64", "--epochs",
-                     epochs, "-o", BASE / name, "--quiet")
-        assert done.returncode == 0, done.stderr
+    make_runs(BASE, {"one": 1, "two": 3})
     BROWSER = open_browser()
 
 

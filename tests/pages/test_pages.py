@@ -10,9 +10,7 @@ import tempfile
 import time
 
 import graft_testing as t
-import numpy as np
-from PIL import Image
-from browser import open_browser, skip_without_browser, visit
+from browser import make_runs, open_browser, skip_without_browser, visit
 
 if not t.HAS_TRAINING:
     print("SKIPPED: built without LibTorch")
@@ -32,16 +30,7 @@ def setUpModule():
     """A run with an awkward class name, on data with copies."""
     global BASE, BROWSER
     BASE = pathlib.Path(tempfile.mkdtemp(prefix="graft-pages-"))
-    for split, count, seed in (("train", 12, 0), ("test", 5, 500)):
-        t.draw_scenes(BASE / "data" / split, count, first_seed=seed)
-        (BASE / "data" / split / "sea").rename(
-            BASE / "data" / split / "sea <b>&amp; a_very_long_name_without_any_place_to_break_it")
-    shutil.copy(BASE / "data" / "train" / "street" / "0.jpg",
-                BASE / "data" / "test" / "forest" / "copy.jpg")
-    for name, epochs in (("one", 1), ("two", 5)):
-        done = t.run("train", BASE / "data", "--backbone", "vgg-mini", "--input-size", "64", "--epochs",
-                     epochs, "-o", BASE / name, "--quiet")
-        assert done.returncode == 0, done.stderr
+    make_runs(BASE, {"one": 1, "two": 5}, sea="sea <b>&amp; a_very_long_name_without_any_place_to_break_it")
     BROWSER = open_browser()
 
 
@@ -173,14 +162,7 @@ class Pages(t.TestCase):
     def test_many_classes(self):
         """60 classes with long names: headers that stay in sight, nothing beside the page."""
         names = [f"class {i:02} of sixty with a name that is long" for i in range(60)]
-        random = np.random.default_rng(3)
-        for name in names:
-            for split, count in (("train", 4), ("test", 3)):
-                folder = self.folder / "data" / split / name
-                folder.mkdir(parents=True)
-                for k in range(count):
-                    Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(
-                        folder / f"{k}.png")
+        t.draw_noise(self.folder / "data", names, train=4, test=3)
         self.succeed("train", self.folder / "data", "--backbone", "vgg-mini", "--input-size", "32", "--head",
                      "gap", "--augment", "none", "--epochs", "1", "--no-cache", "-o", self.folder / "run")
         self.sound(self.folder / "run" / "report.html")
