@@ -244,9 +244,16 @@ class Pages(t.TestCase):
         self.assertIn("%", BROWSER.find_element("id", "whole-text").text)
         self.assertEqual(len(BROWSER.find_elements("css selector", "#stages li")), 4)
         # Mistakes with words, and the evidence while somebody looks.
-        self.until(lambda: BROWSER.find_elements("css selector", "#mistakes img[alt^='evidence for']"))
-        alts = [i.get_attribute("alt") for i in BROWSER.find_elements("css selector", "#mistakes img")]
-        self.assertTrue(any(re.fullmatch(r".+, classified as .+, \d+ %", alt) for alt in alts), alts)
+        seen = []
+
+        def evidence():
+            """What the pictures say, at once: the page draws them anew with each epoch."""
+            if not any(alt.startswith("evidence for") for alt in seen):
+                seen[:] = BROWSER.execute_script(
+                    "return [...document.querySelectorAll('#mistakes img')].map(image => image.alt)")
+            return any(alt.startswith("evidence for") for alt in seen)
+        self.until(evidence)
+        self.assertTrue(any(re.fullmatch(r".+, classified as .+, \d+ %", alt) for alt in seen), seen)
         self.assertFalse(BROWSER.find_element("id", "report").is_displayed())
         process.kill()
         process.wait()
