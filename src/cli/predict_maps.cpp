@@ -55,7 +55,7 @@ std::string MapWriter::write(size_t index, const ActivationMap& map, const Image
 }
 
 fs::path MapWriter::finish() {
-  const fs::path list = folder_ / kListName;
+  fs::path list = folder_ / kListName;
   std::string text(kListHeader);
   if (file_begins_with(list, kListHeader)) {
     std::set<std::string> ours;

@@ -140,7 +140,7 @@ TakenSplit take_split_from(Dataset& dataset, const Recipe& recipe,
   if (!fs::exists(file, error))
     fail(ErrorKind::usage, "`split-from`: {} is no run folder: it has no {}",
          printable(fs::path(run)), run_files::kSplit);
-  const TakenSplit taken = take_split(dataset, read_split(file), together);
+  TakenSplit taken = take_split(dataset, read_split(file), together);
   if (taken.taken == 0 && taken.learned == 0)
     fail(ErrorKind::usage,
          "`split-from`: none of the {} images is one of {}'s; leave the option out, or name a run "
