@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <initializer_list>
 
+#include "base/columns.h"
 #include "base/file.h"
 #include "report/compare.h"
 #include "report/compare_rows.h"
@@ -14,13 +15,6 @@ namespace {
 constexpr size_t kMostColumns = 80;
 constexpr size_t kFlipsShown = 10;
 
-/// Characters, not bytes.
-size_t width_of(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) {
-    return (static_cast<unsigned char>(c) & 0xC0U) != 0x80;
-  }));
-}
-
 using Rows = std::vector<std::vector<std::string>>;
 
 /// The first row is the header. `texts`: columns of text, which stand left, like their headers;
@@ -29,21 +23,22 @@ std::string text_table(const Rows& rows, std::initializer_list<size_t> texts,
                        std::string_view indent = "") {
   std::vector<size_t> widths(rows[0].size(), 0);
   for (const auto& cells : rows)
-    for (size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], width_of(cells[c]));
+    for (size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], columns_of(cells[c]));
   std::string out;
   for (const auto& cells : rows) {
     std::string line(indent);
     for (size_t c = 0; c < cells.size(); ++c) {
-      const std::string pad(widths[c] - width_of(cells[c]), ' ');
       const bool left = std::find(texts.begin(), texts.end(), c) != texts.end();
-      line += (c > 0 ? "  " : "") + (left ? cells[c] + pad : pad + cells[c]);
+      line += (c > 0 ? "  " : "") + in_columns(cells[c], widths[c], !left);
     }
     out += line.substr(0, line.find_last_not_of(' ') + 1) + '\n';
   }
   return out;
 }
 
-size_t first_width(const std::string& table) { return width_of(table.substr(0, table.find('\n'))); }
+size_t first_width(const std::string& table) {
+  return columns_of(table.substr(0, table.find('\n')));
+}
 
 /// A row for each pair, or where the runs' names are too long for a line, a block.
 std::string pairs_text(const std::vector<ComparedRun>& runs,
