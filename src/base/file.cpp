@@ -289,6 +289,12 @@ void write_file_atomic(const fs::path& path, std::string_view text) {
   file.commit();
 }
 
+fs::path whole_path(const fs::path& path) {
+  std::error_code error;
+  fs::path canonical = fs::weakly_canonical(path, error);
+  return error ? fs::absolute(path).lexically_normal() : canonical;
+}
+
 void link_atomic(const fs::path& source, const fs::path& target) {
   const fs::path temporary = temporary_beside(target, fmt::format("-{}-link", ::getpid()));
   // A lock on the one file that both names are of says that the further one is no leftover.

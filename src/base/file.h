@@ -81,6 +81,10 @@ bool same_file(const fs::path& a, const fs::path& b);
 
 void write_file_atomic(const fs::path& path, std::string_view text);
 
+/// The path by which a file is told from others, however it was typed: whole, links followed as far
+/// as they lead.
+fs::path whole_path(const fs::path& path);
+
 /// Gives the file `source` the further name `target`, whatever bore it before: a hard link where
 /// the file system has them, else a copy. Throws Error(io).
 void link_atomic(const fs::path& source, const fs::path& target);

@@ -12,12 +12,6 @@
 namespace graft {
 namespace {
 
-fs::path whole(const fs::path& path) {
-  std::error_code error;
-  const fs::path canonical = fs::weakly_canonical(path, error);
-  return error ? fs::absolute(path).lexically_normal() : canonical;
-}
-
 bool is_aside(Split split) { return split == Split::validation || split == Split::test; }
 
 }  // namespace
@@ -72,7 +66,7 @@ KnownImages::KnownImages(const std::vector<SplitRow>& rows) {
   for (const SplitRow& row : rows) {
     if (row.split == Split::unassigned) continue;
     if (row.content.empty())
-      by_path_.emplace(whole(row.path), &row);
+      by_path_.emplace(whole_path(row.path), &row);
     else
       by_content_.emplace(row.content, &row);
   }
@@ -81,7 +75,7 @@ KnownImages::KnownImages(const std::vector<SplitRow>& rows) {
 const SplitRow* KnownImages::find(const Sample& sample) const {
   if (const auto at = by_content_.find(sample.content); at != by_content_.end()) return at->second;
   if (by_path_.empty()) return nullptr;
-  const auto at = by_path_.find(whole(sample.path));
+  const auto at = by_path_.find(whole_path(sample.path));
   return at == by_path_.end() ? nullptr : at->second;
 }
 

@@ -16,19 +16,13 @@
 namespace graft {
 namespace {
 
-std::string whole(const fs::path& path) {
-  std::error_code error;
-  const fs::path canonical = fs::weakly_canonical(path, error);
-  return (error ? fs::absolute(path).lexically_normal() : canonical).string();
-}
-
 /// What identifies an image: its content, or where a run of an earlier version does not say that,
 /// its path.
 class Keys {
  public:
   explicit Keys(bool by_content) : by_content_(by_content) {}
   [[nodiscard]] std::string of(const fs::path& path, const std::string& content) const {
-    return by_content_ && !content.empty() ? content : whole(path);
+    return by_content_ && !content.empty() ? content : whole_path(path).string();
   }
 
  private:
@@ -60,24 +54,26 @@ KeyedRun read_run(const fs::path& folder) {
 
 /// Fills in what the run's own files say.
 void fill_known(KeyedRun& run, const Keys& keys) {
-  std::map<std::string, const SplitRow*> by_path;
+  std::map<fs::path, const SplitRow*> by_path;
   for (const SplitRow& row : run.split) {
-    by_path.emplace(whole(row.path), &row);
+    by_path.emplace(whole_path(row.path), &row);
     if (row.split == Split::train) run.compared.trained.insert(keys.of(row.path, row.content));
   }
   for (PredictionRow& row : read_predictions(run.folder / run_files::kPredictions)) {
-    const auto at = by_path.find(whole(row.path));
+    const auto at = by_path.find(whole_path(row.path));
     std::string key = keys.of(row.path, at == by_path.end() ? "" : at->second->content);
     run.compared.held_back.emplace(std::move(key), std::move(row));
   }
 }
 
+Classifier load(const KeyedRun& run, const RunContext& context) {
+  return Classifier::load(run.folder, {.threads = context.thread_count(), .sessions = 1});
+}
+
 /// Has a run classify images, and keeps the answers under their keys.
-void classify(KeyedRun& run, const Dataset& images, const std::vector<std::string>& keys,
-              std::string_view split, const RunContext& context) {
-  if (images.samples.empty()) return;
-  const Classifier classifier =
-      Classifier::load(run.folder, {.threads = context.thread_count(), .sessions = 1});
+void classify(KeyedRun& run, const Classifier& classifier, const Dataset& images,
+              const std::vector<std::string>& keys, std::string_view split,
+              const RunContext& context) {
   std::map<std::string, std::string> key_of;
   for (size_t i = 0; i < keys.size(); ++i) key_of[images.samples[i].path.string()] = keys[i];
   const Evaluation found = evaluate(classifier, images, "all", context);
@@ -107,21 +103,21 @@ void classify_missing(KeyedRun& run, const std::vector<KeyedRun>& all, const Run
         missing.emplace(key, &row);
   }
   if (missing.empty()) return;
-  const ModelInfo info =
-      Classifier::load(run.folder, {.threads = context.thread_count(), .sessions = 1}).info();
+  const Classifier classifier = load(run, context);
+  const std::vector<std::string>& classes = classifier.classes();
   Dataset images;
   images.root = run.folder;
-  images.classes = info.classes;
+  images.classes = classes;
   images.understood = "images that this run has not classified";
   std::vector<std::string> keys;
   std::error_code error;
   for (const auto& [key, row] : missing) {
-    const int label = find_label(info.classes, row->label);
+    const int label = find_label(classes, row->label);
     if (label < 0 || !fs::exists(row->path, error)) continue;
     keys.push_back(key);
     images.samples.push_back({row->path, label});
   }
-  classify(run, images, keys, "unseen", context);
+  if (!images.samples.empty()) classify(run, classifier, images, keys, "unseen", context);
 }
 
 /// The samples that are compared on, by their content.
@@ -180,7 +176,7 @@ Comparison compare(const std::vector<std::filesystem::path>& folders, const Data
     const Dataset images = chosen(*data, keyed, names, keys, context);
     for (KeyedRun& run : keyed) {
       run.compared.held_back.clear();
-      classify(run, images, names, "data", context);
+      classify(run, load(run, context), images, names, "data", context);
     }
   } else {
     for (KeyedRun& run : keyed) classify_missing(run, keyed, context);
