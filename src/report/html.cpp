@@ -114,11 +114,6 @@ std::string thumbnail(const Image& image, int side, std::string_view alternative
       height, escape(alternative));
 }
 
-std::string image(const Image& image, std::string_view alternative) {
-  return fmt::format("<img src=\"data:image/png;base64,{}\" width=\"{}\" height=\"{}\" alt=\"{}\">",
-                     base64(encode_png(image)), image.width, image.height, escape(alternative));
-}
-
 std::string copyable_path(const std::filesystem::path& path, std::string_view shown) {
   return fmt::format("<code class=\"path\" data-path=\"{}\">{}</code>", escape(printable(path)),
                      escape(shown.empty() ? printable(path.filename()) : std::string(shown)));

@@ -38,9 +38,6 @@ std::string script_source();
 /// <img> with the image inside, scaled down so that no side is above `side` pixels.
 std::string thumbnail(const Image& image, int side, std::string_view alternative);
 
-/// <img> with the image inside as it is, as PNG.
-std::string image(const Image& image, std::string_view alternative);
-
 /// A path that can be copied: shown is its end, or `shown`; copied is all of it.
 std::string copyable_path(const std::filesystem::path& path, std::string_view shown = {});
 
