@@ -113,8 +113,8 @@ struct Dashboard::State {
 
 /// The last epoch of the phase that trains: epochs of others take another time.
 int Dashboard::State::phase_end() const {
-  for (const int end : phase_ends)
-    if (end > static_cast<int>(history.size())) return end;
+  for (const int last : phase_ends)
+    if (last > static_cast<int>(history.size())) return last;
   return epochs;
 }
 
