@@ -3,7 +3,7 @@
 include(CMakePackageConfigHelpers)
 
 install(TARGETS graft_program RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-install(TARGETS graft_read_h5 RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/graft)
+install(TARGETS graft_read_h5 graft_read_image RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/graft)
 if(TARGET graft_train_program)
   install(TARGETS graft_train_program RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/graft)
 endif()
@@ -36,7 +36,7 @@ file(RELATIVE_PATH PC_PREFIX ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INST
 set(PC_CORE_DOES "classifies images with a trained model")
 set(PC_CORE_LIBS "-lstdc++ -lm -ldl -lfmt -ljpeg -lpng -lz -lcrypto -lhwy -lwebpdemux -lwebp -lexif -lxxhash -lutf8proc -pthread")
 set(PC_DATA_DOES "datasets, recipes, evaluation, reports")
-set(PC_DATA_LIBS "-lgraft_core -lcurl -ltomlplusplus -lzip -lxlsxwriter ${PC_CORE_LIBS}")
+set(PC_DATA_LIBS "-lgraft_core -lcurl -ltomlplusplus -lzip -lxlsxwriter -larchive ${PC_CORE_LIBS}")
 set(PC_EXPORT_DOES "models for other runtimes")
 set(PC_EXPORT_LIBS "-lgraft_data ${PC_DATA_LIBS} -lonnx -lonnx_proto -lprotobuf -lhdf5_serial")
 set(PC_TRAIN_DOES "trains classifiers")

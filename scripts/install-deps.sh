@@ -4,11 +4,12 @@
 set -euo pipefail
 
 build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy-dev libhdf5-dev liblzf-dev libseccomp-dev
-  libjpeg-dev libpng-dev zlib1g-dev libzip-dev libxlsxwriter-dev libwebp-dev libexif-dev libcurl4-openssl-dev libssl-dev libxxhash-dev
+  libjpeg-dev libpng-dev zlib1g-dev libzip-dev libxlsxwriter-dev libarchive-dev libwebp-dev
+  libheif-dev libgif-dev libtiff-dev libstb-dev libexif-dev libcurl4-openssl-dev libssl-dev libxxhash-dev
   libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
   libprotobuf-dev protobuf-compiler libonnx-dev libcpp-httplib-dev libboost-dev libutf8proc-dev"
 test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch python3-onnx
-  chromium chromium-driver python3-selenium python3-openpyxl tmux
+  chromium chromium-driver python3-selenium python3-openpyxl tmux libheif-examples
   python3-dev pybind11-dev python3-pytest"
 serve="${build//libtorch-dev libopenblas0-pthread /}"
 fuzz="$build clang libclang-rt-14-dev"

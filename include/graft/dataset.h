@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -37,7 +38,9 @@ struct Dataset {
   std::vector<SkippedImage> skipped;  ///< known before anything is decoded
   std::string understood;             ///< how the folder or file was read, in a line
   std::vector<std::string> notes;     ///< what was passed over and why, a line each
-  std::filesystem::path validation;   ///< where those images are, if in a folder of their own
+  /// Files of kinds that are not read, videos too: class → suffix (".cr2") → count.
+  std::map<std::string, std::map<std::string, size_t>> unread;
+  std::filesystem::path validation;  ///< where those images are, if in a folder of their own
   std::filesystem::path test;
   std::filesystem::path corrections;  ///< the review that apply_corrections() took; empty: none
   std::string decisions;              ///< its rows with a decision, as a review's text
@@ -47,8 +50,9 @@ struct Dataset {
 };
 
 /// Opens DATA: a folder of class folders; a folder of splits (train/, val/, test/ and names like
-/// them) of class folders; a CSV manifest. docs/data.md has the rules. Only the folder is read, not
-/// the images. Throws Error(input) that says what was found and what was expected.
+/// them) of class folders; a zip or tar archive of such a folder; a CSV manifest. docs/data.md has
+/// the rules. Only the folder is read, not the images; an archive is read in place, and samples'
+/// paths lead into it. Throws Error(input) that says what was found and what was expected.
 Dataset open_dataset(const std::filesystem::path& data);
 /// The same with validation and test images from folders of their own; empty: none.
 Dataset open_dataset(const std::filesystem::path& data, const std::filesystem::path& validation,
@@ -57,9 +61,9 @@ Dataset open_dataset(const std::filesystem::path& data, const std::filesystem::p
 /// The class table that train prints first.
 std::string class_table(const Dataset& dataset);
 
-/// Images named by the user: files as they are, folders walked (sorted), by extension.
+/// Images named by the user: files as they are, folders and archives walked (sorted), by extension.
 std::vector<std::filesystem::path> list_images(const std::filesystem::path& path);
-/// "3 images of formats that are not read (2 .heic, 1 .gif)" below a folder; empty: there are none.
+/// "3 files of kinds that are not read (1 .cr2, 2 .mov)" below a folder; empty: there are none.
 std::string unread_images(const std::filesystem::path& folder);
 
 }  // namespace graft

@@ -93,7 +93,7 @@ const char* graft_class_name(const graft_classifier* classifier, size_t index);
  * graft_last_error() has the text of the first that failed. */
 graft_status graft_classify_pixels(const graft_classifier* classifier, const graft_pixels* images,
                                    size_t count, float* probabilities, graft_status* statuses);
-/* The same of whole JPEG, PNG or WebP files in memory. */
+/* The same of whole image files (JPEG, PNG, WebP, HEIC, AVIF, GIF, TIFF, BMP) in memory. */
 graft_status graft_classify_bytes(const graft_classifier* classifier, const void* const* files,
                                   const size_t* sizes, size_t count, float* probabilities,
                                   graft_status* statuses);

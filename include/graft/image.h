@@ -24,7 +24,7 @@ struct Image {
   std::vector<uint8_t> pixels;
 };
 
-enum class ImageFormat { jpeg, png, webp };
+enum class ImageFormat { jpeg, png, webp, heic, avif, gif, tiff, bmp };
 
 /// The format by the file's first bytes (never its extension); throws for anything else.
 ImageFormat sniff_format(std::span<const std::byte> bytes, std::string_view name);
@@ -37,11 +37,13 @@ struct DecodeLimits {
 };
 
 /// Decodes JPEG (grey, YCbCr, RGB, CMYK, YCCK, progressive; accurate inverse DCT), PNG (all colour
-/// types, 16 bits reduced to 8) or WebP (of an animation the first frame). Transparent pixels are
-/// composited on white, ICC profiles and other texts beside the pixels are ignored, and the
-/// orientation that EXIF or XMP states is applied. An image counts as damaged where a pixel may be
-/// lost, not where what stands after the pixels is. Memory stays below 16 bytes a pixel and the
-/// file's size, with one exception (docs/formats.md, "Images, as read").
+/// types, 16 bits reduced to 8), WebP, HEIC, AVIF, GIF, TIFF or BMP; of an animation the first
+/// frame, of several pages the first. Transparent pixels are composited on white, ICC profiles and
+/// other texts beside the pixels are ignored, and the orientation that the file states is applied.
+/// An image counts as damaged where a pixel may be lost, not where what stands after the pixels is.
+/// Memory stays below 16 bytes a pixel and the file's size, with one exception (docs/formats.md,
+/// "Images, as read"). HEIC, AVIF, GIF, TIFF and BMP are decoded by graft-read-image, a process of
+/// its own, without which they throw Error(io).
 Image decode_image(std::span<const std::byte> bytes, std::string_view name,
                    const DecodeLimits& limits = {});
 Image load_image(const std::filesystem::path& path, const DecodeLimits& limits = {});

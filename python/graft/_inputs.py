@@ -10,7 +10,7 @@ import numpy as np
 
 from ._errors import UsageError
 
-#: An image: a path, the bytes of a JPEG, PNG or WebP file, uint8 pixels (H, W, 3) in RGB, or a PIL image.
+#: An image: a path, the bytes of an image file, uint8 pixels (H, W, 3) in RGB, or a PIL image.
 ImageLike = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, np.ndarray, Any]
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -71,7 +71,7 @@ def _item(value: Any, name: str) -> Any:
         return os.fsdecode(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
         if memoryview(value).nbytes == 0:
-            raise UsageError(f"{name}: no bytes; expected those of a JPEG, PNG or WebP file")
+            raise UsageError(f"{name}: no bytes; expected those of an image file")
         return value
     if _is_pil(value):
         return _from_pil(value, name)

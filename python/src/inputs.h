@@ -24,7 +24,7 @@ struct Failure {
 /// A list of images that Python owns, to be read without the GIL. Made and destroyed with it.
 class Inputs {
  public:
-  /// Of str (paths), one-dimensional buffers of bytes (a JPEG, PNG or WebP file), and
+  /// Of str (paths), one-dimensional buffers of bytes (an image file), and
   /// three-dimensional ones of uint8, (H, W, 3), of any strides. Throws Error(usage) for others.
   explicit Inputs(const py::sequence& items);
 

@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -65,6 +66,15 @@ Container read_all(const fs::path& path, uint64_t most) {
   }
   content.resize(done);
   return content;
+}
+
+std::atomic<ReaderInsideFiles> reader_inside_files = nullptr;
+
+bool read_inside_file(const fs::path& path, uint64_t most, std::vector<std::byte>& out) {
+  const ReaderInsideFiles reader = reader_inside_files;
+  struct stat info {};
+  return reader != nullptr && ::stat(path.c_str(), &info) != 0 && errno == ENOTDIR &&
+         reader(path, most, out);
 }
 
 fs::path folder_of(const fs::path& path) {
@@ -138,11 +148,18 @@ Descriptor make_temporary(const fs::path& target, fs::path& path) {
 
 }  // namespace
 
+void set_reader_inside_files(ReaderInsideFiles reader) { reader_inside_files = reader; }
+
 std::vector<std::byte> read_file(const fs::path& path, uint64_t most) {
+  std::vector<std::byte> inside;
+  if (read_inside_file(path, most, inside)) return inside;
   return read_all<std::vector<std::byte>>(path, most);
 }
 
 std::string read_text_file(const fs::path& path, uint64_t most) {
+  std::vector<std::byte> inside;
+  if (read_inside_file(path, most, inside))
+    return {reinterpret_cast<const char*>(inside.data()), inside.size()};
   return read_all<std::string>(path, most);
 }
 

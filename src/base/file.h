@@ -20,6 +20,13 @@ inline constexpr uint64_t kMostFileBytes = uint64_t{1} << 30U;
 std::vector<std::byte> read_file(const fs::path& path, uint64_t most = kMostFileBytes);
 std::string read_text_file(const fs::path& path, uint64_t most = kMostFileBytes);
 
+/// Reads what a path leads to behind a regular file, which is then more than one: an archive. False
+/// where it leads to nothing.
+using ReaderInsideFiles = bool (*)(const fs::path& path, uint64_t most,
+                                   std::vector<std::byte>& out);
+/// From here on read_file() and read_text_file() ask it (dataset/archive.h).
+void set_reader_inside_files(ReaderInsideFiles reader);
+
 /// A read-only private memory map of a regular file. Movable; unmapped on destruction.
 class MappedFile {
  public:

@@ -90,7 +90,8 @@ nlohmann::json document(const Dataset& dataset, const Inspection& found,
   }
   nlohmann::json out = {
       {"images", dataset.samples.size()}, {"classes", classes},           {"splits", splits},
-      {"layout", dataset.understood},     {"imbalance", found.imbalance}, {"notes", dataset.notes}};
+      {"layout", dataset.understood},     {"imbalance", found.imbalance}, {"notes", dataset.notes},
+      {"unread", dataset.unread}};
   for (const FindingKind& kind : kFindingKinds)
     out[std::string(kind.key)] = to_json(dataset, found.*kind.list);
   for (const GroupKind& kind : kGroupKinds)

@@ -23,7 +23,7 @@ Folders content_of(const Folder& folder) {
 
 bool has_direct_images(const Folder& folder) {
   const Folder& real = folder.link_to != nullptr ? *folder.link_to : folder;
-  return !real.images.empty() || !real.unread.empty();
+  return !real.images.empty() || !real.unread.empty() || !real.videos.empty();
 }
 
 std::set<std::string> class_keys(const Folder& folder) {

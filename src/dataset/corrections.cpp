@@ -8,6 +8,7 @@
 #include "base/csv.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "dataset/archive.h"
 #include "dataset/dataset.h"
 #include "dataset/labels.h"
 #include "dataset/review.h"
@@ -117,7 +118,7 @@ class Finder {
       return at->second;
     std::error_code error;
     const fs::path real = fs::weakly_canonical(path, error);
-    if (error || !fs::exists(real, error)) return {};
+    if (error || kind_of_path(real) == PathKind::nothing) return {};
     if (by_real_path_.empty())
       for (const auto& [whole, samples] : by_path_)
         by_real_path_.emplace(fs::weakly_canonical(whole, error).string(), samples);

@@ -12,6 +12,7 @@
 #include "base/columns.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "dataset/archive.h"
 #include "dataset/labels.h"
 #include "dataset/layout.h"
 #include "dataset/manifest.h"
@@ -25,6 +26,7 @@ Dataset build(Layout layout) {
   dataset.root = layout.root;
   dataset.notes = std::move(layout.notes);
   dataset.skipped = std::move(layout.unread);
+  dataset.unread = std::move(layout.unread_counts);
   std::set<std::string> names;
   for (const LabelledImage& image : layout.images) names.insert(image.label);
   dataset.classes.assign(names.begin(), names.end());
@@ -72,14 +74,15 @@ bool Dataset::has(Split split) const {
 }
 
 Dataset open_dataset(const fs::path& data) {
-  std::error_code error;
-  const fs::file_status status = fs::status(data, error);
-  if (!fs::exists(status)) {
+  const PathKind kind = kind_of_path(data);
+  if (kind == PathKind::nothing) {
+    std::error_code error;
+    (void)fs::status(data, error);
     const bool known = error && error != std::errc::no_such_file_or_directory;
     fail(ErrorKind::input, "{}: {}; {}", printable(data),
          known ? error.message() : "no such file or folder", kExpectedLayout);
   }
-  if (fs::is_directory(status)) return build(read_layout(data));
+  if (kind == PathKind::folder) return build(read_layout(data));
   if (has_image_extension(data))
     fail(ErrorKind::input, "{}: a single image; {}", printable(data), kExpectedLayout);
   return build(read_manifest(data));
@@ -146,6 +149,8 @@ void add_split(Dataset& dataset, const fs::path& folder, Split split, std::strin
     dataset.skipped.push_back(std::move(image));
   }
   dataset.notes.insert(dataset.notes.end(), other.notes.begin(), other.notes.end());
+  for (const auto& [label, counts] : other.unread)
+    for (const auto& [suffix, count] : counts) dataset.unread[label][suffix] += count;
 }
 
 std::string class_table(const Dataset& dataset) {

@@ -7,24 +7,18 @@
 #include <array>
 #include <cctype>
 #include <fstream>
+#include <optional>
 #include <set>
 #include <system_error>
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "dataset/archive.h"
 #include "dataset/dataset.h"
+#include "image/formats.h"
 
 namespace graft {
 namespace {
-
-constexpr std::array<std::string_view, 6> kReadSuffixes = {".jpg",  ".jpeg", ".jpe",
-                                                           ".jfif", ".png",  ".webp"};
-
-constexpr std::array<std::string_view, 36> kUnreadSuffixes = {
-    ".bmp", ".dib", ".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2",
-    ".j2k", ".jpx", ".jxl", ".jxr", ".ppm",  ".pgm",  ".pbm",  ".pnm",  ".pfm",
-    ".tga", ".ico", ".psd", ".svg", ".cr2",  ".cr3",  ".nef",  ".arw",  ".dng",
-    ".orf", ".rw2", ".raf", ".pef", ".srw",  ".exr",  ".hdr",  ".dcm",  ".xcf"};
 
 // Beside images quite often, and never one: not worth a look inside.
 constexpr std::array<std::string_view, 12> kTextSuffixes = {".txt",  ".csv", ".tsv",  ".json",
@@ -78,45 +72,66 @@ bool is_tool_name(const std::string& name) {
 }
 
 /// Content that begins as an image does, for names that say nothing.
-bool begins_as_image(const fs::path& path) {
-  std::array<char, 12> bytes{};
+bool has_image_content(const fs::path& path) {
+  std::array<std::byte, 24> bytes{};
   std::error_code error;
-  if (!fs::is_regular_file(path, error)) return false;  // reading a pipe would wait
-  std::ifstream(path, std::ios::binary).read(bytes.data(), bytes.size());
-  const std::string_view head(bytes.data(), bytes.size());
-  return head.starts_with("\xFF\xD8\xFF") || head.starts_with("\x89PNG") ||
-         head.starts_with("GIF8") || head.starts_with(std::string_view("II*\0", 4)) ||
-         head.starts_with(std::string_view("MM\0*", 4)) ||
-         (head.starts_with("RIFF") && head.substr(8, 4) == "WEBP") ||
-         (head.substr(4, 4) == "ftyp" &&
-          (head.substr(8, 3) == "hei" || head.substr(8, 3) == "mif" || head.substr(8, 3) == "avi"));
+  if (fs::is_regular_file(path, error)) {  // reading a pipe would wait
+    std::ifstream(path, std::ios::binary)
+        .read(reinterpret_cast<char*>(bytes.data()), static_cast<long>(bytes.size()));
+    return begins_as_image(bytes);
+  }
+  if (!find_in_archive(path)) return false;
+  try {
+    return begins_as_image(read_file(path));
+  } catch (const Error&) {
+    return false;
+  }
 }
 
-/// All entries, sorted by bytes. Throws Error(io).
-std::vector<fs::directory_entry> entries_of(const fs::path& folder) {
-  std::vector<fs::directory_entry> entries;
-  std::error_code error;
-  fs::directory_iterator at(folder, error);
-  for (; !error && at != fs::directory_iterator(); at.increment(error)) entries.push_back(*at);
-  if (error)
-    fail(ErrorKind::io, "{}: cannot read this folder: {}", printable(folder), error.message());
+struct Entry {
+  fs::path path;
+  bool is_folder = false;
+  bool is_link = false;
+  bool is_there = true;  // else a link to nothing
+};
+
+/// All entries of a folder or archive, sorted by bytes. Throws Error(io).
+std::vector<Entry> entries_of(const fs::path& folder) {
+  std::vector<Entry> entries;
+  if (const std::optional<InArchive> inside = find_in_archive(folder)) {
+    for (Archive::Entry& entry : inside->archive->list(inside->name))
+      entries.push_back({folder / entry.name, entry.is_folder});
+  } else {
+    std::error_code error;
+    fs::directory_iterator at(folder, error);
+    for (; !error && at != fs::directory_iterator(); at.increment(error)) {
+      std::error_code none;
+      entries.push_back({at->path(), at->is_directory(none), at->is_symlink(none)});
+      if (entries.back().is_link) entries.back().is_there = at->exists(none);
+    }
+    if (error)
+      fail(ErrorKind::io, "{}: cannot read this folder: {}", printable(folder), error.message());
+  }
   std::sort(entries.begin(), entries.end(),
-            [](const auto& a, const auto& b) { return a.path() < b.path(); });
+            [](const Entry& a, const Entry& b) { return a.path < b.path; });
   return entries;
 }
 
-void walk(const fs::path& folder, std::set<fs::path>& entered, std::vector<fs::path>& images,
-          size_t& others) {
+bool is_left_behind(const std::string& name) { return name.front() == '.' || is_tool_name(name); }
+
+void walk(const fs::path& folder, std::set<fs::path>& entered, Walked& out) {
   std::error_code error;
   const fs::path real = fs::canonical(folder, error);
-  if (error || !entered.insert(real).second) return;  // a cycle of links, or a dangling one
-  for (const fs::path& entry : list_folder(folder)) {
-    if (fs::is_directory(entry, error))
-      walk(entry, entered, images, others);
-    else if (has_image_extension(entry))
-      images.push_back(entry);
+  // A cycle of links, or a dangling one; archives have none.
+  if (error ? error != std::errc::not_a_directory : !entered.insert(real).second) return;
+  for (const Entry& entry : entries_of(folder)) {
+    if (is_left_behind(entry.path.filename().string())) continue;
+    if (entry.is_folder)
+      walk(entry.path, entered, out);
+    else if (has_image_extension(entry.path))
+      out.images.push_back(entry.path);
     else
-      ++others;
+      ++out.others[lower_suffix(entry.path)];
   }
 }
 
@@ -132,57 +147,52 @@ bool identify(const fs::path& path, std::pair<uint64_t, uint64_t>& identity) {
 std::string lower_suffix(const fs::path& path) { return lower(path.extension().string()); }
 
 bool has_image_extension(const fs::path& path) {
-  return contains(kReadSuffixes, lower_suffix(path));
+  return format_of_suffix(lower_suffix(path)).has_value();
 }
 
 std::vector<fs::path> list_folder(const fs::path& folder) {
   std::vector<fs::path> paths;
-  for (const fs::directory_entry& entry : entries_of(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name.front() != '.' && !is_tool_name(name)) paths.push_back(entry.path());
-  }
+  for (Entry& entry : entries_of(folder))
+    if (!is_left_behind(entry.path.filename().string())) paths.push_back(std::move(entry.path));
   return paths;
 }
 
-std::vector<fs::path> walk_images(const fs::path& folder, size_t& others) {
+Walked walk_images(const fs::path& folder) {
   std::set<fs::path> entered;
-  std::vector<fs::path> images;
-  walk(folder, entered, images, others);
-  std::sort(images.begin(), images.end());
-  return images;
+  Walked walked;
+  walk(folder, entered, walked);
+  std::sort(walked.images.begin(), walked.images.end());
+  return walked;
 }
 
 std::string unread_images(const fs::path& folder) {
-  std::map<std::string, size_t> counts;
+  if (kind_of_path(folder) != PathKind::folder) return {};
   size_t all = 0;
-  std::error_code error;
-  for (fs::recursive_directory_iterator it(folder, error), end; !error && it != end;
-       it.increment(error)) {
-    const std::string suffix = lower_suffix(it->path());
-    if (!contains(kUnreadSuffixes, suffix) || it->path().filename().string().front() == '.')
-      continue;
-    ++counts[suffix];
-    ++all;
+  std::vector<std::string> parts;
+  try {
+    for (const auto& [suffix, count] : walk_images(folder).others) {
+      if (unread_kind(suffix) == nullptr) continue;
+      parts.push_back(fmt::format("{} {}", count, suffix));
+      all += count;
+    }
+  } catch (const Error&) {
+    return {};  // said elsewhere
   }
   if (all == 0) return {};
-  std::vector<std::string> parts;
-  parts.reserve(counts.size());
-  for (const auto& [suffix, count] : counts) parts.push_back(fmt::format("{} {}", count, suffix));
-  return fmt::format("{} image{} of formats that are not read ({})", all, all == 1 ? "" : "s",
+  return fmt::format("{} file{} of kinds that are not read ({})", all, all == 1 ? "" : "s",
                      fmt::join(parts, ", "));
 }
 
 std::vector<fs::path> list_images(const fs::path& path) {
-  std::error_code error;
-  if (!fs::exists(path, error))
+  const PathKind kind = kind_of_path(path);
+  if (kind == PathKind::nothing)
     fail(ErrorKind::input, "{}: no such file or folder", printable(path));
-  if (!fs::is_directory(path, error)) return {path};
-  size_t others = 0;
-  std::vector<fs::path> images = walk_images(path, others);
-  if (images.empty())
-    fail(ErrorKind::input, "{}: no .jpg, .jpeg, .png or .webp file in this folder",
-         printable(path));
-  return images;
+  if (kind == PathKind::file) return {path};
+  std::vector<fs::path> images = walk_images(path).images;
+  if (!images.empty()) return images;
+  const std::string unread = unread_images(path);
+  fail(ErrorKind::input, "{}: no image in this folder{} (read are {})", printable(path),
+       unread.empty() ? "" : ", only " + unread, format_names());
 }
 
 size_t Folder::images_below() const {
@@ -199,6 +209,13 @@ std::map<std::string, size_t> Folder::unread_below() const {
   return out;
 }
 
+std::map<std::string, size_t> Folder::videos_below() const {
+  std::map<std::string, size_t> out = videos;
+  for (const auto& folder : folders)
+    for (const auto& [suffix, count] : folder->videos_below()) out[suffix] += count;
+  return out;
+}
+
 bool Folder::has_content() const {
   return has_own_content() || (link_to != nullptr && link_to->has_own_content()) ||
          std::any_of(folders.begin(), folders.end(),
@@ -206,7 +223,7 @@ bool Folder::has_content() const {
 }
 
 bool Folder::has_own_content() const {
-  return !images.empty() || !unread.empty() ||
+  return !images.empty() || !unread.empty() || !videos.empty() ||
          std::any_of(folders.begin(), folders.end(),
                      [](const auto& folder) { return folder->has_own_content(); });
 }
@@ -219,6 +236,8 @@ FolderTree::FolderTree(const fs::path& root) {
     if (identify(above, identity)) above_.insert(identity);
   }
   root_ = read(root, nullptr);
+  if (const std::optional<InArchive> inside = find_in_archive(root))
+    notes_.insert(notes_.end(), inside->archive->notes().begin(), inside->archive->notes().end());
   // Real folders first: a link to one of them is then known as such, wherever it lies.
   for (size_t i = 0; i < links_.size(); ++i) follow(Link(links_[i]));
   std::sort(image_links_.begin(), image_links_.end());
@@ -233,36 +252,40 @@ std::unique_ptr<Folder> FolderTree::read(const fs::path& path, Folder* parent) {
   parents_[folder.get()] = parent;
   Identity identity;
   if (identify(path, identity)) known_.emplace(identity, folder.get());
-  std::error_code error;
-  for (const fs::directory_entry& entry : entries_of(path)) {
-    const std::string name = entry.path().filename().string();
+  for (const Entry& entry : entries_of(path)) {
+    const std::string name = entry.path.filename().string();
     if (is_tool_name(name)) continue;
-    const bool is_folder = entry.is_directory(error);
-    if (entry.is_symlink(error) && !entry.exists(error) && !has_image_extension(entry.path())) {
+    if (!entry.is_there && !has_image_extension(entry.path)) {
       notes_.push_back(
-          fmt::format("{}: a link to what is not there; left out", printable(entry.path())));
+          fmt::format("{}: a link to what is not there; left out", printable(entry.path)));
       continue;
     }
-    if (name.front() == '.' || (is_folder && contains(kThumbnailNames, lower(name)))) {
-      skip_hidden(entry.path(), is_folder);
-    } else if (is_folder && entry.is_symlink(error)) {
-      links_.push_back({folder.get(), entry.path()});
-    } else if (is_folder) {
-      if (identify(entry.path(), identity) && known_.contains(identity)) continue;
-      folder->folders.push_back(read(entry.path(), folder.get()));
-    } else if (has_image_extension(entry.path())) {
-      if (entry.is_symlink(error)) image_links_.push_back(entry.path());
-      folder->images.push_back(entry.path());
+    if (name.front() == '.' || (entry.is_folder && contains(kThumbnailNames, lower(name)))) {
+      skip_hidden(entry.path, entry.is_folder);
+    } else if (entry.is_folder && entry.is_link) {
+      links_.push_back({folder.get(), entry.path});
+    } else if (entry.is_folder) {
+      if (identify(entry.path, identity) && known_.contains(identity)) continue;
+      folder->folders.push_back(read(entry.path, folder.get()));
+    } else if (has_image_extension(entry.path)) {
+      if (entry.is_link) image_links_.push_back(entry.path);
+      folder->images.push_back(entry.path);
     } else {
-      const std::string suffix = lower_suffix(entry.path());
-      if (contains(kUnreadSuffixes, suffix) ||
-          (!contains(kTextSuffixes, suffix) && begins_as_image(entry.path())))
-        folder->unread.push_back(entry.path());
-      else
-        ++folder->others[suffix];
+      add_other(*folder, entry.path);
     }
   }
   return folder;
+}
+
+void FolderTree::add_other(Folder& folder, const fs::path& file) {
+  const std::string suffix = lower_suffix(file);
+  const UnreadKind* kind = unread_kind(suffix);
+  if (kind != nullptr && !kind->image)
+    ++folder.videos[suffix];
+  else if (kind != nullptr || (!contains(kTextSuffixes, suffix) && has_image_content(file)))
+    folder.unread.push_back(file);
+  else
+    ++folder.others[suffix];
 }
 
 void FolderTree::follow(const Link& link) {
@@ -294,10 +317,9 @@ void FolderTree::skip_hidden(const fs::path& path, bool is_folder) {
     if (has_image_extension(path) && hidden_images_++ == 0) first_hidden_ = path;
     return;
   }
-  size_t others = 0;
   size_t images = 0;
   try {
-    images = walk_images(path, others).size();
+    images = walk_images(path).images.size();
   } catch (const Error&) {
     return;  // hidden and closed: not meant for us
   }

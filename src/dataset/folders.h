@@ -17,9 +17,13 @@ namespace graft {
 /// behind (@eaDir, __MACOSX, Thumbs.db …). Throws Error(io).
 std::vector<std::filesystem::path> list_folder(const std::filesystem::path& folder);
 
-/// Image files below a folder, sorted; links followed, each real folder entered once. Files of
-/// other kinds are counted in `others`.
-std::vector<std::filesystem::path> walk_images(const std::filesystem::path& folder, size_t& others);
+/// What is below a folder: image files, sorted; links followed, each real folder entered once. An
+/// archive is a folder here too.
+struct Walked {
+  std::vector<std::filesystem::path> images;
+  std::map<std::string, size_t> others;  ///< files of other kinds: suffix → count
+};
+Walked walk_images(const std::filesystem::path& folder);
 
 /// The suffix in lower case, with its dot; empty where there is none.
 std::string lower_suffix(const std::filesystem::path& path);
@@ -29,6 +33,7 @@ struct Folder {
   std::filesystem::path path;                 ///< as reached, by links or not
   std::vector<std::filesystem::path> images;  ///< directly in it, by suffix, sorted
   std::vector<std::filesystem::path> unread;  ///< image files of formats that are not read
+  std::map<std::string, size_t> videos;       ///< directly in it: suffix → count
   /// Other files directly in it: suffix → count.
   std::map<std::string, size_t> others;
   std::vector<std::unique_ptr<Folder>> folders;  ///< sorted by path
@@ -38,7 +43,9 @@ struct Folder {
 
   [[nodiscard]] std::string name() const { return path.filename().string(); }
   [[nodiscard]] size_t images_below() const;
+  /// Of each suffix: image files that are not read, and videos.
   [[nodiscard]] std::map<std::string, size_t> unread_below() const;
+  [[nodiscard]] std::map<std::string, size_t> videos_below() const;
   /// Anything that is or should be an image, here or below, or where links lead.
   [[nodiscard]] bool has_content() const;
 
@@ -70,6 +77,7 @@ class FolderTree {
     std::filesystem::path path;
   };
   std::unique_ptr<Folder> read(const std::filesystem::path& path, Folder* parent);
+  static void add_other(Folder& folder, const std::filesystem::path& file);
   void follow(const Link& link);
   void skip_hidden(const std::filesystem::path& path, bool is_folder);
   [[nodiscard]] bool is_above(const Folder* above, const Folder* below) const;

@@ -17,7 +17,10 @@
 #include "base/hash.h"
 #include "base/progress.h"
 #include "base/threads.h"
+#include "dataset/archive.h"
+#include "dataset/folders.h"
 #include "image/codecs.h"
+#include "image/formats.h"
 
 namespace graft {
 namespace {
@@ -80,31 +83,11 @@ Facts examine(const Sample& sample, InspectionDepth depth, bool alone) {
   return facts;
 }
 
-std::string_view format_name(ImageFormat format) {
-  switch (format) {
-    case ImageFormat::jpeg:
-      return "JPEG";
-    case ImageFormat::png:
-      return "PNG";
-    case ImageFormat::webp:
-      break;
-  }
-  return "WebP";
-}
-
+/// HEIC and AVIF share a container, and .heif may stand for both.
 bool extension_fits(const fs::path& path, ImageFormat format) {
-  std::string extension = path.extension().string();
-  std::transform(extension.begin(), extension.end(), extension.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  switch (format) {
-    case ImageFormat::jpeg:
-      return extension == ".jpg" || extension == ".jpeg";
-    case ImageFormat::png:
-      return extension == ".png";
-    case ImageFormat::webp:
-      break;
-  }
-  return extension == ".webp";
+  const std::string suffix = lower_suffix(path);
+  return format_of_suffix(suffix) == format ||
+         (format == ImageFormat::avif && (suffix == ".heif" || suffix == ".hif"));
 }
 
 void describe(size_t i, const Sample& sample, const Facts& facts, Inspection& out) {
@@ -262,8 +245,7 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunConte
   std::vector<uintmax_t> sizes(count);
   std::map<uintmax_t, size_t> of_size;
   for (size_t i = 0; i < count; ++i) {
-    std::error_code error;
-    sizes[i] = fs::file_size(dataset.samples[i].path, error);
+    sizes[i] = size_of_path(dataset.samples[i].path).value_or(0);
     ++of_size[sizes[i]];
   }
   {

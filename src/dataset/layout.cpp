@@ -15,7 +15,7 @@
 #include "dataset/labels.h"
 #include "dataset/split_names.h"
 #include "graft/explain.h"
-#include "graft/image.h"
+#include "image/formats.h"
 
 namespace graft {
 namespace {
@@ -39,6 +39,24 @@ std::string suffixes(const std::map<std::string, size_t>& counts) {
     out += fmt::format("{}{} {}", out.empty() ? "" : ", ", count,
                        suffix.empty() ? "without a suffix" : printable(suffix));
   return out;
+}
+
+/// What is to be done about files that are not read, by their suffixes: once for each kind.
+std::string advice_for(const std::map<std::string, size_t>& counts) {
+  std::vector<std::string_view> parts;
+  for (const auto& [suffix, count] : counts) {
+    const UnreadKind* kind = unread_kind(suffix);
+    const std::string_view advice =
+        kind != nullptr ? kind->advice : "give them the suffix of their format";
+    if (std::find(parts.begin(), parts.end(), advice) == parts.end()) parts.push_back(advice);
+  }
+  return fmt::format("{}", fmt::join(parts, "; "));
+}
+
+std::map<std::string, size_t> merged(std::map<std::string, size_t> a,
+                                     const std::map<std::string, size_t>& b) {
+  for (const auto& [suffix, count] : b) a[suffix] += count;
+  return a;
 }
 
 std::string own_name(const fs::path& folder) {
@@ -107,6 +125,8 @@ class Reader {
            "{}: {} could be splits, but beside them lies {}: a folder of splits holds nothing "
            "else; move that away, or name the splits apart (DATA/train with `val` or `test`); {}",
            printable(data_), names(splits), names(rest), kExpectedLayout);
+    note_advice();
+    note_animations();
     note_leftovers();
     note_links();
     check_loose();
@@ -297,22 +317,26 @@ class Reader {
       add_images(*contents, label, split);
       if (layout_.images.size() == before)
         fail(ErrorKind::input,
-             "{}: none of this class's files can be read ({}): Graft reads .jpg, .jpeg, .png and "
-             ".webp; {}, or move the folder away",
-             where, suffixes(contents->unread_below()),
-             contents->unread_below().contains("") ? "give them the suffix of their format"
-                                                   : "convert them");
-      if (const auto unread = contents->unread_below(); !unread.empty())
-        layout_.notes.push_back(fmt::format(
-            "{}: {} files of formats that Graft does not read; left out", where, suffixes(unread)));
+             "{}: none of this class's files can be read ({}); {}, or move the folder away", where,
+             suffixes(merged(contents->unread_below(), contents->videos_below())),
+             advice_for(merged(contents->unread_below(), contents->videos_below())));
+      note_unread(*contents, label, where);
     }
+  }
+
+  /// Names what is not read of a class, and what to do.
+  void note_unread(const Folder& folder, const std::string& label, const std::string& where) {
+    std::map<std::string, size_t> counts = merged(folder.unread_below(), folder.videos_below());
+    if (counts.empty()) return;
+    layout_.notes.push_back(fmt::format("{}: {} not read and left out", where, suffixes(counts)));
+    layout_.unread_counts[label] = merged(layout_.unread_counts[label], counts);
   }
 
   void add_images(const Folder& folder, const std::string& label, Split split) {
     labels_[&folder].insert(label);
     for (const fs::path& image : folder.images) layout_.images.push_back({image, label, split});
     for (const fs::path& file : folder.unread)
-      layout_.unread.push_back({file, label, split, "of a format that Graft does not read"});
+      layout_.unread.push_back({file, label, split, why_unread(file)});
     for (const auto& child : folder.folders) {
       if (child->link_to != nullptr)
         links_.emplace_back(child.get(), label);
@@ -322,6 +346,13 @@ class Reader {
         layout_.notes.push_back(
             fmt::format("{}: a link out of the class folder; followed", printable(child->path)));
     }
+  }
+
+  static std::string why_unread(const fs::path& file) {
+    const UnreadKind* kind = unread_kind(lower_suffix(file));
+    return kind == nullptr
+               ? "an image by its content, not by its name; give it the suffix of its format"
+               : fmt::format("{} are not read; {}", kind->what, kind->advice);
   }
 
   /// All labels of a folder and those below it.
@@ -392,13 +423,43 @@ class Reader {
     for (const auto& child : folder.folders) count_others(*child, out);
   }
 
+  /// What to do about files that are not read: once for all classes.
+  void note_advice() {
+    std::set<std::string> suffixes;
+    for (const auto& [label, counts] : layout_.unread_counts)
+      for (const auto& [suffix, count] : counts) suffixes.insert(suffix);
+    std::map<std::string, std::string> notes;  // by what they are about
+    for (const std::string& suffix : suffixes) {
+      const UnreadKind* kind = unread_kind(suffix);
+      std::string& names = notes[kind == nullptr ? "" : std::string(kind->what)];
+      names += names.empty() ? suffix : ", " + suffix;
+    }
+    for (const auto& [what, names] : notes)
+      layout_.notes.push_back(
+          what.empty() ? "images by their content, but not by their names, are not read: give them "
+                         "the suffix of their format"
+                       : fmt::format("{} ({}) are not read: {}", what, names,
+                                     unread_kind(names.substr(0, names.find(',')))->advice));
+  }
+
+  /// Nobody is to find out later that an animation counts as its first frame.
+  void note_animations() {
+    const auto gifs =
+        std::count_if(layout_.images.begin(), layout_.images.end(), [](const LabelledImage& image) {
+          return format_of_suffix(lower_suffix(image.path)) == ImageFormat::gif;
+        });
+    if (gifs > 0)
+      layout_.notes.push_back(
+          fmt::format("{}: {} .gif, of which the first frame is read", printable(at_->path), gifs));
+  }
+
   void note_leftovers() {
     std::map<std::string, size_t> others;
     for (const auto& child : at_->folders)
       if (child->has_content()) count_others(*child, others);
     if (!others.empty())
-      layout_.notes.push_back(fmt::format("{}: files that are no .jpg, .jpeg, .png or .webp: {}",
-                                          printable(at_->path), suffixes(others)));
+      layout_.notes.push_back(
+          fmt::format("{}: files that are no images: {}", printable(at_->path), suffixes(others)));
   }
 
   fs::path data_;

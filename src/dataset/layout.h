@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,7 +22,9 @@ struct Layout {
   std::filesystem::path root;  ///< behind wrapper folders
   std::vector<LabelledImage> images;
   std::vector<SkippedImage> unread;  ///< of formats that are not read
-  std::string understood;            ///< "train/ and test/ splits", "one folder per class"
+  /// Files that are not read, videos too: class → suffix → count.
+  std::map<std::string, std::map<std::string, size_t>> unread_counts;
+  std::string understood;  ///< "train/ and test/ splits", "one folder per class"
   std::vector<std::string> notes;
 };
 

@@ -6,15 +6,15 @@
 #include "base/csv.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "dataset/archive.h"
 #include "dataset/table_file.h"
 #include "graft/labels.h"
 
 namespace graft {
 
 fs::path review_folder(const Dataset& dataset) {
-  std::error_code error;
   const fs::path root = fs::absolute(dataset.root).lexically_normal();
-  return fs::is_directory(root, error) ? root : root.parent_path();
+  return kind_of_path(root) == PathKind::folder ? root : root.parent_path();
 }
 
 std::string review_path(const Dataset& dataset, const fs::path& image) {

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/progress.h"
 #include "base/words.h"
+#include "dataset/archive.h"
 
 namespace graft {
 namespace {
@@ -44,20 +45,23 @@ std::string share_text(size_t skipped, size_t images) {
 }  // namespace
 
 void leave_out_missing(Dataset& dataset) {
-  std::vector<Sample> there;
-  there.reserve(dataset.samples.size());
+  std::vector<Sample> kept;
+  kept.reserve(dataset.samples.size());
   for (Sample& sample : dataset.samples) {
     std::error_code error;
     const fs::file_status status = fs::status(sample.path, error);
     const bool too_long = error == std::errc::filename_too_long;
-    if (status.type() != fs::file_type::not_found && !too_long) {
-      there.push_back(std::move(sample));
+    const bool there = error == std::errc::not_a_directory
+                           ? kind_of_path(sample.path) == PathKind::file
+                           : status.type() != fs::file_type::not_found && !too_long;
+    if (there) {
+      kept.push_back(std::move(sample));
       continue;
     }
     dataset.skipped.push_back(
         {sample.path, dataset.classes[sample.label], sample.split, missing_because(sample.path)});
   }
-  dataset.samples = std::move(there);
+  dataset.samples = std::move(kept);
 }
 
 SkippedImage skipped_image(const Sample& sample, const std::string& label,

@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <map>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
@@ -23,6 +24,7 @@
 #include "base/file.h"
 #include "base/file_names.h"
 #include "base/limits.h"
+#include "dataset/archive.h"
 
 namespace graft {
 namespace {
@@ -130,6 +132,19 @@ bool name_without_replacing(const fs::path& temporary, const fs::path& target) {
   fail_place(target, errno);
 }
 
+bool is_in_archive(const fs::path& image) {
+  std::error_code error;
+  return !fs::exists(image, error) && find_in_archive(image).has_value();
+}
+
+/// The same of an image in an archive.
+bool write_to(const std::vector<std::byte>& bytes, const fs::path& target) {
+  AtomicFile file(target);  // which removes what has not got its name
+  file.write(bytes);
+  file.flush();
+  return name_without_replacing(file.temporary(), target);
+}
+
 bool copy_to(const fs::path& image, const fs::path& target) {
   const Descriptor from(::open(image.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat info {};
@@ -147,8 +162,9 @@ bool copy_to(const fs::path& image, const fs::path& target) {
 }
 
 bool same_content(const fs::path& a, const fs::path& b) {
-  std::error_code error;
-  if (fs::file_size(a, error) != fs::file_size(b, error) || error) return false;
+  const std::optional<uint64_t> size = size_of_path(a);
+  if (!size || size != size_of_path(b)) return false;
+  if (is_in_archive(a)) return read_file(a) == read_file(b);
   const MappedFile x(a);
   const MappedFile y(b);
   return std::equal(x.bytes().begin(), x.bytes().end(), y.bytes().begin(), y.bytes().end());
@@ -164,6 +180,12 @@ bool is_placed(const fs::path& image, const fs::path& target) {
 
 /// Gives the image that name; false where another file bears it.
 bool put(const fs::path& image, const fs::path& target, Placing placing) {
+  if (is_in_archive(image)) {
+    if (placing == Placing::copy) return write_to(read_file(image), target);
+    fail(ErrorKind::usage,
+         "{}: an image in an archive can be copied, not linked to; ask for copies",
+         printable(image));
+  }
   if (placing == Placing::copy) return copy_to(image, target);
   std::error_code error;
   const fs::path original = fs::canonical(image, error);

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "dataset/archive.h"
 #include "dataset/labels.h"
 #include "dataset/split.h"
 #include "dataset/split_file.h"
@@ -113,7 +114,7 @@ void classify_missing(KeyedRun& run, const std::vector<KeyedRun>& all, const Run
   std::error_code error;
   for (const auto& [key, row] : missing) {
     const int label = find_label(classes, row->label);
-    if (label < 0 || !fs::exists(row->path, error)) continue;
+    if (label < 0 || kind_of_path(row->path) != PathKind::file) continue;
     keys.push_back(key);
     images.samples.push_back({row->path, label});
   }

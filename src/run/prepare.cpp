@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/words.h"
+#include "dataset/archive.h"
 #include "dataset/dataset.h"
 #include "dataset/labels.h"
 #include "dataset/skipped.h"
@@ -94,7 +95,7 @@ void check_missing(Dataset& dataset, const Recipe& recipe) {
   leave_out_missing(dataset);
   const size_t images = dataset.samples.size() + dataset.skipped.size();
   std::string advice = "mend or remove them ('graft check' lists them, and damaged ones beside)";
-  if (!fs::is_directory(dataset.root)) {
+  if (kind_of_path(dataset.root) != PathKind::folder) {
     advice = "paths of a manifest are relative to its folder; mend or remove them";
     for (const SkippedImage& image : dataset.skipped) {
       const fs::path typed = image.path.lexically_relative(dataset.root.parent_path());

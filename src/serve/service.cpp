@@ -130,7 +130,7 @@ std::vector<SentImage> read_images(const HttpRequest& request, Parameters& param
     if (!kind.empty() && !kind.starts_with("image/") && kind != "application/octet-stream" &&
         kind != "application/x-www-form-urlencoded")
       throw Refusal{415, fmt::format("Content-Type {}: expected multipart/form-data with files, or "
-                                     "one image as image/jpeg, image/png, image/webp or "
+                                     "one image as image/jpeg, another image/… or "
                                      "application/octet-stream",
                                      clipped(kind))};
     if (!request.body.empty()) out.push_back({"image", request.body, std::nullopt});

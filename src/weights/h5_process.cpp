@@ -1,20 +1,16 @@
 #include "weights/h5_process.h"
 
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <string>
@@ -22,6 +18,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/helper_process.h"
 #include "weights/zip_file.h"
 
 namespace graft {
@@ -30,90 +27,12 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr const char* kProgram = "graft-read-h5";
-// A program that computes without end is stopped by its limit on processor time (h5/confine.cpp).
+constexpr HelperProgram kProgram{"graft-read-h5", "reads .h5 files"};
+// A program that computes without end is stopped by its limit on processor time (h5/main.cpp).
 // This one is for whatever else could keep it, on a machine that is busy or reads from a slow disk.
 constexpr seconds kLeastPatience{9};
 constexpr uint64_t kBytesPerSecond = uint64_t{1} << 20U;
 constexpr milliseconds kLookForSignals{100};
-
-bool is_executable(const fs::path& file) { return ::access(file.c_str(), X_OK) == 0; }
-
-/// The program beside this one as it is built and as it is installed, or in $GRAFT_LIBEXEC; for
-/// programs of others that use the library, where Graft is installed.
-fs::path find_program() {
-  std::vector<fs::path> folders;
-  if (const char* named = std::getenv("GRAFT_LIBEXEC"); named != nullptr && named[0] != '\0')
-    folders.emplace_back(named);
-  std::error_code error;
-  const fs::path here = fs::read_symlink("/proc/self/exe", error).parent_path();
-  folders.push_back(here);
-  folders.push_back(here.parent_path() / "libexec" / "graft");
-  // Beside the library that this is in: PREFIX/lib, or PREFIX/lib/<architecture>.
-  Dl_info library{};
-  if (::dladdr(reinterpret_cast<const void*>(&is_executable), &library) != 0 &&
-      library.dli_fname != nullptr) {
-    const fs::path folder = fs::weakly_canonical(library.dli_fname, error).parent_path();
-    folders.push_back(folder.parent_path() / "libexec" / "graft");
-    folders.push_back(folder.parent_path().parent_path() / "libexec" / "graft");
-  }
-  folders.emplace_back(GRAFT_LIBEXEC);
-  for (const fs::path& folder : folders)
-    if (is_executable(folder / kProgram)) return folder / kProgram;
-  fail(ErrorKind::io,
-       "{}: this program, which reads .h5 files, is missing; build or install Graft "
-       "again, or name its folder in $GRAFT_LIBEXEC",
-       printable(folders.at(folders.size() - 2) / kProgram));
-}
-
-/// What a program needs to start; nothing of it can change what the HDF5 library does.
-std::vector<std::string> environment() {
-  std::vector<std::string> out = {"HDF5_PLUGIN_PRELOAD=::"};
-  for (const char* name : {"LD_LIBRARY_PATH", "ASAN_OPTIONS", "UBSAN_OPTIONS", "TSAN_OPTIONS"})
-    if (const char* value = std::getenv(name); value != nullptr)
-      out.push_back(fmt::format("{}={}", name, value));
-  return out;
-}
-
-/// The same open file under a number that none of kH5Socket … kH5Values is.
-int out_of_the_way(int fd) { return ::fcntl(fd, F_DUPFD_CLOEXEC, kH5Values + 1); }
-
-pid_t spawn(const fs::path& program, int socket, int file, int values) {
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawnattr_init(&attributes);
-  for (const int standard : {0, 1, 2})
-    ::posix_spawn_file_actions_addopen(&actions, standard, "/dev/null", O_RDWR, 0);
-  ::posix_spawn_file_actions_adddup2(&actions, socket, kH5Socket);
-  ::posix_spawn_file_actions_adddup2(&actions, file, kH5File);
-  ::posix_spawn_file_actions_adddup2(&actions, values, kH5Values);
-  ::posix_spawn_file_actions_addclosefrom_np(&actions, kH5Values + 1);
-  sigset_t none;
-  sigset_t all;
-  ::sigemptyset(&none);
-  ::sigfillset(&all);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setsigdefault(&attributes, &all);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  std::vector<std::string> texts = environment();
-  std::vector<char*> variables;
-  variables.reserve(texts.size() + 1);
-  for (std::string& text : texts) variables.push_back(text.data());
-  variables.push_back(nullptr);
-  std::string name = kProgram;
-  const std::array<char*, 2> arguments = {name.data(), nullptr};
-  pid_t process = -1;
-  const int error = ::posix_spawn(&process, program.c_str(), &actions, &attributes,
-                                  arguments.data(), variables.data());
-  ::posix_spawnattr_destroy(&attributes);
-  ::posix_spawn_file_actions_destroy(&actions);
-  if (error != 0)
-    fail(ErrorKind::io, "{}: cannot start this program, which reads .h5 files: {}{}",
-         printable(program), std::strerror(error),
-         error == EAGAIN ? "; is the number of processes limited (ulimit -u)?" : "");
-  return process;
-}
 
 /// Refuses a file that a program is writing, as HDF5 itself does: by its lock, or by the mark that
 /// a writer leaves in the newer superblock.
@@ -243,7 +162,6 @@ void H5File::check_stop() const {
 H5File::~H5File() { stop(); }
 
 void H5File::start(int file) {
-  const fs::path program = find_program();
   std::array<int, 2> ends = {-1, -1};
   const int shared = ::memfd_create("graft-h5", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   shared_.reset(shared);
@@ -251,20 +169,13 @@ void H5File::start(int file) {
     fail(ErrorKind::io, "{}: cannot be read: {}", name_, std::strerror(errno));
   socket_.reset(ends[0]);
   const Descriptor theirs(ends[1]);
-  const Descriptor a(out_of_the_way(theirs.get()));
-  const Descriptor b(out_of_the_way(file));
-  const Descriptor c(out_of_the_way(shared));
-  if (a.get() < 0 || b.get() < 0 || c.get() < 0)
-    fail(ErrorKind::io, "{}: cannot be read: {}", name_, std::strerror(errno));
-  process_ = spawn(program, a.get(), b.get(), c.get());
+  // In the order of kH5Socket, kH5File, kH5Values. A filter that a file names must not load code.
+  process_ =
+      start_helper(kProgram, std::array{theirs.get(), file, shared}, {"HDF5_PLUGIN_PRELOAD=::"});
 }
 
 void H5File::stop() {
-  if (process_ > 0) {
-    ::kill(process_, SIGKILL);
-    while (::waitpid(process_, nullptr, 0) < 0 && errno == EINTR) {
-    }
-  }
+  if (process_ > 0) kill_helper(process_);
   process_ = -1;
 }
 
@@ -298,19 +209,8 @@ H5Message H5File::receive() {
 }
 
 void H5File::fail_dead() {
-  int status = 0;
-  for (int i = 0; i < 100 && process_ > 0; ++i) {
-    const pid_t ended = ::waitpid(process_, &status, WNOHANG);
-    if (ended != 0) process_ = -1;
-    if (ended == 0) ::usleep(10'000);
-  }
-  stop();
-  std::string how = "it ended without an answer";
-  if (WIFSIGNALED(status)) {
-    const int signal = WTERMSIG(status);
-    how = signal == SIGXCPU ? "it computed longer than the file's size explains"
-                            : fmt::format("signal {}, {}", signal, ::strsignal(signal));
-  }
+  const std::string how = end_helper(process_);
+  process_ = -1;
   fail(ErrorKind::input,
        "{}: damaged, or not made by Keras: the HDF5 library failed on it ({}); download or save it "
        "again",

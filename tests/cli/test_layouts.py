@@ -338,7 +338,7 @@ class Layouts(data_testing.TestCase):
 
     def test_classes_of_an_unread_format(self):
         self.fill("a", "b")
-        for suffix in ("bmp", "tiff", "GIF", "heic"):
+        for suffix in ("cr2", "JXL", "psd", "mov"):
             folder = self.data / "c"
             folder.mkdir()
             (folder / f"x.{suffix}").write_bytes(b"no matter what")
@@ -351,9 +351,15 @@ class Layouts(data_testing.TestCase):
 
     def test_some_files_of_an_unread_format(self):
         self.fill("a", "b", count=4)
-        (self.data / "a" / "x.bmp").write_bytes(b"BM")
-        self.assertIn("a: 1 .bmp files of formats", self.notes(self.check()))
-        self.refuse("1 of 9 images cannot be used", "x.bmp", "--max-skipped")
+        (self.data / "a" / "x.cr2").write_bytes(b"II")
+        (self.data / "b" / "x.MOV").write_bytes(b"ftyp")
+        found = self.check()
+        self.assertIn("a: 1 .cr2 not read and left out", self.notes(found))
+        self.assertIn("b: 1 .mov not read and left out", self.notes(found))
+        self.assertIn("camera raw files (.cr2) are not read: develop them", self.notes(found))
+        self.assertIn("videos (.mov) are not read: take frames", self.notes(found))
+        self.assertEqual(found["unread"], {"a": {".cr2": 1}, "b": {".mov": 1}})
+        self.refuse("1 of 9 images cannot be used", "x.cr2", "--max-skipped")
         self.succeed("train", self.data, "--backbone", "vgg-mini", "--input-size", "32", "--dry-run",
                      "--max-skipped", "0.2")
 

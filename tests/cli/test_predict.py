@@ -105,7 +105,7 @@ class Predict(t.TestCase):
         bad = self.folder / "bad.jpg"
         bad.write_text("hello")
         missing = self.folder / "missing.png"
-        done = self.fail_with(1, "bad.jpg: not a JPEG, PNG or WebP", "predict", self.model,
+        done = self.fail_with(1, "bad.jpg: not an image that Graft reads", "predict", self.model,
                               self.images[0], bad, missing, self.images[1])
         self.assertIn("missing.png: no such file", done.stderr)
         self.assertEqual(len(done.stdout.splitlines()), 2)
@@ -150,9 +150,9 @@ class Predict(t.TestCase):
         folder = self.folder / "mixed"
         folder.mkdir()
         shutil.copy(self.images[0], folder)
-        (folder / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+        (folder / "a.cr2").write_bytes(b"II*\0\x10\0\0\0CR\2\0")
         done = self.succeed("predict", self.model, folder)
-        self.assertIn("1 image of formats that are not read (1 .heic)", done.stderr)
+        self.assertIn("1 file of kinds that are not read (1 .cr2)", done.stderr)
 
     def test_results_do_not_replace_what_they_are_made_from(self):
         run = self.folder / "copy"

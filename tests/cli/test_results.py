@@ -55,7 +55,7 @@ class Files(Results):
         out = {kind: self.folder / f"r.{kind}" for kind in ("csv", "json", "jsonl", "xlsx", "html")}
         bad = self.photos / "bad.jpg"
         bad.write_text("no image")
-        done = self.fail_with(1, "bad.jpg: not a JPEG", "predict", self.model, self.photos, "--probabilities",
+        done = self.fail_with(1, "bad.jpg: not an image", "predict", self.model, self.photos, "--probabilities",
                               *[word for path in out.values() for word in ("-o", path)])
         self.assertEqual(done.stdout, "", "the files have it")
         for path in out.values():
@@ -260,7 +260,7 @@ class Watching(Results):
         self.assertIn(f"deep/{self.images[3].name}: ", process.stdout.readline())
         (inbox / "note.txt").write_text("no image")
         (inbox / "bad.jpg").write_text("no image")
-        self.assertIn("bad.jpg: not a JPEG", process.stderr.readline())
+        self.assertIn("bad.jpg: not an image", process.stderr.readline())
         out, err = self.stop(process)
         self.assertEqual(out, "", "what was sorted is not read again")
         self.assertIn("sorted 4 images into", err)

@@ -150,7 +150,7 @@ class Training(t.TestCase):
     def test_advice_of_a_refusal_can_be_followed(self):
         """What was refused before its first epoch leaves nothing that stands in the way."""
         (self.data / "sea" / "bad.jpg").write_bytes(b"no image")
-        (self.data / "sea" / "moving.gif").write_bytes(b"GIF89a")
+        (self.data / "sea" / "layers.psd").write_bytes(b"8BPS")
         command = ["train", self.data, *self.FAST, "-o", self.out, "--epochs", "1"]
         self.fail_with(1, "--max-skipped", *command, "--max-skipped", "0.05")
         self.succeed(*command, "--exclude", "corrupt")

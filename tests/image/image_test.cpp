@@ -23,8 +23,11 @@ std::span<const std::byte> bytes_of(std::string_view text) {
 
 TEST(Sniff, SaysWhatAFileIsInstead) {
   EXPECT_EQ(sniff_format(encode_jpeg(make_image(8, 8), 90), "x"), ImageFormat::jpeg);
-  for (const auto& [text, what] : std::vector<std::pair<std::string_view, const char*>>{
-           {"", "empty"}, {"GIF89a...", "GIF"}, {"<!DOCTYPE html>", "HTML"}, {"hello", "none"}})
+  for (const auto& [text, what] :
+       std::vector<std::pair<std::string_view, const char*>>{{"", "empty"},
+                                                             {"8BPS....", "Photoshop"},
+                                                             {"<!DOCTYPE html>", "HTML"},
+                                                             {"hello", "none"}})
     EXPECT_ERROR(sniff_format(bytes_of(text), "a.jpg"), ErrorKind::input, what);
 }
 
@@ -86,7 +89,7 @@ TEST(Decode, TellsUnsupportedFromDamaged) {
   while (jpeg[frame] != std::byte{0xFF} || jpeg[frame + 1] != std::byte{0xC0}) ++frame;
   jpeg[frame + 4] = std::byte{12};
   EXPECT_THROW(decode_image(jpeg, "deep.jpg"), UnsupportedImage);
-  EXPECT_THROW(decode_image(bytes_of("GIF89a..."), "a.gif"), UnsupportedImage);
+  EXPECT_THROW(decode_image(bytes_of("8BPS...."), "a.psd"), UnsupportedImage);
   try {
     decode_image(std::span(jpeg).first(jpeg.size() / 4), "cut.jpg");
     FAIL();

@@ -1,4 +1,5 @@
-"""Whole commands on mutations of every kind of file that Graft reads: model, .h5, .pth, .onnx, state, cache, CSV, TOML.
+"""Whole commands on mutations of every kind of file that Graft reads: model, .h5, .pth, .onnx, state, cache, CSV, TOML,
+images that a process of their own decodes, archives of images.
 
 No exit by a signal, no hang over ten seconds, no more memory than the file itself and 64 MB above what
 the valid file takes, and one line of the program's own where it refuses. Mutations come from a seed.
@@ -19,9 +20,11 @@ import signal
 import struct
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
+import zipfile
 
 import graft_testing as t
 
@@ -156,6 +159,36 @@ class CommandServer:
         return None if code == -signal.SIGALRM else code, memory * 1024, errors.read_text(errors="replace")
 
 
+def make_pictures(folder, image):
+    """One of each format that graft-read-image decodes; HEIC and AVIF where Debian's heif-enc is."""
+    from PIL import Image
+    picture = Image.open(image)
+    files = []
+    for suffix, options in (("gif", {}), ("bmp", {}), ("tiff", {"compression": "tiff_lzw"})):
+        files.append(folder / f"picture.{suffix}")
+        picture.save(files[-1], **options)
+    picture.save(folder / "picture.png")
+    for suffix, options in (("heic", []), ("avif", ["-A"])):
+        if shutil.which("heif-enc"):
+            files.append(folder / f"picture.{suffix}")
+            subprocess.run(["heif-enc", *options, "-o", files[-1], folder / "picture.png"], check=True,
+                           capture_output=True)
+    return files
+
+
+def make_archives(folder, data):
+    files = [folder / "photos.zip", folder / "photos.tar", folder / "photos.tgz"]
+    some = sorted(data.rglob("*0.jpg")) + sorted(data.rglob("*1.jpg"))
+    with zipfile.ZipFile(files[0], "w", zipfile.ZIP_DEFLATED) as out:
+        for path in some:
+            out.write(path, path.relative_to(data))
+    for file, mode in ((files[1], "w"), (files[2], "w:gz")):
+        with tarfile.open(file, mode) as out:
+            for path in some:
+                out.add(path, path.relative_to(data))
+    return files
+
+
 def make_kinds(folder):
     data = folder / "data"
     t.draw_scenes(data, 4, size=32)
@@ -185,6 +218,8 @@ def make_kinds(folder):
     import onnx_testing
     onnx_testing.trunk(onnx_testing.Graph().add("Mul", onnx_testing.np.float32(1 / 255)),
                        onnx_testing.weights("vgg16", blocks=1)).save(folder / "trunk.onnx")
+    pictures = make_pictures(folder, image)
+    archives = make_archives(folder, data)
     exported = {}
     if t.HAS_TRAINING:
         for suffix in ("keras", "h5", "pth", "safetensors", "onnx"):
@@ -203,6 +238,10 @@ def make_kinds(folder):
         Kind("toml", config, mutate_text, lambda f: ["train", data, "--config", f, "--dry-run"],
              codes=(0, 1, 2)),
     ]
+    kinds += [Kind(f"image-{file.suffix[1:]}", file, mutate_bytes,
+                   lambda f: ["features", f, "--backbone", "vgg-mini", "--input-size", "32", "--until",
+                              "block1_pool", "-o", f.parent / "out.npy"]) for file in pictures]
+    kinds += [Kind(f"archive-{file.suffix[1:]}", file, mutate_bytes, lambda f: ["check", f]) for file in archives]
     if t.HAS_TRAINING:
         stores = [max(cache.rglob(pattern), key=lambda p: p.stat().st_size)
                   for pattern in ("*.index", "*.values")]

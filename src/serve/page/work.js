@@ -41,7 +41,7 @@ const WORDS = {
   403: 'The server refuses requests from this address; open the page under its own.',
   404: 'The server no longer has this model.',
   413: 'Larger than the server takes.',
-  415: 'Not a kind of image that the server reads (JPEG, PNG, WebP).',
+  415: 'Not a kind of image that the server reads.',
   422: 'The server cannot read this as an image.',
   502: 'The server is not reached through its proxy.',
   429: 'The server is asked too often.',

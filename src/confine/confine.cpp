@@ -1,5 +1,6 @@
-#include "weights/h5/confine.h"
+#include "confine/confine.h"
 
+#include <sched.h>
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -12,8 +13,6 @@
 #include <cstdio>
 #include <memory>
 
-#include "weights/h5_message.h"
-
 namespace graft {
 namespace {
 
@@ -25,10 +24,6 @@ constexpr bool kSanitized = __has_feature(address_sanitizer) || __has_feature(th
 constexpr bool kSanitized = false;
 #endif
 
-// The slowest honest files, shuffled and deflated, inflate at some 100 MB/s.
-constexpr rlim_t kSeconds = 2;
-constexpr uint64_t kBytesPerSecond = uint64_t{16} << 20U;
-
 /// Lowers a limit; what the caller's own limit forbids stays forbidden.
 void limit(__rlimit_resource resource, rlim_t value) {
   rlimit old{};
@@ -37,7 +32,7 @@ void limit(__rlimit_resource resource, rlim_t value) {
   ::setrlimit(resource, &lower);
 }
 
-void allow_only_what_reading_needs() {
+void allow_only_what_reading_needs(const Confinement& kept) {
   const scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
   if (filter == nullptr) return;
   bool good = true;
@@ -47,14 +42,23 @@ void allow_only_what_reading_needs() {
                          SCMP_SYS(getpid),       SCMP_SYS(gettid),       SCMP_SYS(tgkill),
                          SCMP_SYS(getrandom),    SCMP_SYS(lseek),        SCMP_SYS(clock_gettime),
                          SCMP_SYS(gettimeofday), SCMP_SYS(fstat),        SCMP_SYS(getrlimit),
-                         SCMP_SYS(setrlimit),    SCMP_SYS(prlimit64)})
+                         SCMP_SYS(setrlimit),    SCMP_SYS(prlimit64),    SCMP_SYS(getrusage)})
     good = good && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0) == 0;
   for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)})
     good = good && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1,
                                     SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)) == 0;
   for (const int call : {SCMP_SYS(read), SCMP_SYS(sendto)})
-    good = good &&
-           seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1, SCMP_A0(SCMP_CMP_EQ, kH5Socket)) == 0;
+    good =
+        good && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 1,
+                                 SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(kept.socket))) == 0;
+  if (kept.threads) {
+    // A filter cannot look into clone3's arguments; without it glibc takes clone.
+    good = good && seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0) == 0 &&
+           seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1,
+                            SCMP_A0(SCMP_CMP_MASKED_EQ, CLONE_THREAD, CLONE_THREAD)) == 0;
+    for (const int call : {SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(sched_yield)})
+      good = good && seccomp_rule_add(filter, SCMP_ACT_ALLOW, call, 0) == 0;
+  }
   // Fails on kernels without seccomp; the limits above hold there.
   if (good) seccomp_load(filter);
   seccomp_release(filter);
@@ -62,18 +66,23 @@ void allow_only_what_reading_needs() {
 
 }  // namespace
 
-void confine(uint64_t file_bytes) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+void confine(const Confinement& kept) {
+  if (kept.ends_with_parent) ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   // A terminal's Ctrl-C reaches both programs; Graft decides, and ends this one.
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) std::signal(signal, SIG_IGN);
   ::prctl(PR_SET_DUMPABLE, 0);
   limit(RLIMIT_CORE, 0);
-  limit(RLIMIT_CPU, kSeconds + static_cast<rlim_t>(file_bytes / kBytesPerSecond));
   if (kSanitized) return;
   limit(RLIMIT_NOFILE, 0);
-  limit(RLIMIT_NPROC, 0);
+  if (!kept.threads) limit(RLIMIT_NPROC, 0);
   limit(RLIMIT_FSIZE, 0);
-  allow_only_what_reading_needs();
+  allow_only_what_reading_needs(kept);
+}
+
+void limit_seconds(uint64_t seconds) {
+  rusage used{};
+  if (::getrusage(RUSAGE_SELF, &used) != 0) return;
+  limit(RLIMIT_CPU, static_cast<rlim_t>(used.ru_utime.tv_sec + used.ru_stime.tv_sec) + 1 + seconds);
 }
 
 uint64_t address_space() {

@@ -1,0 +1,237 @@
+#include "dataset/archive.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "base/descriptor.h"
+#include "base/fail.h"
+#include "base/file.h"
+#include "dataset/archive_kinds.h"
+#include "dataset/dataset.h"
+
+namespace graft {
+namespace {
+
+bool has(std::span<const std::byte> bytes, std::string_view magic, size_t at = 0) {
+  return bytes.size() >= at + magic.size() &&
+         std::memcmp(bytes.data() + at, magic.data(), magic.size()) == 0;
+}
+
+/// "./sea//1.jpg" → "sea/1.jpg"; empty for what leads out.
+std::string clean_name(std::string_view name) {
+  std::string out;
+  while (!name.empty()) {
+    const size_t end = std::min(name.find('/'), name.size());
+    const std::string_view part = name.substr(0, end);
+    name.remove_prefix(std::min(end + 1, name.size()));
+    if (part.empty() || part == ".") continue;
+    if (part == "..") return {};
+    if (!out.empty()) out += '/';
+    out += part;
+  }
+  return out;
+}
+
+std::string below(std::string_view folder) {
+  return folder.empty() ? std::string() : std::string(folder) + '/';
+}
+
+/// Which file it was, and in what state.
+struct Stamp {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  int64_t size = 0;
+  int64_t seconds = 0;
+  int64_t nanoseconds = 0;
+  bool operator==(const Stamp&) const = default;
+};
+
+struct Known {
+  Stamp stamp;
+  std::shared_ptr<const Archive> archive;
+};
+
+class KnownArchives {
+ public:
+  std::shared_ptr<const Archive> get(const fs::path& file, const struct stat& info) {
+    const Stamp stamp{info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec,
+                      info.st_mtim.tv_nsec};
+    const std::lock_guard lock(mutex_);
+    const auto at = known_.find(file);
+    if (at != known_.end() && at->second.stamp == stamp) return at->second.archive;
+    std::shared_ptr<const Archive> archive = open(file);
+    if (archive != nullptr) known_[file] = {stamp, archive};
+    return archive;
+  }
+
+ private:
+  static std::shared_ptr<const Archive> open(const fs::path& file) {
+    std::array<std::byte, 512> start{};
+    const Descriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+    if (!fd.valid()) return nullptr;  // whoever reads it says why
+    const ssize_t count = ::read(fd.get(), start.data(), start.size());
+    if (count <= 0) return nullptr;
+    switch (archive_kind({start.data(), static_cast<size_t>(count)})) {
+      case ArchiveKind::zip:
+        return open_zip(file);
+      case ArchiveKind::tar:
+        return open_tar(file, file);
+      case ArchiveKind::compressed_tar:
+        return open_tar(decompressed_tar(file), file);
+      case ArchiveKind::unread:
+        fail(
+            ErrorKind::input,
+            "{}: an archive of a kind that is not read (7z or RAR); unpack it, or make it a zip or "
+            "tar",
+            printable(file));
+      case ArchiveKind::none:
+        break;
+    }
+    return nullptr;
+  }
+
+  std::mutex mutex_;
+  std::map<fs::path, Known> known_;
+};
+
+/// read_file() of what is in an archive.
+bool read_inside(const fs::path& path, uint64_t most, std::vector<std::byte>& out) {
+  const std::optional<InArchive> inside = find_in_archive(path);
+  if (!inside) return false;
+  const Archive::Member* member = inside->archive->find(inside->name);
+  if (member == nullptr) fail(ErrorKind::io, "{}: no such file in the archive", printable(path));
+  if (member->size > most)
+    fail(ErrorKind::input, "{}: too large: {} bytes, and at most {} are read", printable(path),
+         member->size, most);
+  out = inside->archive->read(*member);
+  return true;
+}
+
+}  // namespace
+
+ArchiveKind archive_kind(std::span<const std::byte> bytes) {
+  if (has(bytes, "PK\3\4") || has(bytes, "PK\5\6")) return ArchiveKind::zip;
+  constexpr size_t kUstar = 257;
+  if (has(bytes, "ustar", kUstar)) return ArchiveKind::tar;
+  for (const std::string_view magic :
+       {std::string_view("\x1F\x8B"), std::string_view("BZh"),
+        std::string_view("\xFD"
+                         "7zXZ\0",
+                         6),
+        std::string_view("\x28\xB5\x2F\xFD"), std::string_view("\x04\x22\x4D\x18")})
+    if (has(bytes, magic)) return ArchiveKind::compressed_tar;
+  if (has(bytes, "7z\xBC\xAF\x27\x1C") || has(bytes, "Rar!\x1A\x07")) return ArchiveKind::unread;
+  return ArchiveKind::none;
+}
+
+void Archive::set_members(std::vector<Member> members) {
+  for (Member& member : members) member.name = clean_name(member.name);
+  const size_t all = members.size();
+  std::erase_if(members, [](const Member& member) { return member.name.empty(); });
+  if (members.size() < all)
+    add_note(fmt::format("{} files whose names lead out of the archive are left out",
+                         all - members.size()));
+  std::stable_sort(members.begin(), members.end(),
+                   [](const Member& a, const Member& b) { return a.name < b.name; });
+  for (Member& member : members) {
+    if (!members_.empty() && members_.back().name == member.name) members_.pop_back();
+    members_.push_back(std::move(member));
+  }
+}
+
+const Archive::Member* Archive::find(std::string_view name) const {
+  const auto at = std::lower_bound(
+      members_.begin(), members_.end(), name,
+      [](const Member& member, std::string_view wanted) { return member.name < wanted; });
+  return at != members_.end() && at->name == name ? &*at : nullptr;
+}
+
+bool Archive::has_folder(std::string_view name) const {
+  if (name.empty()) return true;
+  const std::string start = below(name);
+  const auto at = std::lower_bound(
+      members_.begin(), members_.end(), start,
+      [](const Member& member, const std::string& wanted) { return member.name < wanted; });
+  return at != members_.end() && at->name.starts_with(start);
+}
+
+std::vector<Archive::Entry> Archive::list(std::string_view folder) const {
+  const std::string start = below(folder);
+  const auto less = [](const Member& member, const std::string& name) {
+    return member.name < name;
+  };
+  std::vector<Entry> entries;
+  auto at = std::lower_bound(members_.begin(), members_.end(), start, less);
+  while (at != members_.end() && at->name.starts_with(start)) {
+    const std::string rest = at->name.substr(start.size());
+    const size_t slash = rest.find('/');
+    entries.push_back({rest.substr(0, slash), slash != std::string::npos});
+    if (slash == std::string::npos) {
+      ++at;
+      continue;
+    }
+    // Behind all that is below it: the character that follows '/'.
+    const std::string end = start + rest.substr(0, slash) + '0';
+    at = std::lower_bound(at, members_.end(), end, less);
+  }
+  std::sort(entries.begin(), entries.end(),
+            [](const Entry& a, const Entry& b) { return a.name < b.name; });
+  return entries;
+}
+
+std::optional<InArchive> find_in_archive(const fs::path& path) {
+  static KnownArchives known;
+  set_reader_inside_files(read_inside);
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) {
+    if (!S_ISREG(info.st_mode) || has_image_extension(path)) return std::nullopt;
+    std::shared_ptr<const Archive> archive = known.get(path, info);
+    if (archive == nullptr) return std::nullopt;
+    return InArchive{std::move(archive), ""};
+  }
+  if (errno != ENOTDIR) return std::nullopt;
+  for (fs::path file = path.parent_path(); file.has_relative_path(); file = file.parent_path()) {
+    if (::stat(file.c_str(), &info) != 0) continue;
+    if (!S_ISREG(info.st_mode)) return std::nullopt;
+    std::shared_ptr<const Archive> archive = known.get(file, info);
+    if (archive == nullptr) return std::nullopt;
+    std::string_view name = path.native();
+    name.remove_prefix(file.native().size());
+    while (name.starts_with('/')) name.remove_prefix(1);
+    while (name.ends_with('/')) name.remove_suffix(1);
+    return InArchive{std::move(archive), std::string(name)};
+  }
+  return std::nullopt;
+}
+
+PathKind kind_of_path(const fs::path& path) {
+  if (const std::optional<InArchive> inside = find_in_archive(path)) {
+    if (inside->archive->find(inside->name) != nullptr) return PathKind::file;
+    return inside->archive->has_folder(inside->name) ? PathKind::folder : PathKind::nothing;
+  }
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  if (!fs::exists(status)) return PathKind::nothing;
+  return fs::is_directory(status) ? PathKind::folder : PathKind::file;
+}
+
+std::optional<uint64_t> size_of_path(const fs::path& path) {
+  std::error_code error;
+  const uintmax_t size = fs::file_size(path, error);
+  if (!error) return size;
+  const std::optional<InArchive> inside = find_in_archive(path);
+  const Archive::Member* member = inside ? inside->archive->find(inside->name) : nullptr;
+  if (member == nullptr) return std::nullopt;
+  return member->size;
+}
+
+}  // namespace graft

@@ -1,0 +1,120 @@
+// Zip archives by libzip.
+#include <zip.h>
+
+#include <algorithm>
+#include <mutex>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "dataset/archive_kinds.h"
+
+namespace graft {
+namespace {
+
+using Zip = std::unique_ptr<zip_t, decltype(&zip_discard)>;
+
+Zip open(const fs::path& file) {
+  int code = 0;
+  Zip zip(zip_open(file.c_str(), ZIP_RDONLY, &code), zip_discard);
+  if (zip) return zip;
+  zip_error_t error;
+  zip_error_init_with_code(&error, code);
+  const std::string why = zip_error_strerror(&error);
+  zip_error_fini(&error);
+  fail(ErrorKind::input,
+       "{}: not a usable zip archive: it is damaged or cut short ({}); download or copy it again",
+       printable(file), why);
+}
+
+class ZipArchive : public Archive {
+ public:
+  explicit ZipArchive(const fs::path& file) : file_(file) {
+    Zip zip = open(file);
+    const zip_int64_t count = zip_get_num_entries(zip.get(), 0);
+    std::vector<Member> members;
+    bool has_slash = false;
+    for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(count); ++i) {
+      zip_stat_t about;
+      // Names without the mark of UTF-8 are converted, unless they are UTF-8 nevertheless.
+      if (zip_stat_index(zip.get(), i, ZIP_FL_ENC_GUESS, &about) != 0 ||
+          (about.valid & ZIP_STAT_NAME) == 0 || (about.valid & ZIP_STAT_SIZE) == 0)
+        fail(ErrorKind::input,
+             "{}: not a usable zip archive: its list of entries is damaged; download or copy it "
+             "again",
+             printable(file));
+      if ((about.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && about.encryption_method != ZIP_EM_NONE)
+        fail(ErrorKind::input, "{}: {} in it is encrypted; unpack the archive with its password",
+             printable(file), printable(about.name));
+      std::string name = about.name;
+      if (name.ends_with('/') || name.ends_with('\\')) continue;  // a folder
+      has_slash = has_slash || name.find('/') != std::string::npos;
+      members.push_back({std::move(name), about.size, i});
+    }
+    // Some programs for Windows write its separator, against the format's rules.
+    if (!has_slash)
+      for (Member& member : members)
+        std::replace(member.name.begin(), member.name.end(), '\\', '/');
+    set_members(std::move(members));
+    idle_.push_back(std::move(zip));
+  }
+
+  [[nodiscard]] std::vector<std::byte> read(const Member& member) const override {
+    Zip zip = take();
+    std::vector<std::byte> out = read(zip.get(), member);
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(std::move(zip));
+    return out;
+  }
+
+ private:
+  /// A handle for this thread alone.
+  [[nodiscard]] Zip take() const {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!idle_.empty()) {
+        Zip zip = std::move(idle_.back());
+        idle_.pop_back();
+        return zip;
+      }
+    }
+    return open(file_);
+  }
+
+  [[nodiscard]] std::vector<std::byte> read(zip_t* zip, const Member& member) const {
+    const auto damaged = [&](const std::string& why) {
+      fail(ErrorKind::input, "{}: cannot be read from the archive: {}; download or copy it again",
+           printable(file_ / member.name), why);
+    };
+    const std::unique_ptr<zip_file_t, decltype(&zip_fclose)> file(
+        zip_fopen_index(zip, member.place, 0), zip_fclose);
+    if (!file) damaged(zip_strerror(zip));
+    // What a list states is believed as far as there is content.
+    constexpr uint64_t kPiece = uint64_t{16} << 20U;
+    std::vector<std::byte> out;
+    for (uint64_t done = 0; done < member.size;) {
+      out.resize(std::min(member.size, done + kPiece));
+      const zip_int64_t got = zip_fread(file.get(), out.data() + done, out.size() - done);
+      if (got < 0) damaged(zip_file_strerror(file.get()));
+      if (got == 0) damaged("it ends early");
+      done += static_cast<uint64_t>(got);
+    }
+    // The checksum is compared where the end is found.
+    std::byte surplus{};
+    const zip_int64_t got = zip_fread(file.get(), &surplus, 1);
+    if (got < 0) damaged(zip_file_strerror(file.get()));
+    if (got > 0) damaged("it is longer than the list says");
+    return out;
+  }
+
+  fs::path file_;
+  mutable std::mutex mutex_;
+  mutable std::vector<Zip> idle_;
+};
+
+}  // namespace
+
+std::shared_ptr<const Archive> open_zip(const fs::path& file) {
+  return std::make_shared<ZipArchive>(file);
+}
+
+}  // namespace graft
