@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "graft/context.h"
+
 #pragma GCC visibility push(default)
 namespace graft {
 
@@ -53,16 +55,18 @@ struct Dataset {
 /// them) of class folders; a zip or tar archive of such a folder; a CSV manifest. docs/data.md has
 /// the rules. Only the folder is read, not the images; an archive is read in place, and samples'
 /// paths lead into it. Throws Error(input) that says what was found and what was expected.
-Dataset open_dataset(const std::filesystem::path& data);
+/// Of a compressed tar the context is told how far decompressing it has come; it may stop that.
+Dataset open_dataset(const std::filesystem::path& data, const RunContext& context = {});
 /// The same with validation and test images from folders of their own; empty: none.
 Dataset open_dataset(const std::filesystem::path& data, const std::filesystem::path& validation,
-                     const std::filesystem::path& test);
+                     const std::filesystem::path& test, const RunContext& context = {});
 
 /// The class table that train prints first.
 std::string class_table(const Dataset& dataset);
 
 /// Images named by the user: files as they are, folders and archives walked (sorted), by extension.
-std::vector<std::filesystem::path> list_images(const std::filesystem::path& path);
+std::vector<std::filesystem::path> list_images(const std::filesystem::path& path,
+                                               const RunContext& context = {});
 /// "3 files of kinds that are not read (1 .cr2, 2 .mov)" below a folder; empty: there are none.
 std::string unread_images(const std::filesystem::path& folder);
 

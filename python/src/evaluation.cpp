@@ -32,7 +32,7 @@ std::unique_ptr<Evaluated> evaluate_model(const py::str& model, const py::str& d
   const std::string of_test = path_bytes(test);
   run_interruptibly(options.threads, tell, [&](const RunContext& context) {
     const Classifier classifier = Classifier::load(out->model, options);
-    out->dataset = open_dataset(root, of_validation, of_test);
+    out->dataset = open_dataset(root, of_validation, of_test, context);
     out->evaluation = evaluate(classifier, out->dataset, split, context);
     require_few_skipped(out->evaluation, max_skipped, root);
     out->trained_on = images_trained_on(out->model, out->evaluation);

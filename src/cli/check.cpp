@@ -207,7 +207,7 @@ void check_options(const CheckOptions& o) {
 
 int run(const CheckOptions& o) {
   check_options(o);
-  Dataset dataset = open_dataset(o.data, o.val, o.test);
+  Dataset dataset = open_dataset(o.data, o.val, o.test, o.common.context());
   if (!o.corrections.empty()) apply_corrections(dataset, o.corrections);
   if (!o.review.empty()) require_review_replaceable(dataset, o.review);
   const Inspection found = inspect(dataset, InspectionDepth::pixels, o.common.context());

@@ -19,9 +19,10 @@ struct CompareOptions {
 int run(const CompareOptions& o) {
   const std::vector<fs::path> runs(o.runs.begin(), o.runs.end());
   if (!o.html.empty()) refuse_input_as_output(o.html, "--html", runs);
-  const Comparison made = o.data.empty()
-                              ? compare_runs(runs, o.common.context())
-                              : compare_runs(runs, open_dataset(o.data), o.common.context());
+  const Comparison made =
+      o.data.empty()
+          ? compare_runs(runs, o.common.context())
+          : compare_runs(runs, open_dataset(o.data, o.common.context()), o.common.context());
   if (!o.html.empty()) {
     write_file_atomic(o.html, made.page);
     tell_wrote(o.common, o.html);

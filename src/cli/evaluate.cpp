@@ -33,7 +33,7 @@ int run(const EvaluateOptions& o) {
                                                            .views = o.views,
                                                            .precision = o.precision});
   const RunContext context = o.common.context();
-  const Dataset dataset = open_dataset(o.data);
+  const Dataset dataset = open_dataset(o.data, context);
   const Evaluation result = evaluate(classifier, dataset, o.split, context);
   if (const size_t trained = images_trained_on(o.model, result); trained > 0)
     print_diagnostic(

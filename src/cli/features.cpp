@@ -56,7 +56,8 @@ int run(const Options& o) {
   check_features(options);
   std::vector<fs::path> paths;
   for (const std::string& argument : o.paths) {
-    for (fs::path& path : list_images(argument)) paths.push_back(std::move(path));
+    for (fs::path& path : list_images(argument, o.common.context()))
+      paths.push_back(std::move(path));
     if (const std::string unread = unread_images(argument); !unread.empty())
       print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
   }

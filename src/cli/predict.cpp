@@ -81,7 +81,7 @@ std::vector<fs::path> collect(const PredictOptions& o, PredictOutput& output) {
   const fs::path sorted_into = sorted_folder(o);
   const auto add = [&](const std::string& argument) {
     try {
-      for (fs::path& path : list_images(argument)) {
+      for (fs::path& path : list_images(argument, o.common.context())) {
         if (!o.sort_into.empty() && is_within(path, sorted_into))
           ++sorted;
         else

@@ -37,7 +37,7 @@ int run(const Options& o) {
   PreviewOptions sheet = o.sheet;
   const Network base = make_backbone(o.network);
   sheet.input = {base.input_height, base.input_width};
-  const Dataset dataset = open_dataset(o.data);
+  const Dataset dataset = open_dataset(o.data, o.common.context());
   if (!o.common.quiet)
     print_diagnostic("{}: understood as {}\n", printable(o.data), dataset.understood);
   const Preview made = preview(dataset, sheet, o.common.context());

@@ -316,7 +316,7 @@ TrainPlan make_plan(const TrainOptions& o) {
   if (!o.resume.empty()) keep_own_split(recipe, o.resume);
   // The rate that is suggested is given as --lr, with which the backbone stays frozen.
   if (o.find_lr && recipe.model.fine_tune.empty()) recipe.model.fine_tune = "0";
-  Dataset data = open_dataset(o.data, c.val, c.test);
+  Dataset data = open_dataset(o.data, c.val, c.test, o.common.context());
   if (!c.corrections.empty()) {
     apply_corrections(data, o.resume.empty() ? fs::path(c.corrections)
                                              : run_corrections(o.resume, c.corrections));

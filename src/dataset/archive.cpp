@@ -17,6 +17,7 @@
 #include "base/file.h"
 #include "dataset/archive_kinds.h"
 #include "dataset/dataset.h"
+#include "dataset/folders.h"
 
 namespace graft {
 namespace {
@@ -62,19 +63,20 @@ struct Known {
 
 class KnownArchives {
  public:
-  std::shared_ptr<const Archive> get(const fs::path& file, const struct stat& info) {
+  std::shared_ptr<const Archive> get(const fs::path& file, const struct stat& info,
+                                     const RunContext& context) {
     const Stamp stamp{info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec,
                       info.st_mtim.tv_nsec};
     const std::lock_guard lock(mutex_);
     const auto at = known_.find(file);
     if (at != known_.end() && at->second.stamp == stamp) return at->second.archive;
-    std::shared_ptr<const Archive> archive = open(file);
+    std::shared_ptr<const Archive> archive = open(file, context);
     if (archive != nullptr) known_[file] = {stamp, archive};
     return archive;
   }
 
  private:
-  static std::shared_ptr<const Archive> open(const fs::path& file) {
+  static std::shared_ptr<const Archive> open(const fs::path& file, const RunContext& context) {
     std::array<std::byte, 512> start{};
     const Descriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!fd.valid()) return nullptr;  // whoever reads it says why
@@ -86,7 +88,7 @@ class KnownArchives {
       case ArchiveKind::tar:
         return open_tar(file, file);
       case ArchiveKind::compressed_tar:
-        return open_tar(decompressed_tar(file), file);
+        return open_tar(decompressed_tar(file, context), file);
       case ArchiveKind::unread:
         fail(
             ErrorKind::input,
@@ -103,6 +105,12 @@ class KnownArchives {
   std::map<fs::path, Known> known_;
 };
 
+/// Zip archives by their form that nobody means as one.
+bool is_document(const fs::path& file) {
+  const std::string suffix = lower_suffix(file);
+  return suffix == ".xlsx" || suffix == ".xlsm" || suffix == ".ods";
+}
+
 /// read_file() of what is in an archive.
 bool read_inside(const fs::path& path, uint64_t most, std::vector<std::byte>& out) {
   const std::optional<InArchive> inside = find_in_archive(path);
@@ -115,6 +123,10 @@ bool read_inside(const fs::path& path, uint64_t most, std::vector<std::byte>& ou
   out = inside->archive->read(*member);
   return true;
 }
+
+// Whoever has this part of the library reads images by such paths, whether or not it has looked at
+// the archive before.
+[[maybe_unused]] const bool registered = (set_reader_inside_files(read_inside), true);
 
 }  // namespace
 
@@ -188,13 +200,13 @@ std::vector<Archive::Entry> Archive::list(std::string_view folder) const {
   return entries;
 }
 
-std::optional<InArchive> find_in_archive(const fs::path& path) {
+std::optional<InArchive> find_in_archive(const fs::path& path, const RunContext& context) {
   static KnownArchives known;
-  set_reader_inside_files(read_inside);
   struct stat info {};
   if (::stat(path.c_str(), &info) == 0) {
-    if (!S_ISREG(info.st_mode) || has_image_extension(path)) return std::nullopt;
-    std::shared_ptr<const Archive> archive = known.get(path, info);
+    if (!S_ISREG(info.st_mode) || has_image_extension(path) || is_document(path))
+      return std::nullopt;
+    std::shared_ptr<const Archive> archive = known.get(path, info, context);
     if (archive == nullptr) return std::nullopt;
     return InArchive{std::move(archive), ""};
   }
@@ -202,7 +214,7 @@ std::optional<InArchive> find_in_archive(const fs::path& path) {
   for (fs::path file = path.parent_path(); file.has_relative_path(); file = file.parent_path()) {
     if (::stat(file.c_str(), &info) != 0) continue;
     if (!S_ISREG(info.st_mode)) return std::nullopt;
-    std::shared_ptr<const Archive> archive = known.get(file, info);
+    std::shared_ptr<const Archive> archive = known.get(file, info, context);
     if (archive == nullptr) return std::nullopt;
     std::string_view name = path.native();
     name.remove_prefix(file.native().size());
@@ -213,8 +225,8 @@ std::optional<InArchive> find_in_archive(const fs::path& path) {
   return std::nullopt;
 }
 
-PathKind kind_of_path(const fs::path& path) {
-  if (const std::optional<InArchive> inside = find_in_archive(path)) {
+PathKind kind_of_path(const fs::path& path, const RunContext& context) {
+  if (const std::optional<InArchive> inside = find_in_archive(path, context)) {
     if (inside->archive->find(inside->name) != nullptr) return PathKind::file;
     return inside->archive->has_folder(inside->name) ? PathKind::folder : PathKind::nothing;
   }

@@ -13,6 +13,8 @@
 #include <string_view>
 #include <vector>
 
+#include "graft/context.h"
+
 namespace graft {
 
 /// The index of an archive, and its content. All functions are thread-safe.
@@ -62,11 +64,12 @@ struct InArchive {
 /// Nothing where no regular file on the way is an archive. Indexes are kept, for as long as the
 /// file does not change. Throws Error(input) for an archive that is damaged, encrypted, or of a
 /// kind that is not read (7z, RAR), and Error(io).
-std::optional<InArchive> find_in_archive(const std::filesystem::path& path);
+std::optional<InArchive> find_in_archive(const std::filesystem::path& path,
+                                         const RunContext& context = {});
 
 enum class PathKind { nothing, file, folder };
 /// What a path leads to, an archive being a folder.
-PathKind kind_of_path(const std::filesystem::path& path);
+PathKind kind_of_path(const std::filesystem::path& path, const RunContext& context = {});
 
 /// Of a file, in an archive or not; nothing where it cannot be told.
 std::optional<uint64_t> size_of_path(const std::filesystem::path& path);

@@ -19,6 +19,7 @@ std::shared_ptr<const Archive> open_zip(const std::filesystem::path& file);
 std::shared_ptr<const Archive> open_tar(const std::filesystem::path& file,
                                         const std::filesystem::path& path);
 /// Decompresses it into the cache folder, unless it is there, and returns where.
-std::filesystem::path decompressed_tar(const std::filesystem::path& path);
+std::filesystem::path decompressed_tar(const std::filesystem::path& path,
+                                       const RunContext& context);
 
 }  // namespace graft

@@ -13,6 +13,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/progress.h"
 #include "dataset/archive_kinds.h"
 
 namespace graft {
@@ -152,7 +153,7 @@ std::shared_ptr<const Archive> open_tar(const fs::path& file, const fs::path& pa
   return std::make_shared<TarArchive>(file, path);
 }
 
-fs::path decompressed_tar(const fs::path& path) {
+fs::path decompressed_tar(const fs::path& path, const RunContext& context) {
   // Photos hardly get smaller; what grows so much is made to fill a disk.
   constexpr uint64_t kMostGrowth = 50;
   constexpr uint64_t kLeastLimit = uint64_t{256} << 20U;
@@ -169,7 +170,9 @@ fs::path decompressed_tar(const fs::path& path) {
   if (archive_read_open_filename(reader.get(), path.c_str(), kPiece) != ARCHIVE_OK ||
       archive_read_next_header(reader.get(), &entry) != ARCHIVE_OK)
     fail_damaged(path, reader.get());
-  const uint64_t most = std::max(kMostGrowth * fs::file_size(path), kLeastLimit);
+  const uint64_t bytes = fs::file_size(path);
+  const uint64_t most = std::max(kMostGrowth * bytes, kLeastLimit);
+  Progress progress(context, "decompressing", bytes, "B");
   AtomicFile out(target);
   std::vector<std::byte> piece(kPiece);
   uint64_t sum = 0;
@@ -177,18 +180,22 @@ fs::path decompressed_tar(const fs::path& path) {
     const la_ssize_t got = archive_read_data(reader.get(), piece.data(), piece.size());
     if (got < 0) fail_damaged(path, reader.get());
     if (got == 0) break;
-    const auto bytes = std::span(piece).first(static_cast<size_t>(got));
-    if (sum == 0 && archive_kind(bytes) != ArchiveKind::tar)
+    const auto content = std::span(piece).first(static_cast<size_t>(got));
+    if (sum == 0 && archive_kind(content) != ArchiveKind::tar)
       fail(ErrorKind::input, "{}: a compressed file that is no tar archive; unpack it",
            printable(path));
-    sum += bytes.size();
+    sum += content.size();
     if (sum > most)
       fail(ErrorKind::input,
            "{}: it grows to more than {} times its size when it is decompressed, which photos do "
            "not; unpack it yourself if it is what it should be",
            printable(path), kMostGrowth);
-    out.write(bytes);
+    out.write(content);
+    progress.update(std::min<uint64_t>(bytes, static_cast<uint64_t>(std::max<la_int64_t>(
+                                                  0, archive_filter_bytes(reader.get(), -1)))));
+    context.check_stop();
   }
+  progress.finish();
   out.commit();
   return target;
 }

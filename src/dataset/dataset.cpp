@@ -73,8 +73,8 @@ bool Dataset::has(Split split) const {
                      [&](const Sample& sample) { return sample.split == split; });
 }
 
-Dataset open_dataset(const fs::path& data) {
-  const PathKind kind = kind_of_path(data);
+Dataset open_dataset(const fs::path& data, const RunContext& context) {
+  const PathKind kind = kind_of_path(data, context);
   if (kind == PathKind::nothing) {
     std::error_code error;
     (void)fs::status(data, error);
@@ -88,8 +88,9 @@ Dataset open_dataset(const fs::path& data) {
   return build(read_manifest(data));
 }
 
-Dataset open_dataset(const fs::path& data, const fs::path& validation, const fs::path& test) {
-  Dataset dataset = open_dataset(data);
+Dataset open_dataset(const fs::path& data, const fs::path& validation, const fs::path& test,
+                     const RunContext& context) {
+  Dataset dataset = open_dataset(data, context);
   for (const auto& [folder, split, name] :
        {std::tuple(&test, Split::test, "test"), {&validation, Split::validation, "val"}}) {
     if (folder->empty()) continue;
@@ -98,7 +99,7 @@ Dataset open_dataset(const fs::path& data, const fs::path& validation, const fs:
            printable(data), split == Split::test ? "test" : "validation");
     // What has no training images, or one class, is told of first.
     require_trainable(dataset);
-    add_split(dataset, *folder, split, fmt::format("`{}`", name));
+    add_split(dataset, *folder, split, fmt::format("`{}`", name), context);
   }
   dataset.validation = validation;
   dataset.test = test;
@@ -120,8 +121,9 @@ void require_trainable(const Dataset& dataset) {
        printable(dataset.root), dataset.classes[0], hidden, kExpectedLayout);
 }
 
-void add_split(Dataset& dataset, const fs::path& folder, Split split, std::string_view option) {
-  Dataset other = open_dataset(folder);
+void add_split(Dataset& dataset, const fs::path& folder, Split split, std::string_view option,
+               const RunContext& context) {
+  Dataset other = open_dataset(folder, context);
   const auto in_a_split = [](const Sample& sample) { return sample.split != Split::unassigned; };
   const bool has_splits = std::any_of(other.samples.begin(), other.samples.end(), in_a_split);
   if (has_splits && !other.has(split))

@@ -14,7 +14,7 @@ namespace graft {
 /// `option` names). Of a folder that has splits itself only the one that fits is taken. Classes are
 /// joined by name; a class that `dataset` does not have is an error.
 void add_split(Dataset& dataset, const std::filesystem::path& folder, Split split,
-               std::string_view option);
+               std::string_view option, const RunContext& context = {});
 
 /// Throws Error(usage) for a dataset filled by hand that contradicts itself: labels without a
 /// class, classes of the same name or none, samples without a path.

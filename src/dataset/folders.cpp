@@ -183,8 +183,8 @@ std::string unread_images(const fs::path& folder) {
                      fmt::join(parts, ", "));
 }
 
-std::vector<fs::path> list_images(const fs::path& path) {
-  const PathKind kind = kind_of_path(path);
+std::vector<fs::path> list_images(const fs::path& path, const RunContext& context) {
+  const PathKind kind = kind_of_path(path, context);
   if (kind == PathKind::nothing)
     fail(ErrorKind::input, "{}: no such file or folder", printable(path));
   if (kind == PathKind::file) return {path};

@@ -199,7 +199,7 @@ Run resume(const std::filesystem::path& folder, const RunContext& context,
   options.report = settings.report;
   options.check_labels = settings.check_labels;
   options.observers = observers;
-  Dataset data = open_dataset(settings.data, settings.validation, settings.test);
+  Dataset data = open_dataset(settings.data, settings.validation, settings.test, context);
   if (!settings.corrections.empty()) {
     apply_corrections(data, settings.corrections);
     data.corrections = read_run_config(folder).corrections;  // its name, not that of the copy

@@ -255,7 +255,7 @@ class Archives(t.TestCase):
         with zipfile.ZipFile(office, "w") as out:
             out.writestr("[Content_Types].xml", "<x/>")
             out.writestr("xl/workbook.xml", "<x/>")
-        self.refuse(office, "no class folder with images")
+        self.refuse(office, "a spreadsheet", "save it as CSV")
 
 
 if __name__ == "__main__":

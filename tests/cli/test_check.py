@@ -96,14 +96,14 @@ class Check(t.TestCase):
         frame = deep.index(b"\xff\xc0")
         deep[frame + 1], deep[frame + 4] = 0xC1, 12
         (a / "12bit.jpg").write_bytes(deep)
-        photo(60).save(a / "drawing.jpg", "GIF")
+        photo(60).save(a / "drawing.jpg", "JPEG2000")
         document = self.check()
         self.assertEqual(document["corrupt"], [])
         self.assertEqual(self.names(document["unsupported"]),
                          ["train/a/12bit.jpg", "train/a/drawing.jpg"])
         why = {t.pathlib.Path(f["path"]).name: f["why"] for f in document["unsupported"]}
         self.assertIn("JPEG with 12 bits a channel is not supported", why["12bit.jpg"])
-        self.assertIn("it is a GIF", why["drawing.jpg"])
+        self.assertIn("it is a JPEG 2000", why["drawing.jpg"])
         text = self.succeed("check", self.data).stdout
         self.assertIn("Of a kind that is not read: 2", text)
         self.assertNotIn("damaged:", text)

@@ -215,8 +215,14 @@ class Unsupported(Files):
             self.assertNotIn("damaged", errors)
 
     def test_other_formats(self):
-        for kind, what in (("GIF", "GIF"), ("BMP", "BMP"), ("TIFF", "TIFF"), ("JPEG2000", "JPEG 2000")):
-            self.refused(encode(smooth(), kind), f"it is a {what}; convert")
+        for kind, what in (("JPEG2000", "a JPEG 2000"), ("ICO", "an icon")):
+            self.refused(encode(smooth(), kind), f"it is {what}; convert")
+        for start, what in ((b"8BPS\0\1", "a Photoshop file"), (b"gimp xcf v011", "a GIMP file"),
+                            (b"\0\0\0\x0cJXL \r\n", "a JPEG XL"), (b"\xff\x0a\xfa", "a JPEG XL")):
+            self.refused(start + bytes(40), f"it is {what}; convert")
+        for start, what in ((b"\0\0\0\x14ftypqt  ", "it is a video"), (b"PK\3\4", "it is a zip archive"),
+                            (b"\x1a\x45\xdf\xa3", "it is a video")):
+            self.refused(start + bytes(40), what, "replace or remove it")
         self.refused(b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull")
         self.refused(b"\0\x05\x16\x07\0\2\0\0Mac OS X", "resource file")
 
