@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <functional>
-#include <limits>
 #include <map>
 
 #include "base/fail.h"
@@ -16,6 +15,8 @@
 namespace graft {
 namespace {
 
+// More than can be counted to; adding to it does not overflow.
+constexpr int64_t kMostSteps = int64_t{1} << 53U;
 constexpr double kMostFigure = 1e300;  // losses, rates, seconds
 
 fs::path normal(const fs::path& path) {
@@ -135,9 +136,8 @@ RunProgress RunRecord::read(const nlohmann::json& record) const {
          "`resume`",
          run_);
   const JsonField fields(record, fmt::format("{}: its training state", run_));
-  fields.at("steps").integer(0, std::numeric_limits<int64_t>::max());
-  if (const auto without = fields.find("steps_without_moments"))
-    without->integer(0, fields.at("steps").integer(0, std::numeric_limits<int64_t>::max()));
+  const int64_t steps = fields.at("steps").integer(0, kMostSteps);
+  if (const auto without = fields.find("steps_without_moments")) without->integer(0, steps);
   RunProgress progress;
   for (const JsonField& row : fields.at("history").items()) {
     const std::vector<JsonField> figures = row.items(6);

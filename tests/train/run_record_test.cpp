@@ -1,6 +1,8 @@
 #include "train/run_record.h"
 #include <fmt/format.h>
 
+#include <limits>
+
 #include "base/file.h"
 #include "support.h"
 #include "train/state.h"
@@ -82,6 +84,9 @@ TEST_F(RunRecordFields, MissingOrOfAnotherKind) {
     }
   }
   nlohmann::json record = good();
+  record["steps"] = std::numeric_limits<int64_t>::max();  // one more would overflow
+  EXPECT_ERROR((void)record_.read(record), ErrorKind::input, "field 'steps'");
+  record = good();
   record["best_epoch"] = 3;
   EXPECT_ERROR((void)record_.read(record), ErrorKind::input, "from 0 to 2, found 3");
   record = good();
