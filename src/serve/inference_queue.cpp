@@ -75,14 +75,17 @@ void InferenceQueue::work() {
     std::vector<Inference> batch = take_batch(lock);
     lock.unlock();
     const Clock::time_point begin = Clock::now();
-    compute(batch);
+    const bool computed = compute(batch);
     const std::chrono::duration<double> took = Clock::now() - begin;
-    const size_t images = batch.size();
+    // Counted before they are answered: whoever has an answer finds it counted.
+    lock.lock();
+    counts_.images += batch.size();
+    counts_.batches += batch.empty() ? 0 : 1;
+    counts_.busy_seconds += took.count();
+    lock.unlock();
+    answer(batch, computed);
     batch.clear();
     lock.lock();
-    counts_.images += images;
-    counts_.batches += images > 0 ? 1 : 0;
-    counts_.busy_seconds += took.count();
     task_is_next = true;
   }
   std::deque<Waiting> rest = std::move(waiting_);
@@ -126,8 +129,8 @@ std::vector<Inference> InferenceQueue::take_batch(std::unique_lock<std::mutex>& 
   return batch;
 }
 
-void InferenceQueue::compute(std::vector<Inference>& batch) {
-  if (batch.empty()) return;
+bool InferenceQueue::compute(const std::vector<Inference>& batch) {
+  if (batch.empty()) return true;
   const Classifier& classifier = batch.front().model->classifier();
   const size_t elements = classifier.input_elements();
   const size_t classes = classifier.classes().size();
@@ -135,15 +138,20 @@ void InferenceQueue::compute(std::vector<Inference>& batch) {
   logits_.resize(batch.size() * classes);
   for (size_t i = 0; i < batch.size(); ++i)
     std::copy(batch[i].input.begin(), batch[i].input.end(), &inputs_[i * elements]);
-  bool failed = false;
   try {
     classifier.run(inputs_, static_cast<int>(batch.size()), logits_);
   } catch (const std::exception&) {
-    failed = true;  // no memory for the engine's buffers
+    return false;  // no memory for the engine's buffers
   }
+  return true;
+}
+
+void InferenceQueue::answer(std::vector<Inference>& batch, bool computed) const {
+  if (batch.empty()) return;
+  const size_t classes = batch.front().model->classifier().classes().size();
   for (size_t i = 0; i < batch.size(); ++i) {
     const float* row = &logits_[i * classes];
-    batch[i].done(failed ? std::vector<float>() : std::vector<float>(row, row + classes));
+    batch[i].done(computed ? std::vector<float>(row, row + classes) : std::vector<float>());
   }
 }
 

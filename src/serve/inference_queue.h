@@ -60,7 +60,9 @@ class InferenceQueue {
  private:
   void work();
   std::vector<Inference> take_batch(std::unique_lock<std::mutex>& lock);
-  void compute(std::vector<Inference>& batch);
+  /// Whether logits_ are those of the batch.
+  bool compute(const std::vector<Inference>& batch);
+  void answer(std::vector<Inference>& batch, bool computed) const;
 
   const std::chrono::microseconds most_wait_;
   mutable std::mutex mutex_;  // guards what follows
