@@ -39,17 +39,34 @@ size_t regular_file_size(int fd, const fs::path& path) {
   return static_cast<size_t>(info.st_size);
 }
 
-int open_for_reading(const fs::path& path) {
+Descriptor try_to_open(const fs::path& path) {
   refuse_nul(path);
   // O_NONBLOCK: opening a named pipe must be an error below, not a wait for a writer.
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) fail(ErrorKind::io, "{}: cannot open: {}", printable(path), system_error_text(errno));
+  return Descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+}
+
+Descriptor open_for_reading(const fs::path& path) {
+  Descriptor fd = try_to_open(path);
+  if (!fd.valid())
+    fail(ErrorKind::io, "{}: cannot open: {}", printable(path), system_error_text(errno));
   return fd;
 }
 
+std::atomic<ReaderInsideFiles> reader_inside_files = nullptr;
+
 template <typename Container>
 Container read_all(const fs::path& path, uint64_t most) {
-  const Descriptor fd(open_for_reading(path));
+  const Descriptor fd = try_to_open(path);
+  if (!fd.valid()) {
+    const int error = errno;
+    const ReaderInsideFiles reader = reader_inside_files;
+    std::vector<std::byte> inside;
+    if (error == ENOTDIR && reader != nullptr && reader(path, most, inside)) {
+      const auto* first = reinterpret_cast<const typename Container::value_type*>(inside.data());
+      return Container(first, first + inside.size());
+    }
+    fail(ErrorKind::io, "{}: cannot open: {}", printable(path), system_error_text(error));
+  }
   const size_t size = regular_file_size(fd.get(), path);
   if (size > most)
     fail(ErrorKind::input, "{}: too large: {} bytes, and at most {} are read", printable(path),
@@ -66,15 +83,6 @@ Container read_all(const fs::path& path, uint64_t most) {
   }
   content.resize(done);
   return content;
-}
-
-std::atomic<ReaderInsideFiles> reader_inside_files = nullptr;
-
-bool read_inside_file(const fs::path& path, uint64_t most, std::vector<std::byte>& out) {
-  const ReaderInsideFiles reader = reader_inside_files;
-  struct stat info {};
-  return reader != nullptr && ::stat(path.c_str(), &info) != 0 && errno == ENOTDIR &&
-         reader(path, most, out);
 }
 
 fs::path folder_of(const fs::path& path) {
@@ -151,20 +159,15 @@ Descriptor make_temporary(const fs::path& target, fs::path& path) {
 void set_reader_inside_files(ReaderInsideFiles reader) { reader_inside_files = reader; }
 
 std::vector<std::byte> read_file(const fs::path& path, uint64_t most) {
-  std::vector<std::byte> inside;
-  if (read_inside_file(path, most, inside)) return inside;
   return read_all<std::vector<std::byte>>(path, most);
 }
 
 std::string read_text_file(const fs::path& path, uint64_t most) {
-  std::vector<std::byte> inside;
-  if (read_inside_file(path, most, inside))
-    return {reinterpret_cast<const char*>(inside.data()), inside.size()};
   return read_all<std::string>(path, most);
 }
 
 MappedFile::MappedFile(const fs::path& path) {
-  const Descriptor fd(open_for_reading(path));
+  const Descriptor fd = open_for_reading(path);
   map(fd.get(), path);
 }
 

@@ -16,6 +16,7 @@
 #include "base/descriptor.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/limits.h"
 
 namespace graft {
 namespace {
@@ -62,7 +63,7 @@ pid_t start_helper(const HelperProgram& program, std::span<const int> descriptor
     moved.emplace_back(::fcntl(descriptor, F_DUPFD_CLOEXEC, end));
     if (!moved.back().valid())
       fail(ErrorKind::io, "{}: cannot start this program, which {}: {}", printable(file),
-           program.task, std::strerror(errno));
+           program.task, system_error_text(errno));
   }
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
@@ -97,7 +98,7 @@ pid_t start_helper(const HelperProgram& program, std::span<const int> descriptor
   ::posix_spawn_file_actions_destroy(&actions);
   if (error != 0)
     fail(ErrorKind::io, "{}: cannot start this program, which {}: {}{}", printable(file),
-         program.task, std::strerror(error),
+         program.task, system_error_text(error),
          error == EAGAIN ? "; is the number of processes limited (ulimit -u)?" : "");
   return process;
 }

@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <map>
 #include <mutex>
 #include <utility>
 
+#include "base/bytes.h"
 #include "base/descriptor.h"
 #include "base/fail.h"
 #include "base/file.h"
@@ -21,11 +21,6 @@
 
 namespace graft {
 namespace {
-
-bool has(std::span<const std::byte> bytes, std::string_view magic, size_t at = 0) {
-  return bytes.size() >= at + magic.size() &&
-         std::memcmp(bytes.data() + at, magic.data(), magic.size()) == 0;
-}
 
 /// "./sea//1.jpg" → "sea/1.jpg"; empty for what leads out.
 std::string clean_name(std::string_view name) {
@@ -131,17 +126,18 @@ bool read_inside(const fs::path& path, uint64_t most, std::vector<std::byte>& ou
 }  // namespace
 
 ArchiveKind archive_kind(std::span<const std::byte> bytes) {
-  if (has(bytes, "PK\3\4") || has(bytes, "PK\5\6")) return ArchiveKind::zip;
+  if (has_magic(bytes, "PK\3\4") || has_magic(bytes, "PK\5\6")) return ArchiveKind::zip;
   constexpr size_t kUstar = 257;
-  if (has(bytes, "ustar", kUstar)) return ArchiveKind::tar;
+  if (has_magic(bytes, "ustar", kUstar)) return ArchiveKind::tar;
   for (const std::string_view magic :
        {std::string_view("\x1F\x8B"), std::string_view("BZh"),
         std::string_view("\xFD"
                          "7zXZ\0",
                          6),
         std::string_view("\x28\xB5\x2F\xFD"), std::string_view("\x04\x22\x4D\x18")})
-    if (has(bytes, magic)) return ArchiveKind::compressed_tar;
-  if (has(bytes, "7z\xBC\xAF\x27\x1C") || has(bytes, "Rar!\x1A\x07")) return ArchiveKind::unread;
+    if (has_magic(bytes, magic)) return ArchiveKind::compressed_tar;
+  if (has_magic(bytes, "7z\xBC\xAF\x27\x1C") || has_magic(bytes, "Rar!\x1A\x07"))
+    return ArchiveKind::unread;
   return ArchiveKind::none;
 }
 

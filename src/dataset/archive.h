@@ -31,8 +31,10 @@ class Archive {
   };
 
   virtual ~Archive() = default;
-  /// A member's content. Throws Error(input) that begins with the member's path.
-  [[nodiscard]] virtual std::vector<std::byte> read(const Member& member) const = 0;
+  /// A member's content, or its first bytes. Damage shows where all is read. Throws Error(input)
+  /// that begins with the member's path.
+  [[nodiscard]] virtual std::vector<std::byte> read(const Member& member,
+                                                    uint64_t most = UINT64_MAX) const = 0;
 
   /// Null where no file has that name.
   [[nodiscard]] const Member* find(std::string_view name) const;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <map>
 
@@ -47,8 +48,8 @@ class TarArchive : public Archive {
     read_index(MappedFile(file));
   }
 
-  [[nodiscard]] std::vector<std::byte> read(const Member& member) const override {
-    std::vector<std::byte> out(member.size);
+  [[nodiscard]] std::vector<std::byte> read(const Member& member, uint64_t most) const override {
+    std::vector<std::byte> out(std::min(member.size, most));
     for (size_t done = 0; done < out.size();) {
       const ssize_t got = ::pread(file_.get(), out.data() + done, out.size() - done,
                                   static_cast<off_t>(member.place + done));

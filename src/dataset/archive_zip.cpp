@@ -58,9 +58,9 @@ class ZipArchive : public Archive {
     idle_.push_back(std::move(zip));
   }
 
-  [[nodiscard]] std::vector<std::byte> read(const Member& member) const override {
+  [[nodiscard]] std::vector<std::byte> read(const Member& member, uint64_t most) const override {
     Zip zip = take();
-    std::vector<std::byte> out = read(zip.get(), member);
+    std::vector<std::byte> out = read(zip.get(), member, std::min(member.size, most));
     const std::lock_guard lock(mutex_);
     idle_.push_back(std::move(zip));
     return out;
@@ -80,7 +80,8 @@ class ZipArchive : public Archive {
     return open(file_);
   }
 
-  [[nodiscard]] std::vector<std::byte> read(zip_t* zip, const Member& member) const {
+  [[nodiscard]] std::vector<std::byte> read(zip_t* zip, const Member& member,
+                                            uint64_t count) const {
     const auto damaged = [&](const std::string& why) {
       fail(ErrorKind::input, "{}: cannot be read from the archive: {}; download or copy it again",
            printable(file_ / member.name), why);
@@ -91,13 +92,14 @@ class ZipArchive : public Archive {
     // What a list states is believed as far as there is content.
     constexpr uint64_t kPiece = uint64_t{16} << 20U;
     std::vector<std::byte> out;
-    for (uint64_t done = 0; done < member.size;) {
-      out.resize(std::min(member.size, done + kPiece));
+    for (uint64_t done = 0; done < count;) {
+      out.resize(std::min(count, done + kPiece));
       const zip_int64_t got = zip_fread(file.get(), out.data() + done, out.size() - done);
       if (got < 0) damaged(zip_file_strerror(file.get()));
       if (got == 0) damaged("it ends early");
       done += static_cast<uint64_t>(got);
     }
+    if (count < member.size) return out;
     // The checksum is compared where the end is found.
     std::byte surplus{};
     const zip_int64_t got = zip_fread(file.get(), &surplus, 1);

@@ -80,9 +80,11 @@ bool has_image_content(const fs::path& path) {
         .read(reinterpret_cast<char*>(bytes.data()), static_cast<long>(bytes.size()));
     return begins_as_image(bytes);
   }
-  if (!find_in_archive(path)) return false;
+  const std::optional<InArchive> inside = find_in_archive(path);
+  const Archive::Member* member = inside ? inside->archive->find(inside->name) : nullptr;
+  if (member == nullptr) return false;
   try {
-    return begins_as_image(read_file(path));
+    return begins_as_image(inside->archive->read(*member, bytes.size()));
   } catch (const Error&) {
     return false;
   }

@@ -12,7 +12,8 @@ Image decode_image(std::span<const std::byte> bytes, std::string_view name,
                    const DecodeLimits& limits) {
   const EncodedImage encoded{bytes, name, limits};
   Decoded decoded;
-  switch (sniff_format(bytes, name)) {
+  const ImageFormat format = sniff_format(bytes, name);
+  switch (format) {
     case ImageFormat::jpeg:
       decoded = decode_jpeg(encoded);
       break;
@@ -27,7 +28,7 @@ Image decode_image(std::span<const std::byte> bytes, std::string_view name,
     case ImageFormat::gif:
     case ImageFormat::tiff:
     case ImageFormat::bmp:
-      decoded = decode_in_process(encoded);
+      decoded = decode_in_process(encoded, format);
       break;
   }
   return apply_orientation(std::move(decoded.image), decoded.orientation);
@@ -35,7 +36,8 @@ Image decode_image(std::span<const std::byte> bytes, std::string_view name,
 
 ImageFacts probe_image(std::span<const std::byte> bytes, std::string_view name) {
   const EncodedImage encoded{bytes, name, {}};
-  switch (sniff_format(bytes, name)) {
+  const ImageFormat format = sniff_format(bytes, name);
+  switch (format) {
     case ImageFormat::jpeg:
       return probe_jpeg(encoded);
     case ImageFormat::png:
@@ -49,7 +51,7 @@ ImageFacts probe_image(std::span<const std::byte> bytes, std::string_view name) 
     case ImageFormat::bmp:
       break;
   }
-  return probe_in_process(encoded);
+  return probe_in_process(encoded, format);
 }
 
 Image load_image(const std::filesystem::path& path, const DecodeLimits& limits) {

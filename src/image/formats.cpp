@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
+#include "base/bytes.h"
 #include "base/fail.h"
 #include "image/codecs.h"
 
@@ -56,11 +56,6 @@ constexpr UnreadSuffix kUnread[] = {
     {".mpeg", &kVideo},  {".ogv", &kVideo},   {".insv", &kVideo},
 };
 
-bool has(std::span<const std::byte> bytes, std::string_view magic, size_t at = 0) {
-  return bytes.size() >= at + magic.size() &&
-         std::memcmp(bytes.data() + at, magic.data(), magic.size()) == 0;
-}
-
 std::string_view text_at(std::span<const std::byte> bytes, size_t at, size_t count) {
   if (bytes.size() < at + count) return {};
   return {reinterpret_cast<const char*>(bytes.data()) + at, count};
@@ -110,7 +105,7 @@ constexpr KnownFile kOtherFiles[] = {
 /// ISO base media files tell by their brands what they hold: the major one, and those that they
 /// are compatible with (ISO/IEC 23008-12, 10; AV1 Image File Format, 8).
 std::optional<ImageFormat> sniff_brands(std::span<const std::byte> bytes) {
-  if (!has(bytes, "ftyp", 4)) return std::nullopt;
+  if (!has_magic(bytes, "ftyp", 4)) return std::nullopt;
   const auto format_of = [](std::string_view brand) -> std::optional<ImageFormat> {
     if (brand == "avif" || brand == "avis") return ImageFormat::avif;
     for (const std::string_view heic :
@@ -132,26 +127,27 @@ std::optional<ImageFormat> sniff_brands(std::span<const std::byte> bytes) {
 
 /// "BM" alone begins texts too: the header's size, which follows, has few values.
 bool is_bmp(std::span<const std::byte> bytes) {
-  if (!has(bytes, "BM")) return false;
+  if (!has_magic(bytes, "BM")) return false;
   for (const char size : {12, 16, 40, 52, 56, 64, 108, 124})
-    if (has(bytes, std::string_view(&size, 1), 14) && has(bytes, "\0\0\0"_bytes, 15)) return true;
+    if (has_magic(bytes, std::string_view(&size, 1), 14) && has_magic(bytes, "\0\0\0"_bytes, 15))
+      return true;
   return false;
 }
 
 std::optional<ImageFormat> format_of(std::span<const std::byte> bytes) {
-  if (has(bytes, "\xFF\xD8\xFF")) return ImageFormat::jpeg;
-  if (has(bytes, "\x89PNG\r\n\x1A\n")) return ImageFormat::png;
-  if (has(bytes, "RIFF") && has(bytes, "WEBP", 8)) return ImageFormat::webp;
-  if (has(bytes, "GIF87a") || has(bytes, "GIF89a")) return ImageFormat::gif;
+  if (has_magic(bytes, "\xFF\xD8\xFF")) return ImageFormat::jpeg;
+  if (has_magic(bytes, "\x89PNG\r\n\x1A\n")) return ImageFormat::png;
+  if (has_magic(bytes, "RIFF") && has_magic(bytes, "WEBP", 8)) return ImageFormat::webp;
+  if (has_magic(bytes, "GIF87a") || has_magic(bytes, "GIF89a")) return ImageFormat::gif;
   for (const std::string_view magic : {"II*\0"_bytes, "MM\0*"_bytes, "II+\0"_bytes, "MM\0+"_bytes})
-    if (has(bytes, magic)) return ImageFormat::tiff;
+    if (has_magic(bytes, magic)) return ImageFormat::tiff;
   if (is_bmp(bytes)) return ImageFormat::bmp;
   return sniff_brands(bytes);
 }
 
 const KnownFile* find(std::span<const KnownFile> files, std::span<const std::byte> bytes) {
   for (const KnownFile& known : files)
-    if (has(bytes, known.magic, known.at)) return &known;
+    if (has_magic(bytes, known.magic, known.at)) return &known;
   return nullptr;
 }
 

@@ -3,9 +3,7 @@
 // as many bytes as it says. Both ends are of one build and one machine.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
-#include <span>
 
 namespace graft {
 
@@ -36,11 +34,6 @@ struct ImageReply {
   uint8_t grey = 0;
   uint8_t cmyk = 0;
   uint8_t animated = 0;
-  uint8_t deep = 0;
 };
-
-/// Whole transfers on a blocking socket; false at its end or on any error.
-bool send_bytes(int socket, std::span<const std::byte> bytes);
-bool receive_bytes(int socket, std::span<std::byte> bytes);
 
 }  // namespace graft

@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <limits>
 #include <memory>
 #include <mutex>
@@ -16,6 +15,8 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/helper_process.h"
+#include "base/limits.h"
+#include "base/socket_bytes.h"
 #include "image/formats.h"
 #include "image/image_message.h"
 
@@ -33,7 +34,7 @@ class ImageProgram {
   ImageProgram() {
     std::array<int, 2> ends = {-1, -1};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
-      fail(ErrorKind::io, "cannot start {}: {}", kProgram.name, std::strerror(errno));
+      fail(ErrorKind::io, "cannot start {}: {}", kProgram.name, system_error_text(errno));
     socket_ = Descriptor(ends[0]);
     const Descriptor theirs(ends[1]);
     const timeval patience{kPatienceSeconds, 0};
@@ -118,8 +119,7 @@ bool exchange(ImageProgram& program, const ImageRequest& request, const EncodedI
          program.receive(std::as_writable_bytes(std::span(answer.pixels)));
 }
 
-Answer ask(const EncodedImage& encoded, bool pixels) {
-  const ImageFormat format = sniff_format(encoded.bytes, encoded.name);
+Answer ask(const EncodedImage& encoded, ImageFormat format, bool pixels) {
   const ImageRequest request{.bytes = encoded.bytes.size(),
                              .max_pixels = encoded.limits.max_pixels,
                              .max_side = encoded.limits.max_side,
@@ -159,8 +159,8 @@ Answer ask(const EncodedImage& encoded, bool pixels) {
 
 }  // namespace
 
-Decoded decode_in_process(const EncodedImage& encoded) {
-  Answer answer = ask(encoded, true);
+Decoded decode_in_process(const EncodedImage& encoded, ImageFormat format) {
+  Answer answer = ask(encoded, format, true);
   Decoded decoded;
   decoded.image.width = static_cast<int>(answer.reply.width);
   decoded.image.height = static_cast<int>(answer.reply.height);
@@ -169,16 +169,16 @@ Decoded decode_in_process(const EncodedImage& encoded) {
   return decoded;
 }
 
-ImageFacts probe_in_process(const EncodedImage& encoded) {
+ImageFacts probe_in_process(const EncodedImage& encoded, ImageFormat format) {
   constexpr int64_t kAny = std::numeric_limits<int32_t>::max();
-  const ImageReply reply = ask({encoded.bytes, encoded.name, {kAny * kAny, kAny}}, false).reply;
-  return {.format = sniff_format(encoded.bytes, encoded.name),
+  const ImageReply reply =
+      ask({encoded.bytes, encoded.name, {kAny * kAny, kAny}}, format, false).reply;
+  return {.format = format,
           .width = reply.width,
           .height = reply.height,
           .grey = reply.grey != 0,
           .cmyk = reply.cmyk != 0,
-          .animated = reply.animated != 0,
-          .deep = reply.deep != 0};
+          .animated = reply.animated != 0};
 }
 
 }  // namespace graft

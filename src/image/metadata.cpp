@@ -7,12 +7,10 @@
 #include <memory>
 #include <vector>
 
+#include "base/bytes.h"
+
 namespace graft {
 namespace {
-
-bool starts_with(std::span<const std::byte> bytes, std::string_view magic) {
-  return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
-}
 
 constexpr bool is_orientation(int value) { return value >= 1 && value <= 8; }
 
@@ -23,7 +21,7 @@ std::optional<int> exif_orientation(std::span<const std::byte> exif) {
   constexpr std::string_view kPrefix("Exif\0\0", 6);
   constexpr size_t kMaxSize = 0xFFFF;
   std::vector<unsigned char> block;
-  if (!starts_with(exif, kPrefix)) block.assign(kPrefix.begin(), kPrefix.end());
+  if (!has_magic(exif, kPrefix)) block.assign(kPrefix.begin(), kPrefix.end());
   exif = exif.first(std::min(exif.size(), kMaxSize - block.size()));
   const auto* first = reinterpret_cast<const unsigned char*>(exif.data());
   block.insert(block.end(), first, first + exif.size());

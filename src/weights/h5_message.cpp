@@ -1,12 +1,10 @@
 #include "weights/h5_message.h"
 
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <array>
-#include <cerrno>
 #include <cstring>
 #include <utility>
+
+#include "base/socket_bytes.h"
 
 namespace graft {
 namespace {
@@ -86,22 +84,6 @@ H5Weight decode_weight(Decoder& in) {
   return weight;
 }
 
-bool transfer(ssize_t done, std::byte*& data, size_t& count) {
-  if (done < 0 && errno == EINTR) return true;
-  if (done <= 0) return false;
-  data += done;
-  count -= static_cast<size_t>(done);
-  return true;
-}
-
-bool read_bytes(int socket, std::byte* data, size_t count, const std::function<void()>& wait) {
-  while (count > 0) {
-    wait();
-    if (!transfer(::read(socket, data, count), data, count)) return false;
-  }
-  return true;
-}
-
 }  // namespace
 
 uint64_t H5Weight::bytes() const {
@@ -157,21 +139,16 @@ bool decode(std::span<const std::byte> bytes, H5Message& message) {
 }
 
 bool send_message(int socket, const H5Message& message) {
-  std::vector<std::byte> bytes = encode(message);
-  std::byte* data = bytes.data();
-  size_t left = bytes.size();
-  while (left > 0)
-    if (!transfer(::send(socket, data, left, MSG_NOSIGNAL), data, left)) return false;
-  return true;
+  return send_bytes(socket, encode(message));
 }
 
 bool receive_message(int socket, H5Message& message, const std::function<void()>& wait) {
   std::array<std::byte, Encoder::kFrame> frame{};
-  if (!read_bytes(socket, frame.data(), frame.size(), wait)) return false;
+  if (!receive_bytes(socket, frame, wait)) return false;
   const uint64_t size = Decoder(frame).number(frame.size());
   if (size > kH5MaxMessageBytes) return false;
   std::vector<std::byte> bytes(size);
-  return read_bytes(socket, bytes.data(), size, wait) && decode(bytes, message);
+  return receive_bytes(socket, bytes, wait) && decode(bytes, message);
 }
 
 }  // namespace graft

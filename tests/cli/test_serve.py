@@ -2,8 +2,10 @@
 import base64
 import io
 import json
+import shutil
 import socket
 import struct
+import subprocess
 import time
 
 import graft_testing as t
@@ -48,6 +50,25 @@ class Serve(t.TestCase):
         np.testing.assert_allclose(got["predictions"][0]["logits"], want["predictions"][0]["logits"], atol=1e-5)
         status, _, got = self.post("/predict", self.images[:1], [("top", "1"), ("model", "other")])
         self.assertEqual((got["model"], len(got["predictions"][0]["top"])), ("other", 1))
+
+    def test_every_format(self):
+        """Also those that graft-read-image decodes for the server."""
+        files = []
+        for path, suffix in zip(self.images, ("bmp", "gif", "tiff", "png", "webp")):
+            files.append(self.folder / f"{path.stem}.{suffix}")
+            Image.open(path).save(files[-1])
+        for suffix, options in (("heic", []), ("avif", ["-A"])):
+            if shutil.which("heif-enc"):
+                files.append(self.folder / f"x.{suffix}")
+                subprocess.run(["heif-enc", *options, "-o", files[-1], files[3]], check=True, capture_output=True)
+        status, _, got = self.post("/predict?logits=true", files)
+        self.assertEqual(status, 200, got)
+        want = self.succeed_json("predict", BASE / "scenes", *files, "--json", "--logits")
+        for g, w in zip(got["predictions"], want["predictions"]):
+            np.testing.assert_allclose(g["logits"], w["logits"], atol=1e-5)
+        status, _, got = self.server.ask("POST", "/predict", files[0].read_bytes()[:-9], Content_Type="image/bmp")
+        self.assertEqual(status, 422)
+        self.assertIn("damaged BMP", json.dumps(got))
 
     def test_images_that_come_together_are_one_batch(self):
         def counts():

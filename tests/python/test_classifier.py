@@ -32,6 +32,35 @@ def test_agrees_with_the_program(classifier, run, files):
         assert prediction.probability == pytest.approx(top["probability"], abs=1e-6)
 
 
+def test_formats_that_a_process_decodes_and_archives(classifier, files, tmp_path):
+    """By the package's own graft-read-image, also after fork(); paths that lead into a zip."""
+    import zipfile
+    some = [tmp_path / f"{k}.{suffix}" for k, suffix in enumerate(("bmp", "tiff", "gif"))]
+    for path, file in zip(some, files):
+        PIL.open(file).save(path)
+    found = classifier(some)
+    for row, path in zip(found.logits, some):
+        np.testing.assert_array_equal(row, classifier(pixels(path)).logits)
+        np.testing.assert_array_equal(row, classifier(path.read_bytes()).logits)
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        for file in files[:5]:
+            out.write(file, file.rsplit("/", 1)[1])
+    inside = graft.list_images(archive)
+    assert inside == sorted(f"{archive}/{file.rsplit('/', 1)[1]}" for file in files[:5])
+    order = [f"{archive}/{file.rsplit('/', 1)[1]}" for file in files[:5]]
+    np.testing.assert_array_equal(classifier(order).logits, classifier(files[:5]).logits)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        sizes = pool.map(_decode_in_a_child, [(str(path), classifier.path) for path in some * 4])
+    assert sizes == [prediction.label for prediction in found] * 4
+    np.testing.assert_array_equal(classifier(some).logits, found.logits)
+
+
+def _decode_in_a_child(job):
+    path, model = job
+    return graft.Classifier(model)(path).label
+
+
 def test_every_form_of_an_image_gives_the_same(classifier, files):
     import pathlib
     some = files[:20]

@@ -8,6 +8,7 @@
 #include <new>
 #include <string>
 
+#include "base/socket_bytes.h"
 #include "confine/confine.h"
 #include "graft/error.h"
 #include "image/confined/decoders.h"

@@ -1,4 +1,4 @@
-#include "image/image_message.h"
+#include "base/socket_bytes.h"
 
 #include <sys/socket.h>
 #include <unistd.h>
@@ -17,8 +17,9 @@ bool send_bytes(int socket, std::span<const std::byte> bytes) {
   return true;
 }
 
-bool receive_bytes(int socket, std::span<std::byte> bytes) {
+bool receive_bytes(int socket, std::span<std::byte> bytes, const std::function<void()>& wait) {
   while (!bytes.empty()) {
+    if (wait) wait();
     const ssize_t done = ::read(socket, bytes.data(), bytes.size());
     if (done < 0 && errno == EINTR) continue;
     if (done <= 0) return false;
