@@ -349,6 +349,15 @@ class Layouts(data_testing.TestCase):
             path.rename(path.with_suffix(""))
         self.refuse("2 without a suffix")
 
+    def test_a_hundredth_may_be_missing(self):
+        """What `max-skipped` is where nobody says it."""
+        self.fill("a", "b", count=99)
+        for k in range(2):
+            (self.data / "a" / f"x{k}.psd").write_bytes(b"8BPS")
+        self.succeed("train", self.data, "--backbone", "vgg-mini", "--input-size", "32", "--dry-run")
+        (self.data / "a" / "y.psd").write_bytes(b"8BPS")
+        self.refuse("3 of 201 images cannot be used", "at most 1 % may be")
+
     def test_some_files_of_an_unread_format(self):
         self.fill("a", "b", count=4)
         (self.data / "a" / "x.cr2").write_bytes(b"II")

@@ -65,6 +65,23 @@ class Limits(t.TestCase):
         # Near the least that suffices, what is left varies by the 64 MB of the allocator's arenas, from run to run.
         self.assertEqual(succeeded[-2:], [True, True])
 
+    def test_address_space_of_other_commands(self):
+        self.succeed(*self.arguments())
+        image = sorted(self.data.rglob("*.jpg"))[0]
+        features = ["features", image, "--backbone", "vgg-mini", "--input-size", "32", "-o", self.folder / "x.npy"]
+        for arguments in (["predict", self.folder / "run", image], ["evaluate", self.folder / "run", self.data], features):
+            for size in (60, 120, 250, 500, 4000, 16000):
+                done = self.run_limited(resource.RLIMIT_AS, size * MEGABYTE, *arguments)
+                if done.returncode != 0:
+                    self.assertLess(size, 4000, done.stderr)
+                    self.assertIn(done.returncode, (1, 127))  # 127: the libraries themselves cannot be loaded
+                    said = [line for line in done.stderr.splitlines() if "understood as" not in line]
+                    self.assertEqual(len(said), 1, done.stderr)
+        # What a large machine's batch system sets changes nothing, the cache's use included.
+        for size in (4000, 16000):
+            done = self.run_limited(resource.RLIMIT_AS, size * MEGABYTE, *self.arguments())
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+
     def test_data(self):
         for size in (50, 110, 150):
             done = self.run_limited(resource.RLIMIT_DATA, size * MEGABYTE, *self.arguments())

@@ -45,6 +45,16 @@ class Streams(t.TestCase):
             self.assertIn("graft: standard output: writing failed: " + text, done.stderr)
             self.assertTrue((self.run_folder / "model.safetensors").exists())
 
+    @unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
+    def test_results_of_a_model_that_are_lost(self):
+        self.succeed(*self.train_arguments())
+        image = sorted(self.data.rglob("*.jpg"))[0]
+        for arguments in (["predict", self.run_folder, image], ["predict", self.run_folder, image, "--json"],
+                          ["evaluate", self.run_folder, self.data], ["evaluate", self.run_folder, self.data, "--json"]):
+            done = self.shell(arguments, ">/dev/full")
+            self.assertEqual(done.returncode, 1, arguments)
+            self.assertIn("graft: standard output: writing failed: No space left", done.stderr)
+
     def test_every_command_reports_lost_results(self):
         for arguments in (["--help"], ["--version"], ["summary"], ["train", "--help"],
                           ["weights", "list"], ["weights", "list", "--json"], ["cache", "list"],

@@ -273,16 +273,17 @@ class Weights(t.TestCase):
                         {"chunks": True, "maxshape": (None, None, None, None)}):
             self.rewrite(path, options)
             np.testing.assert_array_equal(self.note(path), plain)
-        self.rewrite_filter(path)
-        self.refuse("compressed with Zstandard (filter 32015)", path, backbone="vgg-mini")
+        for number, name in ((32001, "Blosc"), (32015, "Zstandard"), (32026, "Blosc2")):
+            self.rewrite_filter(path, number)
+            self.refuse(f"compressed with {name} (filter {number})", path, backbone="vgg-mini")
 
-    def rewrite_filter(self, path):
+    def rewrite_filter(self, path, number=32015):
         """Values behind a filter that neither library has: h5py writes another one's number."""
         self.rewrite(path, {"compression": "lzf"})
         data = bytearray(path.read_bytes())
         at = data.index(b"lzf\0") - 8  # number, length of name, flags, number of parameters
         self.assertEqual(int.from_bytes(data[at:at + 2], "little"), 32000)
-        data[at:at + 2] = (32015).to_bytes(2, "little")
+        data[at:at + 2] = number.to_bytes(2, "little")
         path.write_bytes(data)
 
     def fake_reader(self, body):

@@ -65,14 +65,15 @@ class Loop : public ::testing::Test {
     recipe_ = recipe_.resolved();
   }
 
-  TrainLoop make(std::unique_ptr<Batches> training, LoopHooks hooks = {}) {
+  TrainLoop make(std::unique_ptr<Batches> training, LoopHooks hooks = {},
+                 std::unique_ptr<Batches> validation = batches(20)) {
     const TensorMap tensors = random_tensors(network_, 0, network_.layers.size(), 1);
     return {recipe_,
             phase_,
             2,
             Suffix(network_, 3, tensors, torch::kCPU),
             std::move(training),
-            batches(20),
+            std::move(validation),
             torch::kCPU,
             std::move(hooks)};
   }
@@ -172,6 +173,11 @@ TEST_F(Loop, ALossThatIsNotFiniteIsAnError) {
   hooks.so_far = [] { return std::string("; so far nothing"); };
   TrainLoop loop = make(batches(40, -1, 1e38F), hooks);
   EXPECT_ERROR(loop.run_epoch(1, 1), ErrorKind::input, "; so far nothing");
+}
+
+TEST_F(Loop, AValidationThatIsNotFiniteIsAnError) {
+  TrainLoop loop = make(batches(40), {}, batches(20, -1, 1e38F));
+  EXPECT_ERROR(loop.run_epoch(1, 1), ErrorKind::input, "the validation ");
 }
 
 TEST_F(Loop, StatisticsThatAreNotFiniteAreAnError) {
