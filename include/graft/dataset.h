@@ -1,6 +1,8 @@
 // Labelled images on disk: folders of class folders or a CSV manifest, and their split.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -35,11 +37,12 @@ struct SkippedImage {
 
 struct Dataset {
   std::filesystem::path root;
-  std::vector<std::string> classes;   ///< Unicode NFC, sorted by bytes; the label is the index
-  std::vector<Sample> samples;        ///< sorted by path
-  std::vector<SkippedImage> skipped;  ///< known before anything is decoded
-  std::string understood;             ///< how the folder or file was read, in a line
-  std::vector<std::string> notes;     ///< what was passed over and why, a line each
+  std::vector<std::string> classes;        ///< Unicode NFC, sorted by bytes; the label is the index
+  std::vector<Sample> samples;             ///< sorted by path
+  std::vector<SkippedImage> skipped;       ///< known before anything is decoded
+  std::string understood;                  ///< how the folder or file was read, in a line
+  std::vector<std::string> notes;          ///< what was passed over and why, a line each
+  std::vector<std::string> empty_classes;  ///< folders of classes without an image: a line each
   /// Files of kinds that are not read, videos too: class → suffix (".cr2") → count.
   std::map<std::string, std::map<std::string, size_t>> unread;
   std::filesystem::path validation;  ///< where those images are, if in a folder of their own
@@ -69,6 +72,17 @@ std::vector<std::filesystem::path> list_images(const std::filesystem::path& path
                                                const RunContext& context = {});
 /// "3 files of kinds that are not read (1 .cr2, 2 .mov)" below a folder; empty: there are none.
 std::string unread_images(const std::filesystem::path& folder);
+
+/// What compressed tars were decompressed into, in $XDG_CACHE_HOME/graft/archives.
+struct DecompressedArchives {
+  std::filesystem::path folder;
+  size_t files = 0;
+  uint64_t bytes = 0;
+};
+DecompressedArchives decompressed_archives();
+/// Removes them, and returns the bytes that this frees; what is in use can be read to its end.
+/// Throws Error(io) if one cannot be removed.
+uint64_t clear_decompressed_archives();
 
 }  // namespace graft
 #pragma GCC visibility pop

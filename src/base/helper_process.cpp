@@ -45,10 +45,10 @@ fs::path find_program(const HelperProgram& program) {
   folders.emplace_back(GRAFT_LIBEXEC);
   for (const fs::path& folder : folders)
     if (is_executable(folder / program.name)) return folder / program.name;
-  fail(ErrorKind::io,
-       "{}: this program, which {}, is missing; build or install Graft again, or name its folder "
-       "in $GRAFT_LIBEXEC",
-       printable(folders.at(folders.size() - 2) / program.name), program.task);
+  throw HelperUnavailable(fmt::format(
+      "{}: this program, which {}, is missing; build or install Graft again, or name its folder in "
+      "$GRAFT_LIBEXEC",
+      printable(folders.at(folders.size() - 2) / program.name), program.task));
 }
 
 }  // namespace
@@ -62,8 +62,8 @@ pid_t start_helper(const HelperProgram& program, std::span<const int> descriptor
   for (const int descriptor : descriptors) {
     moved.emplace_back(::fcntl(descriptor, F_DUPFD_CLOEXEC, end));
     if (!moved.back().valid())
-      fail(ErrorKind::io, "{}: cannot start this program, which {}: {}", printable(file),
-           program.task, system_error_text(errno));
+      throw HelperUnavailable(fmt::format("{}: cannot start this program, which {}: {}",
+                                          printable(file), program.task, system_error_text(errno)));
   }
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
@@ -97,9 +97,10 @@ pid_t start_helper(const HelperProgram& program, std::span<const int> descriptor
   ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&actions);
   if (error != 0)
-    fail(ErrorKind::io, "{}: cannot start this program, which {}: {}{}", printable(file),
-         program.task, system_error_text(error),
-         error == EAGAIN ? "; is the number of processes limited (ulimit -u)?" : "");
+    throw HelperUnavailable(
+        fmt::format("{}: cannot start this program, which {}: {}{}", printable(file), program.task,
+                    system_error_text(error),
+                    error == EAGAIN ? "; is the number of processes limited (ulimit -u)?" : ""));
   return process;
 }
 

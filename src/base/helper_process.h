@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "graft/error.h"
+
 namespace graft {
 
 struct HelperProgram {
@@ -15,9 +17,16 @@ struct HelperProgram {
   std::string_view task;  ///< "reads .h5 files", for messages
 };
 
+/// It cannot be started: the machine's fault, not that of a file that was to be read.
+class HelperUnavailable : public Error {
+ public:
+  explicit HelperUnavailable(const std::string& message) : Error(ErrorKind::io, message) {}
+};
+
 /// Starts the program that is beside this one as it is built and as it is installed, or in
 /// $GRAFT_LIBEXEC. It finds these descriptors as its 3, 4, …, and /dev/null as its standard ones;
-/// of the environment it gets nothing but `variables` and what loading needs. Throws Error(io).
+/// of the environment it gets nothing but `variables` and what loading needs. Throws
+/// HelperUnavailable.
 pid_t start_helper(const HelperProgram& program, std::span<const int> descriptors,
                    std::vector<std::string> variables = {});
 

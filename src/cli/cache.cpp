@@ -6,6 +6,7 @@
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "graft/dataset.h"
 #include "graft/features.h"
 
 namespace graft::cli {
@@ -33,8 +34,16 @@ int list(const Options& o) {
     row.update({{"id", set.id}, {"images", set.images}, {"bytes", set.bytes}, {"used", set.used}});
     rows.push_back(row);
   }
+  const DecompressedArchives archives =
+      o.cache_dir.empty() ? decompressed_archives() : DecompressedArchives{};
   if (o.json) {
-    print_json({{"folder", folder.string()}, {"bytes", total}, {"sets", rows}});
+    print_json({{"folder", folder.string()},
+                {"bytes", total},
+                {"sets", rows},
+                {"archives",
+                 {{"folder", archives.folder.string()},
+                  {"files", archives.files},
+                  {"bytes", archives.bytes}}}});
     return 0;
   }
   for (const json& row : rows) {
@@ -49,12 +58,17 @@ int list(const Options& o) {
   }
   print_result("{} sets of features, {}, in {}\n", sets.size(),
                format_bytes(static_cast<double>(total)), printable(folder));
+  if (archives.files > 0)
+    print_result("{} decompressed {}, {}, in {}\n", archives.files,
+                 archives.files == 1 ? "archive" : "archives",
+                 format_bytes(static_cast<double>(archives.bytes)), printable(archives.folder));
   return 0;
 }
 
 int clear(const Options& o) {
   const fs::path folder = feature_cache_folder(o.cache_dir);
-  const uint64_t bytes = clear_cached_features(o.cache_dir);
+  uint64_t bytes = clear_cached_features(o.cache_dir);
+  if (o.cache_dir.empty()) bytes += clear_decompressed_archives();
   if (o.json)
     print_json({{"folder", folder.string()}, {"freed", bytes}});
   else if (!o.common.quiet)
@@ -67,7 +81,9 @@ int clear(const Options& o) {
 int run_cache(int argc, char** argv) {
   Options o;
   std::string action;
-  CLI::App app("Features of frozen prefixes on disk, which training runs share.", "graft cache");
+  CLI::App app(
+      "Features of frozen prefixes on disk, which training runs share, and decompressed archives.",
+      "graft cache");
   app.add_option("ACTION", action, "list or clear")
       ->required()
       ->check(one_of({"list", "clear"}))

@@ -42,6 +42,13 @@ nlohmann::json to_json(const Dataset& dataset, const std::vector<Finding>& findi
   return out;
 }
 
+nlohmann::json to_json(const std::vector<SkippedImage>& skipped) {
+  nlohmann::json out = nlohmann::json::array();
+  for (const SkippedImage& image : skipped)
+    out.push_back({{"path", image.path.string()}, {"label", image.label}, {"why", image.why}});
+  return out;
+}
+
 nlohmann::json to_json(const Dataset& dataset, const std::vector<SampleGroup>& groups) {
   nlohmann::json out = nlohmann::json::array();
   for (const SampleGroup& group : groups) {
@@ -88,10 +95,15 @@ nlohmann::json document(const Dataset& dataset, const Inspection& found,
         sample.split == Split::unassigned ? "unassigned" : std::string(to_string(sample.split));
     splits[name] = splits.value(name, 0) + 1;
   }
-  nlohmann::json out = {
-      {"images", dataset.samples.size()}, {"classes", classes},           {"splits", splits},
-      {"layout", dataset.understood},     {"imbalance", found.imbalance}, {"notes", dataset.notes},
-      {"unread", dataset.unread}};
+  nlohmann::json out = {{"images", dataset.samples.size()},
+                        {"classes", classes},
+                        {"splits", splits},
+                        {"layout", dataset.understood},
+                        {"imbalance", found.imbalance},
+                        {"notes", dataset.notes},
+                        {"unread", dataset.unread},
+                        {"empty_classes", dataset.empty_classes},
+                        {"skipped", to_json(dataset.skipped)}};
   for (const FindingKind& kind : kFindingKinds)
     out[std::string(kind.key)] = to_json(dataset, found.*kind.list);
   for (const GroupKind& kind : kGroupKinds)
@@ -149,6 +161,20 @@ class Text {
     rest(labels.doubtful);
   }
 
+  /// What no training would read, and what it says to that.
+  void list(const std::vector<SkippedImage>& skipped) const {
+    if (skipped.empty()) return;
+    const size_t images = dataset_.samples.size() + skipped.size();
+    print_result("\nNot read: {} of {} images\n", skipped.size(), images);
+    for (size_t k = 0; k < std::min(most_, skipped.size()); ++k)
+      print_result("  {}: {}\n", printable(skipped[k].path), skipped[k].why);
+    rest(skipped.size());
+    const double most = Recipe().data.max_skipped;
+    if (static_cast<double>(skipped.size()) > most * static_cast<double>(images))
+      print_result("  more than {:g} %: 'graft train' refuses them, unless --exclude corrupt\n",
+                   100 * most);
+  }
+
  private:
   static constexpr size_t kMostPairs = 8;
   [[nodiscard]] std::string path(size_t i) const { return printable(dataset_.samples[i].path); }
@@ -175,11 +201,15 @@ void print_text(const Dataset& dataset, const Inspection& found,
   if (labels) text.list(*labels);
   for (const GroupKind& kind : kGroupKinds) text.list(kind.title, found.*kind.list);
   for (const FindingKind& kind : kFindingKinds) text.list(kind.title, found.*kind.list);
+  text.list(dataset.skipped);
+  for (const std::string& line : dataset.empty_classes)
+    print_result("\nclass without images: {}; 'graft train' refuses it\n", line);
   for (const std::string& note : dataset.notes) print_result("\nnote: {}\n", with_flags(note));
   if (labels)
     for (const std::string& note : labels->notes) print_result("\nnote: labels: {}\n", note);
   const bool doubtful = labels && labels->doubtful > 0;
-  if (!found.any() && !doubtful) print_result("\nnothing odd found\n");
+  if (!found.any() && !doubtful && dataset.skipped.empty() && dataset.empty_classes.empty())
+    print_result("\nnothing odd found\n");
   if (found.any())
     print_result("\n'graft train --exclude WORDS' leaves out what was found: {}\n",
                  fmt::join(kExclusions, ", "));
@@ -235,9 +265,10 @@ int run_check(int argc, char** argv) {
   CLI::App app(
       "What is odd about a dataset: damaged, odd and identical images, leaks, wrong labels.",
       "graft check");
-  app.add_option("DATA", o.data,
-                 "A folder of class folders, one with train/ and test/, or a CSV "
-                 "manifest")
+  app.add_option(
+         "DATA", o.data,
+         "A folder of class folders, one with train/ and test/, a zip or tar of one, or a CSV "
+         "manifest")
       ->required();
   app.add_option("--test", o.test, "A folder with test images, as for train")->type_name("DIR");
   app.add_option("--val", o.val, "A folder with validation images")->type_name("DIR");

@@ -160,6 +160,14 @@ int guarded(const std::function<int()>& body) {
     // A path that the system does not take: too long, too many links, a folder that is closed.
     const std::string path = error.path1().empty() ? "." : printable(error.path1());
     print_diagnostic("graft: {}: {}\n", bounded(path), error.code().message());
+  } catch (const std::system_error& error) {
+    // Of the standard library, which throws it where no thread can be started.
+    const bool threads = error.code() == std::errc::resource_unavailable_try_again;
+    print_diagnostic("graft: {}\n",
+                     threads
+                         ? "no further thread can be started: the limit on processes (ulimit -u, "
+                           "or of a control group) is reached; raise it"
+                         : bounded(error.what()));
   } catch (const std::bad_alloc&) {
     const char* limit = address_space_limit() ? " under a limit (ulimit -v)"
                         : data_limit()        ? " under a limit (ulimit -d)"

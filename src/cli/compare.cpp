@@ -3,6 +3,7 @@
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/option_flags.h"
 #include "cli/outputs.h"
 
 namespace graft::cli {
@@ -30,7 +31,7 @@ int run(const CompareOptions& o) {
   if (o.json)
     print_result("{}\n", made.json);
   else
-    print_result("{}", made.text);
+    print_result("{}", with_flags(made.text));
   return 0;
 }
 

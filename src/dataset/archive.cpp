@@ -22,9 +22,16 @@
 namespace graft {
 namespace {
 
-/// "./sea//1.jpg" → "sea/1.jpg"; empty for what leads out.
+// Deeper folders and longer names are made to cost time; file systems stop at the second.
+constexpr size_t kMostParts = 64;
+constexpr size_t kMostName = 4000;
+
+/// "./sea//1.jpg" → "sea/1.jpg"; empty for what leads out, or is no name of a photo.
 std::string clean_name(std::string_view name) {
   std::string out;
+  if (name.starts_with('/') || name.size() > kMostName ||
+      static_cast<size_t>(std::count(name.begin(), name.end(), '/')) > kMostParts)
+    return out;
   while (!name.empty()) {
     const size_t end = std::min(name.find('/'), name.size());
     const std::string_view part = name.substr(0, end);
@@ -76,7 +83,7 @@ class KnownArchives {
     const Descriptor fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
     if (!fd.valid()) return nullptr;  // whoever reads it says why
     const ssize_t count = ::read(fd.get(), start.data(), start.size());
-    if (count <= 0) return nullptr;
+    if (count < 0) return nullptr;
     switch (archive_kind({start.data(), static_cast<size_t>(count)})) {
       case ArchiveKind::zip:
         return open_zip(file);
@@ -93,6 +100,10 @@ class KnownArchives {
       case ArchiveKind::none:
         break;
     }
+    if (lower_suffix(file) == ".zip" && count > 0) return open_zip(file);  // behind a program
+    if (is_archive_name(file))
+      fail(ErrorKind::input, "{}: no zip or tar archive, by its content; download or copy it again",
+           printable(file));
     return nullptr;
   }
 
@@ -141,18 +152,28 @@ ArchiveKind archive_kind(std::span<const std::byte> bytes) {
   return ArchiveKind::none;
 }
 
-void Archive::set_members(std::vector<Member> members) {
+void Archive::set_members(std::vector<Member> members, const std::vector<std::string>& folders) {
   for (Member& member : members) member.name = clean_name(member.name);
   const size_t all = members.size();
   std::erase_if(members, [](const Member& member) { return member.name.empty(); });
   if (members.size() < all)
-    add_note(fmt::format("{} files whose names lead out of the archive are left out",
+    add_note(fmt::format("{} files whose names lead out of the archive, or are too long: left out",
                          all - members.size()));
   std::stable_sort(members.begin(), members.end(),
                    [](const Member& a, const Member& b) { return a.name < b.name; });
+  size_t again = 0;
   for (Member& member : members) {
-    if (!members_.empty() && members_.back().name == member.name) members_.pop_back();
+    if (!members_.empty() && members_.back().name == member.name) {
+      members_.pop_back();
+      ++again;
+    }
     members_.push_back(std::move(member));
+  }
+  if (again > 0)
+    add_note(fmt::format("{} names that the archive has more than once: the last counts", again));
+  for (const std::string& folder : folders) {
+    const std::string name = clean_name(folder);
+    if (!name.empty() && !has_folder(name)) folders_.insert(name);
   }
 }
 
@@ -169,7 +190,10 @@ bool Archive::has_folder(std::string_view name) const {
   const auto at = std::lower_bound(
       members_.begin(), members_.end(), start,
       [](const Member& member, const std::string& wanted) { return member.name < wanted; });
-  return at != members_.end() && at->name.starts_with(start);
+  if (at != members_.end() && at->name.starts_with(start)) return true;
+  const auto empty = folders_.lower_bound(start);
+  return folders_.contains(std::string(name)) ||
+         (empty != folders_.end() && empty->starts_with(start));
 }
 
 std::vector<Archive::Entry> Archive::list(std::string_view folder) const {
@@ -191,9 +215,24 @@ std::vector<Archive::Entry> Archive::list(std::string_view folder) const {
     const std::string end = start + rest.substr(0, slash) + '0';
     at = std::lower_bound(at, members_.end(), end, less);
   }
+  for (auto empty = folders_.lower_bound(start);
+       empty != folders_.end() && empty->starts_with(start); ++empty) {
+    const std::string_view rest = std::string_view(*empty).substr(start.size());
+    entries.push_back({std::string(rest.substr(0, rest.find('/'))), true});
+  }
   std::sort(entries.begin(), entries.end(),
             [](const Entry& a, const Entry& b) { return a.name < b.name; });
+  const auto same = [](const Entry& a, const Entry& b) { return a.name == b.name; };
+  entries.erase(std::unique(entries.begin(), entries.end(), same), entries.end());
   return entries;
+}
+
+bool is_archive_name(const fs::path& file) {
+  const std::string suffix = lower_suffix(file);
+  if (suffix == ".zip" || suffix == ".tar" || suffix == ".tgz" || suffix == ".txz" ||
+      suffix == ".tbz2")
+    return true;
+  return lower_suffix(file.stem()) == ".tar";
 }
 
 std::optional<InArchive> find_in_archive(const fs::path& path, const RunContext& context) {

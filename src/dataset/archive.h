@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -49,11 +50,13 @@ class Archive {
   Archive() = default;
   /// Brings names into the form above; the last of several with one name counts, and names that
   /// lead out of the archive are left out, as is done by those who unpack.
-  void set_members(std::vector<Member> members);
+  /// `folders`: those that the archive names, with files in them or not.
+  void set_members(std::vector<Member> members, const std::vector<std::string>& folders);
   void add_note(std::string note) { notes_.push_back(std::move(note)); }
 
  private:
-  std::vector<Member> members_;  // sorted by name
+  std::vector<Member> members_;    // sorted by name
+  std::set<std::string> folders_;  // without a file below them
   std::vector<std::string> notes_;
 };
 
@@ -68,6 +71,9 @@ struct InArchive {
 /// kind that is not read (7z, RAR), and Error(io).
 std::optional<InArchive> find_in_archive(const std::filesystem::path& path,
                                          const RunContext& context = {});
+
+/// Whether a file goes by the name of an archive that is read: .zip, .tar, .tar.gz, .tgz …
+bool is_archive_name(const std::filesystem::path& file);
 
 enum class PathKind { nothing, file, folder };
 /// What a path leads to, an archive being a folder.

@@ -1,4 +1,5 @@
 // Zip archives by libzip.
+#include <sys/stat.h>
 #include <zip.h>
 
 #include <algorithm>
@@ -26,13 +27,24 @@ Zip open(const fs::path& file) {
        printable(file), why);
 }
 
+/// By the mode that programs on Unix put beside an entry.
+bool is_link(zip_t* zip, zip_uint64_t index) {
+  zip_uint8_t system = 0;
+  zip_uint32_t attributes = 0;
+  constexpr unsigned kModeShift = 16;
+  return zip_file_get_external_attributes(zip, index, 0, &system, &attributes) == 0 &&
+         system == ZIP_OPSYS_UNIX && S_ISLNK(attributes >> kModeShift);
+}
+
 class ZipArchive : public Archive {
  public:
   explicit ZipArchive(const fs::path& file) : file_(file) {
     Zip zip = open(file);
     const zip_int64_t count = zip_get_num_entries(zip.get(), 0);
     std::vector<Member> members;
+    std::vector<std::string> folders;
     bool has_slash = false;
+    size_t links = 0;
     for (zip_uint64_t i = 0; i < static_cast<zip_uint64_t>(count); ++i) {
       zip_stat_t about;
       // Names without the mark of UTF-8 are converted, unless they are UTF-8 nevertheless.
@@ -45,16 +57,36 @@ class ZipArchive : public Archive {
       if ((about.valid & ZIP_STAT_ENCRYPTION_METHOD) != 0 && about.encryption_method != ZIP_EM_NONE)
         fail(ErrorKind::input, "{}: {} in it is encrypted; unpack the archive with its password",
              printable(file), printable(about.name));
+      const bool packed = (about.valid & ZIP_STAT_COMP_METHOD) != 0;
+      if (packed && zip_compression_method_supported(about.comp_method, /*compress=*/0) == 0)
+        fail(ErrorKind::input,
+             "{}: {} in it is compressed by a method that is not read (number {}); unpack the "
+             "archive, or make it again with deflate",
+             printable(file), printable(about.name), about.comp_method);
       std::string name = about.name;
-      if (name.ends_with('/') || name.ends_with('\\')) continue;  // a folder
+      if (is_link(zip.get(), i)) {
+        ++links;
+        folders.push_back(fs::path(name).parent_path().string());
+        continue;
+      }
+      if (name.ends_with('/') || name.ends_with('\\')) {
+        folders.push_back(std::move(name));
+        continue;
+      }
       has_slash = has_slash || name.find('/') != std::string::npos;
       members.push_back({std::move(name), about.size, i});
     }
     // Some programs for Windows write its separator, against the format's rules.
-    if (!has_slash)
+    if (!has_slash) {
+      for (std::string& folder : folders) std::replace(folder.begin(), folder.end(), '\\', '/');
       for (Member& member : members)
         std::replace(member.name.begin(), member.name.end(), '\\', '/');
-    set_members(std::move(members));
+    }
+    if (links > 0)
+      add_note(fmt::format("{}: {}; left out", printable(file),
+                           links == 1 ? "an entry that is a link"
+                                      : fmt::format("{} entries that are links", links)));
+    set_members(std::move(members), folders);
     idle_.push_back(std::move(zip));
   }
 
@@ -86,6 +118,17 @@ class ZipArchive : public Archive {
       fail(ErrorKind::input, "{}: cannot be read from the archive: {}; download or copy it again",
            printable(file_ / member.name), why);
     };
+    // No photo shrinks so much; what does is made to fill memory.
+    constexpr uint64_t kMostGrowth = 100;
+    constexpr uint64_t kAnyGrowth = uint64_t{32} << 20U;
+    zip_stat_t about;
+    if (count > kAnyGrowth &&
+        (zip_stat_index(zip, member.place, 0, &about) != 0 ||
+         (about.valid & ZIP_STAT_COMP_SIZE) == 0 || member.size / kMostGrowth > about.comp_size))
+      fail(ErrorKind::input,
+           "{}: grows to more than {} times its size when it is inflated, which no photo does; "
+           "remove it",
+           printable(file_ / member.name), kMostGrowth);
     const std::unique_ptr<zip_file_t, decltype(&zip_fclose)> file(
         zip_fopen_index(zip, member.place, 0), zip_fclose);
     if (!file) damaged(zip_strerror(zip));

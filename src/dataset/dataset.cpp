@@ -27,6 +27,7 @@ Dataset build(Layout layout) {
   dataset.notes = std::move(layout.notes);
   dataset.skipped = std::move(layout.unread);
   dataset.unread = std::move(layout.unread_counts);
+  dataset.empty_classes = std::move(layout.empty);
   std::set<std::string> names;
   for (const LabelledImage& image : layout.images) names.insert(image.label);
   dataset.classes.assign(names.begin(), names.end());
@@ -110,6 +111,14 @@ void require_trainable(const Dataset& dataset) {
   if (!dataset.has(Split::train) && !dataset.has(Split::unassigned))
     fail(ErrorKind::input, "{}: there are no training images ({}); {}", printable(dataset.root),
          dataset.understood, kExpectedLayout);
+  if (!dataset.empty_classes.empty())
+    fail(ErrorKind::input,
+         "{}, so that the classifier would not know the class{}; put images there, or remove the "
+         "folder",
+         dataset.empty_classes[0],
+         dataset.empty_classes.size() == 1
+             ? ""
+             : fmt::format(" (and {} more)", dataset.empty_classes.size() - 1));
   if (dataset.classes.size() >= 2) return;
   std::string hidden;  // most likely the other one, as in a folder ".net"
   for (const std::string& note : dataset.notes)

@@ -15,6 +15,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/helper_process.h"
 #include "base/progress.h"
 #include "base/threads.h"
 #include "dataset/archive.h"
@@ -56,6 +57,11 @@ bool is_colourless(const Image& image) {
   return true;
 }
 
+/// Of 16 bits, by the upper 8 that were read.
+int largest_sample(const Image& image) {
+  return 256 * *std::max_element(image.pixels.begin(), image.pixels.end()) + 255;
+}
+
 /// `alone`: no other file has its size, so none can be identical.
 Facts examine(const Sample& sample, InspectionDepth depth, bool alone) {
   Facts facts;
@@ -73,7 +79,11 @@ Facts examine(const Sample& sample, InspectionDepth depth, bool alone) {
     const Image image = decode_image(bytes, name);
     facts.colourless = is_colourless(image);
     facts.look = perceptual_hash(image);
-    if (facts.image.deep) facts.largest = largest_png_sample({bytes, name, {}});
+    if (facts.image.deep)
+      facts.largest = facts.image.format == ImageFormat::png ? largest_png_sample({bytes, name, {}})
+                                                             : largest_sample(image);
+  } catch (const HelperUnavailable&) {
+    throw;
   } catch (const Error& error) {
     // The path stands beside it already.
     facts.error = error.what();

@@ -125,6 +125,7 @@ class Reader {
            "{}: {} could be splits, but beside them lies {}: a folder of splits holds nothing "
            "else; move that away, or name the splits apart (DATA/train with `val` or `test`); {}",
            printable(data_), names(splits), names(rest), kExpectedLayout);
+    find_vanished();
     note_advice();
     note_animations();
     note_leftovers();
@@ -413,9 +414,21 @@ class Reader {
   void note_empty(const Folder& folder) {
     for (const auto& child : folder.folders)
       if (!child->has_content())
-        layout_.notes.push_back(fmt::format(
-            "{}: no image in this class folder{}; left out", printable(child->path),
-            child->others.empty() ? "" : fmt::format(" ({})", suffixes(child->others))));
+        empty_.emplace_back(
+            canonical_label(child->name()),
+            fmt::format(
+                "{}: no image in this class folder{}", printable(child->path),
+                child->others.empty() ? "" : fmt::format(" ({})", suffixes(child->others))));
+  }
+
+  /// Those that another split has images of are no loss.
+  void find_vanished() {
+    std::set<std::string> there;
+    for (const LabelledImage& image : layout_.images) there.insert(image.label);
+    for (auto& [label, line] : empty_) {
+      layout_.notes.push_back(line + "; left out");
+      if (!there.contains(label)) layout_.empty.push_back(std::move(line));
+    }
   }
 
   static void count_others(const Folder& folder, std::map<std::string, size_t>& out) {
@@ -466,6 +479,7 @@ class Reader {
   FolderTree tree_;
   const Folder* at_ = nullptr;  // behind wrappers
   Layout layout_;
+  std::vector<std::pair<std::string, std::string>> empty_;  // label, line
   Folders seen_through_;  // where images would lie outside of class folders
   std::map<const Folder*, std::set<std::string>> labels_;
   std::vector<std::pair<const Folder*, std::string>> links_;  // to folders of the tree; own label

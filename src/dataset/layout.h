@@ -22,6 +22,7 @@ struct Layout {
   std::filesystem::path root;  ///< behind wrapper folders
   std::vector<LabelledImage> images;
   std::vector<SkippedImage> unread;  ///< of formats that are not read
+  std::vector<std::string> empty;    ///< class folders without an image: a line each
   /// Files that are not read, videos too: class → suffix → count.
   std::map<std::string, std::map<std::string, size_t>> unread_counts;
   std::string understood;  ///< "train/ and test/ splits", "one folder per class"
@@ -34,7 +35,8 @@ std::string noted(const std::vector<std::string>& notes);
 
 inline constexpr std::string_view kExpectedLayout =
     "expected a folder of class folders (DATA/cat/*.jpg, DATA/dog/*.jpg), or one that holds train/ "
-    "(and val/, test/) with a folder per class in each, or a CSV manifest of path,label";
+    "(and val/, test/) with a folder per class in each, a zip or tar of one, or a CSV manifest of "
+    "path,label";
 
 /// Reads the folder and decides by the whole image: it is one of splits only where everything
 /// beside them is a split too and they share class folders. Throws Error(input) that says what was

@@ -21,6 +21,9 @@ std::string missing_because(const fs::path& path) {
   std::error_code error;
   if (fs::is_symlink(path, error)) return "a link to a file that is not there";
   if (error == std::errc::filename_too_long) return "longer than paths can be";
+  for (fs::path above = path.parent_path(); above.has_relative_path(); above = above.parent_path())
+    if (is_archive_name(above) && !fs::exists(above, error))
+      return fmt::format("in an archive that is not there, {}", printable(above));
   std::string name = path.string();
   if (name.find('\\') != std::string::npos) {
     std::replace(name.begin(), name.end(), '\\', '/');
@@ -51,15 +54,20 @@ void leave_out_missing(Dataset& dataset) {
     std::error_code error;
     const fs::file_status status = fs::status(sample.path, error);
     const bool too_long = error == std::errc::filename_too_long;
-    const bool there = error == std::errc::not_a_directory
-                           ? kind_of_path(sample.path) == PathKind::file
-                           : status.type() != fs::file_type::not_found && !too_long;
+    const bool behind_a_file = error == std::errc::not_a_directory;
+    bool there = status.type() != fs::file_type::not_found && !too_long;
+    std::string why;
+    try {
+      if (behind_a_file) there = kind_of_path(sample.path) == PathKind::file;
+    } catch (const Error& failure) {  // a damaged archive
+      why = failure.what();
+    }
     if (there) {
       kept.push_back(std::move(sample));
       continue;
     }
-    dataset.skipped.push_back(
-        {sample.path, dataset.classes[sample.label], sample.split, missing_because(sample.path)});
+    if (why.empty()) why = missing_because(sample.path);
+    dataset.skipped.push_back({sample.path, dataset.classes[sample.label], sample.split, why});
   }
   dataset.samples = std::move(kept);
 }

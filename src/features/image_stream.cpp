@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/helper_process.h"
 #include "base/memory.h"
 #include "base/prefetch.h"
 #include "base/progress.h"
@@ -101,6 +102,8 @@ struct ImageStream::State {
                             job.view ? job.view(hash) : View());
       if (job.thumbnail > 0) out.thumbnail = fit_inside(source, job.thumbnail);
       if (job.keeps_source) out.source = std::move(source);
+    } catch (const HelperUnavailable&) {
+      throw;
     } catch (const Error& error) {
       out.error = error.what();
     }

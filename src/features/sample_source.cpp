@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/half.h"
 #include "base/hash.h"
+#include "base/helper_process.h"
 #include "base/threads.h"
 #include "features/image_stream.h"
 
@@ -215,6 +216,8 @@ class ImageSource : public SampleSource {
         const Image image = image_of(usable_[static_cast<size_t>(rows[k])], epoch);
         to_input(image, job_.preprocessing, out + k * pixels_);
         good[k] = 1;
+      } catch (const HelperUnavailable&) {
+        throw;
       } catch (const Error&) {
         // Read once before: the file has been removed or changed since.
       }
@@ -327,6 +330,8 @@ class FeaturesInCache : public SampleSource {
       to_input(make_view(load_known_image(paths_[i], hashes_[i]), net.input_width, net.input_height,
                          job_.preprocessing, view_at(i, view)),
                job_.preprocessing, input.data());
+    } catch (const HelperUnavailable&) {
+      throw;
     } catch (const Error&) {
       return false;
     }

@@ -15,15 +15,17 @@ constexpr std::string_view operator""_bytes(const char* text, size_t size) { ret
 struct Format {
   ImageFormat format;
   std::string_view name;
-  std::array<std::string_view, 4> suffixes;
+  std::array<std::string_view, 9> suffixes;
 };
 
 constexpr std::array<Format, 8> kFormats = {{
-    {ImageFormat::jpeg, "JPEG", {".jpg", ".jpeg", ".jpe", ".jfif"}},
+    {ImageFormat::jpeg,
+     "JPEG",
+     {".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo", ".insp"}},
     {ImageFormat::png, "PNG", {".png", ".apng"}},
     {ImageFormat::webp, "WebP", {".webp"}},
-    {ImageFormat::heic, "HEIC", {".heic", ".heif", ".hif"}},
-    {ImageFormat::avif, "AVIF", {".avif"}},
+    {ImageFormat::heic, "HEIC", {".heic", ".heif", ".hif", ".heics"}},
+    {ImageFormat::avif, "AVIF", {".avif", ".avifs"}},
     {ImageFormat::gif, "GIF", {".gif"}},
     {ImageFormat::tiff, "TIFF", {".tif", ".tiff"}},
     {ImageFormat::bmp, "BMP", {".bmp", ".dib"}},

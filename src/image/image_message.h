@@ -34,6 +34,7 @@ struct ImageReply {
   uint8_t grey = 0;
   uint8_t cmyk = 0;
   uint8_t animated = 0;
+  uint8_t deep = 0;
 };
 
 }  // namespace graft

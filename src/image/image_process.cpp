@@ -34,7 +34,8 @@ class ImageProgram {
   ImageProgram() {
     std::array<int, 2> ends = {-1, -1};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
-      fail(ErrorKind::io, "cannot start {}: {}", kProgram.name, system_error_text(errno));
+      throw HelperUnavailable(
+          fmt::format("cannot start {}: {}", kProgram.name, system_error_text(errno)));
     socket_ = Descriptor(ends[0]);
     const Descriptor theirs(ends[1]);
     const timeval patience{kPatienceSeconds, 0};
@@ -178,7 +179,8 @@ ImageFacts probe_in_process(const EncodedImage& encoded, ImageFormat format) {
           .height = reply.height,
           .grey = reply.grey != 0,
           .cmyk = reply.cmyk != 0,
-          .animated = reply.animated != 0};
+          .animated = reply.animated != 0,
+          .deep = reply.deep != 0};
 }
 
 }  // namespace graft

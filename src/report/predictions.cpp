@@ -54,7 +54,10 @@ std::string predictions_csv(const Predictions& predictions, const std::string& s
   for (size_t i = 0; i < predictions.samples.size(); ++i) {
     const std::vector<double> p = softmax(predictions.row(i));
     const int best = predictions.predicted(i);
-    text += fmt::format("{},{},{},{:.6f}", csv_field(predictions.samples[i].path.string()),
+    // A run's own file is read from elsewhere, later.
+    const fs::path& typed = predictions.samples[i].path;
+    const fs::path path = split.empty() ? typed : fs::absolute(typed);
+    text += fmt::format("{},{},{},{:.6f}", csv_field(path.string()),
                         csv_field(predictions.classes[predictions.samples[i].label]),
                         csv_field(predictions.classes[best]), p[best]);
     if (!split.empty()) text += "," + split;

@@ -183,7 +183,7 @@ bool put(const fs::path& image, const fs::path& target, Placing placing) {
   if (is_in_archive(image)) {
     if (placing == Placing::copy) return write_to(read_file(image), target);
     fail(ErrorKind::usage,
-         "{}: an image in an archive can be copied, not linked to; ask for copies",
+         "{}: an image in an archive can be copied, not linked to; leave the links out",
          printable(image));
   }
   if (placing == Placing::copy) return copy_to(image, target);

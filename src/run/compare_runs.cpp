@@ -111,13 +111,23 @@ void classify_missing(KeyedRun& run, const std::vector<KeyedRun>& all, const Run
   images.classes = classes;
   images.understood = "images that this run has not classified";
   std::vector<std::string> keys;
-  std::error_code error;
+  std::vector<const PredictionRow*> lost;
   for (const auto& [key, row] : missing) {
     const int label = find_label(classes, row->label);
-    if (label < 0 || kind_of_path(row->path) != PathKind::file) continue;
+    if (label < 0) continue;
+    if (kind_of_path(row->path) != PathKind::file) {
+      lost.push_back(row);
+      continue;
+    }
     keys.push_back(key);
     images.samples.push_back({row->path, label});
   }
+  if (!lost.empty())
+    context.tell(
+        Severity::warning,
+        fmt::format("{}: {} images that another run has classified are not found any more, "
+                    "the first: {}; give images with `data`",
+                    printable(run.folder), lost.size(), printable(lost[0]->path)));
   if (!images.samples.empty()) classify(run, classifier, images, keys, "unseen", context);
 }
 

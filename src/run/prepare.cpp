@@ -94,7 +94,9 @@ void check_missing(Dataset& dataset, const Recipe& recipe) {
     dataset.skipped.clear();  // of other formats: asked to be left out, and noted
   leave_out_missing(dataset);
   const size_t images = dataset.samples.size() + dataset.skipped.size();
-  std::string advice = "mend or remove them ('graft check' lists them, and damaged ones beside)";
+  std::string advice =
+      "mend or remove them ('graft check' lists them, and damaged ones beside), "
+      "leave them out with `exclude corrupt`";
   if (kind_of_path(dataset.root) != PathKind::folder) {
     advice = "paths of a manifest are relative to its folder; mend or remove them";
     for (const SkippedImage& image : dataset.skipped) {

@@ -133,7 +133,7 @@ RunProgress RunRecord::read(const nlohmann::json& record) const {
       std::find(earlier_hashes_.begin(), earlier_hashes_.end(), data) == earlier_hashes_.end())
     fail(ErrorKind::input,
          "{}: the images or their split are not those that this run began with; train without "
-         "`resume`",
+         "`resume`, or go on from what it has learned with `from`",
          run_);
   const JsonField fields(record, fmt::format("{}: its training state", run_));
   const int64_t steps = fields.at("steps").integer(0, kMostSteps);

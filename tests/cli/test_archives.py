@@ -4,7 +4,9 @@ import gzip
 import io
 import os
 import tarfile
+import time
 import unittest
+import warnings
 import zipfile
 
 import graft_testing as t
@@ -136,13 +138,52 @@ class Archives(t.TestCase):
         path = self.tar("photos.tar.gz", mode="w:gz")
         env = {"XDG_CACHE_HOME": str(cache)}
         self.succeed("check", path, env=env)
-        (kept,) = (cache / "graft" / "archives").iterdir()
+        (kept,) = (cache / "graft" / "archives").glob("*.tar")
         before = kept.stat().st_mtime_ns
         self.succeed("check", path, env=env)
         self.assertEqual(kept.stat().st_mtime_ns, before)
+        # One copy of an archive, whatever became of its earlier versions.
         os.utime(path, (1, 1))
         self.succeed("check", path, env=env)
-        self.assertEqual(len(list((cache / "graft" / "archives").iterdir())), 2)
+        self.assertEqual(len(list((cache / "graft" / "archives").glob("*.tar"))), 1)
+        listed = self.succeed_json("cache", "list", "--json", env=env)["archives"]
+        self.assertEqual((listed["files"], listed["bytes"]), (1, kept.parent.glob("*.tar").__next__().stat().st_size))
+        self.assertIn("1 decompressed archive, ", self.succeed("cache", "list", env=env).stdout)
+        freed = self.succeed_json("cache", "clear", "--json", env=env)["freed"]
+        self.assertEqual(freed, listed["bytes"])
+        self.assertEqual(list((cache / "graft" / "archives").iterdir()), [])
+
+    def test_a_damaged_copy_is_made_anew(self):
+        env = {"XDG_CACHE_HOME": str(self.folder / "cache")}
+        path = self.tar("photos.tar.gz", mode="w:gz")
+        want = self.succeed_json("check", path, "--json", env=env)
+        (kept,) = (self.folder / "cache" / "graft" / "archives").glob("*.tar")
+        whole = kept.read_bytes()
+        flipped = bytearray(whole)
+        flipped[700] ^= 1
+        other = self.tar("other.tar").read_bytes()[:2048]
+        target = self.folder / "target"
+        target.write_bytes(b"mine")
+
+        def link():
+            kept.unlink()
+            kept.symlink_to(target)
+        for damage in (lambda: kept.write_bytes(b""), lambda: kept.write_bytes(whole[:len(whole) // 2]),
+                       lambda: kept.write_bytes(flipped), lambda: kept.write_bytes(other), link,
+                       lambda: kept.with_suffix(".json").write_text("{"), lambda: kept.with_suffix(".json").unlink()):
+            damage()
+            self.assertEqual(self.succeed_json("check", path, "--json", env=env), want)
+            self.assertEqual(kept.read_bytes(), whole)
+            self.assertFalse(kept.is_symlink())
+        self.assertEqual(target.read_bytes(), b"mine")
+
+    def test_no_place_to_decompress(self):
+        path = self.tar("photos.tar.gz", mode="w:gz")
+        done = self.fail_with(1, "decompressed into the cache folder first", "check", path,
+                              env={"XDG_CACHE_HOME": "/dev/null"})
+        for words in ("photos.tar.gz", "unpack it", "$XDG_CACHE_HOME"):
+            self.assertIn(words, done.stderr)
+        self.succeed("check", self.zip(), env={"XDG_CACHE_HOME": "/dev/null"})
 
     # Names and links.
 
@@ -159,13 +200,68 @@ class Archives(t.TestCase):
     def test_what_leads_out_is_left_out(self):
         path = self.tar()
         with tarfile.open(path, "a") as out:
-            for name in ("../evil.jpg", "sea/../../evil.jpg"):
+            for name in ("../evil.jpg", "sea/../../evil.jpg", "/etc/evil.jpg", "sea/" + "d/" * 3000 + "x.jpg"):
                 info = tarfile.TarInfo(name)
                 info.size = 3
                 out.addfile(info, io.BytesIO(b"abc"))
         found = self.check(path)
         self.assertEqual(found["classes"], self.check(self.data)["classes"])
-        self.assertTrue(any("2 files whose names lead out" in note for note in found["notes"]), found["notes"])
+        self.assertTrue(any("4 files whose names lead out" in note for note in found["notes"]), found["notes"])
+
+    def test_an_absolute_or_deep_name_in_a_zip(self):
+        """Takes no time, and makes no class."""
+        path = self.zip()
+        with zipfile.ZipFile(path, "a") as out:
+            out.writestr("/etc/evil.jpg", b"x")
+            out.writestr("sea/" + "d/" * 5000 + "x.jpg", b"x")
+        start = time.monotonic()
+        self.assertEqual(self.check(path)["classes"], self.check(self.data)["classes"])
+        self.assertLess(time.monotonic() - start, 10)
+
+    def test_names_that_are_there_twice(self):
+        path = self.zip()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with zipfile.ZipFile(path, "a") as out:
+                out.writestr(str(self.files[0]), (self.data / self.files[1]).read_bytes())
+        found = self.check(path)
+        self.assertEqual(found["images"], len(self.files))
+        self.assertTrue(any("more than once" in note for note in found["notes"]), found["notes"])
+
+    def test_links_in_a_zip(self):
+        path = self.zip()
+        with zipfile.ZipFile(path, "a") as out:
+            info = zipfile.ZipInfo("sea/link.jpg")
+            info.create_system, info.external_attr = 3, (0o120777 << 16)
+            out.writestr(info, "1.jpg")
+        found = self.check(path)
+        self.assertEqual((found["corrupt"], found["images"]), ([], len(self.files)))
+        self.assertTrue(any("an entry that is a link" in note for note in found["notes"]))
+
+    def test_classes_that_would_vanish(self):
+        """As from the folder: an error of train, and said by check."""
+        (self.data / "zebra").mkdir()
+        (self.data / "zebra" / "all.zip").write_bytes(b"PK")
+        (self.data / "yak").mkdir()
+        plain = self.zip("plain.zip")
+        with zipfile.ZipFile(plain, "a") as out:
+            out.writestr("zebra/all.zip", b"PK")
+            out.writestr("yak/", b"")
+        links = self.tar("links.tar")
+        with tarfile.open(links, "a") as out:
+            for name in ("zebra/1.jpg", "yak/1.jpg"):
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = tarfile.SYMTYPE, "/elsewhere/1.jpg"
+                out.addfile(info)
+        for data in (self.data, plain, links):
+            found = self.check(data)
+            self.assertEqual(len(found["empty_classes"]), 2, found)
+            text = self.succeed("check", data).stdout
+            self.assertNotIn("nothing odd found", text)
+            self.assertIn("class without images", text)
+            done = self.fail_with(1, "no image in this class folder", "train", data, *FAST, "--quiet", "-o",
+                                  self.folder / "run")
+            self.assertIn("and 1 more", done.stderr)
 
     def test_links_in_a_tar(self):
         path = self.tar()
@@ -212,6 +308,62 @@ class Archives(t.TestCase):
             whole = self.tar("whole", mode=mode).read_bytes()
             (self.folder / name).write_bytes(whole[:len(whole) * 2 // 3])
             self.refuse(self.folder / name, "not a usable tar" if name != "cut.tar" else "tar", "again")
+
+    def test_a_damaged_gzip(self):
+        """Its checksum is compared, of several members each."""
+        whole = self.tar("whole.tar.gz", mode="w:gz").read_bytes()
+        trailer = bytearray(whole)
+        trailer[-6] ^= 1
+        path = self.folder / "flipped.tar.gz"
+        path.write_bytes(trailer)
+        self.refuse(path, "not a usable tar", "download or copy it again")
+        tar = self.tar("two.tar").read_bytes()
+        path.write_bytes(gzip.compress(tar[:5000]) + gzip.compress(tar[5000:]))
+        self.assertEqual(self.check(path)["classes"], self.check(self.data)["classes"])
+
+    def test_members_made_to_fill_memory(self):
+        """A photo, then zeros: what shrinks so much is not inflated."""
+        path = self.zip(compression=zipfile.ZIP_DEFLATED)
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as out:
+            out.writestr("sea/large.jpg", (self.data / self.files[0]).read_bytes() + bytes(200 << 20))
+        found = self.check(path)
+        self.assertEqual(len(found["corrupt"]), 1)
+        self.assertIn("grows to more than 100 times", found["corrupt"][0]["why"])
+
+    def test_methods_that_are_not_read(self):
+        path = self.zip()
+        data = bytearray(path.read_bytes())
+        for magic, at in ((b"PK\1\2", 10), (b"PK\3\4", 8)):
+            start = data.index(magic)
+            data[start + at:start + at + 2] = (9).to_bytes(2, "little")  # deflate64
+        path.write_bytes(data)
+        self.refuse(path, "compressed by a method that is not read", "unpack the archive")
+
+    def test_names_of_archives_with_something_else_in_them(self):
+        for name, content in (("zero.zip", b""), ("hi.zip", b"hi"), ("zero.tar", bytes(10240)),
+                              ("noise.tar.gz", b"\0\1\2" * 99)):
+            path = self.folder / name
+            path.write_bytes(content)
+            self.refuse(path, "zip", "download or copy it again")
+        path = self.folder / "program.zip"  # one that unpacks itself
+        path.write_bytes(b"MZ" + bytes(1000))
+        with zipfile.ZipFile(path, "a") as out:
+            for file in self.files:
+                out.write(self.data / file, str(file))
+        self.assertEqual(self.check(path)["classes"], self.check(self.data)["classes"])
+
+    def test_archives_of_a_manifest_that_are_damaged_or_gone(self):
+        self.zip()
+        cut = self.folder / "cut.zip"
+        cut.write_bytes((self.folder / "photos.zip").read_bytes()[:2000])
+        manifest = self.folder / "data.csv"
+        manifest.write_text("path,label\n" + "".join(f"photos.zip/{file},{file.parts[0]}\n" for file in self.files) +
+                            f"cut.zip/{self.files[0]},sea\ngone.zip/{self.files[0]},sea\n")
+        self.fail_with(1, "2 of 26 images cannot be used", "train", manifest, *FAST, "-o", self.folder / "run")
+        self.succeed("train", manifest, *FAST, "-o", self.folder / "run", "--max-skipped", "0.2")
+        text = (self.folder / "run" / "skipped.csv").read_text()
+        self.assertIn("in an archive that is not there", text)
+        self.assertIn("damaged or cut short", text)
 
     def test_kinds_that_are_not_read(self):
         for name, content in (("a.7z", b"7z\xbc\xaf\x27\x1c\0\4" + b"x" * 99), ("a.rar", b"Rar!\x1a\x07\1\0" + b"x" * 99)):

@@ -90,6 +90,25 @@ class Check(t.TestCase):
         self.assertEqual(self.names(document["cmyk"]), ["train/b/cmyk.jpg"])
         self.assertEqual(self.names(document["animated"]), ["train/b/moves.png", "train/b/moves.webp"])
 
+    def test_tiffs_that_use_12_of_16_bits(self):
+        a = self.data / "train" / "a"
+        values = np.random.default_rng(1).integers(0, 4096, (64, 64), dtype=np.uint16)
+        Image.fromarray(values).save(a / "scan.tiff")
+        Image.fromarray(values * 16).save(a / "whole.tiff")
+        found = self.check()["nearly_black"]
+        self.assertEqual(self.names(found), ["train/a/scan.tiff"])
+        self.assertIn("12 bits", found[0]["why"])
+
+    def test_what_training_would_refuse(self):
+        (self.data / "train" / "a" / "raw.cr2").write_bytes(b"II*\0\x10\0\0\0CR\2\0")
+        document = self.check()
+        self.assertEqual(self.names(document["skipped"]), ["train/a/raw.cr2"])
+        text = self.succeed("check", self.data).stdout
+        self.assertRegex(text, r"Not read: 1 of \d+ images")
+        self.assertIn("raw.cr2: camera raw files are not read; develop them", text)
+        self.assertIn("'graft train' refuses them, unless --exclude corrupt", text)
+        self.assertNotIn("nothing odd found", text)
+
     def test_unsupported_is_not_damaged(self):
         a = self.data / "train" / "a"
         deep = bytearray((a / "0.jpg").read_bytes())

@@ -219,6 +219,21 @@ class Comparing(t.TestCase):
             writer.writerows([row["path"], row["label"]] for row in rows)
         return manifest
 
+    def test_from_another_folder_than_that_of_training(self):
+        """Paths that were typed relative to where training was, and images that have moved since."""
+        runs = []
+        for seed in ("5", "6"):
+            runs.append(self.folder / f"relative-{seed}")
+            self.succeed("train", "data", *FAST, "--no-cache", "--seed", seed, "--val-split", "0.4", "-o", runs[-1],
+                         cwd=self.folder)
+        near = self.succeed_json("compare", *runs, "--json", cwd=self.folder)
+        far = self.succeed_json("compare", *runs, "--json", cwd="/")
+        self.assertEqual(far["pairs"], near["pairs"])
+        self.assertGreater(near["pairs"][0]["images"], 0)
+        self.data.rename(self.folder / "elsewhere")
+        gone = self.succeed_json("compare", *runs, "--json", cwd="/")
+        self.assertEqual(gone["pairs"], near["pairs"])
+
 
 class SmallDisk(t.TestCase):
     """A whole VGG11, whose checkpoints are worth freeing."""

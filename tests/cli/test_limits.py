@@ -69,7 +69,8 @@ class Limits(t.TestCase):
         self.succeed(*self.arguments())
         image = sorted(self.data.rglob("*.jpg"))[0]
         features = ["features", image, "--backbone", "vgg-mini", "--input-size", "32", "-o", self.folder / "x.npy"]
-        for arguments in (["predict", self.folder / "run", image], ["evaluate", self.folder / "run", self.data], features):
+        run = self.folder / "run"
+        for arguments in (["predict", run, image], ["evaluate", run, self.data], features):
             for size in (60, 120, 250, 500, 4000, 16000):
                 done = self.run_limited(resource.RLIMIT_AS, size * MEGABYTE, *arguments)
                 if done.returncode != 0:
@@ -81,6 +82,17 @@ class Limits(t.TestCase):
         for size in (4000, 16000):
             done = self.run_limited(resource.RLIMIT_AS, size * MEGABYTE, *self.arguments())
             self.assertEqual((done.returncode, done.stderr), (0, ""))
+
+    def test_processes_and_images_that_another_program_decodes(self):
+        """An image is not at fault where that program cannot be started."""
+        if os.geteuid() != 0:
+            self.skipTest("limits on processes do not hold for this user")
+        from PIL import Image
+        for path in sorted(self.data.rglob("*.jpg")):
+            Image.open(path).save(path.with_suffix(".bmp"))
+            path.unlink()
+        done = self.run_limited(resource.RLIMIT_NPROC, (1, 1), "check", self.data, user=NOBODY)
+        self.refused(done, "graft-read-image: cannot start this program")
 
     def test_data(self):
         for size in (50, 110, 150):

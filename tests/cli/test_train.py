@@ -299,24 +299,6 @@ class Train(t.TestCase):
     def test_interrupted_by_sigterm(self):
         self.interrupt(signal.SIGTERM, 143)
 
-    def test_probabilities_that_no_temperature_mends(self):
-        """Validation images that are all of the other class: said, and part of the metrics."""
-        from PIL import Image
-        random = np.random.default_rng(2)
-        for split, names in (("train", ("red", "blue")), ("val", ("blue", "red"))):
-            for name, channel in zip(names, (0, 2)):
-                folder = self.folder / "swapped" / split / name
-                folder.mkdir(parents=True)
-                for k in range(40):
-                    pixels = random.integers(0, 60, (32, 32, 3), dtype=np.uint8)
-                    pixels[..., channel] += 180
-                    Image.fromarray(pixels).save(folder / f"{k}.png")
-        done = self.succeed("train", self.folder / "swapped", *FAST[:-2], "--batch-size", "4", "--epochs", "2",
-                            "--augment", "none", "-o", self.folder / "swapped-run", "--no-report")
-        self.assertIn("calibration: no temperature from 0.0001 to 10000 fits the validation images best", done.stderr)
-        metrics = json.loads((self.folder / "swapped-run" / "metrics.json").read_text())
-        self.assertIs(metrics["calibration"]["at_bound"], True)
-
     def test_full_disk_under_the_cache(self):
         """Costs what the cache would save, and nothing else."""
         if os.geteuid() != 0:

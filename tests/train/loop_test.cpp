@@ -176,7 +176,7 @@ TEST_F(Loop, ALossThatIsNotFiniteIsAnError) {
 }
 
 TEST_F(Loop, AValidationThatIsNotFiniteIsAnError) {
-  TrainLoop loop = make(batches(40), {}, batches(20, -1, 1e38F));
+  TrainLoop loop = make(batches(40), {}, batches(20, -1, 3e38F));
   EXPECT_ERROR(loop.run_epoch(1, 1), ErrorKind::input, "the validation ");
 }
 

@@ -78,6 +78,7 @@ bool answer(const EncodedImage& encoded, const ImageRequest& request) {
   reply.grey = static_cast<uint8_t>(facts.grey);
   reply.cmyk = static_cast<uint8_t>(facts.cmyk);
   reply.animated = static_cast<uint8_t>(facts.animated);
+  reply.deep = static_cast<uint8_t>(facts.deep);
   return send_value(reply) &&
          send_bytes(kImageSocket, std::as_bytes(std::span(decoded.image.pixels)));
 }

@@ -109,7 +109,8 @@ ImageFacts read_tiff(const EncodedImage& encoded, Decoded* out) {
       .height = tag_of<uint32_t>(tiff.get(), TIFFTAG_IMAGELENGTH, 0),
       .grey = photometric == PHOTOMETRIC_MINISBLACK || photometric == PHOTOMETRIC_MINISWHITE,
       .cmyk = photometric == PHOTOMETRIC_SEPARATED,
-      .animated = TIFFLastDirectory(tiff.get()) == 0};
+      .animated = TIFFLastDirectory(tiff.get()) == 0,
+      .deep = tag_of<uint16_t>(tiff.get(), TIFFTAG_BITSPERSAMPLE, 1) == 16};
   if (out == nullptr) return facts;
   allow_pixels(encoded, facts.width, facts.height);
   out->orientation = tag_of<uint16_t>(tiff.get(), TIFFTAG_ORIENTATION, 1);
