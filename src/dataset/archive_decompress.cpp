@@ -212,7 +212,7 @@ uint64_t clear_decompressed_archives() {
 fs::path decompressed_tar(const fs::path& path, const RunContext& context) {
   const fs::path folder = archive_cache_folder();
   const std::string name = fingerprint(path);
-  const fs::path target = folder / (name + ".tar");
+  fs::path target = folder / (name + ".tar");
   const fs::path record = folder / (name + ".json");
   if (is_as_recorded(target, record)) return target;
   try {
