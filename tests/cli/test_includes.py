@@ -36,6 +36,22 @@ class Includes(unittest.TestCase):
                          "std::signal("):
                 self.assertNotIn(word, file.read_text(), f"{file}: {word}")
 
+    def test_make_interop_builds_what_its_scripts_use(self):
+        """From a plain tree: it fetches gigabytes and takes long, so that no other test runs it."""
+        makefile, script = ((t.SOURCE / name).read_text() for name in ("Makefile", "scripts/interop.sh"))
+        rule = makefile[makefile.index("\ninterop:"):].split("\n\n")[0]
+        self.assertIn("GRAFT_BUILD_TESTS=ON", rule)
+        self.assertIn("--target interop_programs", rule)
+        built = " ".join(re.findall(r"(?:add_custom_target|add_dependencies)\((?:interop_programs)([^)]*)\)",
+                                    (t.SOURCE / "tests" / "CMakeLists.txt").read_text()))
+        used = set(re.findall(r"tests/tools/(\w+)", script))
+        for file in (t.SOURCE / "tests" / "interop").glob("*.py"):
+            used |= set(re.findall(r"""(?:tool\(|TOOLS / )["'](\w+)["']""", file.read_text()))
+        self.assertIn("augment_probe", used)
+        for name in used:
+            self.assertIn(name, built.split())
+        self.assertIn("tests/interop/test_*.py", script)  # every script, whatever the others ended with
+
 
 if __name__ == "__main__":
     t.main()
