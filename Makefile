@@ -1,5 +1,5 @@
 # Graft: everything a person types. CMake does the work; see CMakePresets.json.
-.PHONY: help demo test build format lint sanitize sanitize-thread fuzz soak mutate neon bench install uninstall interop clean
+.PHONY: help demo test build format lint screenshots sanitize sanitize-thread fuzz soak mutate neon bench install uninstall interop clean
 
 PREFIX ?= /usr/local
 BUILD := build
@@ -11,7 +11,7 @@ help:
 	@echo "make test       set up, build, and run all tests"
 	@echo "make build      set up and build (the program is build/bin/graft)"
 	@echo "make install    install to PREFIX (default /usr/local); make uninstall removes it again"
-	@echo "make format | lint | sanitize | sanitize-thread | fuzz | soak | mutate | neon | bench | interop | clean: see CONTRIBUTING.md"
+	@echo "make format | lint | sanitize | sanitize-thread | fuzz | soak | mutate | neon | bench | screenshots | interop | clean: see CONTRIBUTING.md"
 
 build: deps-build
 	cmake --preset release -DGRAFT_BUILD_TESTS=OFF
@@ -52,6 +52,12 @@ fuzz: deps-fuzz
 	cmake --preset fuzz
 	cmake --build build-fuzz --target fuzzers
 	scripts/fuzz.sh build-fuzz $(or $(SECONDS_EACH),60)
+
+# The tutorial's pictures, docs/images.
+screenshots: deps-test
+	cmake --preset release -DGRAFT_BUILD_TESTS=ON
+	cmake --build $(BUILD)
+	/usr/bin/python3 -B scripts/screenshots.py $(BUILD)
 
 # Kills, full disks and damaged files over whole commands, for MINUTES.
 soak: deps-test

@@ -34,7 +34,7 @@ const Command& find_command(std::string_view name) {
       std::string_view word;
       const char* command;
     };
-    constexpr std::array<Synonym, 12> kSynonyms = {{{"classify", "predict"},
+    constexpr std::array<Synonym, 17> kSynonyms = {{{"classify", "predict"},
                                                     {"infer", "predict"},
                                                     {"label", "predict"},
                                                     {"test", "evaluate"},
@@ -45,7 +45,12 @@ const Command& find_command(std::string_view name) {
                                                     {"info", "summary"},
                                                     {"convert", "export"},
                                                     {"embed", "features"},
-                                                    {"benchmark", "bench"}}};
+                                                    {"benchmark", "bench"},
+                                                    {"report", "evaluate"},
+                                                    {"explain", "predict"},
+                                                    {"gradcam", "predict"},
+                                                    {"clean", "check"},
+                                                    {"diff", "compare"}}};
     const auto* found = std::find_if(kSynonyms.begin(), kSynonyms.end(),
                                      [&](const Synonym& s) { return s.word == name; });
     if (found != kSynonyms.end()) meant = fmt::format(" (did you mean {}?)", found->command);

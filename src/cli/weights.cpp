@@ -77,7 +77,7 @@ int list(const WeightsOptions& o) {
   if (o.json)
     print_json({{"folder", (cache / "weights").string()}, {"files", rows}});
   else
-    print_result("folder: {}\n", printable(cache / "weights"));
+    print_result("folder: {}\naddresses and licences: --json\n", printable(cache / "weights"));
   return 0;
 }
 

@@ -43,6 +43,7 @@ std::string run_option(const ComparedRun& run, const std::string& key) {
 }
 
 double run_seconds(const ComparedRun& run) {
+  if (run.run.times) return run.run.times->total();
   double sum = 0;
   for (const EpochRecord& row : run.run.history) sum += row.seconds;
   return sum;

@@ -28,7 +28,7 @@ std::vector<std::vector<std::string>> option_differences(const std::vector<Compa
 /// A value of config.toml as text, without its quotes; "" where it is missing.
 std::string run_option(const ComparedRun& run, const std::string& key);
 
-/// Of the epochs.
+/// Of the whole run, as times.json counts; of runs that have none, of the epochs.
 double run_seconds(const ComparedRun& run);
 
 }  // namespace graft

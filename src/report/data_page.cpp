@@ -61,12 +61,15 @@ void add(std::string& body, const Dataset& dataset, std::string_view id, std::st
     for (const size_t i : groups[k]) content += figure(dataset, i, "");
     content += "</div>\n";
   }
-  body += html::section(id, fmt::format("{} ({} groups)", heading, groups.size()),
-                        content + "</div>\n");
+  body += html::section(id, fmt::format("{} ({})", heading, groups.size()), content + "</div>\n");
 }
 
 std::string tile(size_t count, std::string_view what) {
   return html::tile(std::to_string(count), what);
+}
+
+std::string groups(size_t count, std::string_view what) {
+  return tile(count, fmt::format("group{} {}", count == 1 ? "" : "s", what));
 }
 
 }  // namespace
@@ -119,10 +122,10 @@ std::string data_page(const Dataset& dataset, const Inspection& found, const Lab
                                  html::escape(printable(dataset.root)));
   body += "<div class=\"tiles\">\n" + tile(dataset.samples.size(), "images") +
           tile(dataset.classes.size(), "classes") + tile(found.corrupt.size(), "damaged") +
-          tile(found.duplicates.size(), "groups of identical files") +
+          groups(found.duplicates.size(), "of identical files") +
           tile(found.conflicting_labels.size(), "with conflicting labels") +
           tile(found.train_test_leaks.size(), "in train and test") +
-          tile(found.near_duplicates.size(), "groups that look alike") + "</div>\n";
+          groups(found.near_duplicates.size(), "that look alike") + "</div>\n";
   std::string counts = class_chart(dataset);
   counts += fmt::format("<p>The largest class has {:.1f} times the smallest one's images.</p>\n",
                         found.imbalance);

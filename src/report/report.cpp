@@ -5,11 +5,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <map>
 #include <numeric>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/progress.h"
+#include "graft/run_files.h"
 #include "report/chart.h"
 #include "report/confusion.h"
 #include "report/data_page.h"
@@ -26,6 +28,7 @@ constexpr int kSide = 112;  // of the data's photos
 constexpr size_t kImagesPerClass = 4;
 constexpr size_t kClassesOpen = 8;  // whose photos are seen at once
 constexpr size_t kMostClassesShown = 30;
+constexpr size_t kMostSkippedShown = 50;
 constexpr size_t kWideMatrix = 15;  // classes from which on the matrix needs the page's width
 constexpr std::string_view kChosenOn =
     "on which the epoch was chosen and the probabilities were calibrated: better than images that "
@@ -67,10 +70,12 @@ class Report {
                                       {"classes", "Classes"},
                                       {"mistakes", "Mistakes"},
                                       {"data", "Data"},
+                                      {"label_errors", "Labels"},
                                       {"network", "Network"},
                                       {"calibration", "Calibration"},
                                       {"card", "Model card"}})
-      if (std::string_view(id) != "curves" || !job_.run.history.empty())
+      if ((std::string_view(id) != "curves" || !job_.run.history.empty()) &&
+          (std::string_view(id) != "label_errors" || job_.labels != nullptr))
         body += fmt::format("<a href=\"#{}\">{}</a>", id, heading);
     body += "</nav>\n<div class=\"tiles\">\n";
     body += html::tile(percent(m.top1),
@@ -272,8 +277,38 @@ class Report {
     if (shown < d.classes.size())
       photos +=
           fmt::format("<p class=\"dim\">And {} classes more.</p>\n", d.classes.size() - shown);
+    content += not_used();
     if (!job_.changes.empty()) content += "<h3>What has changed</h3>\n" + job_.changes;
     body += html::section("data", "Data", columns(content, photos));
+  }
+
+  /// Images that took no part, and files of kinds that are not read.
+  [[nodiscard]] std::string not_used() const {
+    std::vector<std::string> lines;
+    if (job_.of_run && job_.run.metrics.is_object())
+      lines = job_.run.metrics.value("skipped", lines);
+    std::map<std::string, size_t> kinds;
+    for (const auto& [label, counts] : job_.dataset.unread)
+      for (const auto& [suffix, count] : counts) kinds[suffix] += count;
+    if (lines.empty() && kinds.empty()) return "";
+    std::string out = "<h3>Not used</h3>\n";
+    if (!lines.empty()) {
+      out += fmt::format("<details>\n<summary>{} image{} could not be read</summary>\n<ul>\n",
+                         lines.size(), lines.size() == 1 ? "" : "s");
+      for (size_t k = 0; k < std::min(lines.size(), kMostSkippedShown); ++k)
+        out += fmt::format("<li>{}</li>\n", html::escape(lines[k]));
+      if (lines.size() > kMostSkippedShown)
+        out += fmt::format("<li>and {} more: {} has all</li>\n", lines.size() - kMostSkippedShown,
+                           run_files::kSkipped);
+      out += "</ul>\n</details>\n";
+    }
+    if (!kinds.empty()) {
+      std::string names;
+      for (const auto& [suffix, count] : kinds)
+        names += fmt::format("{}{} {}", names.empty() ? "" : ", ", count, suffix);
+      out += fmt::format("<p>Files of kinds that are not read: {}.</p>\n", html::escape(names));
+    }
+    return out;
   }
 
   [[nodiscard]] std::string network() const {

@@ -33,7 +33,7 @@ class Words(t.TestCase):
                 ("json", "predict", "x", "y", "--format", "jsno"), ("list", "cache", "lst"),
                 ("--lr", "train", "x", "--learning-rate", "1"), ("--lr", "train", "x", "--lerning-rate", "1"),
                 ("--output", "predict", "x", "y", "--out-dir", "z"), ("--input-size", "train", "x", "--imgsz", "64"),
-                ("predict", "classify"), ("evaluate", "eval"), ("train", "help", "trian"),
+                ("predict", "classify"), ("evaluate", "eval"), ("evaluate", "report"), ("train", "help", "trian"),
                 ("hard", "predict", "x", "y", "--sort-into", "z", "--link", "hrad"),
                 ("test", "evaluate", "x", "y", "--split", "tset")):
             self.refuse(f"(did you mean {meant}?)", *arguments)

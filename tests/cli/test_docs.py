@@ -19,6 +19,21 @@ def commands(document):
                 yield re.sub(r"\s#.*", "", line)
 
 
+class Pictures(t.TestCase):
+    def test_each_is_shown_described_and_made_by_the_script(self):
+        shown = re.findall(r"!\[([^]]*)\]\(([^)]*)\)", (t.SOURCE / "docs" / "tutorial.md").read_text())
+        for text, path in shown:
+            self.assertGreater(len(text), 40, path)
+        folder = t.SOURCE / "docs" / "images"
+        self.assertEqual(sorted(path for _, path in shown), sorted(f"images/{p.name}" for p in folder.iterdir()))
+        made = re.findall(r'\.(?:save|terminal)\("(\w+)"', (t.SOURCE / "scripts" / "screenshots.py").read_text())
+        self.assertEqual(sorted(f"images/{name}.webp" for name in made), sorted(path for _, path in shown))
+        for path in folder.iterdir():
+            data = path.read_bytes()
+            self.assertEqual((data[:4], data[8:12]), (b"RIFF", b"WEBP"), path)
+            self.assertLess(len(data), 200_000, path)
+
+
 @unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
 class Documents(t.TestCase):
     def setUp(self):

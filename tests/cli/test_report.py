@@ -228,6 +228,8 @@ class Report(t.TestCase):
         # Another in its place counts anew.
         second["seconds"]["training"] = 86400
         (run / "times.json").write_text(json.dumps(second))
+        compared = json.loads(self.succeed("compare", run, BASE / "two", "--json").stdout)
+        self.assertEqual(compared["runs"][0]["seconds"], sum(second["seconds"].values()))
         self.succeed("train", BASE / "data", *TRAIN, "--epochs", "1", "-o", run, "--force")
         again = json.loads((run / "times.json").read_text())
         self.assertTrue(again["whole"])

@@ -51,7 +51,8 @@ class Training(t.TestCase):
         refused = self.fail_with(1, "6 of 24 images cannot be used", "train", self.data, *self.FAST,
                                  "-o", self.out, "--epochs", "1")
         self.assertIn("--max-skipped", refused.stderr)
-        done = self.succeed("train", self.data, *self.FAST, "-o", self.out, "--epochs", "1", "--force",
+        (self.data / "sea" / "clip.mov").write_bytes(b"moov")
+        done = self.succeed("train", self.data, *self.FAST[:-1], "-o", self.out, "--epochs", "1", "--force",
                             "--max-skipped", "0.3", "--val-split", "0.25")
         self.assertEqual(done.stderr.count("no image\n") + done.stderr.count("graft: skipped: /"), 5)
         self.assertIn("and 1 more, listed in", done.stderr)
@@ -60,6 +61,11 @@ class Training(t.TestCase):
         rows = t.read_csv(self.out / "skipped.csv")
         self.assertEqual({"/".join(row["path"].split("/")[-2:]) for row in rows}, set(paths))
         self.assertTrue(all(row["why"] and row["label"] and row["split"] for row in rows))
+        report = (self.out / "report.html").read_text()
+        self.assertIn("<summary>6 images could not be read</summary>", report)
+        for row in rows:
+            self.assertIn(f"<li>{row['path']}: ", report)
+        self.assertIn("Files of kinds that are not read: 1 .mov.", report)
         self.assertIn("max-skipped = 0.3", (self.out / "config.toml").read_text())
 
     def test_validation_and_test_classes_that_cannot_be_read(self):

@@ -101,8 +101,12 @@ def visit(browser, url, width, height=900):
     faults += [f"too wide at {width}: {what}" for what in wide]
     if browser.execute_script("return document.documentElement.scrollWidth > innerWidth"):
         faults.append(f"scrolls sideways at {width}")
-    missing = browser.execute_script(
-        "return [...document.images].filter(i => !i.alt || !i.naturalWidth).length")
+    # Those far below are loaded when they come into view.
+    missing = browser.execute_async_script("""
+        const done = arguments[arguments.length - 1], images = [...document.images];
+        for (const i of images) i.loading = 'eager';
+        Promise.allSettled(images.map(i => i.decode())).then(
+            () => done(images.filter(i => !i.alt || !i.naturalWidth).length))""")
     if missing:
         faults.append(f"{missing} images without text or content")
     return faults

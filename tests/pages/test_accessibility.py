@@ -82,6 +82,20 @@ class Accessible(t.TestCase):
         self.succeed("check", BASE / "data", "--html", self.folder / "check.html")
         self.check((self.folder / "check.html").as_uri())
 
+    def test_doubtful_labels(self):
+        page = self.folder / "labels.html"
+        mixed = self.folder / "data"
+        shutil.copytree(BASE / "data" / "train", mixed)
+        for i, photo in enumerate(sorted((mixed / "sea").iterdir())[:4]):
+            photo.rename(mixed / "street" / f"wet-{i}.jpg")
+        self.succeed("check", mixed, "--backbone", "vgg-mini", "--html", page, "--no-cache")
+        self.check(page.as_uri())
+
+    def test_gallery(self):
+        page = self.folder / "gallery.html"
+        self.succeed("predict", BASE / "one", BASE / "data" / "test", "--unsure", "0.6", "-o", page)
+        self.check(page.as_uri())
+
     def test_compare(self):
         self.succeed("compare", BASE / "one", BASE / "two", "--html", self.folder / "compare.html")
         self.check((self.folder / "compare.html").as_uri())
