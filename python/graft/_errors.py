@@ -49,10 +49,20 @@ class Interrupted(Error, KeyboardInterrupt):
 _KINDS = {c.kind: c for c in (UsageError, InputError, IoError, OutOfMemoryError, Interrupted)}
 
 
+def _keyword(found: re.Match[str]) -> str:
+    """`weights X` is weights='X'."""
+    name, value = found.group(1).replace("-", "_"), (found.group(2) or "")[1:]
+    if name == "graft" or value.startswith("-"):  # a command
+        return f"'{found.group(0)[1:-1]}'"
+    if not value:
+        return name
+    return f"{name}={value}" if re.fullmatch(r"-?[0-9.]+(e-?[0-9]+)?", value) else f"{name}={value!r}"
+
+
 def in_python(text: str) -> str:
     """A text of the library, which names options `so-called`, with Python's names for them."""
     text = re.sub(r"'graft train DATA `resume` (.*?)' goes on", r"graft.resume('\1') goes on", text)
-    text = re.sub(r"`([a-z0-9]+(?:-[a-z0-9]+)*)`", lambda m: m.group(1).replace("-", "_"), text)
+    text = re.sub(r"`([a-z0-9]+(?:-[a-z0-9]+)*)( [^`]*)?`", _keyword, text)
     # Options that were given as keywords stand in no file.
     return re.sub(r"^(train|features)\(\)(:| line )\d+: ", "", text)
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <optional>
 
+#include "base/diagnostics.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/limits.h"
@@ -13,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/import_options.h"
+#include "cli/option_flags.h"
 #include "cli/outputs.h"
 #include "graft/classifier.h"
 #include "graft/export.h"
@@ -297,12 +299,12 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
       print_result(
           "  use         whole: graft weights convert {} MODEL.safetensors{}{}\n"
           "              or: graft train PHOTOS --weights {} --head keep{}\n",
-          printable(name), about.labels.empty() ? " --classes A,B,…" : "",
-          about.preprocessing_unknown ? " --preprocessing …" : "", printable(name),
+          shell_quoted(name), about.labels.empty() ? " --classes A,B,…" : "",
+          about.preprocessing_unknown ? " --preprocessing …" : "", shell_quoted(name),
           about.preprocessing_unknown ? " --preprocessing …" : "");
     print_result("  {}graft train PHOTOS --backbone {}{} --weights {}{}\n",
                  about.convertible ? "            its backbone alone: " : "use         ",
-                 fit.backbone, fit.whole ? "" : " --until " + fit.until, printable(name),
+                 fit.backbone, fit.whole ? "" : " --until " + fit.until, shell_quoted(name),
                  about.preprocessing_unknown ? " --preprocessing FAMILY" : "");
   }
 }
@@ -313,12 +315,20 @@ int inspect(const WeightsOptions& o) {
   nlohmann::json rows = nlohmann::json::array();
   bool all = true;
   for (const std::string& name : o.names) {
-    const WeightsInspection about = inspect_weights(name);
-    all = all && !about.fits.empty() && about.damage.empty();
-    if (o.json)
-      rows.push_back(inspection_json(name, about));
-    else
-      print_inspection(name, about);
+    try {
+      const WeightsInspection about = inspect_weights(name);
+      all = all && !about.fits.empty() && about.damage.empty();
+      if (o.json)
+        rows.push_back(inspection_json(name, about));
+      else
+        print_inspection(name, about);
+    } catch (const Error& error) {
+      // Of several files the others are of interest.
+      if (o.names.size() == 1 || error.kind() == ErrorKind::interrupted) throw;
+      all = false;
+      print_diagnostic("graft: {}\n", with_flags(error.what()));
+      if (o.json) rows.push_back({{"path", name}, {"error", with_flags(error.what())}});
+    }
   }
   if (o.json) print_json({{"files", rows}});
   return all ? 0 : 1;

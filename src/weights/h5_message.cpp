@@ -69,6 +69,8 @@ H5Weight decode_weight(Decoder& in) {
   weight.name = in.text();
   weight.problem = in.text();
   weight.path = in.text();
+  weight.bits = static_cast<uint8_t>(in.number(1));
+  weight.bfloat16 = in.number(1) == 1;
   const uint64_t rank = in.number(1);
   if (rank > kH5MaxDimensions) in.refuse();
   uint64_t bytes = sizeof(float);
@@ -106,6 +108,8 @@ std::vector<std::byte> encode(const H5Message& message) {
       out.text(weight.name);
       out.text(weight.problem);
       out.text(weight.path);
+      out.number(weight.bits, 1);
+      out.number(weight.bfloat16 ? 1 : 0, 1);
       out.number(weight.shape.size(), 1);
       for (const int64_t extent : weight.shape) out.number(static_cast<uint64_t>(extent), 8);
     }

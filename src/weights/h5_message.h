@@ -29,6 +29,8 @@ struct H5Weight {
   std::vector<int64_t> shape;  ///< as stored; every extent is at least 1
   std::string problem;         ///< why its values cannot be read; then the shape is empty
   std::string path{};          ///< of its dataset in the file
+  uint8_t bits = 0;            ///< of a value as stored: 16, 32 or 64; 0 where there is a problem
+  bool bfloat16 = false;       ///< of those of 16 bits
 
   [[nodiscard]] uint64_t bytes() const;  ///< of its values as float32
   bool operator==(const H5Weight&) const = default;

@@ -176,6 +176,11 @@ void inspect_keras(const std::shared_ptr<H5File>& file, WeightsInspection& out) 
         file->name());
   out.by_order = contents.by_order;
   out.left_out = contents.left_out;
+  std::set<std::string> types;
+  for (const H5Weight& weight : file->weights())
+    if (weight.bits > 0)
+      types.insert(fmt::format("{}float{}", weight.bfloat16 ? "b" : "", weight.bits));
+  out.types = fmt::format("{}", fmt::join(types, ", "));
   out.preprocessing = keras_preprocessing();
   inspect_keras_classifier(file, out);
   Damage damage(out.damage);

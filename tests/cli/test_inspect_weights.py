@@ -1,5 +1,6 @@
 """graft weights inspect: what a file is, which network fits, what is missing."""
 import hashlib
+import json
 
 import graft_testing as t
 import torch
@@ -69,6 +70,28 @@ class Inspect(t.TestCase):
         t.write_keras_h5(path, first, t.random_weights(first))
         self.assertEqual([(fit["backbone"], fit["until"]) for fit in self.inspect(path)["fits"]],
                          [("vgg-mini", "block2_pool")])
+
+    def test_types_of_keras_files(self):
+        specs = [spec for spec in t.layer_specs("vgg-mini") if spec[0] < "block2"]
+        weights = t.random_weights(specs)
+        path = self.folder / "my weights.h5"
+        t.write_keras_h5(path, specs, weights)
+        self.assertEqual(self.inspect(path)["types"], "float32")
+        self.assertIn(f"--weights '{path}'\n", self.succeed("weights", "inspect", path).stdout)
+        t.write_keras_h5(path, specs, {k: tuple(v.astype("f2") for v in values) for k, values in weights.items()})
+        self.assertEqual(self.inspect(path)["types"], "float16")
+
+    def test_several_files(self):
+        specs = [spec for spec in t.layer_specs("vgg-mini") if spec[0] < "block2"]
+        good, bad = self.folder / "good.h5", self.folder / "bad.h5"
+        t.write_keras_h5(good, specs, t.random_weights(specs))
+        bad.write_text("no weights\n")
+        done = self.fail_with(1, f"{bad}: ", "weights", "inspect", bad, good)
+        self.assertIn(f"{good}: Keras HDF5", done.stdout)
+        done = t.run("weights", "inspect", bad, good, "--json")
+        first, second = json.loads(done.stdout)["files"]
+        self.assertEqual((done.returncode, first["path"], second["family"]), (1, str(bad), "keras"))
+        self.assertIn("this is a text", first["error"])
 
     @t.unittest.skipUnless(t.HAS_TRAINING, "built without training")
     def test_a_run(self):

@@ -297,3 +297,10 @@ def test_everything_has_a_docstring():
             for member, value in vars(thing).items():
                 if not member.startswith("_") and (callable(value) or isinstance(value, property)):
                     assert inspect.getdoc(value), f"{name}.{member}"
+
+
+def test_options_in_messages_are_keywords():
+    from graft._errors import in_python
+    assert in_python("leave `pool` out, or `weights none`") == "leave pool out, or weights='none'"
+    assert in_python("more than `max-skipped 0.01` allows") == "more than max_skipped=0.01 allows"
+    assert in_python("`graft export` writes it") == "'graft export' writes it"

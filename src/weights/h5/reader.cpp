@@ -83,6 +83,7 @@ struct Dataset {
   std::string path;
   size_t chunk_bytes = 0;
   bool bfloat16 = false;
+  uint8_t bits = 0;
 };
 
 /// HDF5 has no such type: Keras leaves it to h5py, which writes two bytes of unknown meaning.
@@ -249,6 +250,8 @@ struct H5Reader::State {
 
   void add(H5Weight weight, Dataset dataset) {
     weight.path = dataset.path;
+    weight.bits = dataset.bits;
+    weight.bfloat16 = dataset.bfloat16;
     text_bytes +=
         weight.layer.size() + weight.name.size() + weight.problem.size() + weight.path.size() + 128;
     if (weights.size() >= kMaxNames || text_bytes > kH5MaxMessageBytes - 2 * kMaxAttributeBytes)
@@ -276,6 +279,7 @@ struct H5Reader::State {
     out.bfloat16 = is_bfloat16(type.get());
     if (H5Tget_class(type.get()) != H5T_FLOAT && !out.bfloat16)
       refuse("dataset {} is not floating-point", path);
+    out.bits = static_cast<uint8_t>(std::min<size_t>(8 * H5Tget_size(type.get()), UINT8_MAX));
     const int rank = H5Sget_simple_extent_ndims(space.get());
     if (rank < 0 || static_cast<size_t>(rank) > kH5MaxDimensions)
       refuse("dataset {} has an impossible shape", path);
