@@ -51,16 +51,19 @@ struct Evaluation {
 Evaluation evaluate(const Classifier& classifier, const Dataset& dataset,
                     std::string_view split = "auto", const RunContext& context = {});
 
-/// How many of the images that were measured the model was trained on, as far as its run folder
-/// says (split.csv): figures on those tell little. 0 where `model` is a file alone.
-size_t images_trained_on(const std::filesystem::path& model, const Evaluation& evaluation);
+/// How many of the images that were measured the model has learned from, in its run or in one whose
+/// weights that went on from: figures on those tell little. Images are told by their content. 0
+/// where `model` is a file alone, without a run folder around it.
+size_t images_trained_on(const std::filesystem::path& model, const Evaluation& evaluation,
+                         const RunContext& context = {});
 
 /// Throws Error(input) if more than that share of the images was skipped. `name` begins the
 /// message.
 void require_few_skipped(const Evaluation& evaluation, double max_share, std::string_view name);
 
-/// Everything as a JSON document: what `graft evaluate --json` prints.
-std::string evaluation_json(const Evaluation& evaluation);
+/// Everything as a JSON document: what `graft evaluate --json` prints. `trained_on`: what
+/// images_trained_on() says.
+std::string evaluation_json(const Evaluation& evaluation, size_t trained_on);
 /// path,label,predicted,probability, and each class's probability under "p:<class>", with all
 /// digits of a double.
 std::string predictions_csv(const Evaluation& evaluation);

@@ -79,7 +79,9 @@ LabelCheck check_labels(const Dataset& dataset, const LabelCheckOptions& options
                         const RunContext& context = {});
 
 /// How every review begins.
-inline constexpr std::string_view kReviewHeader = "path,label,suggestion,confidence,action\n";
+inline constexpr std::string_view kReviewStart = "path,label,suggestion,confidence,action";
+inline constexpr std::string_view kReviewHeader =
+    "path,label,suggestion,confidence,action,content\n";
 
 /// The doubtful labels as CSV, a line an image, with an empty column `action` for a person to fill
 /// in (docs/data.md); Dataset::decisions come first. Paths are relative to the data's folder where
@@ -92,12 +94,23 @@ void write_review(const Dataset& dataset, const LabelCheck& found,
 /// Throws what write_review() would throw because of the file that is there.
 void require_review_replaceable(const Dataset& dataset, const std::filesystem::path& file);
 
+/// Decisions on an earlier state of a dataset. Those on classes or labels that it has no more are
+/// left out, with a note.
+struct EarlierCorrections {
+  std::filesystem::path file;        ///< a run's corrections.csv: they count where no others do
+  std::vector<std::string> classes;  ///< that the dataset had
+  bool both = false;                 ///< apply_corrections()' own file is of that state as well
+};
+/// Those that a run of that name began with; none where it is no run, or had none.
+EarlierCorrections earlier_corrections(const std::filesystem::path& run);
+
 /// Applies a review's decisions before anything else is done with the dataset: `drop` leaves an
 /// image out, `keep` confirms its label, `relabel` takes the suggestion, and a class's name that
 /// class. Notes what was done. Spreadsheets' separators and line ends are read. Throws Error(input)
 /// that names the line for an action or class that there is not, and where nothing in the file is
-/// of this dataset.
-void apply_corrections(Dataset& dataset, const std::filesystem::path& file);
+/// of this dataset. `file` may be empty where `earlier` has one.
+void apply_corrections(Dataset& dataset, const std::filesystem::path& file,
+                       const EarlierCorrections& earlier = {});
 
 }  // namespace graft
 #pragma GCC visibility pop

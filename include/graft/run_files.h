@@ -9,6 +9,7 @@ inline constexpr const char* kMetrics = "metrics.json";
 inline constexpr const char* kTimes = "times.json";
 inline constexpr const char* kConfig = "config.toml";
 inline constexpr const char* kSplit = "split.csv";
+inline constexpr const char* kLearnedBefore = "learned-before.csv";
 inline constexpr const char* kPredictions = "predictions.csv";
 inline constexpr const char* kSkipped = "skipped.csv";
 inline constexpr const char* kReview = "review.csv";

@@ -71,7 +71,8 @@ void add_evaluation(py::module_& module) {
         return evaluate_model(model, data, validation, test, split, max_skipped,
                               classifier_options(threads, 16, views, false, precision), tell);
       }))
-      .def("json", [](const Evaluated& e) { return text_of(evaluation_json(e.evaluation)); })
+      .def("json",
+           [](const Evaluated& e) { return text_of(evaluation_json(e.evaluation, e.trained_on)); })
       .def("text",
            [](const Evaluated& e) {
              return text_of(metrics_text(e.evaluation.metrics, e.evaluation.predictions.classes));

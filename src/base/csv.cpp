@@ -68,4 +68,8 @@ std::string csv_field(std::string_view text) {
   return out + '"';
 }
 
+bool is_formula(std::string_view text) {
+  return !text.empty() && std::string_view("=+-@\t\r\n").find(text[0]) != std::string_view::npos;
+}
+
 }  // namespace graft

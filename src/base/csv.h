@@ -20,4 +20,7 @@ std::vector<CsvRow> parse_csv(std::string_view text, std::string_view name, char
 /// The field, quoted where it has to be.
 std::string csv_field(std::string_view text);
 
+/// Whether a spreadsheet would compute the field.
+bool is_formula(std::string_view text);
+
 }  // namespace graft

@@ -154,7 +154,7 @@ class Text {
     }
     for (size_t k = 0; k < std::min(most_, labels.doubtful); ++k) {
       const LabelDoubt& doubt = labels.ranking[k];
-      print_result("  {}: {}, rather {} ({:.0f} %)\n", path(doubt.sample),
+      print_result("  {}: {}, probably {} ({:.0f} %)\n", path(doubt.sample),
                    name(dataset_.samples[doubt.sample].label), name(doubt.suggestion),
                    doubt.confidence * 100);
     }
@@ -238,7 +238,10 @@ void check_options(const CheckOptions& o) {
 int run(const CheckOptions& o) {
   check_options(o);
   Dataset dataset = open_dataset(o.data, o.val, o.test, o.common.context());
-  if (!o.corrections.empty()) apply_corrections(dataset, o.corrections);
+  // What was decided before the run that judges is not asked again.
+  const EarlierCorrections earlier = earlier_corrections(o.labels.model);
+  if (!o.corrections.empty() || !earlier.file.empty())
+    apply_corrections(dataset, o.corrections, earlier);
   if (!o.review.empty()) require_review_replaceable(dataset, o.review);
   const Inspection found = inspect(dataset, InspectionDepth::pixels, o.common.context());
   std::optional<LabelCheck> labels;

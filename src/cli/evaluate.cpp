@@ -35,7 +35,8 @@ int run(const EvaluateOptions& o) {
   const RunContext context = o.common.context();
   const Dataset dataset = open_dataset(o.data, context);
   const Evaluation result = evaluate(classifier, dataset, o.split, context);
-  if (const size_t trained = images_trained_on(o.model, result); trained > 0)
+  const size_t trained = images_trained_on(o.model, result, context);
+  if (trained > 0)
     print_diagnostic(
         "graft: {} of these {} images are among those that the model was trained on; figures on "
         "images that it has not seen will be worse\n",
@@ -55,7 +56,7 @@ int run(const EvaluateOptions& o) {
     tell_wrote(o.common, o.report);
   }
   if (o.json)
-    print_result("{}\n", evaluation_json(result));
+    print_result("{}\n", evaluation_json(result, trained));
   else
     print_result("{}", metrics_text(result.metrics, classifier.classes()));
   require_few_skipped(result, o.max_skipped, printable(o.data));

@@ -38,6 +38,7 @@ int run(const Options& o) {
         "-o: '{}' must end in .npy (the list of images goes to .csv beside it), .npz or .csv (with "
         "the paths inside)",
         clipped(o.output));
+  refuse_kept(output, "-o");
   fs::path list_path;
   if (suffix == ".npy") {
     list_path = output;

@@ -21,9 +21,9 @@ struct Names {
 bool is_option(std::string_view name) {
   static const std::set<std::string, std::less<>> kNames = [] {
     std::set<std::string, std::less<>> names = {
-        "config",        "dashboard",    "find-lr",       "explain-layer", "force",
-        "freeze-epochs", "output",       "recipe",        "resume",        "images",
-        "pool",          "without-head", "fold-batchnorm"};
+        "config",        "dashboard",    "find-lr",        "explain-layer", "force",
+        "freeze-epochs", "output",       "recipe",         "resume",        "images",
+        "pool",          "without-head", "fold-batchnorm", "data"};
     RunConfig config;
     visit_run_config(Names{names}, config);
     return names;

@@ -1,7 +1,12 @@
 #include "cli/outputs.h"
 
+#include <algorithm>
+#include <array>
+
 #include "base/fail.h"
 #include "base/file.h"
+#include "graft/labels.h"
+#include "graft/run_files.h"
 
 namespace graft::cli {
 
@@ -35,6 +40,25 @@ void refuse_input_as_output(const fs::path& output, const std::string& what,
            "{}: {} is what the result is made from, and would be replaced; choose "
            "another name",
            what, printable(output));
+  refuse_kept(output, what);
+}
+
+void refuse_kept(const fs::path& output, const std::string& what) {
+  using namespace run_files;
+  std::error_code error;
+  if (!fs::is_regular_file(output, error)) return;
+  const fs::path folder = output.parent_path();
+  constexpr std::array kOwn = {kModel, kHistory,       kMetrics,     kTimes,   kConfig,
+                               kSplit, kLearnedBefore, kPredictions, kSkipped, kCorrections};
+  const bool is_run = fs::exists(folder / kConfig, error) && fs::exists(folder / kSplit, error);
+  if (is_run && std::any_of(kOwn.begin(), kOwn.end(),
+                            [&](const char* name) { return output.filename() == name; }))
+    fail(ErrorKind::usage, "{}: {} belongs to a run, and would be replaced; choose another name",
+         what, printable(output));
+  if (what != "--review" && file_begins_with(output, kReviewStart))
+    fail(ErrorKind::usage,
+         "{}: {} is a review of labels, and would be replaced; choose another name", what,
+         printable(output));
 }
 
 void refuse_folder(const fs::path& name, const std::string& what, const std::string& otherwise) {

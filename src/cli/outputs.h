@@ -27,6 +27,10 @@ void refuse_foreign(const std::vector<std::filesystem::path>& names, const std::
 void refuse_input_as_output(const std::filesystem::path& output, const std::string& what,
                             const std::vector<std::filesystem::path>& inputs);
 
+/// Throws Error(usage) for a file that a run goes by (but its report), and for a review of labels
+/// that a person may have worked on; refuse_input_as_output() includes it.
+void refuse_kept(const std::filesystem::path& output, const std::string& what);
+
 /// Throws Error(usage) where the only name that there is to write is a folder's.
 void refuse_folder(const std::filesystem::path& name, const std::string& what,
                    const std::string& otherwise);

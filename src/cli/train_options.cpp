@@ -14,6 +14,7 @@
 #include "cli/numbers.h"
 #include "cli/option_flags.h"
 #include "cli/status_stream.h"
+#include "graft/classifier.h"
 #include "graft/labels.h"
 #include "recipe/options_file.h"
 #include "recipe/options_text.h"
@@ -164,6 +165,13 @@ void begin_from(TrainOptions& merged, const TrainOptions& typed,
            other);
   const fs::path run = typed.from;
   std::error_code error;
+  if (!fs::is_directory(run, error))
+    fail(ErrorKind::usage, "--from {}: {}; name a run folder", printable(run),
+         fs::exists(run, error) ? "is no folder" : "no such folder");
+  if (keys.contains("output") && same_file(run, typed.output))
+    fail(ErrorKind::usage,
+         "--from and -o name one folder, {}: the run would replace what it begins from",
+         printable(run));
   for (const char* file : {run_files::kConfig, run_files::kModel})
     if (!fs::exists(run / file, error))
       fail(ErrorKind::usage, "--from {}: no finished run: it has no {}", printable(run), file);
@@ -171,7 +179,20 @@ void begin_from(TrainOptions& merged, const TrainOptions& typed,
   // What its weights were made of is no matter of this run, whose weights are the run's own.
   not_these.insert({"weights", "preprocessing", "classes", "head", "split-from"});
   merge(merged, options::read_options_file(run / run_files::kConfig), not_these);
+  const ModelInfo about = read_model_info(run);
+  if (keys.contains("backbone") &&
+      typed.config_of_run.recipe.model.backbone != about.network.backbone)
+    fail(ErrorKind::usage, "--backbone {}: {} is a model on {}; leave the option out",
+         typed.config_of_run.recipe.model.backbone, printable(run), about.network.backbone);
   const std::string whole = fs::absolute(run).lexically_normal().string();
+  std::string& corrections = merged.config_of_run.corrections;
+  merged.earlier = earlier_corrections(whole);
+  if (!keys.contains("corrections")) {
+    merged.earlier.both = true;
+    // People go on with the file, or put it away: then the run's copy of it is enough.
+    if (!corrections.empty() && !fs::exists(corrections, error))
+      corrections = merged.earlier.file.string();
+  }
   merged.config_of_run.recipe.model.weights = whole;
   merged.config_of_run.recipe.model.head = "keep";
   merged.config_of_run.recipe.data.split_from = whole;
@@ -317,10 +338,11 @@ TrainPlan make_plan(const TrainOptions& o) {
   // The rate that is suggested is given as --lr, with which the backbone stays frozen.
   if (o.find_lr && recipe.model.fine_tune.empty()) recipe.model.fine_tune = "0";
   Dataset data = open_dataset(o.data, c.val, c.test, o.common.context());
-  if (!c.corrections.empty()) {
-    apply_corrections(data, o.resume.empty() ? fs::path(c.corrections)
-                                             : run_corrections(o.resume, c.corrections));
-    data.corrections = c.corrections;
+  if (!c.corrections.empty() || !o.earlier.file.empty()) {
+    const fs::path file =
+        o.resume.empty() ? fs::path(c.corrections) : run_corrections(o.resume, c.corrections);
+    apply_corrections(data, file == o.earlier.file ? fs::path() : file, o.earlier);
+    if (!c.corrections.empty()) data.corrections = c.corrections;
   }
   return plan(std::move(data), recipe, c.cache(), o.common.context());
 }

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cli/common.h"
+#include "graft/labels.h"
 #include "graft/train.h"
 #include "run/run_config.h"
 
@@ -20,8 +21,9 @@ struct TrainOptions {
   bool find_lr = false;
   std::string recipe_name = "default";
   std::string config;
-  std::string resume;  ///< a run folder to go on with
-  std::string from;    ///< a run to begin a new one from
+  std::string resume;          ///< a run folder to go on with
+  std::string from;            ///< a run to begin a new one from
+  EarlierCorrections earlier;  ///< that run's
   bool force = false;
   bool dry_run = false;
   bool json = false;

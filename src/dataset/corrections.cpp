@@ -3,15 +3,19 @@
 #include <array>
 #include <map>
 #include <optional>
+#include <set>
+#include <span>
 #include <utility>
 
 #include "base/csv.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/utf8.h"
 #include "dataset/archive.h"
 #include "dataset/dataset.h"
 #include "dataset/labels.h"
 #include "dataset/review.h"
+#include "dataset/split.h"
 #include "dataset/table_file.h"
 #include "graft/labels.h"
 
@@ -20,7 +24,7 @@ namespace {
 
 constexpr const char* kExpected =
     "expected a review as 'graft check --review' writes it: a first line "
-    "path,label,suggestion,confidence,action and a line for each image";
+    "path,label,suggestion,confidence,action,content and a line for each image";
 constexpr const char* kActions = "keep, drop, relabel (as the suggestion says), or a class";
 constexpr std::array<std::string_view, 3> kWords = {"keep", "drop", "relabel"};
 
@@ -35,12 +39,26 @@ struct Row {
   std::string confidence;
   std::string action;
   std::string new_label;
+  std::string content;  // of the image that was judged; may be empty
 };
 
 struct Decision {
   Action action = Action::none;
   int label = -1;  // of relabel
   bool operator==(const Decision&) const = default;
+};
+
+bool is_utf8(std::string_view text) {
+  while (!text.empty())
+    if (take_code_point(text) < 0) return false;
+  return true;
+}
+
+/// Where a decision was read.
+struct Decided {
+  Decision decision;
+  std::string where;
+  bool beneath = false;
 };
 
 /// Which column each of a row's fields stands in; past the end: in none.
@@ -52,7 +70,8 @@ class Columns {
                                      {"suggestion", &suggestion_},
                                      {"confidence", &confidence_},
                                      {"action", &action_},
-                                     {"new_label", &new_label_}})
+                                     {"new_label", &new_label_},
+                                     {"content", &content_}})
       for (size_t k = 0; k < header_.size(); ++k) {
         if (column_name(header_[k]) != wanted) continue;
         if (*at != kNone) fail(ErrorKind::input, "{}: two columns are called '{}'", name, wanted);
@@ -77,11 +96,12 @@ class Columns {
       return column < row.fields.size() ? std::string(trimmed(row.fields[column])) : std::string();
     };
     out.path = path_ < row.fields.size() ? row.fields[path_] : "";
-    out.label = field(label_);
-    out.suggestion = field(suggestion_);
+    out.label = label_of_field(field(label_));
+    out.suggestion = label_of_field(field(suggestion_));
     out.confidence = field(confidence_);
-    out.action = field(action_);
-    out.new_label = field(new_label_);
+    out.action = label_of_field(field(action_));
+    out.new_label = label_of_field(field(new_label_));
+    out.content = field(content_);
     return out;
   }
 
@@ -89,7 +109,7 @@ class Columns {
   static constexpr size_t kNone = static_cast<size_t>(-1);
   const std::vector<std::string>& header_;
   size_t path_ = kNone, label_ = kNone, suggestion_ = kNone, confidence_ = kNone, action_ = kNone,
-         new_label_ = kNone;
+         new_label_ = kNone, content_ = kNone;
 };
 
 /// Finds the samples that a path of a review names; one image may be in two splits.
@@ -153,14 +173,19 @@ class Finder {
 
 class Corrections {
  public:
-  Corrections(Dataset& dataset, const fs::path& file)
-      : dataset_(dataset), file_(file), name_(printable(file)), decided_(dataset.samples.size()) {}
+  Corrections(Dataset& dataset, const EarlierCorrections& earlier)
+      : dataset_(dataset),
+        gone_(gone(earlier.classes, dataset.classes)),
+        decided_(dataset.samples.size()) {}
 
-  void apply() {
-    const TableFile table = read_table_file(file_, "review", kExpected, ",;\t");
+  /// `beneath`: decisions on an earlier state of the dataset, which count where no others do.
+  void read_file(const fs::path& file, bool beneath, bool lenient) {
+    lenient_ = lenient;
+    beneath_ = beneath;
+    name_ = printable(file);
+    const TableFile table = read_table_file(file, "review", kExpected, ",;\t");
     const Columns columns(table, name_);
-    Finder finder(dataset_, file_);
-    std::string decisions(kReviewHeader);
+    Finder finder(dataset_, file);
     bool any = false;
     for (size_t k = 1; k < table.rows.size(); ++k) {
       const CsvRow& fields = table.rows[k];
@@ -170,23 +195,39 @@ class Corrections {
         continue;
       const Row row = columns.read(fields, name_);
       if (row.path.empty()) fail(ErrorKind::input, "{}: the path is empty", row.where);
-      const Decision decision = read(row, columns.has_new_label());
+      const std::optional<Decision> read_as = read_or_leave(row, columns.has_new_label());
+      if (!read_as) continue;
+      const Decision decision = *read_as;
       const std::vector<size_t> samples = finder.find(row);
+      if (samples.empty() && !is_utf8(row.path))
+        fail(
+            ErrorKind::input,
+            "{}: the path is not UTF-8, as some spreadsheets save text; save the file as CSV UTF-8",
+            row.where);
+      any = any || !samples.empty();
+      if (!row.content.empty() && decision.action != Action::none && is_another(samples, row)) {
+        ++replaced_;
+        continue;
+      }
       if (decision.action == Action::none) ++undecided_;
-      if (decision.action != Action::none) decisions += as_csv(row, decision, samples);
+      if (decision.action != Action::none && !is_decided_above(samples))
+        decisions_ += as_csv(row, decision, samples);
       if (samples.empty() && decision.action != Action::none && unknown_++ == 0)
         first_unknown_ = row.path;
-      any = any || !samples.empty();
       for (const size_t i : samples) decide(i, row, decision);
     }
-    if (!any && table.rows.size() > 1)
+    if (!any && !lenient_ && table.rows.size() > 1)
       fail(ErrorKind::input,
            "{}: none of its images is in {}; paths are relative to the DATA that was checked",
            name_, printable(dataset_.root));
+    names_ += (names_.empty() ? "" : " and ") + name_;
+  }
+
+  void apply(const fs::path& file) {
     require_all_classes();
     change_dataset();
-    dataset_.corrections = file_;
-    dataset_.decisions = decisions == kReviewHeader ? "" : std::move(decisions);
+    dataset_.corrections = file;
+    dataset_.decisions = decisions_ == kReviewHeader ? "" : std::move(decisions_);
   }
 
  private:
@@ -247,11 +288,39 @@ class Corrections {
     return {Action::relabel, label};
   }
 
+  static std::set<std::string> gone(std::span<const std::string> earlier,
+                                    const std::vector<std::string>& classes) {
+    std::set<std::string> out;
+    for (const std::string& label : earlier)
+      if (find_label(classes, label) < 0) out.insert(folded_label(label));
+    return out;
+  }
+
+  /// Nothing for a decision on a class that there is no more.
+  [[nodiscard]] std::optional<Decision> read_or_leave(const Row& row, bool apart) {
+    try {
+      return read(row, apart);
+    } catch (const Error&) {
+      const std::string word = folded_label(row.action);
+      const std::string label = folded_label(!row.new_label.empty() ? row.new_label
+                                             : word == "relabel"    ? row.suggestion
+                                                                    : row.action);
+      if (!lenient_ || !gone_.contains(label)) throw;
+      ++outdated_;
+      return std::nullopt;
+    }
+  }
+
   void decide(size_t i, const Row& row, const Decision& decision) {
+    if (beneath_ && decided_[i] && decided_[i]->beneath != beneath_) return;
     const Sample& sample = dataset_.samples[i];
     const int stated = row.label.empty() ? sample.label : find_class(row.label);
     const bool settled = decision.action == Action::drop ||
                          (decision.action == Action::relabel && decision.label == sample.label);
+    if (stated != sample.label && !settled && lenient_) {
+      ++outdated_;
+      return;
+    }
     if (stated != sample.label && !settled)
       fail(
           ErrorKind::input,
@@ -259,10 +328,25 @@ class Corrections {
           "column action, else take the line out",
           row.where, excerpt(row.label), dataset_.classes[static_cast<size_t>(sample.label)]);
     if (decision.action == Action::none) return;
-    if (decided_[i] && decided_[i]->first != decision)
+    if (decided_[i] && decided_[i]->decision != decision)
       fail(ErrorKind::input, "{}: another decision on '{}' than in {}", row.where,
-           excerpt(row.path), decided_[i]->second);
-    decided_[i] = {decision, row.where};
+           excerpt(row.path), decided_[i]->where);
+    decided_[i] = {decision, row.where, beneath_};
+  }
+
+  /// Whether the path has another image by now than the one that was decided on.
+  [[nodiscard]] bool is_another(const std::vector<size_t>& samples, const Row& row) const {
+    Dataset named;
+    for (const size_t i : samples) named.samples.push_back(dataset_.samples[i]);
+    read_contents(named, {});
+    return std::any_of(named.samples.begin(), named.samples.end(), [&](const Sample& sample) {
+      return !sample.content.empty() && sample.content != row.content;
+    });
+  }
+
+  [[nodiscard]] bool is_decided_above(const std::vector<size_t>& samples) const {
+    return beneath_ && std::any_of(samples.begin(), samples.end(),
+                                   [&](size_t i) { return decided_[i] && !decided_[i]->beneath; });
   }
 
   /// The row with its decision, as this program writes it.
@@ -274,9 +358,8 @@ class Corrections {
     if (decision.action == Action::relabel)
       suggestion = dataset_.classes[static_cast<size_t>(decision.label)];
     const bool same = suggestion == row.suggestion;
-    return fmt::format("{},{},{},{},{}\n", csv_field(path), csv_field(row.label),
-                       csv_field(suggestion), same ? csv_field(row.confidence) : "",
-                       kWords.at(static_cast<size_t>(decision.action) - 1));
+    return review_line(path, row.label, suggestion, same ? csv_field(row.confidence) : "",
+                       kWords.at(static_cast<size_t>(decision.action) - 1), row.content);
   }
 
   void require_all_classes() const {
@@ -284,7 +367,7 @@ class Corrections {
     std::vector<bool> after(dataset_.classes.size());
     for (size_t i = 0; i < dataset_.samples.size(); ++i) {
       const int label = dataset_.samples[i].label;
-      const Decision decision = decided_[i] ? decided_[i]->first : Decision{};
+      const Decision decision = decided_[i] ? decided_[i]->decision : Decision{};
       before[static_cast<size_t>(label)] = true;
       if (decision.action != Action::drop)
         after[static_cast<size_t>(decision.action == Action::relabel ? decision.label : label)] =
@@ -292,7 +375,7 @@ class Corrections {
     }
     for (size_t c = 0; c < before.size(); ++c)
       if (before[c] && !after[c])
-        fail(ErrorKind::input, "{}: it leaves no image of class '{}'", name_, dataset_.classes[c]);
+        fail(ErrorKind::input, "{}: it leaves no image of class '{}'", names_, dataset_.classes[c]);
   }
 
   void change_dataset() {
@@ -302,7 +385,7 @@ class Corrections {
     samples.reserve(dataset_.samples.size());
     for (size_t i = 0; i < dataset_.samples.size(); ++i) {
       Sample& sample = dataset_.samples[i];
-      const Decision decision = decided_[i] ? decided_[i]->first : Decision{};
+      const Decision decision = decided_[i] ? decided_[i]->decision : Decision{};
       if (decision.action == Action::drop) continue;
       if (decision.action == Action::keep) ++kept;
       if (decision.action == Action::relabel) {
@@ -315,19 +398,34 @@ class Corrections {
     const size_t dropped = dataset_.samples.size() - samples.size();
     dataset_.samples = std::move(samples);
     dataset_.notes.push_back(fmt::format(
-        "`corrections` {}: {} relabelled, {} dropped, {} kept{}", name_, relabelled, dropped, kept,
+        "`corrections` {}: {} relabelled, {} dropped, {} kept{}", names_, relabelled, dropped, kept,
         undecided_ > 0 ? fmt::format(", {} undecided", undecided_) : ""));
+    if (outdated_ > 0)
+      dataset_.notes.push_back(
+          fmt::format("{}: {} left out, on classes or labels that the data has no more", names_,
+                      outdated_ == 1 ? "1 decision" : fmt::format("{} decisions", outdated_)));
+    if (replaced_ > 0)
+      dataset_.notes.push_back(fmt::format(
+          "{}: {} left out, since another image is in that place by now; empty the column content "
+          "of a line to decide on what is there",
+          names_, replaced_ == 1 ? "1 decision" : fmt::format("{} decisions", replaced_)));
     if (unknown_ > 0)
       dataset_.notes.push_back(
-          fmt::format("{}: {} of an image that is not in the data, the first: {}", name_,
+          fmt::format("{}: {} of an image that is not in the data, the first: {}", names_,
                       unknown_ == 1 ? "1 decision" : fmt::format("{} decisions, each", unknown_),
                       excerpt(first_unknown_)));
   }
 
   Dataset& dataset_;
-  const fs::path& file_;
-  std::string name_;
-  std::vector<std::optional<std::pair<Decision, std::string>>> decided_;  // and where, by sample
+  std::set<std::string> gone_;  // classes of the earlier state that there are no more, folded
+  std::string name_;            // of the file that is read
+  bool lenient_ = false;        // its decisions are on the earlier state
+  bool beneath_ = false;
+  std::string names_;  // of all files
+  std::string decisions_ = std::string(kReviewHeader);
+  std::vector<std::optional<Decided>> decided_;  // by sample
+  size_t outdated_ = 0;
+  size_t replaced_ = 0;
   size_t undecided_ = 0;
   size_t unknown_ = 0;
   std::string first_unknown_;
@@ -335,9 +433,12 @@ class Corrections {
 
 }  // namespace
 
-void apply_corrections(Dataset& dataset, const fs::path& file) {
+void apply_corrections(Dataset& dataset, const fs::path& file, const EarlierCorrections& earlier) {
   check_dataset(dataset);
-  Corrections(dataset, file).apply();
+  Corrections corrections(dataset, earlier);
+  if (!file.empty()) corrections.read_file(file, false, earlier.both);
+  if (!earlier.file.empty()) corrections.read_file(earlier.file, true, true);
+  corrections.apply(file.empty() ? earlier.file : file);
 }
 
 }  // namespace graft

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "graft/dataset.h"
 
@@ -11,10 +12,15 @@ namespace graft {
 /// How a review names an image: by its path below the data's folder, else by the whole path.
 std::string review_path(const Dataset& dataset, const std::filesystem::path& image);
 
+/// A line of a review, in which a spreadsheet computes nothing: paths begin with "./" and labels
+/// with an apostrophe where they would be taken for formulas.
+std::string review_line(const std::string& path, const std::string& label,
+                        const std::string& suggestion, const std::string& confidence,
+                        std::string_view action, const std::string& content);
+/// A label of such a line as it was.
+std::string label_of_field(std::string_view field);
+
 /// The folder that such paths are relative to.
 std::filesystem::path review_folder(const Dataset& dataset);
-
-/// Rows with a decision in a file that is a review; 0 where it is none.
-size_t count_decisions(const std::filesystem::path& file);
 
 }  // namespace graft

@@ -38,11 +38,6 @@ std::string error_json(const std::string& path, const std::string& why) {
   return dump({{"path", path}, {"error", why}});
 }
 
-/// Whether a spreadsheet would compute the text.
-bool is_formula(std::string_view text) {
-  return !text.empty() && std::string_view("=+-@\t\r\n").find(text[0]) != std::string_view::npos;
-}
-
 /// Classes whose names a spreadsheet takes for texts.
 ResultOptions as_texts(ResultOptions options) {
   for (std::string& name : options.classes)

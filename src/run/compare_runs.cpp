@@ -13,6 +13,7 @@
 #include "graft/evaluate.h"
 #include "report/compare.h"
 #include "report/metrics.h"
+#include "run/learned.h"
 
 namespace graft {
 namespace {
@@ -22,6 +23,7 @@ namespace {
 class Keys {
  public:
   explicit Keys(bool by_content) : by_content_(by_content) {}
+  [[nodiscard]] bool by_content() const { return by_content_; }
   [[nodiscard]] std::string of(const fs::path& path, const std::string& content) const {
     return by_content_ && !content.empty() ? content : whole_path(path).string();
   }
@@ -34,6 +36,7 @@ struct KeyedRun {
   fs::path folder;
   std::vector<SplitRow> split;
   ComparedRun compared;
+  Contents learned{};  // by the runs before it, too
 };
 
 KeyedRun read_run(const fs::path& folder) {
@@ -50,6 +53,7 @@ KeyedRun read_run(const fs::path& folder) {
            printable(folder), file);
   if (fs::exists(folder / run_files::kSplit, error))
     out.split = read_split(folder / run_files::kSplit);
+  if (!out.split.empty()) out.learned = learned_contents(folder);
   return out;
 }
 
@@ -60,6 +64,7 @@ void fill_known(KeyedRun& run, const Keys& keys) {
     by_path.emplace(whole_path(row.path), &row);
     if (row.split == Split::train) run.compared.trained.insert(keys.of(row.path, row.content));
   }
+  if (keys.by_content()) run.compared.trained.insert(run.learned.begin(), run.learned.end());
   for (PredictionRow& row : read_predictions(run.folder / run_files::kPredictions)) {
     const auto at = by_path.find(whole_path(row.path));
     std::string key = keys.of(row.path, at == by_path.end() ? "" : at->second->content);
@@ -109,12 +114,16 @@ void classify_missing(KeyedRun& run, const std::vector<KeyedRun>& all, const Run
   Dataset images;
   images.root = run.folder;
   images.classes = classes;
-  images.understood = "images that this run has not classified";
+  images.understood = "";
   std::vector<std::string> keys;
   std::vector<const PredictionRow*> lost;
+  std::set<std::string> foreign;
   for (const auto& [key, row] : missing) {
     const int label = find_label(classes, row->label);
-    if (label < 0) continue;
+    if (label < 0) {
+      foreign.insert(row->label);
+      continue;
+    }
     if (kind_of_path(row->path) != PathKind::file) {
       lost.push_back(row);
       continue;
@@ -122,13 +131,51 @@ void classify_missing(KeyedRun& run, const std::vector<KeyedRun>& all, const Run
     keys.push_back(key);
     images.samples.push_back({row->path, label});
   }
+  if (!foreign.empty())
+    context.tell(Severity::note,
+                 fmt::format("note: {} does not have {} {}: images of {} are not compared",
+                             printable(run.folder), foreign.size() == 1 ? "class" : "the classes",
+                             label_list({foreign.begin(), foreign.end()}),
+                             foreign.size() == 1 ? "it" : "them"));
   if (!lost.empty())
     context.tell(
         Severity::warning,
         fmt::format("{}: {} images that another run has classified are not found any more, "
-                    "the first: {}; give images with `data`",
+                    "the first: {}; give images with `data` DATA",
                     printable(run.folder), lost.size(), printable(lost[0]->path)));
   if (!images.samples.empty()) classify(run, classifier, images, keys, "unseen", context);
+}
+
+/// Leaves out the classes that not every run has, with a note.
+void keep_common_classes(Dataset& data, const std::vector<KeyedRun>& runs,
+                         const RunContext& context) {
+  std::vector<std::string> common = data.classes;
+  for (const KeyedRun& run : runs) {
+    const std::vector<std::string> classes = read_model_info(run.folder).classes;
+    std::erase_if(common, [&](const std::string& label) { return find_label(classes, label) < 0; });
+  }
+  if (common.size() == data.classes.size()) return;
+  if (common.empty())
+    fail(ErrorKind::input, "{}: its classes ({}) are not those of all runs", printable(data.root),
+         label_list(data.classes));
+  std::vector<std::string> left;
+  for (const std::string& label : data.classes)
+    if (find_label(common, label) < 0) left.push_back(label);
+  std::vector<Sample> samples;
+  for (Sample& sample : data.samples) {
+    const int label = find_label(common, data.classes[static_cast<size_t>(sample.label)]);
+    if (label < 0) continue;
+    sample.label = label;
+    samples.push_back(std::move(sample));
+  }
+  context.tell(
+      Severity::note,
+      fmt::format("note: {}: {} of {} images are left out, of {} {}, which not every run "
+                  "has",
+                  printable(data.root), data.samples.size() - samples.size(), data.samples.size(),
+                  left.size() == 1 ? "class" : "the classes", label_list(left)));
+  data.samples = std::move(samples);
+  data.classes = std::move(common);
 }
 
 /// The samples that are compared on, by their content.
@@ -141,6 +188,7 @@ Dataset chosen(Dataset data, const std::vector<KeyedRun>& runs, std::vector<std:
   for (Sample& sample : data.samples)
     if (split == Split::unassigned || sample.split == split) samples.push_back(std::move(sample));
   data.samples = std::move(samples);
+  keep_common_classes(data, runs, context);
   read_contents(data, context);
   size_t learned = 0;
   samples.clear();

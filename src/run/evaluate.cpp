@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -11,6 +12,8 @@
 #include "dataset/join_labels.h"
 #include "dataset/labels.h"
 #include "dataset/skipped.h"
+#include "dataset/split.h"
+#include "dataset/split_file.h"
 #include "features/image_stream.h"
 #include "graft/evaluate.h"
 #include "graft/train.h"
@@ -19,6 +22,7 @@
 #include "report/metrics.h"
 #include "report/predictions.h"
 #include "report/report.h"
+#include "run/learned.h"
 #include "run/run_folder.h"
 
 namespace graft {
@@ -73,9 +77,10 @@ Evaluation evaluate(const Classifier& classifier, const Dataset& dataset, std::s
   const std::vector<std::string>& classes = classifier.classes();
   const auto [indices, name] = choose(dataset, split);
   const std::vector<Sample> samples = join_labels(dataset, indices, classes);
+  const std::string understood =
+      dataset.understood.empty() ? "" : fmt::format("understood as {}; ", dataset.understood);
   context.tell(Severity::info,
-               fmt::format("{}: understood as {}; evaluating {} ({} images)",
-                           printable(dataset.root), dataset.understood,
+               fmt::format("{}: {}evaluating {} ({} images)", printable(dataset.root), understood,
                            name == "all" ? "all of it" : "the " + name + " split", samples.size()));
   for (const std::string& note : dataset.notes)
     context.tell(Severity::info, fmt::format("note: {}", note));
@@ -121,19 +126,26 @@ Evaluation evaluate(const Classifier& classifier, const Dataset& dataset, std::s
   return out;
 }
 
-size_t images_trained_on(const std::filesystem::path& model, const Evaluation& evaluation) {
-  std::error_code error;
-  const fs::path split = fs::is_directory(model, error) ? model / run_files::kSplit : fs::path();
-  if (split.empty() || !fs::exists(split, error)) return 0;
+size_t images_trained_on(const std::filesystem::path& model, const Evaluation& evaluation,
+                         const RunContext& context) {
+  const std::optional<fs::path> run = run_of_model(model);
+  if (!run) return 0;
+  const Contents learned = learned_contents(*run);
+  Dataset measured;
+  measured.samples = evaluation.predictions.samples;
+  if (!learned.empty()) {
+    read_contents(measured, context);
+    return static_cast<size_t>(
+        std::count_if(measured.samples.begin(), measured.samples.end(),
+                      [&](const Sample& sample) { return learned.contains(sample.content); }));
+  }
+  // Runs of earlier versions know their images by path.
   std::set<fs::path> trained;
-  const Dataset run = open_dataset(split);
-  for (const Sample& sample : run.samples)
-    if (sample.split == Split::train) trained.insert(fs::weakly_canonical(sample.path, error));
-  return static_cast<size_t>(
-      std::count_if(evaluation.predictions.samples.begin(), evaluation.predictions.samples.end(),
-                    [&](const Sample& sample) {
-                      return trained.contains(fs::weakly_canonical(sample.path, error));
-                    }));
+  for (const SplitRow& row : read_split(*run / run_files::kSplit))
+    if (row.split == Split::train) trained.insert(whole_path(row.path));
+  return static_cast<size_t>(std::count_if(
+      measured.samples.begin(), measured.samples.end(),
+      [&](const Sample& sample) { return trained.contains(whole_path(sample.path)); }));
 }
 
 void require_few_skipped(const Evaluation& evaluation, double max_share, std::string_view name) {
@@ -142,10 +154,11 @@ void require_few_skipped(const Evaluation& evaluation, double max_share, std::st
                       std::string(name), "the metrics are of the others; mend or remove them");
 }
 
-std::string evaluation_json(const Evaluation& evaluation) {
+std::string evaluation_json(const Evaluation& evaluation, size_t trained_on) {
   nlohmann::json document = metrics_document(evaluation.metrics, evaluation.predictions.classes);
   document["split"] = evaluation.split;
   document["precision"] = options::word(evaluation.precision);
+  document["trained_on"] = trained_on;
   document["skipped"] = nlohmann::json::array();
   for (const SkippedImage& image : evaluation.skipped)
     document["skipped"].push_back({{"path", image.path.string()}, {"why", image.why}});
@@ -165,9 +178,10 @@ void write_report(const Evaluation& evaluation, const std::filesystem::path& mod
   if (same_file(file, model_file(model)))
     fail(ErrorKind::usage, "{}: is the model; choose another name for the page", printable(file));
   write_file_atomic(
-      file, report_page({read_model(model_file(model)), evaluation.predictions, evaluation.metrics,
-                         evaluation.split, dataset, read_run_folder(model), command,
-                         images_trained_on(model, evaluation), context, evaluation.precision}));
+      file,
+      report_page({read_model(model_file(model)), evaluation.predictions, evaluation.metrics,
+                   evaluation.split, dataset, read_run_folder(model), command,
+                   images_trained_on(model, evaluation, context), context, evaluation.precision}));
 }
 
 void write_report(const Run& run, const std::filesystem::path& file, const RunContext& context) {

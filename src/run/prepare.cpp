@@ -15,6 +15,7 @@
 #include "dataset/split_file.h"
 #include "graft/inspect.h"
 #include "graft/run_files.h"
+#include "run/learned.h"
 
 namespace graft {
 namespace {
@@ -152,7 +153,7 @@ TakenSplit take_split_from(Dataset& dataset, const Recipe& recipe,
   dataset.notes.push_back(fmt::format("`split-from`: {} of {} images are split as in {}",
                                       taken.taken, dataset.samples.size(),
                                       printable(fs::path(run))));
-  if (taken.learned > 0)
+  if (taken.learned > 0 && teacher(recipe) != run_of_model(run))
     dataset.notes.push_back(
         fmt::format("`split-from`: {} {} set aside here and {} trained on in {}", taken.learned,
                     taken.learned == 1 ? "image is" : "images are",
@@ -173,6 +174,13 @@ void split(Dataset& dataset, const Recipe& recipe, const RunContext& context) {
     together = inspect(dataset, InspectionDepth::pixels, context).near_duplicates;
   TakenSplit taken;
   if (!recipe.data.split_from.empty()) taken = take_split_from(dataset, recipe, together);
+  // Of a run with validation images of its own all others have a side, and none is left for it.
+  if (!own_validation && taken.taken == dataset.samples.size() && !dataset.has(Split::validation))
+    fail(
+        ErrorKind::usage,
+        "`split-from`: {} had its validation images elsewhere, and none of these is one; name them "
+        "with `val`",
+        printable(fs::path(recipe.data.split_from)));
   // Another stream of the seed than the validation split's.
   if (recipe.data.test_split > 0)
     split_off(dataset, {recipe.data.test_split, ~recipe.seed, Split::test}, together,
@@ -195,6 +203,7 @@ void prepare_dataset(Dataset& dataset, const Recipe& recipe, const RunContext& c
   read_contents(dataset, context);
   inspect_dataset(dataset, recipe, context);
   split(dataset, recipe, context);
+  note_learned(dataset, recipe);
   require_training_images(dataset, recipe);
   note_classes_without(dataset, Split::validation);
   note_classes_without(dataset, Split::test);

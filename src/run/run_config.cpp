@@ -5,6 +5,8 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/words.h"
+#include "graft/classifier.h"
+#include "graft/labels.h"
 #include "recipe/options_text.h"
 #include "run/run_folder.h"
 
@@ -66,6 +68,13 @@ fs::path run_corrections(const fs::path& run, const fs::path& named) {
   std::error_code error;
   const fs::path copy = run / run_files::kCorrections;
   return !named.empty() && fs::exists(copy, error) ? copy : named;
+}
+
+EarlierCorrections earlier_corrections(const fs::path& run) {
+  std::error_code error;
+  const fs::path file = run / run_files::kCorrections;
+  if (!fs::exists(file, error) || !fs::exists(run / run_files::kModel, error)) return {};
+  return {.file = file, .classes = read_model_info(run).classes};
 }
 
 RunSettings run_settings(const std::filesystem::path& folder) {

@@ -73,9 +73,9 @@ std::vector<EpochRecord> read_history(const std::filesystem::path& file) {
 void clear_run(const std::filesystem::path& folder) {
   using namespace run_files;
   std::error_code error;
-  for (const char* name :
-       {kModel, kHistory, kMetrics, kTimes, kConfig, kSplit, kPredictions, kSkipped, kCorrections,
-        kReport, kRates, kRateChart, kBest, kLast, kState, kPreviousState, kDamagedState})
+  for (const char* name : {kModel, kHistory, kMetrics, kTimes, kConfig, kSplit, kLearnedBefore,
+                           kPredictions, kSkipped, kCorrections, kReport, kRates, kRateChart, kBest,
+                           kLast, kState, kPreviousState, kDamagedState})
     fs::remove(folder / name, error);
   if (!fs::is_directory(folder, error)) return;
   for (const fs::path& entry : list_folder(folder))

@@ -32,7 +32,7 @@ void SkippedImages::read(const std::vector<size_t>& samples, const std::vector<s
       printable(plan_.dataset.root),
       fmt::format("mend them ({} has all), leave damaged ones out with `exclude corrupt`", list));
   const Dataset used = what_is_used();
-  context_.tell(Severity::info, "what is used:\n" + class_table(used));
+  context_.tell(Severity::info, "images used:\n" + class_table(used));
   warn_of_classes_without(used, Split::validation);
 }
 

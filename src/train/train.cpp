@@ -12,6 +12,7 @@
 #include "run/conclude.h"
 #include "run/judge_labels.h"
 #include "run/keep_head.h"
+#include "run/learned.h"
 #include "run/prepare.h"
 #include "run/run_claim.h"
 #include "run/run_config.h"
@@ -130,6 +131,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
                                                               ? std::string(kReviewHeader)
                                                               : plan.dataset.decisions);
     write_split(plan.dataset, {}, folder / run_files::kSplit);
+    write_learned_before(plan.recipe, folder);
   }
   const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
   TrainJob job = make_job(plan, cache.get(), folder, std::move(weights), context);

@@ -60,7 +60,7 @@ class Check(Labels):
                       [{k: p[k] for k in ("label", "suggestion")} for p in document["label_pairs"]])
         # One line an image, nothing decided, paths as they lie below the data.
         rows = self.rows()
-        self.assertEqual(list(rows[0]), ["path", "label", "suggestion", "confidence", "action"])
+        self.assertEqual(list(rows[0]), ["path", "label", "suggestion", "confidence", "action", "content"])
         self.assertEqual([str(self.data / row["path"]) for row in rows],
                          [e["path"] for e in document["label_errors"]])
         self.assertEqual({row["action"] for row in rows}, {""})
@@ -80,7 +80,7 @@ class Check(Labels):
         text = self.succeed("check", self.data, *BACKBONE, *self.cache, "--html", page, "--quiet").stdout
         self.assertIn("Labels that are probably wrong:", text)
         self.assertRegex(text, r"  forest labelled sea: about \d+\n")
-        self.assertRegex(text, r"sea/forest-3\.jpg: sea, rather forest \(\d+ %\)")
+        self.assertRegex(text, r"sea/forest-3\.jpg: sea, probably forest \(\d+ %\)")
         content = html.unescape(page.read_text())
         self.assertIn("Labels that are probably wrong", content)
         self.assertIn('alt="labelled sea"', content)
@@ -119,6 +119,48 @@ class Check(Labels):
             self.review.write_text(f"path,label,action\nsea/1.jpg,sea,{bad}\n")
             self.fail_with(1, why, "check", self.data, "--corrections", self.review)
         self.fail_with(1, "none.csv", "check", self.data, "--corrections", self.folder / "none.csv")
+
+    def test_what_is_no_review_stays(self):
+        """Reviews as spreadsheets save them, without a header or with an open quote, and other files."""
+        line = "sea/1.jpg\tsea\tforest\t0.99\tdrop\n"
+        for text in (("path\tlabel\tsuggestion\tconfidence\taction\n" + line).encode("utf-16"),
+                     line.replace("\t", ",").encode(), b'path,label,action\n"sea/1.jpg,sea,drop\n', b"hello\n"):
+            self.review.write_bytes(text)
+            self.fail_with(2, "no review that can be read", "check", self.data, *BACKBONE, "--review", self.review)
+            self.assertEqual(self.review.read_bytes(), text)
+        # One without decisions is made anew.
+        self.review.unlink()
+        self.check("--review", self.review)
+        self.check("--review", self.review)
+
+    def test_decisions_are_on_an_image_not_on_a_path(self):
+        self.check("--review", self.review)
+        self.fill_in({"sea/forest-3.jpg": "drop"})
+        wrong, right = self.data / "sea" / "forest-3.jpg", self.data / "sea" / "1.jpg"
+        wrong.rename(self.folder / "x")
+        right.rename(wrong)
+        (self.folder / "x").rename(right)
+        done = self.succeed("check", self.data, "--corrections", self.review)
+        self.assertIn("0 dropped", done.stdout)
+        self.assertIn("1 decision left out, since another image is in that place by now", done.stdout)
+        # Where nothing says which image was meant, the path does.
+        self.review.write_text("path,action\nsea/forest-3.jpg,drop\n")
+        self.assertIn("1 dropped", self.succeed("check", self.data, "--corrections", self.review).stdout)
+
+    def test_nothing_for_a_spreadsheet_to_compute(self):
+        for name, other in (("sea", "=1+1"), ("forest", "-forest")):
+            (self.data / name).rename(self.data / other)
+        self.check("--review", self.review)
+        fields = [field for row in csv.reader(io.StringIO(self.review.read_text())) for field in row]
+        self.assertEqual([field for field in fields if field[:1] in ("=", "-", "+", "@")], [])
+        self.fill_in({"./=1+1/forest-3.jpg": "relabel"})
+        self.assertIn("'-forest", self.review.read_text())
+        self.assertIn("1 relabelled", self.succeed("check", self.data, "--corrections", self.review).stdout)
+
+    def test_encodings(self):
+        (self.data / "sea" / "1.jpg").rename(self.data / "sea" / "é.jpg")
+        self.review.write_bytes("path;action\nsea/é.jpg;drop\nsea/2.jpg;drop\n".encode("latin-1"))
+        self.fail_with(1, "review.csv:2: the path is not UTF-8", "check", self.data, "--corrections", self.review)
 
 
 @t.unittest.skipUnless(t.HAS_TRAINING, "built without LibTorch")
@@ -196,6 +238,54 @@ class Training(Labels):
         self.train("again", "--config", self.folder / "run" / "config.toml", "--no-report")
         self.assertNotIn("sea/1.jpg", self.split("again"))
         self.assertNotEqual((self.folder / "again" / "model.safetensors").read_bytes(), model)
+
+    def test_decisions_of_earlier_runs_stay(self):
+        first, second = self.folder / "first.csv", self.folder / "second.csv"
+        first.write_text("path,action\nsea/forest-3.jpg,forest\nforest/street-2.jpg,drop\n")
+        second.write_text("path,action\nglacier/sea-7.jpg,sea\n")
+        self.train("a", "--corrections", first)
+        self.train("b", "--from", self.folder / "a", "--corrections", second)
+        labels = {path: row["label"] for path, row in self.split("b").items()}
+        self.assertEqual((labels["sea/forest-3.jpg"], labels["glacier/sea-7.jpg"]), ("forest", "sea"))
+        self.assertNotIn("forest/street-2.jpg", labels)
+        # Looked for by that run, they are not doubted again.
+        document = self.succeed_json("check", self.data, "--model", self.folder / "b", *self.cache, "--json", "--quiet")
+        self.assertFalse({e["path"] for e in document["label_errors"]} & set(self.wrong))
+        # The file edited, or gone: what was decided is still decided.
+        first.write_text("path,action\nsea/1.jpg,drop\n")
+        self.train("c", "--from", self.folder / "a")
+        labels = {path: row["label"] for path, row in self.split("c").items()}
+        self.assertEqual(labels["sea/forest-3.jpg"], "forest")
+        self.assertNotIn("sea/1.jpg", labels)
+        first.unlink()
+        self.train("d", "--from", self.folder / "a")
+        self.assertEqual(self.split("d")["sea/forest-3.jpg"]["label"], "forest")
+        # A later decision counts, and a class that has gone takes its decisions along.
+        second.write_text("path,action\nsea/forest-3.jpg,keep\n")
+        self.train("e", "--from", self.folder / "a", "--corrections", second)
+        self.assertEqual(self.split("e")["sea/forest-3.jpg"]["label"], "sea")
+        shutil.rmtree(self.data / "forest")
+        done = self.train("f", "--from", self.folder / "a")
+        self.assertIn("1 decision left out, on classes or labels that the data has no more", done.stderr)
+        self.assertEqual(self.split("f")["sea/forest-3.jpg"]["label"], "sea")
+        second.write_text("path,action\nsea/1.jpg,forrest\n")
+        self.fail_with(1, "second.csv:2", "train", self.data, *self.OPTIONS, "--from", self.folder / "a",
+                       "--corrections", second, "-o", self.folder / "g")
+
+    def test_files_of_a_run_and_reviews_are_no_results(self):
+        run = self.folder / "run"
+        self.train("run")
+        self.review.write_text("path,label,suggestion,confidence,action\nsea/1.jpg,sea,street,0.9,drop\n")
+        image = self.data / "sea" / "1.jpg"
+        for name in ("split.csv", "metrics.json", "history.csv", "predictions.csv"):
+            before = (run / name).read_bytes()
+            self.fail_with(2, "belongs to a run", "predict", run, image, "-o", run / name)
+            self.assertEqual((run / name).read_bytes(), before)
+        self.fail_with(2, "belongs to a run", "check", self.data, "--model", run, "--review", run / "split.csv")
+        self.fail_with(2, "belongs to a run", "features", image, *BACKBONE, "-o", run / "predictions.csv")
+        self.fail_with(2, "belongs to a run", "evaluate", run, self.data, "--predictions", run / "predictions.csv")
+        self.fail_with(2, "is a review of labels", "evaluate", run, self.data, "--predictions", self.review)
+        self.succeed("evaluate", run, self.data, "--report", run / "report.html")
 
     def test_decisions_in_a_run_folder_are_no_file_of_the_run(self):
         self.train("run", "--check-labels", "--no-report")

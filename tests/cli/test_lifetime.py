@@ -92,6 +92,66 @@ class Lifetime(t.TestCase):
         t.draw_scenes(other, 4, first_seed=5000)
         self.fail_with(2, "none of the", "train", other, *FAST, "--split-from", self.one, "--dry-run")
 
+    def test_what_the_runs_before_learned_from(self):
+        """Photos go, and a run goes on from the earlier one: that has still learned from them."""
+        learned = [name for name, split in splits(self.one).items() if split == "train"]
+        kept = self.folder / "kept"
+        shutil.copytree(self.data, kept)
+        for path in sorted(self.data.rglob("*.jpg"))[::2]:
+            path.unlink()
+        two, three = self.folder / "two", self.folder / "three"
+        self.succeed("train", self.data, "--from", self.one, *self.cache, "-o", two, "--epochs", "1")
+        self.succeed("train", kept, *FAST, *self.cache, "-o", three, "--seed", "7", "--val-split", "0.4")
+        for more in ((), ("--data", kept)):
+            (pair,) = self.succeed_json("compare", two, three, "--json", *more)["pairs"]
+            third = splits(three)
+            fair = [name for name in third if name not in learned and third[name] != "train"]
+            self.assertEqual(pair["images"], len(fair), more)
+        # By content, wherever the images are, and by the model's file.
+        moved = self.folder / "moved"
+        shutil.copytree(kept, moved)
+        for model in (two, two / "model.safetensors"):
+            document = self.succeed_json("evaluate", model, moved, "--json")
+            self.assertEqual(document["trained_on"], len(learned))
+        done = self.succeed("evaluate", two, moved)
+        self.assertIn(f"{len(learned)} of these 72 images are among those", done.stderr)
+        # Another split of the same images validates on what the weights know.
+        for options in (("--weights", self.one, "--head", "keep", "--seed", "5", "--val-split", "0.5", "--epochs", "1"),
+                        ("--from", self.one, "--split-from", three)):
+            done = self.succeed("train", kept, *options, "--dry-run")
+            self.assertRegex(done.stdout, r"\d+ of \d+ val images were trained on by .*/one or the runs before it")
+        # New heads on frozen layers know nothing of the images.
+        done = self.succeed("train", kept, "--weights", self.one, "--seed", "5", "--dry-run", "--backbone", "vgg-mini",
+                            "--input-size", "48")
+        self.assertNotIn("were trained on by", done.stdout)
+
+    def test_mistakes_of_from(self):
+        self.fail_with(2, f"{self.one} is a model on vgg-mini", "train", self.data, "--from", self.one, "--backbone", "vgg16")
+        self.fail_with(2, "--from and -o name one folder", "train", self.data, "--from", self.one, "-o", self.one, "--force")
+        self.fail_with(2, "no such folder", "train", self.data, "--from", self.folder / "none")
+        self.fail_with(2, "is no folder", "train", self.data, "--from", self.one / "model.safetensors")
+        # Validation images in a folder of their own leave no side to the others.
+        val = self.folder / "val"
+        t.draw_scenes(val, 3, first_seed=9000)
+        two = self.folder / "two"
+        self.succeed("train", self.data, "--val", val, *FAST, *self.cache, "-o", two)
+        self.fail_with(2, "name them with --val", "train", self.data, *FAST, "--split-from", two, "-o", self.folder / "x")
+        self.assertFalse((self.folder / "x").exists())
+        self.succeed("train", self.data, "--val", val, *FAST, "--split-from", two, "--dry-run")
+
+    def test_classes_that_one_does_not_have(self):
+        (self.data / "zebra").mkdir()
+        t.draw_scenes(self.folder / "z", 12, first_seed=4000)
+        for path in (self.folder / "z" / self.classes[0]).iterdir():
+            shutil.move(path, self.data / "zebra" / f"zebra-{path.name}")
+        more, other = self.folder / "more", self.folder / "other"
+        self.succeed("train", self.data, "--from", self.one, *self.cache, "-o", more, "--epochs", "1")
+        self.assertIn("does not have class zebra", self.succeed("compare", self.one, more).stderr)
+        t.draw_scenes(other, 3, first_seed=6000)
+        shutil.copytree(self.data / "zebra", other / "zebra")
+        done = self.succeed("compare", self.one, more, "--data", other)
+        self.assertIn("12 of 30 images are left out, of class zebra, which not every run has", done.stderr)
+
     def test_near_duplicates_stay_together(self):
         from PIL import Image
         for path in sorted(self.data.rglob("*.jpg")):

@@ -171,7 +171,10 @@ TEST_F(Train, WhatComesOfARunIsMeasuredShownAndUsed) {
   const Evaluation all = evaluate(classifier, dataset, "all", context);
   EXPECT_EQ(all.metrics.images, 30);
   EXPECT_EQ(images_trained_on(run.folder, all), 30U - static_cast<size_t>(run.validation.images));
-  EXPECT_EQ(images_trained_on(run.model(), all), 0U) << "a file alone does not know";
+  EXPECT_EQ(images_trained_on(run.model(), all), images_trained_on(run.folder, all));
+  const fs::path alone = folder_ / "alone.safetensors";
+  fs::copy_file(run.model(), alone);
+  EXPECT_EQ(images_trained_on(alone, all), 0U) << "a file alone does not know";
   const Evaluation held =
       evaluate(classifier, open_dataset(run.folder / "split.csv"), "validation", context);
   EXPECT_EQ(held.metrics.top1, run.validation.top1);
