@@ -69,7 +69,9 @@ int run_evaluate(int argc, char** argv) {
   EvaluateOptions o;
   CLI::App app("Metrics of a trained model on labelled images.", "graft evaluate");
   app.add_option("MODEL", o.model, "A model.safetensors or a run folder")->required();
-  app.add_option("DATA", o.data, "A folder of class folders, one with test/, or a CSV manifest")
+  app.add_option(
+         "DATA", o.data,
+         "A folder of class folders, one with test/, a zip or tar of one, or a CSV manifest")
       ->required();
   app.add_option("--split", o.split,
                  "Which images: test, val, train, all; auto takes test, else val, else all")

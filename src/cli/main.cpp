@@ -12,10 +12,10 @@ int main(int argc, char** argv) {
   using namespace graft::cli;
   graft::prepare_standard_streams();
   const std::string_view name = argc > 1 ? argv[1] : "";
-  if (name == "--help" || name == "-h" || name == "--version") {
+  if (name == "--help" || name == "-h" || name == "--version" || name == "version") {
     return guarded([&] {
-      print_result("{}",
-                   name == "--version" ? fmt::format("graft {}\n", GRAFT_VERSION) : help_text());
+      print_result(
+          "{}", name.ends_with("version") ? fmt::format("graft {}\n", GRAFT_VERSION) : help_text());
       return 0;
     });
   }

@@ -56,8 +56,10 @@ void visit_all(Visitor&& visit, TrainOptions& o) {
 }
 
 void add_options(CLI::App& app, TrainOptions& o) {
-  app.add_option("DATA", o.data,
-                 "A folder of class folders; one with train/ (val/, test/); or a CSV manifest")
+  app.add_option(
+         "DATA", o.data,
+         "A folder of class folders; one with train/ (val/, test/); a zip or tar of one; or a CSV "
+         "manifest")
       ->required();
   visit_all(FlagAdder{app}, o);
   const std::string common = group_title(OptionGroup::common);

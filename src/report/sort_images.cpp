@@ -284,7 +284,18 @@ fs::path ImageSorter::place(const fs::path& image, const Prediction& prediction)
   std::error_code error;
   for (const std::string& file : before) {
     const fs::path target = s.folder / file;
-    if (!fs::exists(fs::symlink_status(target, error))) continue;
+    if (!fs::exists(fs::symlink_status(target, error))) {
+      // Somebody has put it into the folder where it belongs.
+      for (size_t other = 0; other < s.names.size(); ++other) {
+        const fs::path moved = s.folder / s.names[other] / target.filename();
+        if (other == index || s.taken.contains(moved) || !is_placed(image, moved)) continue;
+        s.taken.insert(moved);
+        ++s.counts.at(other);
+        ++s.already;
+        return moved;
+      }
+      continue;
+    }
     if (target.parent_path().filename() != name) {
       s.stale.push_back(target);
     } else if (!s.taken.contains(target) && is_placed(image, target)) {

@@ -41,6 +41,7 @@ class Words(t.TestCase):
                           ("summary", "--backbone", "resnet50")):
             self.assertNotIn("did you mean", self.refuse("graft: ", *arguments))
         self.refuse("unexpected argument 'b' and 1 more", "summary", "a", "b", "c")
+        self.assertEqual(self.succeed("version").stdout, self.succeed("--version").stdout)
         self.assertIn("Usage:", self.succeed("train", "--epoch", "3", "--help").stdout)
 
     def test_keys(self):

@@ -148,6 +148,13 @@ class Sorting(Results):
         self.assertIn("(9 lay there already)", again.stderr)
         self.assertEqual(self.folders(out), {row["file"] for row in rows})
         self.assertEqual(t.read_csv(out / "sorted.csv"), rows)
+        # One that a person has put into the right folder stays there.
+        moved = pathlib.Path(rows[0]["file"])
+        other = next(row["label"] for row in rows if row["label"] != rows[0]["label"])
+        (out / moved).rename(out / other / moved.name)
+        again = self.predict(self.photos, "--sort-into", out)
+        self.assertIn("(9 lay there already)", again.stderr)
+        self.assertFalse((out / moved).exists())
         # The whole as DATA.
         self.assertEqual(self.succeed_json("check", out, "--json")["images"], 9)
 
