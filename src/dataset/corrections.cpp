@@ -336,12 +336,19 @@ class Corrections {
 
   /// Whether the path has another image by now than the one that was decided on.
   [[nodiscard]] bool is_another(const std::vector<size_t>& samples, const Row& row) const {
+    const std::vector<std::string> found = contents(samples);
+    return std::any_of(found.begin(), found.end(), [&](const std::string& content) {
+      return !content.empty() && content != row.content;
+    });
+  }
+
+  [[nodiscard]] std::vector<std::string> contents(const std::vector<size_t>& samples) const {
     Dataset named;
     for (const size_t i : samples) named.samples.push_back(dataset_.samples[i]);
     read_contents(named, {});
-    return std::any_of(named.samples.begin(), named.samples.end(), [&](const Sample& sample) {
-      return !sample.content.empty() && sample.content != row.content;
-    });
+    std::vector<std::string> out;
+    for (Sample& sample : named.samples) out.push_back(std::move(sample.content));
+    return out;
   }
 
   [[nodiscard]] bool is_decided_above(const std::vector<size_t>& samples) const {
@@ -358,8 +365,10 @@ class Corrections {
     if (decision.action == Action::relabel)
       suggestion = dataset_.classes[static_cast<size_t>(decision.label)];
     const bool same = suggestion == row.suggestion;
-    return review_line(path, row.label, suggestion, same ? csv_field(row.confidence) : "",
-                       kWords.at(static_cast<size_t>(decision.action) - 1), row.content);
+    return review_line(
+        path, row.label, suggestion, same ? csv_field(row.confidence) : "",
+        kWords.at(static_cast<size_t>(decision.action) - 1),
+        row.content.empty() && !samples.empty() ? contents({samples[0]})[0] : row.content);
   }
 
   void require_all_classes() const {

@@ -1,4 +1,5 @@
 #include "base/file.h"
+#include "base/hash.h"
 #include "graft/labels.h"
 #include "support.h"
 
@@ -68,6 +69,10 @@ class Review : public ::testing::Test {
         return data.classes[static_cast<size_t>(sample.label)] + (sample.reviewed ? "*" : "");
     return "";
   }
+  /// The last field of an image's line.
+  std::string content(std::string_view name) const {
+    return content_hash_of_file(folder.path() / "data" / name) + "\n";
+  }
   void refuse(std::string_view text, std::string_view why) {
     const std::vector<Sample> before = data.samples;
     EXPECT_ERROR(apply_corrections(data, review(text)), ErrorKind::input, std::string(why));
@@ -97,11 +102,11 @@ TEST_F(Review, DoesWhatItSays) {
       << data.notes.back();
   // What was decided, and as it is to be read again.
   EXPECT_EQ(data.decisions,
-            "path,label,suggestion,confidence,action\n"
-            "sea/1.jpg,sea,street,0.99,relabel\n"
-            "sea/3.jpg,sea,street,0.97,keep\n"
-            "street/1.jpg,street,\"ice, old\",,relabel\n"
-            "\"ice, old/5.jpg\",\"ice, old\",sea,0.9,drop\n");
+            std::string(kReviewHeader) +  //
+                "sea/1.jpg,sea,street,0.99,relabel," + content("sea/1.jpg") +
+                "sea/3.jpg,sea,street,0.97,keep," + content("sea/3.jpg") +
+                "street/1.jpg,street,\"ice, old\",,relabel," + content("street/1.jpg") +
+                "\"ice, old/5.jpg\",\"ice, old\",sea,0.9,drop," + content("ice, old/5.jpg"));
   const std::vector<Sample> once = data.samples;
   const std::string text = data.decisions;
   data = open_dataset(folder.path() / "data");
@@ -197,16 +202,17 @@ TEST_F(Review, KeepsDecisionsOfAPerson) {
   found.doubtful = 1;
   const fs::path file = folder.path() / "new.csv";
   write_review(data, found, file);
-  EXPECT_EQ(read_text_file(file),
-            std::string(kReviewHeader) + "\"ice, old/6.jpg\",\"ice, old\",street,0.99,\n");
+  EXPECT_EQ(read_text_file(file), std::string(kReviewHeader) +
+                                      "\"ice, old/6.jpg\",\"ice, old\",street,0.99,," +
+                                      content("ice, old/6.jpg"));
   write_review(data, found, file);  // nothing is decided yet
   write(file, std::string(kReviewHeader) + "sea/1.jpg,sea,street,0.99,drop\n");
   EXPECT_ERROR(write_review(data, found, file), ErrorKind::usage, "there is a decision in it");
   apply_corrections(data, file);
   write_review(data, found, file);  // carried over
-  EXPECT_EQ(read_text_file(file), std::string(kReviewHeader) +
-                                      "sea/1.jpg,sea,street,0.99,drop\n"
-                                      "\"ice, old/6.jpg\",\"ice, old\",street,0.99,\n");
+  EXPECT_EQ(read_text_file(file),
+            std::string(kReviewHeader) + "sea/1.jpg,sea,street,0.99,drop," + content("sea/1.jpg") +
+                "\"ice, old/6.jpg\",\"ice, old\",street,0.99,," + content("ice, old/6.jpg"));
 }
 
 }  // namespace

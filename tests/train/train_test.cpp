@@ -172,7 +172,7 @@ TEST_F(Train, WhatComesOfARunIsMeasuredShownAndUsed) {
   EXPECT_EQ(all.metrics.images, 30);
   EXPECT_EQ(images_trained_on(run.folder, all), 30U - static_cast<size_t>(run.validation.images));
   EXPECT_EQ(images_trained_on(run.model(), all), images_trained_on(run.folder, all));
-  const fs::path alone = folder_ / "alone.safetensors";
+  const fs::path alone = folder_.path() / "alone.safetensors";
   fs::copy_file(run.model(), alone);
   EXPECT_EQ(images_trained_on(alone, all), 0U) << "a file alone does not know";
   const Evaluation held =
