@@ -80,7 +80,7 @@ class Check(Labels):
         text = self.succeed("check", self.data, *BACKBONE, *self.cache, "--html", page, "--quiet").stdout
         self.assertIn("Labels that are probably wrong:", text)
         self.assertRegex(text, r"  forest labelled sea: about \d+\n")
-        self.assertRegex(text, r"sea/forest-3\.jpg: sea, rather forest \(\d+ %\)")
+        self.assertRegex(text, r"sea/forest-3\.jpg: labelled sea, probably forest \(\d+ %\)")
         content = html.unescape(page.read_text())
         self.assertIn("Labels that are probably wrong", content)
         self.assertIn('alt="labelled sea"', content)
