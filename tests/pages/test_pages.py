@@ -211,14 +211,18 @@ class Pages(t.TestCase):
         self.addCleanup(BROWSER.execute_cdp_cmd, "Emulation.setEmulatedMedia", {"media": ""})
         BROWSER.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
                                 {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False})
-        right, sticky, closed = BROWSER.execute_script("""
+        right, sticky, closed, headers, photos = BROWSER.execute_script("""
             dispatchEvent(new Event('beforeprint'));
             const cells = [...document.querySelectorAll('.confusion tbody tr:first-child td')];
             return [Math.max(...cells.map(c => c.getBoundingClientRect().right)),
                     [...document.querySelectorAll('th, .confusion thead td')].filter(
                         e => getComputedStyle(e).position === 'sticky').length,
-                    document.querySelectorAll('details:not([open])').length];""")
+                    document.querySelectorAll('details:not([open])').length,
+                    document.querySelector('table.sorts thead').innerText,
+                    Math.min(...[...document.querySelectorAll('.pairs img')].map(i => i.clientWidth))];""")
         self.assertLessEqual(right, 719)
+        self.assertIn("precision", headers)
+        self.assertGreater(photos, 20)
         self.assertEqual(sticky, 0)
         self.assertEqual(closed, 0)
         closed = BROWSER.execute_script("""
