@@ -152,7 +152,7 @@ void Dashboard::State::add_forecast(nlohmann::json& out, Clock::time_point at) c
       forecast->seconds_left(made, seconds_left(at), epoch_seconds(at));
   out.erase("left");
   out["later"] = 0;
-  out["share"] = 0;
+  out["share"] = end.is_null() ? 0 : 1;
   if (seconds && end.is_null()) {
     const double before = seconds_before + seconds_between(start, at);
     out["left"] = *seconds;

@@ -173,6 +173,11 @@ class Training(Labels):
         config = (self.folder / "run" / "config.toml").read_text()
         self.assertIn(f'corrections = "{self.review}"', config.replace("'", '"'))
         model = (self.folder / "run" / "model.safetensors").read_bytes()
+        report = (self.folder / "run" / "report.html").read_text()
+        self.assertRegex(report, r"Corrected by a person's decisions on labels, .*: 2 relabelled, 1 dropped")
+        page = self.folder / "page.html"
+        self.succeed("evaluate", self.folder / "run", self.data, "--report", page, "--quiet")
+        self.assertIn("trained on labels that a person had corrected", page.read_text())
         # As a dataset in which the labels are right.
         right = self.folder / "right"
         shutil.copytree(self.data, right)

@@ -309,7 +309,8 @@ class Pages(t.TestCase):
             return len(BROWSER.find_elements("css selector", "#charts svg path.line[d*='L']"))
         self.until(lambda: lines() == 5)
         self.until(lambda: "of 400" in BROWSER.find_element("id", "status").text)
-        self.assertIn("%", BROWSER.find_element("id", "whole-text").text)
+        self.assertRegex(BROWSER.find_element("id", "whole-text").text,
+                         r"^\d+ %, \d+:\d\d so far(, (about|at most) [\d:]+ left)?$")
         self.assertEqual(len(BROWSER.find_elements("css selector", "#stages li")), 4)
         # Mistakes with words, and the evidence while somebody looks.
         seen = []
@@ -334,6 +335,7 @@ class Pages(t.TestCase):
         self.assertEqual(process.wait(30), 0)
         self.assertIn("report.html", BROWSER.find_element("id", "path").text)
         self.assertIn("Done: best epoch", BROWSER.find_element("id", "stage").text)
+        self.assertRegex(BROWSER.find_element("id", "whole-text").text, r"^\d+:\d\d in all$")
         before = BROWSER.window_handles
         BROWSER.find_element("id", "report").click()
         self.until(lambda: len(BROWSER.window_handles) > len(before), 10)
