@@ -24,6 +24,9 @@ class Dashboard : public TrainObserver, public Reporter {
   /// said to be of one phase where others follow.
   Dashboard(int port, const std::string& title, std::filesystem::path run = {},
             const std::vector<TrainPhase>& phases = {});
+  /// What the run is going to do, before it begins: shares and times left are those of the whole
+  /// run from here on, each stage weighed by what it costs.
+  void expect(const TrainPlan& plan);
   /// Where a page is open and the run finished, waits for the page to take the report, at most
   /// three seconds.
   ~Dashboard() override;

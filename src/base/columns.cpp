@@ -62,4 +62,36 @@ std::string in_columns(std::string_view text, size_t columns, bool right) {
   return right ? pad + out : out + pad;
 }
 
+std::string wrapped(std::string_view text, size_t columns, size_t hanging) {
+  hanging = std::min(hanging, columns / 2);
+  std::string out;
+  size_t used = 0;        // of the line, without the spaces at its end
+  bool has_word = false;  // on the line
+  for (size_t at = 0; at < text.size();) {
+    if (text[at] == '\n') {
+      out += '\n';
+      used = 0;
+      has_word = false;
+      ++at;
+      continue;
+    }
+    const size_t word = std::min(text.find_first_not_of(' ', at), text.size());
+    const size_t end = std::min(text.find_first_of(" \n", word), text.size());
+    const size_t spaces = word - at;
+    const size_t wide = columns_of(text.substr(word, end - word));
+    if (wide > 0 && has_word && used + spaces + wide > columns) {
+      out += '\n' + std::string(hanging, ' ');
+      used = hanging;
+    } else {
+      out.append(spaces, ' ');
+      used += spaces;
+    }
+    out += text.substr(word, end - word);
+    used += wide;
+    has_word = has_word || wide > 0;
+    at = end;
+  }
+  return out;
+}
+
 }  // namespace graft

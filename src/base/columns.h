@@ -18,4 +18,8 @@ std::string cut_to_columns(std::string_view text, size_t columns);
 /// where `right`.
 std::string in_columns(std::string_view text, size_t columns, bool right = false);
 
+/// The text with its lines broken between words so that they have at most so many columns, where no
+/// word is longer; what goes on stands `hanging` columns in.
+std::string wrapped(std::string_view text, size_t columns, size_t hanging = 0);
+
 }  // namespace graft

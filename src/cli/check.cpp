@@ -154,7 +154,7 @@ class Text {
     }
     for (size_t k = 0; k < std::min(most_, labels.doubtful); ++k) {
       const LabelDoubt& doubt = labels.ranking[k];
-      print_result("  {}: {}, probably {} ({:.0f} %)\n", path(doubt.sample),
+      print_result("  {}: labelled {}, probably {} ({:.0f} %)\n", path(doubt.sample),
                    name(dataset_.samples[doubt.sample].label), name(doubt.suggestion),
                    doubt.confidence * 100);
     }

@@ -1,10 +1,14 @@
 // graft compare: runs side by side.
 #include "graft/compare.h"
+
+#include <unistd.h>
+
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/option_flags.h"
 #include "cli/outputs.h"
+#include "cli/terminal.h"
 
 namespace graft::cli {
 namespace {
@@ -31,7 +35,7 @@ int run(const CompareOptions& o) {
   if (o.json)
     print_result("{}\n", made.json);
   else
-    print_result("{}", with_flags(made.text));
+    print_result("{}", for_stream(STDOUT_FILENO, with_flags(made.text)));
   return 0;
 }
 

@@ -1,6 +1,7 @@
 #include "cli/live_view.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -90,6 +91,34 @@ std::vector<LinePart> epoch_parts(const EpochRecord& r) {
           {fmt::format("val_acc {:.4f}", r.val_accuracy), 8}};
 }
 
+/// A chart's title and what its lines are: above the chart where there is room for all of it, else
+/// further left, else with short names.
+std::string legend(const std::string& title, const std::vector<CurveSeries>& series, size_t columns,
+                   size_t margin, bool coloured) {
+  std::vector<std::string> names;
+  size_t wide = 0;
+  for (const bool brief : {false, true}) {
+    names.clear();
+    wide = columns_of(title);
+    for (size_t k = 0; k < series.size(); ++k) {
+      const std::string mark = series.size() < 2 ? "" : k == 0 ? " ⠂⠐" : " ⠒⠒";
+      const std::string& name = brief ? series[k].brief : series[k].name;
+      names.push_back(mark + " " + (name.empty() ? series[k].name : name));
+      wide += columns_of(names.back());
+    }
+    if (wide <= columns) break;
+  }
+  size_t printed = std::min(margin, columns - std::min(columns, wide));
+  std::string head = std::string(printed, ' ') + title;
+  printed += columns_of(title);
+  for (size_t k = 0; k < names.size(); ++k) {
+    if (printed + columns_of(names[k]) > columns) break;  // in narrow charts titles say enough
+    printed += columns_of(names[k]);
+    head += coloured ? kColours.at(k % kColours.size()) + names[k] + "\x1b[0m" : names[k];
+  }
+  return head.append(columns - std::min(columns, printed), ' ');
+}
+
 }  // namespace
 
 std::vector<std::string> braille_chart(const std::string& title,
@@ -122,18 +151,7 @@ std::vector<std::string> braille_chart(const std::string& title,
     }
   }
   std::vector<std::string> out;
-  std::string head = fmt::format("{:>{}} ", "", kLabel) + title;
-  size_t printed = kLabel + 1 + title.size();
-  for (size_t k = 0; k < series.size(); ++k) {
-    const std::string mark = series.size() < 2 ? "" : k == 0 ? " ⠂⠐" : " ⠒⠒";
-    const std::string name = mark + " " + series[k].name;
-    const size_t wide = columns_of(name);
-    if (printed + wide > static_cast<size_t>(columns)) break;
-    head += coloured ? kColours.at(k % kColours.size()) + name + "\x1b[0m" : name;
-    printed += wide;
-  }
-  head.append(printed < static_cast<size_t>(columns) ? columns - printed : 0, ' ');
-  out.push_back(head);
+  out.push_back(legend(title, series, static_cast<size_t>(columns), kLabel + 1, coloured));
   for (int r = 0; r < rows; ++r) {
     std::string label;
     if (r == 0) label = fmt::format("{:.3g}", high);
@@ -177,7 +195,7 @@ void LiveView::step(const EpochProgress& progress) {
   if (terminal_)
     draw(nullptr, false);
   else
-    plain(fitted_line(status(), std::string::npos));
+    plain(status());
 }
 
 void LiveView::epoch(const EpochRecord& record, bool best) {
@@ -190,13 +208,17 @@ void LiveView::epoch(const EpochRecord& record, bool best) {
     return;
   }
   std::vector<LinePart> parts = epoch_parts(record);
-  parts.insert(parts.begin(), {{fmt::format("epoch {}/{}", record.epoch, epochs_)},
-                               {fmt::format("{} images", now_.images)},
-                               {"in " + format_duration(record.seconds)}});
-  plain(fitted_line(std::move(parts), std::string::npos));
+  parts.insert(parts.begin(), {{fmt::format("epoch {}/{}", record.epoch, epochs_), 1000},
+                               {fmt::format("{} images", now_.images), 0},
+                               {"in " + format_duration(record.seconds), 1}});
+  plain(std::move(parts));
 }
 
-void LiveView::plain(const std::string& text) { print_diagnostic("{}\n", text); }
+/// A line; on a terminal, which nothing can be drawn on then, no longer than it is wide.
+void LiveView::plain(std::vector<LinePart> parts) {
+  const size_t columns = terminal_columns(STDERR_FILENO).value_or(std::string::npos);
+  print_diagnostic("{}\n", fitted_line(std::move(parts), columns));
+}
 
 std::vector<LinePart> LiveView::status() const {
   const double share =
@@ -224,8 +246,8 @@ std::string LiveView::epoch_line(const EpochRecord& record, bool best, size_t co
 }
 
 std::vector<std::string> LiveView::charts(int columns) const {
-  CurveSeries loss{{}, "training"}, val_loss{{}, "validation"};
-  CurveSeries accuracy{{}, "training"}, val_accuracy{{}, "validation"};
+  CurveSeries loss{{}, "training", "train"}, val_loss{{}, "validation", "val"};
+  CurveSeries accuracy = loss, val_accuracy = val_loss;
   for (const EpochRecord& r : history_) {
     loss.values.push_back(r.loss);
     val_loss.values.push_back(r.val_loss);
@@ -273,7 +295,7 @@ void LiveView::draw(const EpochRecord* kept, bool best) {
   const std::optional<TerminalSize> size = drawable_terminal();
   if (!size) {  // it went meanwhile: lines from here on
     terminal_ = false;
-    plain(fitted_line(status(), std::string::npos));
+    plain(status());
     return;
   }
   std::string text;

@@ -18,6 +18,7 @@ namespace graft::cli {
 struct CurveSeries {
   std::vector<double> values;
   std::string name;
+  std::string brief{};  ///< the name where there is little room; empty: none
 };
 std::vector<std::string> braille_chart(const std::string& title,
                                        const std::vector<CurveSeries>& series, int last,
@@ -49,7 +50,7 @@ class LiveView : public TrainObserver {
   void draw(const EpochRecord* kept, bool best);
   [[nodiscard]] std::vector<LinePart> status() const;
   [[nodiscard]] std::vector<std::string> charts(int columns) const;
-  void plain(const std::string& text);
+  void plain(std::vector<LinePart> parts);
 
   bool silent_;
   bool terminal_;

@@ -52,6 +52,40 @@ std::optional<TerminalSize> drawable_terminal() {
   return TerminalSize{size.ws_col, size.ws_row};
 }
 
+std::optional<size_t> terminal_columns(int stream) {
+  constexpr size_t kUsual = 80;
+  if (::isatty(stream) != 1) return std::nullopt;
+  winsize size{};
+  if (::ioctl(stream, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return kUsual;
+  return size.ws_col;
+}
+
+std::string for_stream(int stream, std::string_view text, size_t hanging) {
+  const std::optional<size_t> columns = terminal_columns(stream);
+  return columns ? wrapped(text, *columns, hanging) : std::string(text);
+}
+
+std::string table_for_stream(int stream, std::string_view table, size_t figures) {
+  const std::optional<size_t> columns = terminal_columns(stream);
+  if (!columns || *columns <= figures) return std::string(table);
+  std::string out;
+  while (!table.empty()) {
+    const size_t end = std::min(table.find('\n'), table.size());
+    const std::string_view line = table.substr(0, end);
+    table.remove_prefix(std::min(end + 1, table.size()));
+    // Figures are ASCII: a column is a byte.
+    if (graft::columns_of(line) > *columns && line.size() > figures) {
+      const std::string_view name = line.substr(0, line.size() - figures);
+      out += in_columns(name.substr(0, name.find_last_not_of(' ') + 1), *columns - figures) +
+             std::string(line.substr(line.size() - figures));
+    } else {
+      out += line;
+    }
+    out += '\n';
+  }
+  return out;
+}
+
 std::string fitted_line(std::vector<LinePart> parts, size_t columns) {
   fit(parts, columns);
   return joined(parts);
@@ -62,7 +96,12 @@ std::string bar_line(const std::string& task, const Bar& bar, const std::vector<
   // Marks the bar's place among the parts that stay.
   const std::string least(kLeastCells, '#');
   std::vector<LinePart> line;
-  for (const size_t longest : {columns / 2, columns * 2 / 5}) {
+  // The name may have what those leave that say more than the bar, or nearly as much.
+  size_t others = columns_of({{}, {least, 0}});
+  for (const LinePart& part : parts)
+    if (!part.text.empty() && part.weight + 1 >= bar.weight) others += columns_of({{}, part});
+  const size_t room_for_name = std::max(columns - std::min(columns, others), columns / 2);
+  for (const size_t longest : {room_for_name, columns * 2 / 5}) {
     line = {{cut_to_columns(task, longest), 1000}, {least, bar.weight}};
     line.insert(line.end(), parts.begin(), parts.end());
     fit(line, columns);

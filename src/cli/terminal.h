@@ -6,6 +6,7 @@
 #include <deque>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,6 +20,18 @@ struct TerminalSize {
 /// Of standard error as it is now; nothing where it cannot be drawn on: it is no terminal, or one
 /// that TERM does not name or calls dumb.
 std::optional<TerminalSize> drawable_terminal();
+
+/// The width of the terminal that a stream is, also of one that nothing can be drawn on; nothing
+/// where it is none.
+std::optional<size_t> terminal_columns(int stream);
+
+/// Lines for a stream: on a terminal broken between words, what goes on `hanging` columns in;
+/// elsewhere as they are.
+std::string for_stream(int stream, std::string_view text, size_t hanging = 0);
+
+/// A table of names and figures for a stream: on a terminal that is narrower the names are cut, so
+/// that each row stays a line. The last `figures` columns of characters are not touched.
+std::string table_for_stream(int stream, std::string_view table, size_t figures);
 
 /// A piece of a line. Where room is short those of the least weight go first.
 struct LinePart {

@@ -1,6 +1,7 @@
 #include "cli/terminal_reporter.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <optional>
@@ -32,7 +33,7 @@ void TerminalReporter::message(Severity severity, std::string_view text) {
   const bool plain = severity == Severity::info || severity == Severity::detail;
   const std::lock_guard lock(mutex_);
   if (terminal_ && !task_.empty()) write_diagnostic("\r\x1b[K");  // it is drawn again
-  print_diagnostic("{}{}\n", plain ? "" : "graft: ", with_flags(text));
+  print_diagnostic("{}\n", for_stream(STDERR_FILENO, (plain ? "" : "graft: ") + with_flags(text)));
 }
 
 std::string TerminalReporter::line(const ProgressUpdate& u, int columns) const {
@@ -60,8 +61,8 @@ std::string TerminalReporter::line(const ProgressUpdate& u, int columns) const {
   if (columns > 0)
     return bar_line(without_controls(std::string(u.task)), {fraction, 6}, parts,
                     static_cast<size_t>(columns));
-  parts.insert(parts.begin(), {std::string(u.task), 0});
-  return fitted_line(std::move(parts), std::string::npos);
+  parts.insert(parts.begin(), {std::string(u.task), 1000});
+  return fitted_line(std::move(parts), terminal_columns(STDERR_FILENO).value_or(std::string::npos));
 }
 
 void TerminalReporter::draw(const ProgressUpdate& update, const char* end) {

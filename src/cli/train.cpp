@@ -11,7 +11,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "cli/commands.h"
-#include "cli/option_flags.h"
+#include "cli/plan_lines.h"
 #include "cli/train_options.h"
 
 namespace graft::cli {
@@ -21,11 +21,10 @@ int run_train(int argc, char** argv) {
     if (options.dry_run) {
       check_training_limits();
       const TrainPlan plan = make_plan(options);
-      print_result("{}\n{}", class_table(plan.dataset),
-                   plan_text(plan, /*with_time=*/true, options.common.context()));
-      print_result("run        {}\n", printable(run_folder(options)));
-      for (const std::string& note : plan.dataset.notes)
-        print_result("note: {}\n", with_flags(note));
+      const PlanLines lines = plan_lines(
+          STDOUT_FILENO, plan, plan_text(plan, /*with_time=*/true, options.common.context()),
+          run_folder(options));
+      print_result("{}\n{}{}{}", lines.classes, lines.plan, lines.run, lines.notes);
       return 0;
     }
     check_training_limits();

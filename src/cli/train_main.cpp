@@ -7,12 +7,14 @@
 #include <ctime>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "base/diagnostics.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "cli/live_view.h"
 #include "cli/option_flags.h"
+#include "cli/plan_lines.h"
 #include "cli/signals.h"
 #include "cli/status_stream.h"
 #include "cli/train_options.h"
@@ -88,6 +90,26 @@ void tell_plan(StatusStream& status, const TrainPlan& plan, const fs::path& fold
   for (const std::string& text : plan.dataset.notes) status.message(Severity::note, text);
 }
 
+/// Every file that the run left, but for its checkpoints.
+void tell_files(const TrainOptions& o, const fs::path& folder) {
+  std::error_code none;
+  for (const char* file :
+       {run_files::kConfig, run_files::kCorrections, run_files::kSplit, run_files::kLearnedBefore,
+        run_files::kModel, run_files::kHistory, run_files::kMetrics, run_files::kPredictions,
+        run_files::kTimes, run_files::kSkipped})
+    if (fs::exists(folder / file, none)) tell_wrote(o.common, folder / file);
+  // One that was there before is the person's.
+  if (o.config_of_run.check_labels && fs::exists(folder / run_files::kReview, none))
+    tell_wrote(o.common, folder / run_files::kReview);
+  if (!o.config_of_run.no_report && fs::exists(folder / run_files::kReport, none))
+    tell_wrote(o.common, folder / run_files::kReport);
+  std::set<fs::path> events;  // of a run that was resumed there are several
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, none))
+    if (entry.path().filename().string().starts_with(run_files::kEvents))
+      events.insert(entry.path());
+  for (const fs::path& file : events) tell_wrote(o.common, file);
+}
+
 int run(const TrainOptions& given) {
   TrainOptions o = given;
   const ThreadLimit limit = threads_within_limits(given.common.thread_count());
@@ -108,10 +130,8 @@ int run(const TrainOptions& given) {
     print_diagnostic("graft: {}\n", limit.note);
   }
   if (!o.common.quiet && !status) {
-    print_diagnostic("{}\n{}", class_table(plan.dataset), plan_text(plan));
-    for (const std::string& note : plan.dataset.notes)
-      print_diagnostic("note: {}\n", with_flags(note));
-    print_diagnostic("run        {}\n\n", printable(folder));
+    const PlanLines lines = plan_lines(STDERR_FILENO, plan, plan_text(plan), folder);
+    print_diagnostic("{}\n{}{}{}\n", lines.classes, lines.plan, lines.notes, lines.run);
   }
   set_training_threads(o.common.threads);
   keep_freed_memory();
@@ -126,6 +146,7 @@ int run(const TrainOptions& given) {
     dashboard.emplace(o.dashboard,
                       fmt::format("{} on {}", plan.network.backbone, printable(o.data)), folder,
                       plan.phases);
+    dashboard->expect(plan);
     options.observers.push_back(&*dashboard);
     context.reporter = &both.emplace(context.reporter, &*dashboard);
     if (!o.common.quiet) print_diagnostic("dashboard  http://127.0.0.1:{}/\n\n", o.dashboard);
@@ -148,10 +169,7 @@ int run(const TrainOptions& given) {
          ::sigabbrev_np(interrupting_signal()), printable(folder));
   }
   const int code = done.test_is_whole ? 0 : 1;
-  std::error_code none;
-  for (const char* file : {run_files::kModel, run_files::kHistory, run_files::kMetrics,
-                           run_files::kPredictions, run_files::kSkipped, run_files::kReport})
-    if (fs::exists(folder / file, none)) tell_wrote(o.common, folder / file);
+  tell_files(o, folder);
   nlohmann::json metrics = nlohmann::json::parse(done.metrics);
   if (o.json) {
     metrics["run"] = folder.string();

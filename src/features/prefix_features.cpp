@@ -117,23 +117,32 @@ class PrefixFeatures {
   /// Returns those that the cache does not have.
   std::vector<size_t> send_cached() {
     std::vector<size_t> missing;
-    std::vector<float> values(static_cast<size_t>(elements_at(job_.network, stored_end_)));
-    Progress progress(images_.context, images_.label + " from the cache", keys_.size(), "images");
+    std::vector<size_t> there;
     for (size_t i = 0; i < keys_.size(); ++i) {
       bool found = false;
-      if (!keys_[i].empty()) with_cache([&] { found = cache_->read(set_, keys_[i], values); });
-      if (found) {
+      if (!keys_[i].empty()) with_cache([&] { found = cache_->contains(set_, keys_[i]); });
+      (found ? there : missing).push_back(i);
+    }
+    if (there.empty()) return missing;
+    std::vector<float> values(static_cast<size_t>(elements_at(job_.network, stored_end_)));
+    Progress progress(images_.context, images_.label + " from the cache", there.size(), "images");
+    for (size_t k = 0; k < there.size(); ++k) {
+      const size_t i = there[k];
+      bool read = false;  // another process may have evicted it meanwhile, or it is damaged
+      with_cache([&] { read = cache_->read(set_, keys_[i], values); });
+      if (read) {
         send(i, values);
         ++cached_;
       } else {
         missing.push_back(i);
       }
-      if (i % 256 == 255) {
-        progress.update(i + 1);
+      if (k % 256 == 255) {
+        progress.update(k + 1);
         images_.context.check_stop();
       }
     }
-    progress.update(keys_.size());
+    progress.update(there.size());
+    std::sort(missing.begin(), missing.end());
     return missing;
   }
 

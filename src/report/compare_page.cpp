@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "base/fail.h"
 #include "base/file.h"
@@ -30,36 +31,60 @@ std::string table_of(const Rows& rows, bool numeric = true) {
   return html::table(escaped(rows[0]), body, numeric);
 }
 
+/// What runs are called on the page: their folders' own names, where the paths before them say
+/// little, unless two have the same.
+std::vector<std::string> short_names(const std::vector<ComparedRun>& runs) {
+  std::vector<std::string> out;
+  std::set<std::string> all;
+  for (const ComparedRun& run : runs) {
+    const fs::path path(run.name);
+    out.push_back(printable(path.has_filename() ? path.filename() : path.parent_path().filename()));
+    all.insert(out.back());
+  }
+  if (all.size() == runs.size()) return out;
+  out.clear();
+  for (const ComparedRun& run : runs) out.push_back(run.name);
+  return out;
+}
+
 std::string answer(std::string_view who, const PredictionRow& row) {
-  return fmt::format("{} says <b>{}</b> {:.0f} %", who, html::escape(row.predicted),
+  return fmt::format("{}: <b>{}</b> {:.0f}&nbsp;%", html::escape(who), html::escape(row.predicted),
                      100 * row.probability);
 }
 
-std::string flip_figure(const Flip& flip) {
+/// The file's name behind the folder that it is in, which mostly is its class.
+std::string name_in_folder(const fs::path& path) {
+  const fs::path folder = path.parent_path().filename();
+  return printable(folder.empty() ? path.filename() : folder / path.filename());
+}
+
+std::string flip_figure(const Flip& flip, std::string_view a, std::string_view b) {
   std::string image;  // none: the photo has gone
   try {
     const std::string alternative =
-        fmt::format("{}, classified as {} by a and as {} by b", flip.a->label, flip.a->predicted,
-                    flip.b->predicted);
+        fmt::format("{}, classified as {} by {} and as {} by {}", flip.a->label, flip.a->predicted,
+                    a, flip.b->predicted, b);
     image = html::thumbnail(load_image(flip.a->path), kSide, alternative);
   } catch (const Error&) {
     image.clear();
   }
   const fs::path path = flip.a->path;
   return html::figure(
-      image, fmt::format("is <b>{}</b><br>{}<br>{}<br>{}", html::escape(flip.a->label),
-                         answer("a", *flip.a), answer("b", *flip.b), html::copyable_path(path)));
+      image,
+      fmt::format("is <b>{}</b><br>{}<br>{}<br>{}", html::escape(flip.a->label), answer(a, *flip.a),
+                  answer(b, *flip.b), html::copyable_path(path, name_in_folder(path))));
 }
 
-std::string flips_of(const PairComparison& pair, bool right_in_a) {
+std::string flips_of(const PairComparison& pair, bool right_in_a, const std::string& a,
+                     const std::string& b) {
   std::vector<const Flip*> mine;
   for (const Flip& flip : pair.flips)
     if ((flip.a->predicted == flip.a->label) == right_in_a) mine.push_back(&flip);
   if (mine.empty()) return "";
   std::string out = fmt::format("<h4>{} right in {} alone</h4>\n<div class=\"row zooms\">\n",
-                                mine.size(), right_in_a ? "a" : "b");
+                                mine.size(), html::escape(right_in_a ? a : b));
   const size_t shown = std::min(mine.size(), kMostFlipsShown / 2);
-  for (size_t i = 0; i < shown; ++i) out += flip_figure(*mine[i]);
+  for (size_t i = 0; i < shown; ++i) out += flip_figure(*mine[i], a, b);
   out += "</div>\n";
   if (shown < mine.size())
     out += fmt::format("<p class=\"dim\">And {} more.</p>\n", mine.size() - shown);
@@ -67,14 +92,16 @@ std::string flips_of(const PairComparison& pair, bool right_in_a) {
 }
 
 /// Who won, by how much, in which classes, on which images.
-std::string pair_section(const std::vector<ComparedRun>& runs, const PairComparison& pair) {
-  std::string out =
-      fmt::format("<h3>a: {}, b: {}</h3>\n<p>{}.</p>\n", html::escape(runs[pair.a].name),
-                  html::escape(runs[pair.b].name), html::escape(verdict(runs, pair)));
+std::string pair_section(const std::vector<ComparedRun>& runs, const PairComparison& pair,
+                         const std::vector<std::string>& names) {
+  const std::string& a = names[pair.a];
+  const std::string& b = names[pair.b];
+  std::string out = fmt::format("<h3>{} and {}</h3>\n<p>{}.</p>\n", html::escape(a),
+                                html::escape(b), html::escape(verdict(runs, pair)));
   if (pair.images == 0) return out;
-  Rows rows = {class_header()};
+  Rows rows = {{"class", "images", a + " right", b + " right", fmt::format("{} − {}", b, a)}};
   for (const ClassComparison& c : pair.classes) rows.push_back(class_row(c));
-  return out + table_of(rows) + flips_of(pair, true) + flips_of(pair, false);
+  return out + table_of(rows) + flips_of(pair, true, a, b) + flips_of(pair, false, a, b);
 }
 
 }  // namespace
@@ -94,14 +121,14 @@ std::string compare_page(const std::vector<ComparedRun>& runs,
           "these images (McNemar's exact test). Below 0.05 the difference is unlikely to be "
           "chance; with many pairs expect a few such by chance.</p>\n");
   std::string each;
-  for (const PairComparison& pair : pairs) each += pair_section(runs, pair);
+  const std::vector<std::string> names = short_names(runs);
+  for (const PairComparison& pair : pairs) each += pair_section(runs, pair, names);
   body += html::section("differences", "Where they differ", each);
   const auto chart = [&](const char* title, const char* label, double EpochRecord::*value) {
     Chart out{title, "epoch", label, false, {}, {}};
-    for (const ComparedRun& run : runs) {
-      // The folder's own name, where the path before it says little.
-      out.series.push_back({fs::path(run.name).filename().string(), {}});
-      for (const EpochRecord& r : run.run.history)
+    for (size_t i = 0; i < runs.size(); ++i) {
+      out.series.push_back({names[i], {}});
+      for (const EpochRecord& r : runs[i].run.history)
         if (std::isfinite(r.*value)) out.series.back().points.emplace_back(r.epoch, r.*value);
     }
     return chart_svg(out);

@@ -14,6 +14,7 @@ namespace {
 
 constexpr size_t kMostColumns = 80;
 constexpr size_t kFlipsShown = 10;
+constexpr std::string_view kNoFigure = "–";
 
 using Rows = std::vector<std::vector<std::string>>;
 
@@ -36,8 +37,52 @@ std::string text_table(const Rows& rows, std::initializer_list<size_t> texts,
   return out;
 }
 
-size_t first_width(const std::string& table) {
-  return columns_of(table.substr(0, table.find('\n')));
+size_t width_of(const std::string& table) {
+  size_t widest = 0;
+  for (size_t at = 0; at < table.size();) {
+    const size_t end = std::min(table.find('\n', at), table.size());
+    widest = std::max(widest, columns_of(table.substr(at, end - at)));
+    at = end + 1;
+  }
+  return widest;
+}
+
+/// Without columns that say nothing of any run.
+Rows without_empty_columns(const Rows& rows) {
+  Rows out(rows.size());
+  for (size_t c = 0; c < rows[0].size(); ++c) {
+    const bool empty = std::all_of(rows.begin() + 1, rows.end(),
+                                   [&](const auto& row) { return row[c] == kNoFigure; });
+    for (size_t r = 0; !empty && r < rows.size(); ++r) out[r].push_back(rows[r][c]);
+  }
+  return out;
+}
+
+/// The table of runs, in as many tables one below the other as the line's width asks for, each with
+/// the runs' names.
+std::string runs_text(const std::vector<ComparedRun>& runs) {
+  constexpr size_t kMostName = 40;
+  Rows rows = {run_header()};
+  for (const ComparedRun& run : runs) rows.push_back(run_row(run));
+  rows = without_empty_columns(rows);
+  for (auto& row : rows) row[0] = cut_to_columns(row[0], kMostName);
+  constexpr size_t kTexts = 3;  // columns of text: run, backbone, fine-tune
+  std::string out;
+  for (size_t from = 1; from < rows[0].size();) {
+    Rows part(rows.size());
+    std::string table;
+    size_t to = from;
+    for (size_t r = 0; r < rows.size(); ++r) part[r].push_back(rows[r][0]);
+    for (; to < rows[0].size(); ++to) {
+      for (size_t r = 0; r < rows.size(); ++r) part[r].push_back(rows[r][to]);
+      const std::string wider = from < kTexts ? text_table(part, {0, 1, 2}) : text_table(part, {0});
+      if (to > from && width_of(wider) > kMostColumns) break;
+      table = wider;
+    }
+    out += (out.empty() ? "" : "\n") + table;
+    from = to;
+  }
+  return out;
 }
 
 /// A row for each pair, or where the runs' names are too long for a line, a block.
@@ -46,7 +91,7 @@ std::string pairs_text(const std::vector<ComparedRun>& runs,
   Rows rows = {pair_header()};
   for (const PairComparison& pair : pairs) rows.push_back(pair_row(runs, pair));
   std::string table = text_table(rows, {0, 1, 2});
-  if (first_width(table) <= kMostColumns) return table;
+  if (width_of(table) <= kMostColumns) return table;
   std::string out;
   for (size_t i = 1; i < rows.size(); ++i) {
     const auto figures = [](const std::vector<std::string>& row) {
@@ -86,7 +131,7 @@ std::string options_text(const std::vector<ComparedRun>& runs) {
   if (rows.size() < 2) return "\nthe runs have the same options\n";
   std::string out = "\noptions in which they differ\n";
   const std::string table = text_table(rows, {0, 1, 2, 3, 4, 5, 6, 7});
-  if (first_width(table) <= kMostColumns && runs.size() < 8) return out + table;
+  if (width_of(table) <= kMostColumns && runs.size() < 8) return out + table;
   for (size_t r = 1; r < rows.size(); ++r) {
     out += rows[r][0] + '\n';
     for (size_t c = 1; c < rows[r].size(); ++c)
@@ -149,14 +194,15 @@ nlohmann::json compare_json(const std::vector<ComparedRun>& runs,
 
 std::string compare_text(const std::vector<ComparedRun>& runs,
                          const std::vector<PairComparison>& pairs) {
-  Rows rows = {run_header()};
-  for (const ComparedRun& run : runs) rows.push_back(run_row(run));
-  std::string out = text_table(rows, {0, 1, 2}) +
-                    "time: of the epochs, without the features of frozen layers\n"
+  std::string out = runs_text(runs) +
+                    "time: of the whole run; of runs of earlier versions, of their epochs\n"
                     "\nthe same images, McNemar's exact test\n" +
                     pairs_text(runs, pairs) + '\n';
   for (const PairComparison& pair : pairs) out += verdict(runs, pair) + '\n';
-  if (pairs.size() == 1) out += details_text(runs, pairs[0]);
+  if (pairs.size() == 1)
+    out += details_text(runs, pairs[0]);
+  else if (!pairs.empty())
+    out += "classes and photos in which each pair differs: --html FILE.html shows them\n";
   return out + options_text(runs);
 }
 

@@ -19,8 +19,10 @@
 #include "report/chart.h"
 #include "report/epoch_gallery.h"
 #include "report/html.h"
+#include "report/kept_epoch.h"
 #include "report/loopback_server.h"
 #include "report/page_files.h"
+#include "report/run_forecast.h"
 
 namespace graft {
 namespace {
@@ -101,13 +103,18 @@ struct Dashboard::State {
   Clock::time_point asked;  // by a page
   bool goodbye = false;
   std::condition_variable left;  // the page, that is
+  std::optional<RunForecast> forecast;
+  bool may_stop_early = false;
+  double seconds_before = 0;  // of epochs that an earlier part of the run made
 
   EpochGallery gallery;
   LoopbackServer server;  // last: its threads read the rest
 
   [[nodiscard]] nlohmann::json document(Clock::time_point at) const;
   [[nodiscard]] int phase_end() const;
+  [[nodiscard]] std::optional<double> epoch_seconds(Clock::time_point at) const;
   [[nodiscard]] std::optional<double> seconds_left(Clock::time_point at) const;
+  void add_forecast(nlohmann::json& out, Clock::time_point at) const;
   void serve(const std::string& title);
 };
 
@@ -118,19 +125,44 @@ int Dashboard::State::phase_end() const {
   return epochs;
 }
 
-/// Of this phase, if all its epochs are made; from those that it has had.
-std::optional<double> Dashboard::State::seconds_left(Clock::time_point at) const {
+/// An epoch of this phase; from those that it has had.
+std::optional<double> Dashboard::State::epoch_seconds(Clock::time_point at) const {
   if (stage != TrainStage::training || !now) return std::nullopt;
-  const double whole = phase_end() - static_cast<double>(history.size());
-  if (phase_epochs > 0) {
-    const double each =
-        seconds_between(phase_start, epoch_start) / static_cast<double>(phase_epochs);
-    return std::max(0.0, whole * each - seconds_between(epoch_start, at));
-  }
+  if (phase_epochs > 0)
+    return seconds_between(phase_start, epoch_start) / static_cast<double>(phase_epochs);
   const double taken = seconds_between(epoch_start, at);
   const double share = static_cast<double>(now->done) / static_cast<double>(now->images);
   if (taken < kLeastSeconds || share <= 0) return std::nullopt;
-  return std::max(0.0, whole * taken / share - taken);
+  return taken / share;
+}
+
+/// Of this phase, if all its epochs are made.
+std::optional<double> Dashboard::State::seconds_left(Clock::time_point at) const {
+  const std::optional<double> each = epoch_seconds(at);
+  if (!each) return std::nullopt;
+  const double whole = phase_end() - static_cast<double>(history.size());
+  return std::max(0.0, whole * *each - seconds_between(epoch_start, at));
+}
+
+/// Share and time left of the whole run, and how far its stage has come with all its views.
+void Dashboard::State::add_forecast(nlohmann::json& out, Clock::time_point at) const {
+  constexpr double kNotYet = 0.99;  // a run that goes on is not called over
+  const auto made = static_cast<int>(history.size());
+  const std::optional<double> seconds =
+      forecast->seconds_left(made, seconds_left(at), epoch_seconds(at));
+  out.erase("left");
+  out["later"] = 0;
+  out["share"] = end.is_null() ? 0 : 1;
+  if (seconds && end.is_null()) {
+    const double before = seconds_before + seconds_between(start, at);
+    out["left"] = *seconds;
+    out["share"] = std::min(kNotYet, before / std::max(before + *seconds, kLeastSeconds));
+  }
+  if (const double total = forecast->total(made); total > 0 && !task.is_null()) {
+    out["work"] = {{"done", std::min(forecast->done(), total)}, {"total", total}};
+    if (const std::optional<double> rest = forecast->stage_seconds_left(made))
+      out["work"]["left"] = *rest;
+  }
 }
 
 nlohmann::json Dashboard::State::document(Clock::time_point at) const {
@@ -144,7 +176,10 @@ nlohmann::json Dashboard::State::document(Clock::time_point at) const {
                         {"finished", end},
                         {"gallery", gallery.version()}};
   for (const EpochRecord& r : history) out["history"].push_back(to_json(r));
-  if (best) out["best"] = to_json(*best);
+  if (best) {
+    out["best"] = to_json(*best);
+    out["best"]["why"] = why_kept(history, best->epoch);
+  }
   for (size_t k = 0; k < kTrainStages; ++k) {
     const bool current = end.is_null() && stage && k == static_cast<size_t>(*stage);
     if (!stage_seconds.at(k) && !current) continue;
@@ -169,6 +204,8 @@ nlohmann::json Dashboard::State::document(Clock::time_point at) const {
     out["share"] = std::min(1.0, done / epochs);
   if (const std::optional<double> seconds = seconds_left(at)) out["left"] = *seconds;
   out["later"] = std::max(0, epochs - phase_end());  // epochs of other phases
+  out["may_stop_early"] = may_stop_early;
+  if (forecast) add_forecast(out, at);
   return out;
 }
 
@@ -244,6 +281,12 @@ Dashboard::Dashboard(int port, const std::string& title, std::filesystem::path r
     fail(ErrorKind::io, "`dashboard`: port {} of 127.0.0.1 cannot be had; choose another", port);
 }
 
+void Dashboard::expect(const TrainPlan& plan) {
+  const std::lock_guard lock(state_->mutex);
+  state_->forecast.emplace(planned_work(plan));
+  state_->may_stop_early = plan.recipe.optimization.patience.value_or(0) > 0;
+}
+
 Dashboard::~Dashboard() {
   std::unique_lock lock(state_->mutex);
   if (state_->end.is_null() || Clock::now() - state_->asked > kWatched) return;
@@ -255,6 +298,7 @@ Dashboard::~Dashboard() {
 void Dashboard::past_epoch(const EpochRecord& record, bool best) {
   const std::lock_guard lock(state_->mutex);
   state_->history.push_back(record);
+  state_->seconds_before += record.seconds;
   if (best) state_->best = record;
 }
 
@@ -296,6 +340,7 @@ void Dashboard::stage(TrainStage stage) {
   s.stage = stage;
   s.stage_start = now;
   s.task = nullptr;
+  if (s.forecast) s.forecast->stage(stage, static_cast<int>(s.history.size()));
 }
 
 void Dashboard::finished(const Run& run) {
@@ -318,6 +363,7 @@ void Dashboard::progress(const ProgressUpdate& u) {
   const std::lock_guard lock(state_->mutex);
   State& s = *state_;
   if (s.task.is_null() || s.task["task"] != u.task) s.task_start = Clock::now();
+  if (s.forecast) s.forecast->progress(u, Clock::now());
   s.task = {{"task", u.task}, {"unit", u.unit}, {"done", u.done}, {"total", u.total}};
 }
 

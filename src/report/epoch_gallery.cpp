@@ -23,6 +23,8 @@ constexpr int kShareOfTime = 10;  // one part in so many
 // The file's tensors, their packed copies, buffers.
 constexpr uint64_t kMemoryOfModel = 4;
 
+constexpr const char* kNoMap = "<div class=\"tile\"><span>no map yet</span></div>";
+
 std::string section(std::string_view heading, const std::string& figures) {
   return fmt::format("<section>\n<h2>{}</h2>\n<div class=\"grid pairs\">\n{}</div>\n</section>\n",
                      html::escape(heading), figures);
@@ -64,24 +66,31 @@ int EpochGallery::version() const {
 std::string EpochGallery::page() const {
   const std::lock_guard lock(mutex_);
   if (last_.epoch == 0) return "";
-  const auto figures = [](const Gallery& gallery) {
-    std::string out;
-    for (const Photo& photo : gallery.photos) {
-      const EpochMistake& m = photo.mistake;
-      out += html::figure(
-          photo.image.empty() ? "" : photo.image + photo.map,
-          answer_caption(m.label, m.predicted, m.probability, m.path, m.path.parent_path()));
-    }
-    return out;
+  // A photo stands there once, with the map of an earlier epoch where this one has none yet.
+  const auto map_of = [&](const EpochMistake& m) -> std::string {
+    for (const Photo& photo : explained_.photos)
+      if (photo.mistake.path == m.path && photo.mistake.predicted_class == m.predicted_class)
+        return photo.map;
+    return "";
   };
+  std::string figures;
+  bool some = false;
+  for (const Photo& photo : last_.photos) some = some || !map_of(photo.mistake).empty();
+  for (const Photo& photo : last_.photos) {
+    const EpochMistake& m = photo.mistake;
+    std::string pair;
+    if (!photo.image.empty()) {
+      const std::string map = map_of(m);
+      pair = photo.image + (!map.empty() ? map : some ? kNoMap : "");
+    }
+    figures += html::figure(pair, answer_caption(m.label, m.predicted, m.probability, m.path,
+                                                 m.path.parent_path().parent_path()));
+  }
   const bool same = explained_.epoch == last_.epoch;
-  std::string out = section(
-      fmt::format("Worst mistakes of epoch {}{}", last_.epoch, same ? ", and the evidence" : ""),
-      last_.photos.empty() ? "<p>None.</p>" : figures(same ? explained_ : last_));
-  if (!same && !explained_.photos.empty())
-    out += section(fmt::format("Where the evidence lay in epoch {}", explained_.epoch),
-                   figures(explained_));
-  return out;
+  std::string heading = fmt::format("Worst mistakes of epoch {}", last_.epoch);
+  if (same && some) heading += ", and the evidence";
+  if (!same && some) heading += fmt::format(", and the evidence in epoch {}", explained_.epoch);
+  return section(heading, last_.photos.empty() ? "<p>None.</p>" : figures);
 }
 
 bool EpochGallery::stopping() const {

@@ -60,7 +60,8 @@ class Photos {
         "predicted class lies (Grad-CAM at {}; blue none, red most).</p>\n",
         mistakes_.size(), p_.samples.size(), html::escape(cam.layer()));
     out += filter();
-    if (!worst.empty()) out += explained("Worst mistakes", worst, cam, progress);
+    if (!worst.empty())
+      out += explained("Worst mistakes: the label's probability the lowest", worst, cam, progress);
     if (!unsure.empty())
       out += explained(worst.empty() ? "Least sure" : "Least sure of the others", unsure, cam,
                        progress);
@@ -159,7 +160,7 @@ class Photos {
   [[nodiscard]] std::string figure(const Answer& a, const std::string& images) const {
     return html::figure(images,
                         answer_caption(name(a.label), name(a.predicted), a.probability,
-                                       p_.samples[a.index].path, job_.root),
+                                       p_.samples[a.index].path, job_.root, a.of_label),
                         attributes(a));
   }
 
@@ -277,13 +278,16 @@ std::string answer_in_words(const std::string& label, const std::string& predict
 
 std::string answer_caption(const std::string& label, const std::string& predicted,
                            double probability, const std::filesystem::path& path,
-                           const std::filesystem::path& root) {
-  return fmt::format("{}, {:.1f} %<br>{}",
-                     label == predicted
-                         ? fmt::format("<b>{}</b>, rightly", html::escape(label))
-                         : fmt::format("<b>{}</b>, classified as <b class=\"bad\">{}</b>",
-                                       html::escape(label), html::escape(predicted)),
-                     probability * 100, html::copyable_path(path, path_below(path, root)));
+                           const std::filesystem::path& root, std::optional<double> of_label) {
+  std::string text =
+      label == predicted
+          ? fmt::format("<b>{}</b>, correctly, {:.1f}&nbsp;%", html::escape(label),
+                        probability * 100)
+          : fmt::format("<b>{}</b>, classified as <b class=\"bad\">{}</b>, {:.1f}&nbsp;%",
+                        html::escape(label), html::escape(predicted), probability * 100);
+  if (of_label && label != predicted)
+    text += fmt::format(" (of the label {:.1f}&nbsp;%)", *of_label * 100);
+  return text + "<br>" + html::copyable_path(path, path_below(path, root));
 }
 
 std::string path_below(const std::filesystem::path& path, const std::filesystem::path& root) {

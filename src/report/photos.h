@@ -1,6 +1,7 @@
 // The report's section of photos: mistakes and unsure answers, with where the evidence lies.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "dataset/dataset.h"
@@ -14,10 +15,12 @@ namespace graft {
 std::string answer_in_words(const std::string& label, const std::string& predicted,
                             double probability);
 
-/// The same as a caption (HTML), with the path to copy. `right`: label and prediction are the same.
+/// The same as a caption (HTML), with the path to copy. `of_label`: the label's probability, which
+/// mistakes show.
 std::string answer_caption(const std::string& label, const std::string& predicted,
                            double probability, const std::filesystem::path& path,
-                           const std::filesystem::path& root);
+                           const std::filesystem::path& root,
+                           std::optional<double> of_label = std::nullopt);
 
 /// A path as it stands below `root`, else as it is.
 std::string path_below(const std::filesystem::path& path, const std::filesystem::path& root);

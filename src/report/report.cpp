@@ -17,6 +17,7 @@
 #include "report/data_page.h"
 #include "report/figures.h"
 #include "report/html.h"
+#include "report/kept_epoch.h"
 #include "report/label_page.h"
 #include "report/model_card.h"
 #include "report/photos.h"
@@ -173,8 +174,19 @@ class Report {
         [](const EpochRecord& r) { return r.val_accuracy; });
     content += chart(
         "Learning rate", "rate", [](const EpochRecord& r) { return r.learning_rate; }, nullptr);
-    content += "</div>\n" + losses();
+    content += "</div>\n" + kept() + losses();
     body += html::section("curves", "Curves", content);
+  }
+
+  /// Why the epoch that was kept is not the highest point of the curve.
+  [[nodiscard]] std::string kept() const {
+    const int best = job_.run.best_epoch();
+    const std::string why = why_kept(job_.run.history, best);
+    if (why.empty()) return "";
+    return fmt::format(
+        "<p>Kept was epoch {}, {}: runs whose learning rate falls to nothing are best at their "
+        "end, and so small a difference on these images may well be chance.</p>\n",
+        best, html::escape(why));
   }
 
   /// Why the two losses differ.
@@ -277,9 +289,24 @@ class Report {
     if (shown < d.classes.size())
       photos +=
           fmt::format("<p class=\"dim\">And {} classes more.</p>\n", d.classes.size() - shown);
-    content += not_used();
+    content += corrected() + not_used();
     if (!job_.changes.empty()) content += "<h3>What has changed</h3>\n" + job_.changes;
     body += html::section("data", "Data", columns(content, photos));
+  }
+
+  /// What a person decided on labels.
+  [[nodiscard]] std::string corrected() const {
+    constexpr std::string_view kNote = "`corrections` ";
+    for (const std::string& note : job_.dataset.notes)
+      if (!job_.dataset.corrections.empty() && note.starts_with(kNote))
+        return fmt::format("<p>Corrected by a person's decisions on labels, {}.</p>\n",
+                           html::escape(note.substr(kNote.size())));
+    std::error_code error;
+    if (!fs::exists(job_.run.folder / run_files::kCorrections, error)) return "";
+    return fmt::format(
+        "<p>The model was trained on labels that a person had corrected ({} in its run's "
+        "folder); those of these images are as they are found.</p>\n",
+        run_files::kCorrections);
   }
 
   /// Images that took no part, and files of kinds that are not read.

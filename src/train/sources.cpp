@@ -42,11 +42,9 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
   if (hashes.empty())
     for (const size_t i : indices) hashes.push_back(job_.dataset.samples[i].content);
   source.hashes = hashes;
-  source.label =
-      fmt::format("{}, {}",
-                  source.prefix != nullptr && source.views > 0 ? "features of the frozen prefix"
-                                                               : "reading images",
-                  to_string(split));
+  source.label = fmt::format(
+      "{}, {}", source.prefix != nullptr && source.views > 0 ? "features" : "reading images",
+      to_string(split));
   const size_t known = excluded_.size();
   std::unique_ptr<SampleSource> rows =
       make_sample_source(source, [&](size_t i, const std::string& message) {

@@ -8,6 +8,7 @@
 #include "graft/labels.h"
 #include "graft/train.h"
 #include "report/chart.h"
+#include "report/kept_epoch.h"
 #include "report/tensorboard.h"
 #include "run/conclude.h"
 #include "run/judge_labels.h"
@@ -173,6 +174,8 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   run.test_is_whole = skipped.finish();
   compact_run(folder, plan, run);
   for (TrainObserver* observer : job.observers) observer->finished(run);
+  if (const std::string why = why_kept(run.history, run.best_epoch); !why.empty())
+    context.tell(Severity::info, fmt::format("kept: epoch {}, {}", run.best_epoch, why));
   return run;
 }
 

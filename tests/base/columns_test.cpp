@@ -1,5 +1,6 @@
 #include "base/columns.h"
 
+#include <algorithm>
 #include <string>
 
 #include "support.h"
@@ -32,6 +33,27 @@ TEST(Columns, WhateverIsCutFits) {
     EXPECT_EQ(columns_of(in_columns(text, width, true)), width);
   }
   EXPECT_EQ(in_columns("海", 4, true), "  海");
+}
+
+TEST(Columns, LinesBreakBetweenWords) {
+  EXPECT_EQ(wrapped("note: three corrections, two of them kept", 20),
+            "note: three\ncorrections, two of\nthem kept");
+  EXPECT_EQ(wrapped("data       understood as folders\nhead       gap\n", 24, 11),
+            "data       understood as\n           folders\nhead       gap\n")
+      << "what goes on stands below what is said; other lines and spaces are as they were";
+  EXPECT_EQ(wrapped("see /a/path/that/is/longer/than/the/line", 12),
+            "see\n/a/path/that/is/longer/than/the/line")
+      << "a path stays whole, to be copied";
+  EXPECT_EQ(wrapped("", 10), "");
+  EXPECT_EQ(wrapped("海の 写真 です", 9), "海の 写真\nです");
+  for (size_t width = 24; width < 60; ++width) {
+    const std::string text = wrapped("parameters 121,877 total, 3 trainable, 0 frozen", width, 11);
+    for (size_t at = 0; at < text.size();) {
+      const size_t end = std::min(text.find('\n', at), text.size());
+      EXPECT_LE(columns_of(text.substr(at, end - at)), width) << text;
+      at = end + 1;
+    }
+  }
 }
 
 }  // namespace

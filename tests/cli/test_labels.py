@@ -80,7 +80,7 @@ class Check(Labels):
         text = self.succeed("check", self.data, *BACKBONE, *self.cache, "--html", page, "--quiet").stdout
         self.assertIn("Labels that are probably wrong:", text)
         self.assertRegex(text, r"  forest labelled sea: about \d+\n")
-        self.assertRegex(text, r"sea/forest-3\.jpg: sea, probably forest \(\d+ %\)")
+        self.assertRegex(text, r"sea/forest-3\.jpg: labelled sea, probably forest \(\d+ %\)")
         content = html.unescape(page.read_text())
         self.assertIn("Labels that are probably wrong", content)
         self.assertIn('alt="labelled sea"', content)
@@ -215,6 +215,11 @@ class Training(Labels):
         config = (self.folder / "run" / "config.toml").read_text()
         self.assertIn(f'corrections = "{self.review}"', config.replace("'", '"'))
         model = (self.folder / "run" / "model.safetensors").read_bytes()
+        report = (self.folder / "run" / "report.html").read_text()
+        self.assertRegex(report, r"Corrected by a person's decisions on labels, .*: 2 relabelled, 1 dropped")
+        page = self.folder / "page.html"
+        self.succeed("evaluate", self.folder / "run", self.data, "--report", page, "--quiet")
+        self.assertIn("trained on labels that a person had corrected", page.read_text())
         # As a dataset in which the labels are right.
         right = self.folder / "right"
         shutil.copytree(self.data, right)

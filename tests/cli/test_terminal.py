@@ -101,6 +101,8 @@ class Terminals(t.TestCase):
             self.assertEqual(len([line for line in shown if "⠒⠒ validation" in line]), 1 if columns >= 60 else 0, text)
             self.assertEqual(len([line for line in shown if line.startswith("best: ")]), 1, text)
             self.assertNotRegex(text, r"\d{5,}(\.\d)?/s", "no rate of what lay in a cache")
+            if columns == 80:
+                self.assertIn("accuracy ⠂⠐ training ⠒⠒ validation", text)
 
     def test_plain_lines_where_nothing_can_be_drawn(self):
         for env in ({"TERM": "dumb"}, {"TERM": ""}):
@@ -110,6 +112,41 @@ class Terminals(t.TestCase):
             self.assertNotIn("\x1b", out)
             self.assertNotRegex(out.replace("\r\n", "\n"), "[\r█░⠀-⣿]")
             self.assertEqual(len(re.findall(rf"(?m)^epoch \d/{EPOCHS}  ", out)), EPOCHS)
+            for line in out.splitlines():
+                if not line.startswith("wrote "):
+                    self.assertLessEqual(t.columns_of(line), 80, line)
+
+    @t.unittest.skipUnless(TMUX, "tmux is not installed")
+    def test_lines_break_between_words(self):
+        """The plan and notes; names in the table of classes are cut, so that each has a line."""
+        for columns in (40, 80):
+            shown = self.screen(columns, 40, train(self.folder / f"run-{columns}", "--dry-run"))
+            text = "\n".join(shown)
+            table = [line for line in shown if re.search(r" +\d+ +\d+$", line)]
+            self.assertEqual(len(table), 7, text)  # six classes and their sum
+            plan = shown[shown.index(next(line for line in shown if line.startswith("data "))):]
+            for line, following in zip(plan, plan[1:]):
+                if following.startswith(" " * 11) and following.strip() and not line.startswith("run"):
+                    self.assertGreater(len(line) + 1 + len(following.split()[0]), columns, text)
+            words = set(" ".join(plan).split())
+            for word in ("parameters", "trainable,", "available:", "optimiser", "activations"):
+                self.assertIn(word, words, text)
+
+    def test_why_another_epoch_is_kept(self):
+        """One line at the end, where the epoch that is kept is not the highest; nothing else changes."""
+        run = self.folder / "run"
+        done = subprocess.run(train(run, "--schedule", "cosine"), capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = [line.split(",") for line in (run / "history.csv").read_text().splitlines()]
+        accuracy = [float(row[rows[0].index("val_accuracy")]) for row in rows[1:]]
+        kept = int(re.search(rf"^best epoch (\d+) of {EPOCHS}$", done.stdout, re.M)[1])
+        if max(accuracy) > accuracy[kept - 1]:
+            self.assertIn(f"kept: epoch {kept}, the end of the learning-rate cycle; the highest validation accuracy "
+                          f"was {max(accuracy):.4f} in epoch {accuracy.index(max(accuracy)) + 1}", done.stderr)
+        else:
+            self.assertNotIn("the highest validation accuracy", done.stderr)
+        for name in ("config.toml", "split.csv", "times.json", "events.out.tfevents."):
+            self.assertEqual(done.stderr.count(f"wrote {run / name}"), 1, name)
 
     def test_without_colour(self):
         code, out = in_terminal(train(self.folder / "run"), {"TERM": "xterm", "NO_COLOR": "1"})

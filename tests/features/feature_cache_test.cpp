@@ -325,9 +325,14 @@ TEST_F(Prefix, WhatALaterPhaseNeedsIsStoredOnTheWay) {
   images.batch = 2;
   struct Told : Reporter {
     std::string all;
+    std::map<std::string, size_t> totals;  // of bars
     void message(Severity, std::string_view text) override { all += text; }
+    void progress(const ProgressUpdate& u) override {
+      if (u.task.starts_with("features")) totals[std::string(u.task)] = u.total;
+    }
   } told;
   images.context.reporter = &told;
+  images.label = "features";
   FeatureCache cache(folder.path() / "cache", 10'000'000);
   const auto run = [&](FeatureCache* which, size_t end, size_t waypoint) {
     std::map<size_t, std::vector<float>> seen;
@@ -348,8 +353,12 @@ TEST_F(Prefix, WhatALaterPhaseNeedsIsStoredOnTheWay) {
   ASSERT_EQ(cache.sets().size(), 2);
   EXPECT_EQ(cache.sets().at(0).images, 5);
   EXPECT_EQ(cache.sets().at(1).images, 5);
+  EXPECT_EQ(told.totals, (std::map<std::string, size_t>{{"features", 5}}))
+      << "no bar of a cache that has nothing";
   told.all.clear();
+  told.totals.clear();
   const auto earlier = run(&cache, between, 0);
+  EXPECT_EQ(told.totals, (std::map<std::string, size_t>{{"features from the cache", 5}}));
   EXPECT_NE(told.all.find("5 from the cache"), std::string::npos) << told.all;
   EXPECT_EQ(run(nullptr, end, between), whole) << "the same to the bit without a cache";
   EXPECT_EQ(run(nullptr, between, 0), earlier);

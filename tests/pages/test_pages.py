@@ -161,7 +161,7 @@ class Pages(t.TestCase):
 
     def test_many_classes(self):
         """60 classes with long names: headers that stay in sight, nothing beside the page."""
-        names = [f"class {i:02} of sixty with a name that is long" for i in range(60)]
+        names = [f"mountain-species-{i:02}-with-a-rather-long-latin-name-here" for i in range(60)]
         t.draw_noise(self.folder / "data", names, train=4, test=3)
         self.succeed("train", self.folder / "data", "--backbone", "vgg-mini", "--input-size", "32", "--head",
                      "gap", "--augment", "none", "--epochs", "1", "--no-cache", "-o", self.folder / "run")
@@ -175,6 +175,68 @@ class Pages(t.TestCase):
             return [column.top - box.top, row.left - box.left];""", box)
         self.assertAlmostEqual(top, 0, delta=3)
         self.assertAlmostEqual(left, 0, delta=3)
+
+        self.narrow_filter()
+        self.printed()
+
+    def narrow_filter(self):
+        """The photos' filter of classes with long names: words whole, selects within the box."""
+        page = (self.folder / "run" / "report.html").as_uri()
+        for width in (390, 500, 1440):
+            self.assertEqual(visit(BROWSER, page, width), [])
+            box, parts, texts = BROWSER.execute_script("""
+                const filter = document.getElementById('filter');
+                const box = e => { const r = e.getBoundingClientRect(); return [r.left, r.right, r.top, r.height]; };
+                const words = l => { const r = document.createRange(); r.selectNode(l.firstChild);
+                                     return r.getBoundingClientRect().height; };
+                return [box(filter), [...filter.querySelectorAll('select, button')].map(box),
+                        [...filter.querySelectorAll('label')].map(words)];""")
+            for left, right, _, height in parts:
+                self.assertGreaterEqual(left, box[0])
+                self.assertLessEqual(right, box[1])
+                self.assertLess(height, 60)
+            self.assertLess(max(texts), 40, f"one line at {width}")
+            if width == 1440:
+                self.assertLess(max(p[2] for p in parts) - min(p[2] for p in parts), 5, "all on a line")
+            # All figures of a class are seen without scrolling.
+            last, area = BROWSER.execute_script("""
+                const table = document.querySelector('#classes table.sorts');
+                return [table.querySelector('tbody td:last-child').getBoundingClientRect().right,
+                        table.closest('.scroll').getBoundingClientRect().right];""")
+            self.assertLessEqual(last, area + 1, width)
+
+    def printed(self):
+        """A matrix of many classes has all its columns on paper, and nothing stands still there."""
+        BROWSER.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        self.addCleanup(BROWSER.execute_cdp_cmd, "Emulation.setEmulatedMedia", {"media": ""})
+        BROWSER.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                                {"width": 718, "height": 1000, "deviceScaleFactor": 1, "mobile": False})
+        right, sticky, closed, headers, photos = BROWSER.execute_script("""
+            dispatchEvent(new Event('beforeprint'));
+            const cells = [...document.querySelectorAll('.confusion tbody tr:first-child td')];
+            return [Math.max(...cells.map(c => c.getBoundingClientRect().right)),
+                    [...document.querySelectorAll('th, .confusion thead td')].filter(
+                        e => getComputedStyle(e).position === 'sticky').length,
+                    document.querySelectorAll('details:not([open])').length,
+                    document.querySelector('table.sorts thead').innerText,
+                    Math.min(...[...document.querySelectorAll('.pairs img')].map(i => i.clientWidth))];""")
+        self.assertLessEqual(right, 719)
+        self.assertIn("precision", headers)
+        self.assertGreater(photos, 20)
+        self.assertEqual(sticky, 0)
+        self.assertEqual(closed, 0)
+        closed = BROWSER.execute_script("""
+            dispatchEvent(new Event('afterprint'));
+            return document.querySelectorAll('details:not([open])').length;""")
+        self.assertGreater(closed, 0, "as they were")
+        BROWSER.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+    def test_facts_have_room_on_a_phone(self):
+        self.assertEqual(visit(BROWSER, (BASE / "two" / "report.html").as_uri(), 390), [])
+        widths = BROWSER.execute_script(
+            "return [...document.querySelectorAll('table.facts td')].map(e => e.getBoundingClientRect().width)")
+        self.assertGreater(len(widths), 10)
+        self.assertGreater(min(widths), 250)
 
     def test_one_epoch(self):
         self.sound(BASE / "one" / "report.html")
@@ -203,11 +265,17 @@ class Pages(t.TestCase):
         images = section.find_elements("tag name", "img")
         self.assertGreater(len(images), 0)
         self.assertEqual([i for i in images if not i.get_attribute("alt").startswith("labelled ")], [])
+        figures = section.find_elements("tag name", "figure")
+        self.assertRegex(figures[0].text, r"labelled .+ \((< )?[\d.]+.%\), probably .+ \([\d.]+.%\)")
+        self.assertEqual(len(section.find_elements("css selector", "figure button[data-path]")), len(figures))
+        self.assertIn("review.csv", section.text)
+        self.assertIn("by the odds", section.text)
 
     def test_compare(self):
         page = self.folder / "compare.html"
         self.succeed("compare", BASE / "one", BASE / "two", "--html", page)
         self.sound(page)
+        self.assertIn("one and two", [h.text for h in BROWSER.find_elements("css selector", "h3")])
 
     def start_dashboard(self, epochs):
         with socket.socket() as probe:
@@ -241,7 +309,8 @@ class Pages(t.TestCase):
             return len(BROWSER.find_elements("css selector", "#charts svg path.line[d*='L']"))
         self.until(lambda: lines() == 5)
         self.until(lambda: "of 400" in BROWSER.find_element("id", "status").text)
-        self.assertIn("%", BROWSER.find_element("id", "whole-text").text)
+        self.assertRegex(BROWSER.find_element("id", "whole-text").text,
+                         r"^\d+ %, \d+:\d\d so far(, (about|at most) [\d:]+ left)?$")
         self.assertEqual(len(BROWSER.find_elements("css selector", "#stages li")), 4)
         # Mistakes with words, and the evidence while somebody looks.
         seen = []
@@ -266,6 +335,7 @@ class Pages(t.TestCase):
         self.assertEqual(process.wait(30), 0)
         self.assertIn("report.html", BROWSER.find_element("id", "path").text)
         self.assertIn("Done: best epoch", BROWSER.find_element("id", "stage").text)
+        self.assertRegex(BROWSER.find_element("id", "whole-text").text, r"^\d+:\d\d in all$")
         before = BROWSER.window_handles
         BROWSER.find_element("id", "report").click()
         self.until(lambda: len(BROWSER.window_handles) > len(before), 10)

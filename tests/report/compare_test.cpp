@@ -1,5 +1,10 @@
 #include "report/compare.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/columns.h"
 #include "report/compare_rows.h"
 
 #include "support.h"
@@ -128,6 +133,50 @@ TEST(Compare, HeadersStandOverTheirColumns) {
                       "   24 test          20       3       1       0.6250\n"),
             std::string::npos)
       << text;
+}
+
+TEST(Compare, RunsFitALineWithoutColumnsThatSayNothing) {
+  std::vector<ComparedRun> runs(3);
+  for (size_t i = 0; i < 3; ++i) {
+    runs[i].name = fmt::format("runs/20261127-1015{}0-a-name", i);
+    runs[i].run.config = "backbone = 'vgg-mini'\nfine-tune = 0\n";
+    runs[i].run.metrics = {{"best_epoch", 12}, {"validation", {{"top1", 0.91}, {"loss", 0.31}}}};
+  }
+  std::string text = compare_text(runs, {{0, 1}, {0, 2}, {1, 2}});
+  EXPECT_EQ(text.find("test top-1"), std::string::npos) << "none was tested\n" << text;
+  EXPECT_NE(text.find("val top-1"), std::string::npos) << text;
+  EXPECT_NE(text.find("--html FILE.html shows them"), std::string::npos) << text;
+  for (ComparedRun& run : runs)
+    run.run.metrics["test"] = {{"top1", 0.9}, {"loss", 0.3}, {"ece", 0.02}};
+  text = compare_text(runs, {});
+  EXPECT_NE(text.find("test ECE"), std::string::npos) << text;
+  // In blocks, each of which says whose figures they are.
+  size_t rows = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\n', at), text.size());
+    const std::string line = text.substr(at, end - at);
+    EXPECT_LE(columns_of(line), 80U) << line;
+    rows += line.starts_with("runs/20261127-101500-a-name") ? 1 : 0;
+    at = end + 1;
+  }
+  EXPECT_EQ(rows, 2U) << text;
+}
+
+TEST(Compare, ThePageCallsRunsByTheirNames) {
+  std::vector<ComparedRun> runs(2);
+  runs[0].name = "runs/one/";
+  runs[1].name = "runs/<two>";
+  for (ComparedRun& run : runs) run.run.metrics = nlohmann::json::object();
+  const PredictionRow right{"/d/sea/1.jpg", "sea", "sea", 0.54};
+  const PredictionRow wrong{"/d/sea/1.jpg", "sea", "sky", 0.97};
+  PairComparison pair{0, 1, "test", 24, 1, 0, 20, 0.625};
+  pair.flips = {{&right, &wrong}};
+  const std::string page = compare_page(runs, {pair});
+  EXPECT_NE(page.find("<h3>one and &lt;two&gt;</h3>"), std::string::npos);
+  EXPECT_NE(page.find("1 right in one alone"), std::string::npos);
+  EXPECT_NE(page.find("one: <b>sea</b> 54&nbsp;%"), std::string::npos);
+  EXPECT_NE(page.find("&lt;two&gt;: <b>sky</b> 97&nbsp;%"), std::string::npos);
+  EXPECT_NE(page.find(">sea/1.jpg</code>"), std::string::npos) << "with the folder, its class";
 }
 
 }  // namespace

@@ -17,6 +17,7 @@
 
 #include "base/file.h"
 #include "graft/image.h"
+#include "report/html.h"
 #include "report/loopback_server.h"
 #include "support.h"
 
@@ -219,6 +220,12 @@ TEST(Dashboard, ShowsWhatTheLastEpochGotWrong) {
   EXPECT_NE(page.find("alt=\"&lt;i&gt;sea, classified as street, 96 %\""), std::string::npos);
   EXPECT_NE(page.find("no image"), std::string::npos);
   EXPECT_EQ(page.find("<i>sea"), std::string::npos);
+  // Under its class's folder, once.
+  const std::string shown =
+      html::escape((folder.path().filename() / photo.filename()).string()) + "</code>";
+  const size_t at = page.find(">" + shown);
+  EXPECT_NE(at, std::string::npos) << page;
+  EXPECT_EQ(page.find(">" + shown, at + 1), std::string::npos);
   EXPECT_EQ(run_json(port)["gallery"], 1);
 }
 

@@ -73,6 +73,10 @@ TEST(Html, PathsAndAnswersAreText) {
       << path;
   EXPECT_EQ(answer_in_words("sea", "street", 0.957), "sea, classified as street, 96 %");
   EXPECT_EQ(answer_caption("<i>", "<u>", 0.5, "/d/1.jpg", "/d").find("<i>"), std::string::npos);
+  const std::string wrong = answer_caption("sea", "street", 0.957, "/d/1.jpg", "/d", 0.031);
+  EXPECT_NE(wrong.find("95.7&nbsp;% (of the label 3.1&nbsp;%)"), std::string::npos) << wrong;
+  const std::string right = answer_caption("sea", "sea", 0.578, "/d/1.jpg", "/d", 0.578);
+  EXPECT_NE(right.find("correctly, 57.8&nbsp;%<br>"), std::string::npos) << right;
   EXPECT_EQ(path_below("/data/sea/1.jpg", "/data"), "sea/1.jpg");
   EXPECT_EQ(path_below("/other/1.jpg", "/data"), "/other/1.jpg");
 }

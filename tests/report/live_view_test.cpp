@@ -35,6 +35,17 @@ TEST(BrailleChart, WidthHoldsWhateverTheValues) {
   }
 }
 
+TEST(BrailleChart, BothCurvesAreNamedWhereverThereIsRoom) {
+  const std::vector<CurveSeries> two = {{{1, 2}, "training", "train"},
+                                        {{2, 1}, "validation", "val"}};
+  const auto head = [&](int columns) {
+    return braille_chart("accuracy", two, 2, columns, 4, false).front();
+  };
+  EXPECT_EQ(head(50), "        accuracy ⠂⠐ training ⠒⠒ validation        ");
+  EXPECT_EQ(head(38), "    accuracy ⠂⠐ training ⠒⠒ validation") << "each of two on 80 columns";
+  EXPECT_EQ(head(28), "    accuracy ⠂⠐ train ⠒⠒ val") << "on 60";
+}
+
 TEST(LiveView, TheBestEpochIsTheOneItWasTold) {
   const auto record = [](int epoch, double val_loss) {
     EpochRecord r;

@@ -26,6 +26,15 @@ TEST(BarLine, FitsEveryWidthAndKeepsWhatMattersMost) {
             "epoch 3/20  ███████░░░░░░░░  512/1024 images   50 %  32.1/s  ETA 0:16  loss 0.5");
 }
 
+TEST(BarLine, CutsNamesOnlyWhereThereIsNoRoom) {
+  const std::vector<LinePart> parts = {
+      {"60/60", 5}, {"images", 2, " "}, {"100 %", 9}, {"in 0:02", 7}};
+  const std::string name = "features, train, view 1 of 2";
+  EXPECT_TRUE(bar_line(name, {1, 6}, parts, 79).starts_with(name + "  █"));
+  EXPECT_TRUE(bar_line("features of images, train, view 1 of 12", {1, 6}, parts, 79)
+                  .starts_with("features of images, train, view 1 of 12  █"));
+}
+
 TEST(FittedLine, LeavesOutTheLeastFirst) {
   EXPECT_EQ(fitted_line({{"a", 3}, {"bb", 1}, {"", 9}, {"ccc", 2}}, 80), "a  bb  ccc");
   EXPECT_EQ(fitted_line({{"a", 3}, {"bb", 1}, {"ccc", 2}}, 9), "a  ccc");

@@ -10,12 +10,12 @@ function clock(seconds) {
                    : `${Math.floor(s / 60)}:${two(s % 60)}`;
 }
 /// "312 of 1,800 images, 85 a second, about 0:18 left"
-function pace({done, total, unit, seconds}) {
+function pace({done, total, unit, seconds}, withTime = true) {
   let text = `${count(done)} of ${count(total)} ${unit}`;
   if (seconds < 0.5 || done === 0) return text;
   const rate = done / seconds;
   text += `, ${rate < 10 ? rate.toFixed(1) : count(Math.round(rate))} a second`;
-  return done < total ? `${text}, about ${clock((total - done) / rate)} left` : text;
+  return withTime && done < total ? `${text}, about ${clock((total - done) / rate)} left` : text;
 }
 
 const titles = {features: 'Images and features', training: 'Training', evaluation: 'Evaluation',
@@ -33,14 +33,25 @@ function say(text) {  // only what is new is read out
   if (at('stage').textContent !== text) at('stage').textContent = text;
 }
 
+/// "45 %, 0:12 so far, about 1:20 left"; where training may stop early "at most 1:20 left"
+function wholeText(run) {
+  if (run.finished) return `${clock(run.seconds)} in all`;
+  const left = run.left == null ? '' :
+    `, ${run.may_stop_early ? 'at most' : 'about'} ${clock(run.left)} left`;
+  return `${Math.floor(run.share * 100)} %, ${clock(run.seconds)} so far${left}` +
+    (left && run.later ? ` in this phase, then ${run.later} epochs of another` : '');
+}
+/// Of one of a stage's tasks, and of all of them where there are several.
+function taskText(task, work) {
+  if (!work || work.total <= task.total) return `${task.task}: ${pace(task)}`;
+  const left = work.left == null ? '' : `, about ${clock(work.left)} left`;
+  return `${task.task}: ${pace(task, false)}; in all ${count(work.done)} of ${count(work.total)}${left}`;
+}
 function progress(run) {
-  const {now, task} = run;
-  const whole = run.finished ? 1 : run.share;
-  at('whole').value = whole;
-  at('whole-text').textContent =
-    (run.epochs ? `${Math.floor(whole * 100)} % of at most ${run.epochs} epochs, ` : '') +
-    `${clock(run.seconds)} so far` + (run.left == null ? '' : `, about ${clock(run.left)} left at most`) +
-    (run.left == null || !run.later ? '' : ` in this phase, then ${run.later} epochs of another`);
+  const {now, task, work} = run;
+  at('whole').value = run.finished ? 1 : run.share;
+  at('whole-text').textContent = wholeText(run);
+  at('task').textContent = 'This stage';
   if (run.stage === 'training' && now) {
     at('task').textContent = `Epoch ${now.epoch}`;
     at('bar').value = now.done / now.images;
@@ -48,11 +59,10 @@ function progress(run) {
       pace({done: now.done, total: now.images, unit: 'images', seconds: now.seconds}) +
       `${now.done === now.images ? ', validating' : ''}; loss ${fixed(now.loss)}, accuracy ${fixed(now.accuracy)}`;
   } else if (task) {
-    at('task').textContent = 'This stage';
-    at('bar').value = task.total ? task.done / task.total : 0;
-    at('status').textContent = `${task.task}: ${pace(task)}`;
+    const {done, total} = work ?? task;
+    at('bar').value = total ? done / total : 0;
+    at('status').textContent = taskText(task, work);
   } else {
-    at('task').textContent = 'This stage';
     at('bar').value = 0;
     at('status').textContent = '';
   }
@@ -85,7 +95,8 @@ async function refresh() {
     if (!run.finished) say(titles[run.stage] ? `${titles[run.stage]} …` : 'Waiting for the run to begin …');
     if (run.best)
       at('best').textContent = `best: epoch ${run.best.epoch}, ` +
-        `validation accuracy ${fixed(run.best.val_accuracy)}`;
+        `validation accuracy ${fixed(run.best.val_accuracy)}` +
+        (run.best.why ? ` (${run.best.why})` : '');
     if (run.history.length && run.history.length !== epochs) {
       epochs = run.history.length;
       await piece('curves', 'charts');

@@ -103,6 +103,17 @@ if (all('.zooms').length) {
   }
 }
 
+// On paper everything is open.
+
+let closed = [];
+addEventListener('beforeprint', () => {
+  closed = all('details:not([open])');
+  for (const details of closed) details.open = true;
+});
+addEventListener('afterprint', () => {
+  for (const details of closed) details.open = false;
+});
+
 // Mistakes of one label, one prediction, or a cell of the confusion matrix.
 
 const filter = document.getElementById('filter');
