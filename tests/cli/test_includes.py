@@ -1,5 +1,8 @@
 """The program is a client of the library: what its commands do stands behind public headers."""
+import pathlib
 import re
+import subprocess
+import tempfile
 import unittest
 
 import graft_testing as t
@@ -51,6 +54,23 @@ class Includes(unittest.TestCase):
         for name in used:
             self.assertIn(name, built.split())
         self.assertIn("tests/interop/test_*.py", script)  # every script, whatever the others ended with
+
+    def test_headers_of_a_python_environment_are_not_taken(self):
+        """Wheels are built with that environment's packages among CMake's prefixes; its onnx brings headers."""
+        with tempfile.TemporaryDirectory() as name:
+            folder = pathlib.Path(name)
+            environment = folder / "site-packages"
+            (environment / "onnx").mkdir(parents=True)
+            for file in ("__init__.py", "checker.h"):
+                (environment / "onnx" / file).touch()
+            (folder / "CMakeLists.txt").write_text(
+                "cmake_minimum_required(VERSION 3.22)\nproject(x CXX)\n"
+                f"include({t.SOURCE}/cmake/Onnx.cmake)\nmessage(STATUS \"headers in ${{ONNX_INCLUDE}}\")\n")
+            done = subprocess.run(["cmake", "-S", folder, "-B", folder / "build", f"-DCMAKE_PREFIX_PATH={environment}"],
+                                  capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn("headers in ", done.stdout)
+            self.assertNotIn(f"headers in {environment}", done.stdout)
 
 
 if __name__ == "__main__":
