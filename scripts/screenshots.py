@@ -75,7 +75,7 @@ class Pictures:
         path.write_bytes(base64.b64decode(data))
         print(f"wrote {path.relative_to(ROOT)} ({path.stat().st_size // 1024} kB)")
 
-    def terminal(self, name, line, columns=100, rows=36):
+    def terminal(self, name, line, columns=100, rows=44):
         """What a terminal shows when the command has ended."""
         done = self.folder / "done"
         tmux = ["tmux", "-L", f"graft-{os.getpid()}", "-f", "/dev/null"]
@@ -161,7 +161,7 @@ def labels(p):
         (mixed / here / name).rename(mixed / there / f"from-{here}-{name}")
     p.type("graft check mixed --backbone vgg-mini --review review.csv --html labels.html || true")
     p.open("labels.html")
-    p.save("labels", "#label_errors" if p.run_script("return document.querySelector('#label_errors')") else "body", 560)
+    p.save("labels", "#label_errors" if p.run_script("return document.querySelector('#label_errors')") else "body", 760)
 
 
 def terminal(p):
