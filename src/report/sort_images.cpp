@@ -287,7 +287,7 @@ fs::path ImageSorter::place(const fs::path& image, const Prediction& prediction)
     if (!fs::exists(fs::symlink_status(target, error))) {
       // Somebody has put it into the folder where it belongs.
       for (size_t other = 0; other < s.names.size(); ++other) {
-        const fs::path moved = s.folder / s.names[other] / target.filename();
+        fs::path moved = s.folder / s.names[other] / target.filename();
         if (other == index || s.taken.contains(moved) || !is_placed(image, moved)) continue;
         s.taken.insert(moved);
         ++s.counts.at(other);
