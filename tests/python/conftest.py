@@ -4,6 +4,7 @@ They test the package that is installed, or that of the build tree (PYTHONPATH=b
 """
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -54,7 +55,9 @@ def classifier(run):
 def python():
     """Runs a script in a Python process of its own; returns what it printed."""
     def go(script, timeout=300, **environment):
+        # Shells ignore Ctrl-C for what they start in the background, and so would the script.
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout,
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
                               env=dict(os.environ, **environment))
         assert done.returncode == 0, done.stderr
         return done.stdout
