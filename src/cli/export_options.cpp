@@ -89,6 +89,7 @@ ExportArguments arguments_of(const Typed& o) {
            "FILE, or --force to replace it",
            printable(out.output));
   }
+  refuse_weights_alone(out.output, "-o");
   refuse_input_as_output(out.output, "-o", {model});
   return out;
 }

@@ -61,6 +61,14 @@ void refuse_kept(const fs::path& output, const std::string& what) {
          printable(output));
 }
 
+void refuse_weights_alone(const fs::path& output, const std::string& what) {
+  if (output.filename().string().ends_with(".weights.h5"))
+    fail(ErrorKind::usage,
+         "{}: {}: Keras takes files of that name for weights without their model; choose a name in "
+         ".keras or .h5, load it with keras.models.load_model, and let Keras save its weights",
+         what, printable(output));
+}
+
 void refuse_folder(const fs::path& name, const std::string& what, const std::string& otherwise) {
   std::error_code error;
   if (fs::is_directory(fs::symlink_status(name, error)))

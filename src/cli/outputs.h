@@ -31,6 +31,10 @@ void refuse_input_as_output(const std::filesystem::path& output, const std::stri
 /// that a person may have worked on; refuse_input_as_output() includes it.
 void refuse_kept(const std::filesystem::path& output, const std::string& what);
 
+/// Throws Error(usage) for a name that says weights alone, as Keras writes them: exports are whole
+/// models.
+void refuse_weights_alone(const std::filesystem::path& output, const std::string& what);
+
 /// Throws Error(usage) where the only name that there is to write is a folder's.
 void refuse_folder(const std::filesystem::path& name, const std::string& what,
                    const std::string& otherwise);

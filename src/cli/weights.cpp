@@ -46,12 +46,26 @@ nlohmann::json or_null(const std::string& text) {
 
 int list(const WeightsOptions& o) {
   const fs::path cache = cache_folder(o.cache_dir);
+  const std::vector<PublishedWeights>& all = published_weights();
+  for (const std::string& name : o.names)
+    if (std::none_of(all.begin(), all.end(), [&](const PublishedWeights& file) {
+          return name == file.family || name == file.backbone;
+        }))
+      fail(ErrorKind::usage,
+           "'{}' is neither a backbone nor a family with published weights; 'graft weights list' "
+           "has all (timm's vgg*.tv_in1k are torchvision's)",
+           clipped(name));
   nlohmann::json rows = nlohmann::json::array();
   if (!o.json)
     print_result("{:<11} {:<8} {:<3} {:>8} {:>6}  {:<10} {}\n", "family", "backbone", "top", "size",
                  "top-1", "here", "hash");
-  for (const PublishedWeights& file : published_weights()) {
+  for (const PublishedWeights& file : all) {
     if (!o.family.empty() && file.family != o.family) continue;
+    if (!o.names.empty() &&
+        std::none_of(o.names.begin(), o.names.end(), [&](const std::string& name) {
+          return name == file.family || name == file.backbone;
+        }))
+      continue;
     const fs::path path = weights_path(file, cache);
     const WeightsState state = check_weights_size(file, cache);
     if (o.json)
@@ -380,6 +394,7 @@ int convert(const WeightsOptions& o) {
     fail(ErrorKind::usage,
          "--without-head: a backbone alone is a .safetensors file of Graft's; other formats have "
          "whole classifiers");
+  if (!graft) refuse_weights_alone(out, option);
   if (!graft && o.format.empty() && !export_format(out))
     fail(ErrorKind::usage,
          "{}: {}: the name must end in .safetensors (a model of Graft's), .onnx, .keras, .h5, .pth "

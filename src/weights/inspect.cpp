@@ -19,6 +19,7 @@
 #include "weights/load.h"
 #include "weights/match.h"
 #include "weights/metadata.h"
+#include "weights/onnx_classifier.h"
 #include "weights/onnx_file.h"
 #include "weights/onnx_weights.h"
 #include "weights/own_export.h"
@@ -116,6 +117,17 @@ void inspect_torch(const StoredTensors& tensors, const std::string& name, Weight
   look_at_values(tensors, out);
 }
 
+void take_classifier(const ForeignClassifier& whole, int height, int width,
+                     WeightsInspection& out) {
+  out.convertible = true;
+  out.classes = whole.classes();
+  out.input_height = height;
+  out.input_width = width;
+  out.preprocessing_unknown = !whole.preprocessing;
+  out.preprocessing = whole.preprocessing.value_or(Preprocessing{});
+  if (whole.resampling) out.preprocessing.resampling = *whole.resampling;
+}
+
 /// What the configuration of a whole model says; a file without one, or with layers that Graft has
 /// not, stays what its weights say.
 void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspection& out) {
@@ -127,14 +139,7 @@ void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspec
       out.preprocessing_unknown = !out.left_out.empty() && !out.classes;
       return;
     }
-    const ForeignClassifier whole = assemble(*graph);
-    out.convertible = true;
-    out.classes = whole.classes();
-    out.input_height = graph->height;
-    out.input_width = graph->width;
-    out.preprocessing_unknown = !whole.preprocessing;
-    out.preprocessing = whole.preprocessing.value_or(Preprocessing{});
-    if (whole.resampling) out.preprocessing.resampling = *whole.resampling;
+    take_classifier(assemble(*graph), graph->height, graph->width, out);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
     std::string why = error.what();
@@ -228,6 +233,16 @@ void inspect_onnx(const std::shared_ptr<const OnnxFile>& file, WeightsInspection
   const std::optional<Preprocessing> told = recognised(matcher.layers().input);
   out.preprocessing_unknown = !told;
   out.preprocessing = told.value_or(Preprocessing{});
+  if (out.left_out.empty()) return;
+  try {
+    take_classifier(read_onnx_classifier(file), graph.height, graph.width, out);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    std::string why = error.what();
+    const std::string prefix = file->name() + ": ";
+    if (why.starts_with(prefix)) why.erase(0, prefix.size());
+    out.note += (out.note.empty() ? "" : "; ") + ("its classifier cannot be taken whole: " + why);
+  }
 }
 
 std::string format_name(FileKind::Format format) {

@@ -184,6 +184,11 @@ class Export(t.TestCase):
                 with self.assertRaises(AssertionError):
                     self.compare(model, path, 1e-7)
 
+    def test_no_weights_without_their_model(self):
+        model = self.model("gmp")
+        for command in (("export", model, "-o"), ("weights", "convert", model)):
+            self.fail_with(2, "choose a name in .keras or .h5", *command, self.folder / "x.weights.h5")
+
     def test_half_refuses_what_it_cannot_hold(self):
         words, options = NETWORKS["gmp"]
         model = e.make_model(self.folder / "m.safetensors", words.split(), **{**options, "gain": 1e6})

@@ -81,6 +81,12 @@ class Inspect(t.TestCase):
         t.write_keras_h5(path, specs, {k: tuple(v.astype("f2") for v in values) for k, values in weights.items()})
         self.assertEqual(self.inspect(path)["types"], "float16")
 
+    def test_published_weights_by_name(self):
+        rows = self.succeed_json("weights", "list", "vgg16", "--json")["files"]
+        self.assertEqual({row["backbone"] for row in rows}, {"vgg16"})
+        self.assertEqual({row["family"] for row in self.succeed_json("weights", "list", "keras", "--json")["files"]}, {"keras"})
+        self.fail_with(2, "'timm' is neither", "weights", "list", "timm")
+
     def test_several_files(self):
         specs = [spec for spec in t.layer_specs("vgg-mini") if spec[0] < "block2"]
         good, bad = self.folder / "good.h5", self.folder / "bad.h5"

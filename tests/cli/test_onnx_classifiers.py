@@ -24,6 +24,8 @@ class OnnxClassifiers(t.TestCase):
         self.side, self.channels = SIZE // 4, 32
 
     def convert(self, *options, classes=CLASSES):
+        about = self.succeed_json("weights", "inspect", self.path, "--json")["files"][0]
+        self.assertTrue(about["convertible"], about)
         return self.succeed("weights", "convert", self.path, self.model, *(("--classes", ",".join(classes)) if classes else ()),
                             *options)
 
