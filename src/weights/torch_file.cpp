@@ -218,6 +218,11 @@ class Checkpoint {
     if (persistent.kind != Pickle::Kind::persistent || offset.kind != Pickle::Kind::integer ||
         offset.number < 0)
       refuse("tensor " + key + " is not in the form that torch.save gives it");
+    // Since PyTorch 2 a dict of what is still to be done to the values: the bits neg and conj.
+    constexpr size_t kBits = 6;
+    if (arguments.items.size() > kBits && !item(arguments, kBits).items.empty())
+      refuse("tensor " + key +
+             " is stored with its sign still to be turned; save it as tensor.resolve_neg()");
     TorchTensor out{storage_of(persistent), static_cast<uint64_t>(offset.number),
                     extents(item(arguments, 2), key), extents(item(arguments, 3), key)};
     if (out.shape.size() != out.strides.size() || out.shape.size() > kMaxDimensions)

@@ -2,6 +2,7 @@
 import collections
 import os
 import pickle
+import re
 import zipfile
 
 import graft_testing as t
@@ -133,6 +134,24 @@ class TorchWeights(t.TestCase):
         for value in (shared, last, turned):
             for zipped in (True, False):
                 self.check(self.save(value, zipped), self.model)
+
+    def test_a_sign_that_is_still_to_be_turned(self):
+        """torch._neg_view of PyTorch 2 is saved with the bit in a seventh argument."""
+        path = self.save(self.model.state_dict(), True)
+        self.check(path, self.model)
+        with zipfile.ZipFile(path) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        pickled = next(name for name in files if name.endswith("data.pkl"))
+        hooks = re.search(rb"\x89(?:h.|j....)\)R(?:q.|r....)t", files[pickled], re.S)
+        end = hooks.end() - 1  # of the arguments
+        for bits, refused in ((b"}", False), (b"}X\3\0\0\0neg\x88s", True)):
+            with zipfile.ZipFile(path, "w") as archive:
+                for name, data in files.items():
+                    archive.writestr(name, data[:end] + bits + data[end:] if name == pickled else data)
+            if refused:
+                self.fail_with(1, "resolve_neg", "weights", "inspect", path)
+            else:
+                self.check(path, self.model)
 
     def test_protocols(self):
         """Other pickle protocols than torch.save's own 2."""
