@@ -16,6 +16,7 @@
 #include "cli/import_options.h"
 #include "cli/option_flags.h"
 #include "cli/outputs.h"
+#include "cli/weights_inspection.h"
 #include "graft/classifier.h"
 #include "graft/export.h"
 #include "graft/weights.h"
@@ -44,13 +45,17 @@ nlohmann::json or_null(const std::string& text) {
   return text.empty() ? nlohmann::json() : nlohmann::json(text);
 }
 
+/// Whether a published file is asked for by its backbone or its family.
+bool is_named(const PublishedWeights& file, const std::string& name) {
+  return name == file.family || name == file.backbone;
+}
+
 int list(const WeightsOptions& o) {
   const fs::path cache = cache_folder(o.cache_dir);
   const std::vector<PublishedWeights>& all = published_weights();
   for (const std::string& name : o.names)
-    if (std::none_of(all.begin(), all.end(), [&](const PublishedWeights& file) {
-          return name == file.family || name == file.backbone;
-        }))
+    if (std::none_of(all.begin(), all.end(),
+                     [&](const PublishedWeights& file) { return is_named(file, name); }))
       fail(ErrorKind::usage,
            "'{}' is neither a backbone nor a family with published weights; 'graft weights list' "
            "has all (timm's vgg*.tv_in1k are torchvision's)",
@@ -62,9 +67,8 @@ int list(const WeightsOptions& o) {
   for (const PublishedWeights& file : all) {
     if (!o.family.empty() && file.family != o.family) continue;
     if (!o.names.empty() &&
-        std::none_of(o.names.begin(), o.names.end(), [&](const std::string& name) {
-          return name == file.family || name == file.backbone;
-        }))
+        std::none_of(o.names.begin(), o.names.end(),
+                     [&](const std::string& name) { return is_named(file, name); }))
       continue;
     const fs::path path = weights_path(file, cache);
     const WeightsState state = check_weights_size(file, cache);
@@ -207,120 +211,6 @@ int verify(const WeightsOptions& o) {
   else if (seen == 0)
     print_result("nothing to verify in {}\n", printable(cache / "weights"));
   return bad == 0 ? 0 : 1;
-}
-
-/// What an inspection says of pixels, in one line.
-std::string pixels_line(const Preprocessing& p) {
-  const std::string order = p.bgr ? "BGR" : "RGB";
-  std::string out =
-      fmt::format("{}, x = pixel · ({:.6g}, {:.6g}, {:.6g}) − ({:.6g}, {:.6g}, {:.6g})", order,
-                  p.scale[0], p.scale[1], p.scale[2], p.shift[0], p.shift[1], p.shift[2]);
-  out += p.crop_ratio > 0
-             ? fmt::format("; shorter side to {:.3f} of the input, centre cut out", p.crop_ratio)
-             : "; stretched to the input";
-  return fmt::format("{}, {}", out, options::word(p.resampling));
-}
-
-/// The family whose preprocessing it is, as --preprocessing names it.
-std::string pixels_family(Preprocessing p) {
-  if (p == keras_preprocessing()) return "keras";
-  if (p == unit_preprocessing()) return "unit";
-  if (p == raw_preprocessing()) return "raw";
-  if (p == symmetric_preprocessing()) return "symmetric";
-  if (p == scratch_preprocessing()) return "torch-stretched";
-  p.crop_ratio = 0;
-  return p == scratch_preprocessing() ? "torch" : "its own";
-}
-
-nlohmann::json inspection_json(const std::string& name, const WeightsInspection& about) {
-  nlohmann::json fits = nlohmann::json::array();
-  for (const WeightsInspection::Fit& fit : about.fits)
-    fits.push_back({{"backbone", fit.backbone}, {"until", fit.until}, {"whole", fit.whole}});
-  const Preprocessing& p = about.preprocessing;
-  nlohmann::json out = {{"path", name},
-                        {"format", about.format},
-                        {"family", about.family},
-                        {"types", about.types},
-                        {"bytes", about.bytes},
-                        {"md5", about.md5},
-                        {"source", about.source},
-                        {"licence", about.licence},
-                        {"fits", fits},
-                        {"by_order", about.by_order},
-                        {"convertible", about.convertible},
-                        {"classes", nullptr},
-                        {"labels", about.labels},
-                        {"left_out", about.left_out},
-                        {"input_size", nullptr},
-                        {"nearest", about.nearest},
-                        {"differences", about.differences},
-                        {"damage", about.damage},
-                        {"note", about.note},
-                        {"preprocessing",
-                         {{"family", pixels_family(p)},
-                          {"channel_order", p.bgr ? "bgr" : "rgb"},
-                          {"scale", p.scale},
-                          {"shift", p.shift},
-                          {"resampling", options::word(p.resampling)},
-                          {"crop_ratio", p.crop_ratio}}}};
-  if (about.classes) out["classes"] = *about.classes;
-  if (about.input_height > 0)
-    out["input_size"] = nlohmann::json{about.input_height, about.input_width};
-  if (about.preprocessing_unknown) out["preprocessing"] = nullptr;
-  return out;
-}
-
-void print_inspection(const std::string& name, const WeightsInspection& about) {
-  constexpr size_t kMostRows = 20;
-  print_result("{}: {}, {}{}\n", printable(name), about.format,
-               format_bytes(static_cast<double>(about.bytes)),
-               about.types.empty() ? "" : ", " + about.types);
-  print_result("  from        {} (MD5 {})\n", about.source, about.md5);
-  print_result("  licence     {}\n", about.licence);
-  for (const WeightsInspection::Fit& fit : about.fits)
-    print_result("  network     {}{}\n", fit.backbone,
-                 fit.whole ? ", whole" : ", up to " + fit.until + " (what follows is missing)");
-  if (about.by_order)
-    print_result("              by order and shapes: its layers bear other names\n");
-  if (about.fits.empty())
-    print_result("  network     none; the nearest is {}, from which it differs in {}:\n",
-                 about.nearest, about.differences.size());
-  for (size_t i = 0; i < std::min(about.differences.size(), kMostRows); ++i)
-    print_result("            {}\n", about.differences[i]);
-  if (about.differences.size() > kMostRows)
-    print_result("              … and {} more\n", about.differences.size() - kMostRows);
-  if (about.classes)
-    print_result("  classifier  {} classes{}\n", *about.classes,
-                 about.labels.empty()
-                     ? ""
-                     : ": " + clipped(fmt::format("{}", fmt::join(about.labels, ", "))));
-  if (!about.left_out.empty() && !about.convertible)
-    print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
-  if (about.input_height > 0)
-    print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
-  if (!about.note.empty()) print_result("  note        {}\n", printable(about.note));
-  for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
-  if (about.preprocessing_unknown)
-    print_result(
-        "  pixels      not said: --preprocessing keras, torch, torch-stretched, unit, symmetric or "
-        "raw says it\n");
-  else
-    print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
-                 pixels_line(about.preprocessing));
-  if (!about.fits.empty() && about.damage.empty()) {
-    const WeightsInspection::Fit& fit = about.fits.front();
-    if (about.convertible)
-      print_result(
-          "  use         whole: graft weights convert {} MODEL.safetensors{}{}\n"
-          "              or: graft train PHOTOS --weights {} --head keep{}\n",
-          shell_quoted(name), about.labels.empty() ? " --classes A,B,…" : "",
-          about.preprocessing_unknown ? " --preprocessing …" : "", shell_quoted(name),
-          about.preprocessing_unknown ? " --preprocessing …" : "");
-    print_result("  {}graft train PHOTOS --backbone {}{} --weights {}{}\n",
-                 about.convertible ? "            its backbone alone: " : "use         ",
-                 fit.backbone, fit.whole ? "" : " --until " + fit.until, shell_quoted(name),
-                 about.preprocessing_unknown ? " --preprocessing FAMILY" : "");
-  }
 }
 
 int inspect(const WeightsOptions& o) {

@@ -128,6 +128,15 @@ void take_classifier(const ForeignClassifier& whole, int height, int width,
   if (whole.resampling) out.preprocessing.resampling = *whole.resampling;
 }
 
+/// `name`: the file's, which the error may begin with.
+void note_why_not_whole(const Error& error, const std::string& name, WeightsInspection& out) {
+  if (out.left_out.empty()) return;
+  std::string why = error.what();
+  const std::string prefix = name + ": ";
+  if (why.starts_with(prefix)) why.erase(0, prefix.size());
+  out.note += (out.note.empty() ? "" : "; ") + ("its classifier cannot be taken whole: " + why);
+}
+
 /// What the configuration of a whole model says; a file without one, or with layers that Graft has
 /// not, stays what its weights say.
 void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspection& out) {
@@ -142,12 +151,7 @@ void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspec
     take_classifier(assemble(*graph), graph->height, graph->width, out);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
-    std::string why = error.what();
-    const std::string prefix = file->name() + ": ";
-    if (why.starts_with(prefix)) why.erase(0, prefix.size());
-    if (!out.left_out.empty())
-      out.note += (out.note.empty() ? "" : "; ") +
-                  std::string("its classifier cannot be taken whole: ") + why;
+    note_why_not_whole(error, file->name(), out);
     try {
       if (const std::optional<Preprocessing> told = pixels_in(*file)) out.preprocessing = *told;
     } catch (const Error& inner) {  // then it is not said
@@ -238,10 +242,7 @@ void inspect_onnx(const std::shared_ptr<const OnnxFile>& file, WeightsInspection
     take_classifier(read_onnx_classifier(file), graph.height, graph.width, out);
   } catch (const Error& error) {
     if (error.kind() == ErrorKind::interrupted) throw;
-    std::string why = error.what();
-    const std::string prefix = file->name() + ": ";
-    if (why.starts_with(prefix)) why.erase(0, prefix.size());
-    out.note += (out.note.empty() ? "" : "; ") + ("its classifier cannot be taken whole: " + why);
+    note_why_not_whole(error, file->name(), out);
   }
 }
 
