@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "dataset/archive.h"
 #include "dataset/dataset.h"
+#include "dataset/suffix_counts.h"
 #include "image/formats.h"
 
 namespace graft {
@@ -170,11 +171,11 @@ Walked walk_images(const fs::path& folder) {
 std::string unread_images(const fs::path& folder) {
   if (kind_of_path(folder) != PathKind::folder) return {};
   size_t all = 0;
-  std::vector<std::string> parts;
+  SuffixCounts unread;
   try {
     for (const auto& [suffix, count] : walk_images(folder).others) {
       if (unread_kind(suffix) == nullptr) continue;
-      parts.push_back(fmt::format("{} {}", count, suffix));
+      unread[suffix] += count;
       all += count;
     }
   } catch (const Error&) {
@@ -182,7 +183,7 @@ std::string unread_images(const fs::path& folder) {
   }
   if (all == 0) return {};
   return fmt::format("{} file{} of kinds that are not read ({})", all, all == 1 ? "" : "s",
-                     fmt::join(parts, ", "));
+                     suffixes(unread));
 }
 
 std::vector<fs::path> list_images(const fs::path& path, const RunContext& context) {

@@ -14,6 +14,7 @@
 #include "dataset/folders.h"
 #include "dataset/labels.h"
 #include "dataset/split_names.h"
+#include "dataset/suffix_counts.h"
 #include "graft/explain.h"
 #include "image/formats.h"
 
@@ -31,32 +32,6 @@ bool is_plain(const std::string& name) {
 
 std::string images_text(size_t count) {
   return fmt::format("{} {}", count, count == 1 ? "image" : "images");
-}
-
-std::string suffixes(const std::map<std::string, size_t>& counts) {
-  std::string out;
-  for (const auto& [suffix, count] : counts)
-    out += fmt::format("{}{} {}", out.empty() ? "" : ", ", count,
-                       suffix.empty() ? "without a suffix" : printable(suffix));
-  return out;
-}
-
-/// What is to be done about files that are not read, by their suffixes: once for each kind.
-std::string advice_for(const std::map<std::string, size_t>& counts) {
-  std::vector<std::string_view> parts;
-  for (const auto& [suffix, count] : counts) {
-    const UnreadKind* kind = unread_kind(suffix);
-    const std::string_view advice =
-        kind != nullptr ? kind->advice : "give them the suffix of their format";
-    if (std::find(parts.begin(), parts.end(), advice) == parts.end()) parts.push_back(advice);
-  }
-  return fmt::format("{}", fmt::join(parts, "; "));
-}
-
-std::map<std::string, size_t> merged(std::map<std::string, size_t> a,
-                                     const std::map<std::string, size_t>& b) {
-  for (const auto& [suffix, count] : b) a[suffix] += count;
-  return a;
 }
 
 std::string own_name(const fs::path& folder) {

@@ -5,12 +5,13 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <map>
 #include <numeric>
+#include <utility>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/progress.h"
+#include "dataset/suffix_counts.h"
 #include "graft/run_files.h"
 #include "report/chart.h"
 #include "report/confusion.h"
@@ -314,9 +315,9 @@ class Report {
     std::vector<std::string> lines;
     if (job_.of_run && job_.run.metrics.is_object())
       lines = job_.run.metrics.value("skipped", lines);
-    std::map<std::string, size_t> kinds;
+    SuffixCounts kinds;
     for (const auto& [label, counts] : job_.dataset.unread)
-      for (const auto& [suffix, count] : counts) kinds[suffix] += count;
+      kinds = merged(std::move(kinds), counts);
     if (lines.empty() && kinds.empty()) return "";
     std::string out = "<h3>Not used</h3>\n";
     if (!lines.empty()) {
@@ -329,12 +330,9 @@ class Report {
                            run_files::kSkipped);
       out += "</ul>\n</details>\n";
     }
-    if (!kinds.empty()) {
-      std::string names;
-      for (const auto& [suffix, count] : kinds)
-        names += fmt::format("{}{} {}", names.empty() ? "" : ", ", count, suffix);
-      out += fmt::format("<p>Files of kinds that are not read: {}.</p>\n", html::escape(names));
-    }
+    if (!kinds.empty())
+      out += fmt::format("<p>Files of kinds that are not read: {}.</p>\n",
+                         html::escape(suffixes(kinds)));
     return out;
   }
 
