@@ -7,7 +7,8 @@ namespace graft {
 namespace {
 
 constexpr double kLeastSeconds = 0.5;  // before, a rate says nothing
-// Of an optimiser's pass over parameters, gradients and moments: an assumption, as in the plan.
+// Of an optimiser's pass over parameters, gradients and moments, which is bound by memory: an
+// assumption.
 constexpr double kBytesPerSecond = 8e9;
 
 }  // namespace
@@ -25,16 +26,19 @@ PlannedWork planned_work(const TrainPlan& plan) {
     suffix = 0;
     for (size_t i = phase.prefix_end; i < flops.size(); ++i) suffix += flops[i];
     const double prefix = all - suffix;
-    const bool every_epoch = plan.views == 0 || (!phase.keep_features && !plan.cache.use);
     PlannedWork::Phase planned;
-    planned.images = train * (every_epoch ? 1 : std::max(plan.views, 1)) + validation;
+    planned.prefix_flops = phase.prefix_end > 1 ? prefix : 0;
+    planned.every_epoch = plan.views == 0 || (!phase.keep_features && !plan.cache.use);
+    planned.images = train * (planned.every_epoch ? 1 : std::max(plan.views, 1)) +
+                     validation * plan.recipe.views.test;
     // A phase stores what the next one's shorter prefix gives.
-    const bool stored = &phase != &plan.phases.front() && plan.cache.use && plan.views != 0;
-    if (!every_epoch && phase.prefix_end > 1 && !stored) planned.flops_each = prefix;
+    planned.stored =
+        &phase != &plan.phases.front() && phase.prefix_end > 1 && plan.cache.use && plan.views != 0;
+    if (!planned.every_epoch && !planned.stored) planned.flops_each = planned.prefix_flops;
     planned.epochs = phase.epochs;
-    // Forward and two backward products.
-    planned.epoch_flops =
-        (3 * train + validation) * suffix + (every_epoch ? (train + validation) * prefix : 0);
+    planned.epoch_flops = (3 * train + validation) * suffix +
+                          (planned.every_epoch ? planned.images * planned.prefix_flops : 0);
+    // Adam reads and writes each parameter about ten times.
     planned.epoch_seconds = train / std::max(plan.recipe.optimization.batch_size, 1) *
                             static_cast<double>(plan.memory.parameters) / 4 * 10 / kBytesPerSecond;
     work.phases.push_back(planned);

@@ -17,9 +17,12 @@ namespace graft {
 struct PlannedWork {
   struct Phase {
     double images = 0;         ///< that are read, or go through the prefix, before its first epoch
-    double flops_each = 0;     ///< of these; 0: they are read alone
+    double prefix_flops = 0;   ///< of an image in the frozen layers
+    double flops_each = 0;     ///< of these images before the first epoch; 0: they are read alone
+    bool every_epoch = false;  ///< they go through the prefix anew in each
+    bool stored = false;       ///< the phase before has left what they need in the cache
     int epochs = 0;            ///< at most
-    double epoch_flops = 0;    ///< of an epoch
+    double epoch_flops = 0;    ///< of an epoch: forward, two backward products, and the prefix
     double epoch_seconds = 0;  ///< beside them: the optimiser's, which memory bounds
   };
   std::vector<Phase> phases;

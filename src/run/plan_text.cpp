@@ -10,6 +10,7 @@
 #include "graft/train.h"
 #include "image/augment.h"
 #include "recipe/option_values.h"
+#include "report/run_forecast.h"
 #include "weights/load.h"
 
 namespace graft {
@@ -17,9 +18,6 @@ namespace {
 
 // FLOP/s where there is no prefix to measure: an assumption, of the order of two cores' products.
 constexpr double kUnmeasuredRate = 50e9;
-// Of an optimiser's pass over parameters, gradients and moments, which is bound by memory: an
-// assumption likewise.
-constexpr double kBytesPerSecond = 8e9;
 
 std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>(bytes)); }
 
@@ -88,38 +86,23 @@ std::string plan_text(const TrainPlan& plan, bool with_time, const RunContext& c
       bytes_text(m.prefix));
   if (!with_time) return text;
 
-  const size_t train = plan.dataset.of(Split::train).size();
-  const size_t val = plan.dataset.of(Split::validation).size();
-  const std::vector<double> flops = layer_flops(plan.network);
-  for (const TrainPhase& phase : plan.phases) {
-    double prefix_flops = 0;
-    double suffix_flops = 0;
-    for (size_t i = 0; i < flops.size(); ++i)
-      (i < phase.prefix_end ? prefix_flops : suffix_flops) += flops[i];
+  const PlannedWork work = planned_work(plan);
+  for (size_t k = 0; k < plan.phases.size(); ++k) {
+    const PlannedWork::Phase& phase = work.phases[k];
     double rate = kUnmeasuredRate;
     double prefix_seconds = 0;
-    const size_t views = static_cast<size_t>(std::max(plan.views, 1));
-    const bool every_epoch = plan.views == 0 || (!phase.keep_features && !plan.cache.use);
-    const size_t images =
-        train * (every_epoch ? 1 : views) + val * static_cast<size_t>(recipe.views.test);
-    if (phase.prefix_end > 1 && prefix_flops > 0) {
-      prefix_seconds = measure_prefix(plan, phase.prefix_end, context.thread_count(), images);
-      rate = prefix_flops * static_cast<double>(images) / prefix_seconds;
+    if (phase.prefix_flops > 0) {
+      prefix_seconds = measure_prefix(plan, plan.phases[k].prefix_end, context.thread_count(),
+                                      static_cast<size_t>(phase.images));
+      rate = phase.prefix_flops * phase.images / prefix_seconds;
     }
-    // Forward and two backward products; Adam reads and writes each parameter about ten times.
-    const double steps = static_cast<double>(train) / o.batch_size;
-    const double epoch =
-        (3.0 * static_cast<double>(train) + static_cast<double>(val)) * suffix_flops / rate +
-        steps * static_cast<double>(m.parameters) / 4 * 10 / kBytesPerSecond +
-        (every_epoch ? prefix_seconds : 0);
-    // A phase stores what the next one's shorter prefix gives.
-    const bool stored =
-        &phase != &plan.phases.front() && phase.prefix_end > 1 && plan.cache.use && plan.views != 0;
-    text += stored ? fmt::format("time       {} an epoch, the prefix being in the cache by then\n",
-                                 format_duration(epoch))
-                   : fmt::format("time       about {} for the prefix, then {} an epoch\n",
-                                 format_duration(every_epoch ? 0 : prefix_seconds),
-                                 format_duration(epoch));
+    const double epoch = phase.epoch_flops / rate + phase.epoch_seconds;
+    text += phase.stored
+                ? fmt::format("time       {} an epoch, the prefix being in the cache by then\n",
+                              format_duration(epoch))
+                : fmt::format("time       about {} for the prefix, then {} an epoch\n",
+                              format_duration(phase.every_epoch ? 0 : prefix_seconds),
+                              format_duration(epoch));
   }
   return text;
 }
