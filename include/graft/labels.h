@@ -101,8 +101,9 @@ struct EarlierCorrections {
   std::vector<std::string> classes;  ///< that the dataset had
   bool both = false;                 ///< apply_corrections()' own file is of that state as well
 };
-/// Those that a run of that name began with; none where it is no run, or had none.
-EarlierCorrections earlier_corrections(const std::filesystem::path& run);
+/// Those that the run of a model (its folder, or the model file in it) began with; none where it is
+/// no run's, or the run had none.
+EarlierCorrections earlier_corrections(const std::filesystem::path& model);
 
 /// Applies a review's decisions before anything else is done with the dataset: `drop` leaves an
 /// image out, `keep` confirms its label, `relabel` takes the suggestion, and a class's name that

@@ -181,11 +181,13 @@ void begin_from(TrainOptions& merged, const TrainOptions& typed,
   // What its weights were made of is no matter of this run, whose weights are the run's own.
   not_these.insert({"weights", "preprocessing", "classes", "head", "split-from"});
   merge(merged, options::read_options_file(run / run_files::kConfig), not_these);
-  const ModelInfo about = read_model_info(run);
-  if (keys.contains("backbone") &&
-      typed.config_of_run.recipe.model.backbone != about.network.backbone)
-    fail(ErrorKind::usage, "--backbone {}: {} is a model on {}; leave the option out",
-         typed.config_of_run.recipe.model.backbone, printable(run), about.network.backbone);
+  if (keys.contains("backbone")) {
+    const std::string& backbone = typed.config_of_run.recipe.model.backbone;
+    const std::string has = read_model_info(run).network.backbone;
+    if (backbone != has)
+      fail(ErrorKind::usage, "--backbone {}: {} is a model on {}; leave the option out", backbone,
+           printable(run), has);
+  }
   const std::string whole = fs::absolute(run).lexically_normal().string();
   std::string& corrections = merged.config_of_run.corrections;
   merged.earlier = earlier_corrections(whole);

@@ -10,12 +10,12 @@
 #include "base/csv.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/utf8.h"
 #include "dataset/archive.h"
 #include "dataset/dataset.h"
 #include "dataset/labels.h"
 #include "dataset/review.h"
-#include "dataset/split.h"
 #include "dataset/table_file.h"
 #include "graft/labels.h"
 
@@ -335,20 +335,16 @@ class Corrections {
   }
 
   /// Whether the path has another image by now than the one that was decided on.
-  [[nodiscard]] bool is_another(const std::vector<size_t>& samples, const Row& row) const {
-    const std::vector<std::string> found = contents(samples);
-    return std::any_of(found.begin(), found.end(), [&](const std::string& content) {
-      return !content.empty() && content != row.content;
-    });
+  [[nodiscard]] bool is_another(const std::vector<size_t>& samples, const Row& row) {
+    return std::any_of(samples.begin(), samples.end(),
+                       [&](size_t i) { return !content(i).empty() && content(i) != row.content; });
   }
 
-  [[nodiscard]] std::vector<std::string> contents(const std::vector<size_t>& samples) const {
-    Dataset named;
-    for (const size_t i : samples) named.samples.push_back(dataset_.samples[i]);
-    read_contents(named, {});
-    std::vector<std::string> out;
-    for (Sample& sample : named.samples) out.push_back(std::move(sample.content));
-    return out;
+  /// Of the file, which is read once; empty where it cannot be.
+  const std::string& content(size_t i) {
+    Sample& sample = dataset_.samples[i];
+    if (sample.content.empty()) sample.content = content_hashes({&sample.path, 1}, {})[0];
+    return sample.content;
   }
 
   [[nodiscard]] bool is_decided_above(const std::vector<size_t>& samples) const {
@@ -358,17 +354,16 @@ class Corrections {
 
   /// The row with its decision, as this program writes it.
   [[nodiscard]] std::string as_csv(const Row& row, const Decision& decision,
-                                   const std::vector<size_t>& samples) const {
+                                   const std::vector<size_t>& samples) {
     const std::string path =
         samples.empty() ? row.path : review_path(dataset_, dataset_.samples[samples[0]].path);
     std::string suggestion = row.suggestion;
     if (decision.action == Action::relabel)
       suggestion = dataset_.classes[static_cast<size_t>(decision.label)];
     const bool same = suggestion == row.suggestion;
-    return review_line(
-        path, row.label, suggestion, same ? csv_field(row.confidence) : "",
-        kWords.at(static_cast<size_t>(decision.action) - 1),
-        row.content.empty() && !samples.empty() ? contents({samples[0]})[0] : row.content);
+    return review_line(path, row.label, suggestion, same ? csv_field(row.confidence) : "",
+                       kWords.at(static_cast<size_t>(decision.action) - 1),
+                       row.content.empty() && !samples.empty() ? content(samples[0]) : row.content);
   }
 
   void require_all_classes() const {

@@ -42,9 +42,9 @@ struct Flip {
 struct PairComparison {
   size_t a = 0;
   size_t b = 0;
-  std::string split;   ///< "test", "val", or "unseen" where they are of several
-  int64_t images = 0;  ///< in common
-  int64_t only_a = 0;  ///< right in a alone
+  std::string split{};  ///< "test", "val", or "unseen" where they are of several
+  int64_t images = 0;   ///< in common
+  int64_t only_a = 0;   ///< right in a alone
   int64_t only_b = 0;
   int64_t both = 0;
   double p = 1;

@@ -11,15 +11,13 @@
 namespace graft {
 namespace {
 
-constexpr const char* kNone = "–";
-
 /// A figure of metrics.json, whose kinds read_run_folder has checked.
 std::string number(const nlohmann::json& metrics, const char* split, const char* key) {
   const auto figures = metrics.find(split);
-  if (figures == metrics.end()) return kNone;
+  if (figures == metrics.end()) return kNoFigure;
   const auto figure = figures->find(key);
   return figure == figures->end() || figure->is_null()
-             ? kNone
+             ? kNoFigure
              : fmt::format("{:.4f}", figure->get<double>());
 }
 
@@ -80,7 +78,7 @@ std::vector<std::string> pair_row(const std::vector<ComparedRun>& runs, const Pa
           std::to_string(p.both),
           std::to_string(p.only_a),
           std::to_string(p.only_b),
-          p.images == 0 ? kNone : fmt::format("{:.4f}", p.p)};
+          p.images == 0 ? kNoFigure : fmt::format("{:.4f}", p.p)};
 }
 
 std::vector<std::string> class_header() {
@@ -126,7 +124,7 @@ std::vector<std::vector<std::string>> option_differences(const std::vector<Compa
     std::vector<std::string> row = {key};
     for (const auto& mine : options) {
       const auto at = mine.find(key);
-      row.push_back(at == mine.end() || at->second.empty() ? kNone : at->second);
+      row.push_back(at == mine.end() || at->second.empty() ? kNoFigure : at->second);
     }
     if (std::any_of(row.begin() + 2, row.end(), [&](const std::string& v) { return v != row[1]; }))
       rows.push_back(std::move(row));

@@ -21,6 +21,9 @@ std::vector<std::string> class_row(const ClassComparison& c);
 /// Who won, in a sentence.
 std::string verdict(const std::vector<ComparedRun>& runs, const PairComparison& p);
 
+/// Stands where a run has no such figure.
+inline constexpr const char* kNoFigure = "–";
+
 /// Options in which the runs differ, by name: of each run its value, "–" where it has none. The
 /// first row is the header.
 std::vector<std::vector<std::string>> option_differences(const std::vector<ComparedRun>& runs);

@@ -14,7 +14,6 @@ namespace {
 
 constexpr size_t kMostColumns = 80;
 constexpr size_t kFlipsShown = 10;
-constexpr std::string_view kNoFigure = "–";
 
 using Rows = std::vector<std::vector<std::string>>;
 

@@ -36,7 +36,7 @@ struct KeyedRun {
   fs::path folder;
   std::vector<SplitRow> split;
   ComparedRun compared;
-  Contents learned{};  // by the runs before it, too
+  Contents learned_before{};
 };
 
 KeyedRun read_run(const fs::path& folder) {
@@ -53,7 +53,7 @@ KeyedRun read_run(const fs::path& folder) {
            printable(folder), file);
   if (fs::exists(folder / run_files::kSplit, error))
     out.split = read_split(folder / run_files::kSplit);
-  if (!out.split.empty()) out.learned = learned_contents(folder);
+  out.learned_before = learned_before(folder);
   return out;
 }
 
@@ -64,7 +64,7 @@ void fill_known(KeyedRun& run, const Keys& keys) {
     by_path.emplace(whole_path(row.path), &row);
     if (row.split == Split::train) run.compared.trained.insert(keys.of(row.path, row.content));
   }
-  if (keys.by_content()) run.compared.trained.insert(run.learned.begin(), run.learned.end());
+  if (keys.by_content()) run.compared.trained.merge(run.learned_before);
   for (PredictionRow& row : read_predictions(run.folder / run_files::kPredictions)) {
     const auto at = by_path.find(whole_path(row.path));
     std::string key = keys.of(row.path, at == by_path.end() ? "" : at->second->content);

@@ -94,12 +94,14 @@ Evaluation evaluate(const Classifier& classifier, const Dataset& dataset, std::s
                      .preprocessing = classifier.info().preprocessing,
                      .batch = classifier.max_batch(),
                      .label = "evaluating",
-                     .context = context};
+                     .context = context,
+                     .needs_keys = true};
   Evaluation out{name, {classes, {}, {}}, {}, {}, classifier.precision()};
   stream_features(
       job, forward_of(classifier),
       [&](const StreamedImage& image, std::span<const float> logits) {
-        const Sample& sample = samples[image.index];
+        Sample sample = samples[image.index];
+        sample.content = image.key;  // images as they are: the content's hash
         try {
           check_logits(logits);
         } catch (const Error& error) {

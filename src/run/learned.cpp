@@ -34,7 +34,9 @@ size_t count_aside(const Dataset& dataset, const Contents& learned, Split split)
 
 std::optional<fs::path> run_of_model(const fs::path& model) {
   std::error_code error;
-  const fs::path run = fs::is_directory(model, error) ? model : model.parent_path();
+  if (model.empty()) return std::nullopt;
+  const fs::path run =
+      fs::is_directory(model, error) ? model : fs::absolute(model, error).parent_path();
   if (!fs::exists(run / run_files::kSplit, error) || !same_file(model_file(run), model_file(model)))
     return std::nullopt;
   return run;
@@ -44,6 +46,12 @@ Contents learned_contents(const fs::path& run) {
   Contents out;
   for (SplitRow& row : read_split(run / run_files::kSplit))
     if (row.split == Split::train && !row.content.empty()) out.insert(std::move(row.content));
+  out.merge(learned_before(run));
+  return out;
+}
+
+Contents learned_before(const fs::path& run) {
+  Contents out;
   const fs::path before = run / run_files::kLearnedBefore;
   std::error_code error;
   if (!fs::exists(before, error)) return out;
@@ -69,18 +77,15 @@ void write_learned_before(const Recipe& recipe, const fs::path& run) {
   write_file_atomic(run / run_files::kLearnedBefore, text);
 }
 
-void note_learned(Dataset& dataset, const Recipe& recipe) {
-  const std::optional<fs::path> earlier = teacher(recipe);
-  if (!earlier) return;
-  const Contents learned = learned_contents(*earlier);
+void note_learned(Dataset& dataset, const fs::path& teacher) {
+  const Contents learned = learned_contents(teacher);
   for (const Split split : {Split::validation, Split::test}) {
     const size_t count = count_aside(dataset, learned, split);
     if (count == 0) continue;
     dataset.notes.push_back(fmt::format(
         "{} of {} {} images were trained on by {} or the runs before it: figures on them flatter; "
         "`split-from` {} keeps them apart",
-        count, dataset.of(split).size(), to_string(split), printable(*earlier),
-        printable(*earlier)));
+        count, dataset.of(split).size(), to_string(split), printable(teacher), printable(teacher)));
   }
 }
 

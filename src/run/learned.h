@@ -22,6 +22,9 @@ std::optional<std::filesystem::path> run_of_model(const std::filesystem::path& m
 /// runs of versions that wrote no contents. Throws Error(input) for files that cannot be read.
 Contents learned_contents(const std::filesystem::path& run);
 
+/// The latter alone.
+Contents learned_before(const std::filesystem::path& run);
+
 /// The run whose weights the recipe goes on from, if they have learned from its images: with its
 /// head, or with layers that it fine-tuned.
 std::optional<std::filesystem::path> teacher(const Recipe& recipe);
@@ -30,7 +33,8 @@ std::optional<std::filesystem::path> teacher(const Recipe& recipe);
 /// nothing where the recipe goes on from none.
 void write_learned_before(const Recipe& recipe, const std::filesystem::path& run);
 
-/// Notes validation and test images that the weights have learned from. Samples have contents.
-void note_learned(Dataset& dataset, const Recipe& recipe);
+/// Notes validation and test images that weights of that run have learned from. Samples have
+/// contents.
+void note_learned(Dataset& dataset, const std::filesystem::path& teacher);
 
 }  // namespace graft

@@ -1,6 +1,7 @@
 #include "run/prepare.h"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -137,6 +138,7 @@ void require_training_images(const Dataset& dataset, const Recipe& recipe) {
 
 /// `split-from`: the sides of the images that an earlier run has, and what that means.
 TakenSplit take_split_from(Dataset& dataset, const Recipe& recipe,
+                           const std::optional<fs::path>& weights_of,
                            const std::vector<SampleGroup>& together) {
   const std::string& run = recipe.data.split_from;
   const fs::path file = fs::path(run) / run_files::kSplit;
@@ -153,7 +155,7 @@ TakenSplit take_split_from(Dataset& dataset, const Recipe& recipe,
   dataset.notes.push_back(fmt::format("`split-from`: {} of {} images are split as in {}",
                                       taken.taken, dataset.samples.size(),
                                       printable(fs::path(run))));
-  if (taken.learned > 0 && teacher(recipe) != run_of_model(run))
+  if (taken.learned > 0 && weights_of != run_of_model(run))
     dataset.notes.push_back(
         fmt::format("`split-from`: {} {} set aside here and {} trained on in {}", taken.learned,
                     taken.learned == 1 ? "image is" : "images are",
@@ -162,7 +164,9 @@ TakenSplit take_split_from(Dataset& dataset, const Recipe& recipe,
 }
 
 /// Sets validation images aside, and test images where the recipe says so.
-void split(Dataset& dataset, const Recipe& recipe, const RunContext& context) {
+/// `weights_of`: the run that the weights have learned in.
+void split(Dataset& dataset, const Recipe& recipe, const std::optional<fs::path>& weights_of,
+           const RunContext& context) {
   if (recipe.data.test_split > 0 && dataset.has(Split::test))
     fail(ErrorKind::usage, "`test-split`: {} has a test split already; leave one out",
          printable(dataset.root));
@@ -173,7 +177,8 @@ void split(Dataset& dataset, const Recipe& recipe, const RunContext& context) {
   if (recipe.data.group_near_duplicates)
     together = inspect(dataset, InspectionDepth::pixels, context).near_duplicates;
   TakenSplit taken;
-  if (!recipe.data.split_from.empty()) taken = take_split_from(dataset, recipe, together);
+  if (!recipe.data.split_from.empty())
+    taken = take_split_from(dataset, recipe, weights_of, together);
   // Of a run with validation images of its own all others have a side, and none is left for it.
   if (!own_validation && taken.taken == dataset.samples.size() && !dataset.has(Split::validation))
     fail(
@@ -202,8 +207,9 @@ void prepare_dataset(Dataset& dataset, const Recipe& recipe, const RunContext& c
     fail(ErrorKind::input, "{}: none of the validation images is there", printable(dataset.root));
   read_contents(dataset, context);
   inspect_dataset(dataset, recipe, context);
-  split(dataset, recipe, context);
-  note_learned(dataset, recipe);
+  const std::optional<fs::path> weights_of = teacher(recipe);
+  split(dataset, recipe, weights_of, context);
+  if (weights_of) note_learned(dataset, *weights_of);
   require_training_images(dataset, recipe);
   note_classes_without(dataset, Split::validation);
   note_classes_without(dataset, Split::test);

@@ -1,13 +1,16 @@
 #include "run/run_config.h"
 
+#include <optional>
+#include <set>
 #include <type_traits>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/words.h"
-#include "graft/classifier.h"
+#include "dataset/split_file.h"
 #include "graft/labels.h"
 #include "recipe/options_text.h"
+#include "run/learned.h"
 #include "run/run_folder.h"
 
 namespace graft {
@@ -70,11 +73,13 @@ fs::path run_corrections(const fs::path& run, const fs::path& named) {
   return !named.empty() && fs::exists(copy, error) ? copy : named;
 }
 
-EarlierCorrections earlier_corrections(const fs::path& run) {
+EarlierCorrections earlier_corrections(const fs::path& model) {
+  const std::optional<fs::path> run = run_of_model(model);
   std::error_code error;
-  const fs::path file = run / run_files::kCorrections;
-  if (!fs::exists(file, error) || !fs::exists(run / run_files::kModel, error)) return {};
-  return {.file = file, .classes = read_model_info(run).classes};
+  if (!run || !fs::exists(*run / run_files::kCorrections, error)) return {};
+  std::set<std::string> classes;
+  for (const SplitRow& row : read_split(*run / run_files::kSplit)) classes.insert(row.label);
+  return {.file = *run / run_files::kCorrections, .classes = {classes.begin(), classes.end()}};
 }
 
 RunSettings run_settings(const std::filesystem::path& folder) {

@@ -256,6 +256,11 @@ class Training(Labels):
         # Looked for by that run, they are not doubted again.
         document = self.succeed_json("check", self.data, "--model", self.folder / "b", *self.cache, "--json", "--quiet")
         self.assertFalse({e["path"] for e in document["label_errors"]} & set(self.wrong))
+        by_file = self.succeed("check", self.data, "--model", self.folder / "b" / "model.safetensors", *self.cache)
+        self.assertIn("2 relabelled, 1 dropped", by_file.stdout)
+        # Where the command is typed does not matter.
+        inside = self.succeed("check", self.data, cwd=self.folder / "b")
+        self.assertNotIn("relabelled", inside.stdout)
         # The file edited, or gone: what was decided is still decided.
         first.write_text("path,action\nsea/1.jpg,drop\n")
         self.train("c", "--from", self.folder / "a")

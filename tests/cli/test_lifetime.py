@@ -113,6 +113,8 @@ class Lifetime(t.TestCase):
         for model in (two, two / "model.safetensors"):
             document = self.succeed_json("evaluate", model, moved, "--json")
             self.assertEqual(document["trained_on"], len(learned))
+        done = self.succeed("evaluate", "model.safetensors", moved, "--json", cwd=two)
+        self.assertEqual(json.loads(done.stdout)["trained_on"], len(learned))
         done = self.succeed("evaluate", two, moved)
         self.assertIn(f"{len(learned)} of these 72 images are among those", done.stderr)
         # Another split of the same images validates on what the weights know.

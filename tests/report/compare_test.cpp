@@ -167,8 +167,8 @@ TEST(Compare, ThePageCallsRunsByTheirNames) {
   runs[0].name = "runs/one/";
   runs[1].name = "runs/<two>";
   for (ComparedRun& run : runs) run.run.metrics = nlohmann::json::object();
-  const PredictionRow right{"/d/sea/1.jpg", "sea", "sea", 0.54};
-  const PredictionRow wrong{"/d/sea/1.jpg", "sea", "sky", 0.97};
+  const PredictionRow right{"/d/sea/1.jpg", "sea", "sea", 0.54, {}};
+  const PredictionRow wrong{"/d/sea/1.jpg", "sea", "sky", 0.97, {}};
   PairComparison pair{0, 1, "test", 24, 1, 0, 20, 0.625};
   pair.flips = {{&right, &wrong}};
   const std::string page = compare_page(runs, {pair});
