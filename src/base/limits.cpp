@@ -46,6 +46,8 @@ std::optional<uint64_t> data_limit() { return limit_of(RLIMIT_DATA); }
 
 std::optional<uint64_t> file_size_limit() { return limit_of(RLIMIT_FSIZE); }
 
+std::optional<uint64_t> stack_limit() { return limit_of(RLIMIT_STACK); }
+
 std::optional<uint64_t> open_file_limit() { return limit_of(RLIMIT_NOFILE); }
 
 std::optional<uint64_t> address_space_left(const std::filesystem::path& root) {

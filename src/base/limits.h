@@ -12,6 +12,7 @@ namespace graft {
 std::optional<uint64_t> address_space_limit();  ///< ulimit -v
 std::optional<uint64_t> data_limit();           ///< ulimit -d
 std::optional<uint64_t> file_size_limit();      ///< ulimit -f
+std::optional<uint64_t> stack_limit();          ///< ulimit -s, of each thread too
 /// Descriptors that may be open at once (ulimit -n).
 std::optional<uint64_t> open_file_limit();
 

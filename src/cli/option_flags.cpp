@@ -23,7 +23,7 @@ bool is_option(std::string_view name) {
     std::set<std::string, std::less<>> names = {
         "config",        "dashboard",    "find-lr",        "explain-layer", "force",
         "freeze-epochs", "output",       "recipe",         "resume",        "images",
-        "pool",          "without-head", "fold-batchnorm", "data"};
+        "pool",          "without-head", "fold-batchnorm", "data",          "from"};
     RunConfig config;
     visit_run_config(Names{names}, config);
     return names;

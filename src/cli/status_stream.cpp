@@ -9,6 +9,8 @@
 #include <limits>
 #include <new>
 
+#include "base/diagnostics.h"
+#include "base/limits.h"
 #include "cli/numbers.h"
 #include "cli/signals.h"
 
@@ -62,7 +64,14 @@ StatusStream::StatusStream(int fd) : fd_(fd) {}
 
 void StatusStream::write(const nlohmann::json& event) {
   const std::lock_guard lock(mutex_);
-  if (!write_line(fd_, event)) request_stop();
+  if (failed_ || write_line(fd_, event)) return;
+  failed_ = true;
+  const int error = errno;
+  if (error == EPIPE)
+    request_stop();  // nobody reads any more
+  else
+    print_diagnostic("graft: --status-fd {}: {}; going on without it\n", fd_,
+                     system_error_text(error));
 }
 
 bool StatusStream::due() {

@@ -34,6 +34,7 @@ class StatusStream : public Reporter, public TrainObserver {
   bool due();
 
   int fd_;
+  bool failed_ = false;
   std::mutex mutex_;  // guards what follows, and keeps lines whole
   Clock::time_point last_;
 };

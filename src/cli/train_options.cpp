@@ -283,6 +283,11 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
     merged.config_of_run.recipe = Recipe::named(typed.recipe_name);
     if (typed.config.empty()) return 0;
     const std::vector<options::OptionLine> lines = options::read_options_file(typed.config);
+    if (lines.empty() && !typed.resume.empty())
+      fail(
+          ErrorKind::input,
+          "{}: empty, and a run cannot go on without its options; train anew, or put back the file",
+          printable(fs::path(typed.config)));
     own = merged;
     merge(own, lines, {});
     merge(merged, lines, overruled(keys));
@@ -325,6 +330,8 @@ fs::path run_folder(const TrainOptions& o) {
     return o.resume;
   }
   fs::path folder = o.output.empty() ? new_run_folder(o) : fs::path(o.output);
+  if (same_file(folder, o.data))
+    fail(ErrorKind::usage, "-o: {} is DATA; choose another folder for the run", printable(folder));
   check_run_folder(folder, o.force ? RunMode::replace : RunMode::fresh);
   return folder;
 }

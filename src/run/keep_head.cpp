@@ -60,13 +60,19 @@ std::vector<std::string> asked_classes(const Recipe::Model& model, int outputs,
 }
 
 /// What is kept of the last layer.
-std::string kept_note(const std::vector<std::string>& before, const std::vector<std::string>& now) {
+std::string kept_note(const std::string& weights, const std::vector<std::string>& before,
+                      const std::vector<std::string>& now) {
   std::vector<std::string> fresh;
   std::vector<std::string> gone;
-  for (const std::string& label : now)
-    if (find_label(before, label) < 0) fresh.push_back(label);
   for (const std::string& label : before)
     if (find_label(now, label) < 0) gone.push_back(label);
+  for (const std::string& label : now) {
+    if (find_label(before, label) >= 0) continue;
+    // Of a class under another spelling nothing would be kept.
+    if (const std::string hint = near_label_hint(gone, label); !hint.empty())
+      fail(ErrorKind::input, "class '{}' is not among those of {}{}", label, weights, hint);
+    fresh.push_back(label);
+  }
   if (fresh.empty() && gone.empty())
     return fmt::format("`head` keep: the head of all {} classes is kept", now.size());
   std::string out = fmt::format("`head` keep: of the last layer the rows of {} classes are kept",
@@ -147,7 +153,7 @@ Network keep_head(Recipe& recipe, const std::vector<std::string>& classes,
          "`head` keep: none of the classes {} is one of the data's, {}; say the classifier's own "
          "with `classes`, or leave `head` out to train a new one",
          label_list(before), label_list(classes));
-  notes.push_back(kept_note(before, classes));
+  notes.push_back(kept_note(printable(model.weights), before, classes));
   network.layers.back().outputs = static_cast<int>(classes.size());
   return std::move(network);
 }

@@ -31,7 +31,7 @@ constexpr const char* kLock = ".lock";
 [[noreturn]] void refuse_existing(const fs::path& folder) {
   fail(ErrorKind::usage,
        "{}: this run exists already, or the folder holds other files; choose another "
-       "folder, or `force` to replace a run there",
+       "folder, `resume` to go on with a run there, or `force` to replace it",
        printable(folder));
 }
 

@@ -30,6 +30,7 @@ constexpr uint64_t kFurtherThread = 160 * kMegabyte;
 constexpr uint64_t kDataOfLibraries = 160 * kMegabyte;
 constexpr uint64_t kDataOfThread = 64 * kMegabyte;
 constexpr uint64_t kOpenFiles = 16;
+constexpr uint64_t kStack = 512 * 1024;  // 128 kB are enough, 96 are not
 // The pools that train, run the engine and decode images have that many threads each; one prepares
 // batches.
 constexpr int kPools = 7;
@@ -67,6 +68,7 @@ void check_training_limits() {
   };
   need(address_space_limit(), kLibraries + kFirstThread, kAddressSpace);
   need(data_limit(), kDataOfLibraries + kDataOfThread, kData);
+  need(stack_limit(), kStack, "the limit on the stack (ulimit -s)");
 }
 
 ThreadLimit threads_within_limits(int wanted) {

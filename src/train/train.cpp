@@ -1,5 +1,6 @@
 // The public functions that train: graft/train.h.
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "base/fail.h"
@@ -94,6 +95,32 @@ std::optional<LabelCheck> look_at_labels(const TrainPlan& plan, const TrainJob& 
   }
 }
 
+/// The training state knows images by their paths, split.csv by what they are.
+void require_same_images(const Dataset& dataset, const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(folder / run_files::kSplit, error)) return;
+  std::set<std::string> contents;
+  std::set<fs::path> unread;  // then: whatever is there now is as good
+  for (const SplitRow& row : read_split(folder / run_files::kSplit))
+    row.content.empty() ? static_cast<void>(unread.insert(row.path.filename()))
+                        : static_cast<void>(contents.insert(row.content));
+  if (contents.empty()) return;  // a run of an earlier version
+  size_t others = 0;
+  const Sample* first = nullptr;
+  for (const Sample& sample : dataset.samples) {
+    if (sample.content.empty() || contents.contains(sample.content) ||
+        unread.contains(sample.path.filename()))
+      continue;
+    if (others++ == 0) first = &sample;
+  }
+  if (others > 0)
+    fail(ErrorKind::input,
+         "{}: {} not what {} when this run began, the first: {}; put back what was there, or go on "
+         "from what the run has learned with `from`",
+         printable(folder), others == 1 ? "an image is" : fmt::format("{} images are", others),
+         others == 1 ? "it was" : "they were", printable(first->path));
+}
+
 RunConfig config_of(const TrainPlan& plan, const RunOptions& options) {
   RunConfig config;
   config.recipe = plan.recipe;
@@ -116,6 +143,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   require_device(plan.recipe.device);
   const RunClaim claim(folder, mode, context);
   const bool resumed = mode == RunMode::resume;
+  if (resumed) require_same_images(plan.dataset, folder);
   if (!resumed || options.check_labels)
     require_review_replaceable(plan.dataset, folder / run_files::kReview);
   StageClock clock(folder, resumed, context);

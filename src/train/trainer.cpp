@@ -54,6 +54,11 @@ class Trainer {
       if (is_compact(*loaded)) loaded->tensors = restore_best(job_.run, *loaded).tensors;
       job_.context.tell(Severity::info,
                         fmt::format("going on after epoch {}", progress_.history.size()));
+      if (static_cast<int>(progress_.history.size()) >= epochs_)
+        job_.context.tell(Severity::note,
+                          fmt::format("note: the run has had its {} epochs; a larger number of "
+                                      "`epochs` adds some",
+                                      epochs_));
       tell([&](TrainObserver& o) {
         for (const EpochRecord& record : progress_.history)
           o.past_epoch(record, record.epoch == progress_.best_epoch);

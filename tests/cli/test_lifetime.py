@@ -127,6 +127,27 @@ class Lifetime(t.TestCase):
                             "--input-size", "48")
         self.assertNotIn("were trained on by", done.stdout)
 
+    def test_a_run_goes_on_with_its_own_images(self):
+        other = next(iter(sorted((self.data / self.classes[0]).iterdir())))
+        kept = other.read_bytes()
+        t.draw_scenes(self.folder / "x", 1, first_seed=7777)
+        shutil.copy(next((self.folder / "x").rglob("*.jpg")), other)
+        before = (self.one / "split.csv").read_bytes()
+        self.fail_with(1, f"an image is not what it was when this run began, the first: {other}", "train", self.data,
+                       "--resume", self.one, "--epochs", "3")
+        self.assertEqual((self.one / "split.csv").read_bytes(), before)
+        other.write_bytes(kept)
+        self.succeed("train", self.data, "--resume", self.one, "--epochs", "3")
+        done = self.succeed("train", self.data, "--resume", self.one, "--epochs", "2")
+        self.assertIn("the run has had its 2 epochs; a larger number of --epochs adds some", done.stderr)
+        (self.one / "config.toml").write_text("")
+        self.fail_with(1, "config.toml: empty", "train", self.data, "--resume", self.one)
+        self.fail_with(2, "is DATA", "train", self.data, *FAST, "-o", self.data, "--force")
+
+    def test_a_class_under_another_spelling(self):
+        (self.data / self.classes[0]).rename(self.data / self.classes[0].upper())
+        self.fail_with(1, "differs from it only in letter case", "train", self.data, "--from", self.one, "--dry-run")
+
     def test_mistakes_of_from(self):
         self.fail_with(2, f"{self.one} is a model on vgg-mini", "train", self.data, "--from", self.one, "--backbone", "vgg16")
         self.fail_with(2, "--from and -o name one folder", "train", self.data, "--from", self.one, "-o", self.one, "--force")

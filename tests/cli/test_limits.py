@@ -180,6 +180,10 @@ class Limits(t.TestCase):
         self.assertFalse(output.exists())
 
     def test_open_files(self):
+        done = self.run_limited(resource.RLIMIT_STACK, 64 << 10, *self.arguments())
+        self.refused(done, "ulimit -s", "raise it")
+        done = self.run_limited(resource.RLIMIT_STACK, 512 << 10, *self.arguments())
+        self.assertEqual(done.returncode, 0, done.stderr)
         done = self.run_limited(resource.RLIMIT_NOFILE, 15, *self.arguments())
         self.refused(done, "ulimit -n", "15", "raise it")
         done = self.run_limited(resource.RLIMIT_NOFILE, 16, *self.arguments())

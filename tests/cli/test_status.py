@@ -101,6 +101,17 @@ class Status(t.TestCase):
         self.assertEqual(done.returncode, 2)
         self.assertIn("--status-fd", done.stderr)
 
+    def test_a_full_disk_behind_it(self):
+        t.draw_scenes(self.folder / "few", 4, size=32)
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([t.GRAFT, "train", self.folder / "few", "--backbone", "vgg-mini", "--input-size", "32",
+                                   "--head", "gap", "--epochs", "2", "--no-report", "-o", self.folder / "full",
+                                   "--status-fd", str(full.fileno())], pass_fds=(full.fileno(),), capture_output=True,
+                                  text=True)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(done.stderr.count("No space left on device"), 1, done.stderr)
+        self.assertTrue((self.folder / "full" / "model.safetensors").exists())
+
 
 if __name__ == "__main__":
     t.main()
