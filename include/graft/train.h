@@ -49,7 +49,10 @@ struct MemoryEstimate {
   uint64_t prefix = 0;       ///< the engine's weights and buffers
   uint64_t available = 0;    ///< 0: unknown
   std::string_view limit{};  ///< the limit that leaves no more; empty: the machine's memory
+  uint64_t others = 0;       ///< of such a limit, what libraries and a thread take beside the rest
   [[nodiscard]] uint64_t total() const { return features + parameters + activations + prefix; }
+  /// With a tenth more, for the system and for what an estimate misses.
+  [[nodiscard]] uint64_t required() const { return total() + total() / 9; }
 };
 
 /// Where features of frozen layers are kept between runs.
@@ -274,8 +277,8 @@ struct ThreadLimit {
   int threads = 1;
   std::string note;  ///< why they are fewer than wanted; empty if they are not
 };
-/// The threads of `wanted` that limits on processes and address space leave, at least 1.
-ThreadLimit threads_within_limits(int wanted);
+/// The threads of `wanted` that limits on processes and memory leave for a plan, at least 1.
+ThreadLimit threads_within_limits(int wanted, const TrainPlan& plan);
 
 /// For programs to call once, before they train. Sets the thread count of LibTorch, OpenMP and BLAS
 /// alike, for the whole process.

@@ -60,6 +60,11 @@ std::optional<uint64_t> data_left(const std::filesystem::path& root) {
   return left(limit_of(RLIMIT_DATA), taken(root, kData));
 }
 
+bool address_space_is_scarce() {
+  constexpr uint64_t kPlenty = 4'000'000'000;
+  return address_space_limit().value_or(kPlenty) < kPlenty;
+}
+
 int startable_threads(int wanted) {
   std::latch done(1);
   std::vector<std::thread> started;

@@ -21,6 +21,9 @@ std::optional<uint64_t> open_file_limit();
 std::optional<uint64_t> address_space_left(const std::filesystem::path& root = "/");
 std::optional<uint64_t> data_left(const std::filesystem::path& root = "/");
 
+/// So little that an allocator which reserves or keeps it may leave too little to a training.
+bool address_space_is_scarce();
+
 /// How many threads can be started now, up to `wanted`: limits on processes, of the user (ulimit
 /// -u) or of a control group, are only known by trying.
 int startable_threads(int wanted);

@@ -1,5 +1,7 @@
 #include "base/memory.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <fstream>
 #include <optional>
@@ -51,5 +53,7 @@ uint64_t available_memory(const fs::path& root) {
   bound(data_left(root));
   return available ? std::max<uint64_t>(*available, 1) : 0;
 }
+
+uint64_t freed_memory() { return ::mallinfo2().fordblks; }
 
 }  // namespace graft

@@ -11,4 +11,8 @@ namespace graft {
 /// the system is read from /proc and /sys under `root`.
 uint64_t available_memory(const std::filesystem::path& root = "/");
 
+/// Bytes that this process has freed and its allocator keeps, which no count of the system shows as
+/// available. They may lie in pieces.
+uint64_t freed_memory();
+
 }  // namespace graft

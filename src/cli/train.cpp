@@ -10,6 +10,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "cli/commands.h"
 #include "cli/plan_lines.h"
 #include "cli/train_options.h"
@@ -31,6 +32,8 @@ int run_train(int argc, char** argv) {
     // One thread of OpenBLAS's own: Graft shares products out, and what OpenBLAS cannot start or
     // allocate while it is loaded ends or hangs the process.
     ::setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    // Each arena of the allocator reserves 64 MB, and how many there are is chance.
+    if (address_space_is_scarce()) ::setenv("MALLOC_ARENA_MAX", "1", 0);
     const fs::path program = companion_program("graft-train");
     ::execv(program.c_str(), argv);
     fail(ErrorKind::io,

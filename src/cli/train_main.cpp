@@ -12,6 +12,7 @@
 #include "base/diagnostics.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "cli/live_view.h"
 #include "cli/option_flags.h"
 #include "cli/plan_lines.h"
@@ -112,15 +113,15 @@ void tell_files(const TrainOptions& o, const fs::path& folder) {
 
 int run(const TrainOptions& given) {
   TrainOptions o = given;
-  const ThreadLimit limit = threads_within_limits(given.common.thread_count());
-  o.common.threads = limit.threads;
   std::shared_ptr<StatusStream> status;
   if (o.status_fd >= 0) {
     status = std::make_shared<StatusStream>(o.status_fd);
     o.common.report_to(status);
   }
-  RunContext context = o.common.context();
   const TrainPlan plan = make_plan(o);
+  const ThreadLimit limit = threads_within_limits(given.common.thread_count(), plan);
+  o.common.threads = limit.threads;
+  RunContext context = o.common.context();
   std::optional<NewFolder> made;
   if (o.resume.empty() && o.output.empty()) made.emplace(o);
   const fs::path folder = made ? made->path() : run_folder(o);
@@ -134,7 +135,8 @@ int run(const TrainOptions& given) {
     print_diagnostic("{}\n{}{}{}\n", lines.classes, lines.plan, lines.notes, lines.run);
   }
   set_training_threads(o.common.threads);
-  keep_freed_memory();
+  // What is kept lies in pieces, and large buffers of later stages do not fit between them.
+  if (!address_space_is_scarce()) keep_freed_memory();
   if (o.common.verbose) print_diagnostic("{}\n", training_backend());
 
   RunOptions options{.replace = o.force,

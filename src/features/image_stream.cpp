@@ -22,7 +22,9 @@ using Images = std::vector<StreamedImage>;
 /// What images at once take, and whether that fits.
 class MemoryCheck {
  public:
-  MemoryCheck(const ImageJob& job, const Forward& forward) : job_(job), forward_(forward) {}
+  MemoryCheck(const ImageJob& job, const Forward& forward) : job_(job), forward_(forward) {
+    if (available_ > 0) available_ += freed_memory();
+  }
 
   [[nodiscard]] uint64_t needed(int batch) const {
     constexpr uint64_t kBatches = 4;  // used, two ready, one being decoded

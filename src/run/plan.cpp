@@ -19,8 +19,6 @@
 namespace graft {
 namespace {
 
-// The rest is for the system, LibTorch itself and what an estimate misses.
-constexpr double kUsableShare = 0.9;
 // What no training does with: the limit is at fault, whatever the recipe.
 constexpr uint64_t kLeastSensible = 20'000'000;
 
@@ -53,7 +51,7 @@ void check_file_sizes(const TrainPlan& plan) {
         format_bytes(static_cast<double>(*limit)), format_bytes(static_cast<double>(largest)));
 }
 
-MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase, int threads) {
+MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase) {
   MemoryEstimate m;
   const std::vector<Shape> shapes = output_shapes(plan.network);
   const uint64_t train = plan.dataset.of(Split::train).size();
@@ -87,21 +85,20 @@ MemoryEstimate estimate_memory(const TrainPlan& plan, const TrainPhase& phase, i
     uint64_t most = 0;
     for (size_t i = 0; i < phase.prefix_end; ++i)
       most = std::max<uint64_t>(most, shapes[i].elements());
-    // Two buffers of a batch, and the weights as read, folded and packed.
+    // Two buffers of a batch, and the weights as read, as Winograd's algorithm has
+    // them, and of the model that is read in the end.
     m.prefix = 2 * 4 * static_cast<uint64_t>(engine::EngineOptions().max_batch) * most;
     for (const TensorSpec& spec : tensor_specs(plan.network, 0, phase.prefix_end))
-      m.prefix += 3 * 4 * static_cast<uint64_t>(spec.elements());
+      m.prefix += 7 * 4 * static_cast<uint64_t>(spec.elements());
   }
-  const MemoryLeft left = memory_for_training(threads);
+  const MemoryLeft left = memory_for_training();
   m.available = left.bytes;
   m.limit = left.limit;
+  m.others = left.others;
   return m;
 }
 
-bool fits(const MemoryEstimate& m) {
-  return m.available == 0 ||
-         static_cast<double>(m.total()) <= kUsableShare * static_cast<double>(m.available);
-}
+bool fits(const MemoryEstimate& m) { return m.available == 0 || m.required() <= m.available; }
 
 std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>(bytes)); }
 
@@ -111,29 +108,29 @@ std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>
     advice = "use a smaller `head` (for instance gap or stats in place of flatten)";
   else if (m.features >= m.activations)
     advice = "use a smaller `input-size` or fewer images";
-  std::string more;  // a limit is more easily raised than a network changed
-  if (!m.limit.empty()) {
-    more = fmt::format("raise {}, or ", m.limit);
-    if (m.available < kLeastSensible) {
-      more = fmt::format("raise {}", m.limit);
-      advice = "";
-    }
-  }
+  const std::string parts =
+      fmt::format("(parameters and optimiser {}, features {}, activations {})",
+                  bytes_text(m.parameters), bytes_text(m.features), bytes_text(m.activations));
+  if (m.limit.empty())
+    fail(ErrorKind::memory, "training needs about {} of memory and {} are available {}; {}",
+         bytes_text(m.total()), bytes_text(m.available), parts, advice);
+  // A limit is more easily raised than a network changed.
+  constexpr uint64_t kMegabyte = 1'000'000;
   fail(ErrorKind::memory,
-       "training needs about {} of memory and {} are available{} (parameters and "
-       "optimiser {}, features {}, activations {}); {}",
-       bytes_text(m.total()), bytes_text(m.available),
-       m.limit.empty() ? "" : fmt::format(" under {}", m.limit), bytes_text(m.parameters),
-       bytes_text(m.features), bytes_text(m.activations), more + advice);
+       "training needs about {} of memory {} and {} for its libraries: raise {} to {} "
+       "MB{}",
+       bytes_text(m.total()), parts, bytes_text(m.others), m.limit,
+       (m.others + m.required()) / kMegabyte + 1,
+       m.available < kLeastSensible ? "" : fmt::format(", or {}", advice));
 }
 
 /// Decides what is kept in memory. Throws Error(memory) if the phase does not fit either way.
-MemoryEstimate fit_phase(const TrainPlan& plan, TrainPhase& phase, int threads) {
-  const MemoryEstimate with = estimate_memory(plan, phase, threads);
+MemoryEstimate fit_phase(const TrainPlan& plan, TrainPhase& phase) {
+  const MemoryEstimate with = estimate_memory(plan, phase);
   if (fits(with)) return with;
   if (phase.prefix_end <= 1 || plan.views == 0) refuse_memory(with);
   phase.keep_features = false;
-  const MemoryEstimate without = estimate_memory(plan, phase, threads);
+  const MemoryEstimate without = estimate_memory(plan, phase);
   if (!fits(without)) refuse_memory(with.total() < without.total() ? with : without);
   return without;
 }
@@ -228,7 +225,7 @@ TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
   settle_precision(plan, asked.precision);
   check_file_sizes(plan);
   for (TrainPhase& phase : plan.phases) {
-    const MemoryEstimate memory = fit_phase(plan, phase, context.thread_count());
+    const MemoryEstimate memory = fit_phase(plan, phase);
     if (memory.total() > plan.memory.total()) plan.memory = memory;
   }
   return plan;

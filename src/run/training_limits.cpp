@@ -4,11 +4,11 @@
 
 #include <fmt/format.h>
 #include <link.h>
-#include <malloc.h>
 
 #include <algorithm>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "base/fail.h"
 #include "base/limits.h"
@@ -18,16 +18,19 @@
 namespace graft {
 namespace {
 
-// Address space, measured with Debian 12's LibTorch 1.13 and OpenBLAS 0.3.21, and rounded up.
+// Address space, measured with Debian 12's LibTorch 1.13 and OpenBLAS 0.3.21, and rounded up. The
+// program itself and what `graft` loads too is part of the libraries.
 constexpr uint64_t kMegabyte = 1'000'000;
-constexpr uint64_t kLibraries = 640 * kMegabyte;
-constexpr uint64_t kFirstThread = 200 * kMegabyte;
+constexpr uint64_t kLibraries = 660 * kMegabyte;
+constexpr uint64_t kProgram = 100 * kMegabyte;
+constexpr uint64_t kFirstThread = 260 * kMegabyte;
 // Stacks, an arena of the allocator, and a buffer of OpenBLAS, which waits for ever if it gets
 // none.
 constexpr uint64_t kFurtherThread = 160 * kMegabyte;
 // Data that is written, of which reserved addresses are no part; with room for what the libraries
 // take after their first products.
 constexpr uint64_t kDataOfLibraries = 160 * kMegabyte;
+constexpr uint64_t kDataOfProgram = 32 * kMegabyte;
 constexpr uint64_t kDataOfThread = 64 * kMegabyte;
 constexpr uint64_t kOpenFiles = 16;
 constexpr uint64_t kStack = 512 * 1024;  // 128 kB are enough, 96 are not
@@ -39,10 +42,6 @@ constexpr std::string_view kAddressSpace = "the limit on address space (ulimit -
 constexpr std::string_view kData = "the limit on data (ulimit -d)";
 constexpr std::string_view kProcesses = "the limit on processes (ulimit -u, or a control group's)";
 
-uint64_t taken_by(int threads) {
-  return kFirstThread + static_cast<uint64_t>(threads - 1) * kFurtherThread;
-}
-
 bool training_libraries_are_loaded() {
   return ::dl_iterate_phdr(
              [](dl_phdr_info* library, size_t, void*) {
@@ -52,6 +51,36 @@ bool training_libraries_are_loaded() {
                           : 0;
              },
              nullptr) != 0;
+}
+
+/// A limit on memory, and what is taken of it beside a training's own data.
+struct Bound {
+  std::string_view name;
+  uint64_t limit = 0;
+  uint64_t others = 0;  ///< libraries and one thread
+  uint64_t further_thread = 0;
+};
+
+/// By what libraries are known to take rather than by what is left at this moment, so that a plan
+/// and its run, and every run again, come to one answer. A program that trains among other things
+/// (Python) may have taken more.
+std::vector<Bound> bounds() {
+  const bool loaded = training_libraries_are_loaded();
+  const auto others = [&](uint64_t limit, std::optional<uint64_t> left, uint64_t libraries,
+                          uint64_t program) {
+    const uint64_t used = limit - std::min(limit, left.value_or(limit));
+    return loaded ? std::max(libraries, used) : libraries + used - std::min(used, program);
+  };
+  std::vector<Bound> out;
+  if (const auto limit = address_space_limit())
+    out.push_back({kAddressSpace, *limit,
+                   others(*limit, address_space_left(), kLibraries, kProgram) + kFirstThread,
+                   kFurtherThread});
+  if (const auto limit = data_limit())
+    out.push_back({kData, *limit,
+                   others(*limit, data_left(), kDataOfLibraries, kDataOfProgram) + kDataOfThread,
+                   kDataOfThread});
+  return out;
 }
 
 }  // namespace
@@ -71,37 +100,30 @@ void check_training_limits() {
   need(stack_limit(), kStack, "the limit on the stack (ulimit -s)");
 }
 
-ThreadLimit threads_within_limits(int wanted) {
+MemoryLeft memory_for_training() {
+  MemoryLeft memory{available_memory(), {}, 0};
+  for (const Bound& bound : bounds()) {
+    const uint64_t bytes = bound.limit > bound.others ? bound.limit - bound.others : 1;
+    if (memory.bytes == 0 || bytes < memory.bytes) memory = {bytes, bound.name, bound.others};
+  }
+  return memory;
+}
+
+ThreadLimit threads_within_limits(int wanted, const TrainPlan& plan) {
   wanted = std::max(wanted, 1);
   int threads = wanted;
   std::string_view reason = kProcesses;
   if (threads > 1) threads = std::clamp(startable_threads(kPools * wanted + 1) / kPools, 1, wanted);
-  if (const std::optional<uint64_t> left = address_space_left()) {
-    // Fewer arenas: each reserves 64 MB.
-    ::mallopt(M_ARENA_MAX, 2);
-    const uint64_t half = *left / 2;
-    const uint64_t further = half > kFirstThread ? (half - kFirstThread) / kFurtherThread : 0;
+  for (const Bound& bound : bounds()) {
+    const uint64_t needed = bound.others + plan.memory.required();
+    const uint64_t further = (bound.limit - std::min(bound.limit, needed)) / bound.further_thread;
     if (further + 1 < static_cast<uint64_t>(threads)) {
       threads = static_cast<int>(further) + 1;
-      reason = kAddressSpace;
+      reason = bound.name;
     }
   }
   if (threads == wanted) return {threads, ""};
   return {threads, fmt::format("{} leaves {} of {} threads", reason, threads, wanted)};
-}
-
-MemoryLeft memory_for_training(int threads) {
-  const bool loaded = training_libraries_are_loaded();
-  MemoryLeft memory{available_memory(), {}};
-  const auto bound = [&](std::optional<uint64_t> left, uint64_t others, std::string_view limit) {
-    if (!left) return;
-    const uint64_t bytes = *left > others ? *left - others : 1;
-    if (memory.bytes == 0 || bytes < memory.bytes) memory = {bytes, limit};
-  };
-  bound(address_space_left(), taken_by(threads) + (loaded ? 0 : kLibraries), kAddressSpace);
-  bound(data_left(),
-        static_cast<uint64_t>(threads) * kDataOfThread + (loaded ? 0 : kDataOfLibraries), kData);
-  return memory;
 }
 
 }  // namespace graft
