@@ -124,15 +124,13 @@ std::string bytes_text(uint64_t bytes) { return format_bytes(static_cast<double>
        m.available < kLeastSensible ? "" : fmt::format(", or {}", advice));
 }
 
-/// Decides what is kept in memory. Throws Error(memory) if the phase does not fit either way.
+/// Decides what is kept in memory. Where neither fits, what needs less.
 MemoryEstimate fit_phase(const TrainPlan& plan, TrainPhase& phase) {
   const MemoryEstimate with = estimate_memory(plan, phase);
-  if (fits(with)) return with;
-  if (phase.prefix_end <= 1 || plan.views == 0) refuse_memory(with);
+  if (fits(with) || phase.prefix_end <= 1 || plan.views == 0) return with;
   phase.keep_features = false;
   const MemoryEstimate without = estimate_memory(plan, phase);
-  if (!fits(without)) refuse_memory(with.total() < without.total() ? with : without);
-  return without;
+  return fits(without) || without.total() < with.total() ? without : with;
 }
 
 /// Cached views of each image in effect, where a prefix is frozen or not; 0: new ones in every
@@ -228,6 +226,7 @@ TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
     const MemoryEstimate memory = fit_phase(plan, phase);
     if (memory.total() > plan.memory.total()) plan.memory = memory;
   }
+  if (!fits(plan.memory)) refuse_memory(plan.memory);
   return plan;
 }
 
