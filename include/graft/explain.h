@@ -75,6 +75,8 @@ class Explainer {
 /// What the sheets that `graft predict --explain` draws say they were written by: see is_png_of().
 /// Folders of such sheets are no classes.
 inline constexpr const char* kMapSoftware = "graft predict --explain";
+/// And the list beside them.
+inline constexpr const char* kMapListName = "index.csv";
 
 /// Explains the most probable class of each image, decoded once, ahead. Calls `on_map(i, map,
 /// image)` with the decoded image, or `on_error(i, message)` for one that cannot be read, in the

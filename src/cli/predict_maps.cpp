@@ -14,7 +14,6 @@ namespace graft::cli {
 namespace {
 
 constexpr std::string_view kListHeader = "path,overlay,label,probability\n";
-constexpr const char* kListName = "index.csv";
 
 }  // namespace
 
@@ -31,7 +30,7 @@ MapWriter::MapWriter(const std::string& folder, bool force, const Explainer& exp
   refuse_foreign(targets, "--explain", "a map that 'graft predict --explain' drew",
                  "another folder", force,
                  [](const fs::path& file) { return is_png_of(file, kMapSoftware); });
-  refuse_foreign({folder_ / kListName}, "--explain",
+  refuse_foreign({folder_ / kMapListName}, "--explain",
                  "the list that 'graft predict --explain' writes", "another folder", force,
                  [](const fs::path& file) { return file_begins_with(file, kListHeader); });
   make_folder(folder_);
@@ -55,7 +54,7 @@ std::string MapWriter::write(size_t index, const ActivationMap& map, const Image
 }
 
 fs::path MapWriter::finish() {
-  fs::path list = folder_ / kListName;
+  fs::path list = folder_ / kMapListName;
   std::string text(kListHeader);
   if (file_begins_with(list, kListHeader)) {
     std::set<std::string> ours;

@@ -16,6 +16,7 @@
 #include "dataset/archive.h"
 #include "dataset/dataset.h"
 #include "dataset/suffix_counts.h"
+#include "graft/explain.h"
 #include "image/formats.h"
 
 namespace graft {
@@ -122,12 +123,24 @@ std::vector<Entry> entries_of(const fs::path& folder) {
 
 bool is_left_behind(const std::string& name) { return name.front() == '.' || is_tool_name(name); }
 
+/// Takes out what 'graft predict --explain' drew among the photos, and says how many there were.
+size_t leave_out_maps(const fs::path& folder, std::vector<Entry>& entries) {
+  std::error_code error;
+  if (!fs::is_regular_file(folder / kMapListName, error)) return 0;
+  return std::erase_if(entries, [](const Entry& entry) {
+    return !entry.is_folder && lower_suffix(entry.path) == ".png" &&
+           is_png_of(entry.path, kMapSoftware);
+  });
+}
+
 void walk(const fs::path& folder, std::set<fs::path>& entered, Walked& out) {
   std::error_code error;
   const fs::path real = fs::canonical(folder, error);
   // A cycle of links, or a dangling one; archives have none.
   if (error ? error != std::errc::not_a_directory : !entered.insert(real).second) return;
-  for (const Entry& entry : entries_of(folder)) {
+  std::vector<Entry> entries = entries_of(folder);
+  out.maps += leave_out_maps(folder, entries);
+  for (const Entry& entry : entries) {
     if (is_left_behind(entry.path.filename().string())) continue;
     if (entry.is_folder)
       walk(entry.path, entered, out);
@@ -136,6 +149,10 @@ void walk(const fs::path& folder, std::set<fs::path>& entered, Walked& out) {
     else
       ++out.others[lower_suffix(entry.path)];
   }
+}
+
+std::string maps_text(size_t maps) {
+  return fmt::format("{} map{} that 'graft predict --explain' drew", maps, maps == 1 ? "" : "s");
 }
 
 bool identify(const fs::path& path, std::pair<uint64_t, uint64_t>& identity) {
@@ -171,9 +188,12 @@ Walked walk_images(const fs::path& folder) {
 std::string unread_images(const fs::path& folder) {
   if (kind_of_path(folder) != PathKind::folder) return {};
   size_t all = 0;
+  size_t maps = 0;
   SuffixCounts unread;
   try {
-    for (const auto& [suffix, count] : walk_images(folder).others) {
+    const Walked walked = walk_images(folder);
+    maps = walked.maps;
+    for (const auto& [suffix, count] : walked.others) {
       if (unread_kind(suffix) == nullptr) continue;
       unread[suffix] += count;
       all += count;
@@ -181,9 +201,12 @@ std::string unread_images(const fs::path& folder) {
   } catch (const Error&) {
     return {};  // said elsewhere
   }
-  if (all == 0) return {};
-  return fmt::format("{} file{} of kinds that are not read ({})", all, all == 1 ? "" : "s",
-                     suffixes(unread));
+  std::string text;
+  if (all > 0)
+    text = fmt::format("{} file{} of kinds that are not read ({})", all, all == 1 ? "" : "s",
+                       suffixes(unread));
+  if (maps > 0) text += (text.empty() ? "" : ", ") + maps_text(maps);
+  return text;
 }
 
 std::vector<fs::path> list_images(const fs::path& path, const RunContext& context) {
@@ -255,7 +278,10 @@ std::unique_ptr<Folder> FolderTree::read(const fs::path& path, Folder* parent) {
   parents_[folder.get()] = parent;
   Identity identity;
   if (identify(path, identity)) known_.emplace(identity, folder.get());
-  for (const Entry& entry : entries_of(path)) {
+  std::vector<Entry> entries = entries_of(path);
+  if (const size_t maps = leave_out_maps(path, entries); maps > 0)
+    notes_.push_back(fmt::format("{}: {}; left out", printable(path), maps_text(maps)));
+  for (const Entry& entry : entries) {
     const std::string name = entry.path.filename().string();
     if (is_tool_name(name)) continue;
     if (!entry.is_there && !has_image_extension(entry.path)) {

@@ -22,6 +22,7 @@ std::vector<std::filesystem::path> list_folder(const std::filesystem::path& fold
 struct Walked {
   std::vector<std::filesystem::path> images;
   std::map<std::string, size_t> others;  ///< files of other kinds: suffix → count
+  size_t maps = 0;                       ///< that 'graft predict --explain' drew; left out
 };
 Walked walk_images(const std::filesystem::path& folder);
 

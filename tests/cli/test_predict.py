@@ -260,6 +260,24 @@ class Predict(t.TestCase):
         self.fail_with(2, "is one of the images", "predict", self.model, folder, "--explain", folder)
         self.assertEqual({path: path.read_bytes() for path in folder.iterdir()}, before)
 
+    def test_overlays_among_the_images_are_not_read_as_images(self):
+        folder = self.folder / "photos" / "cat"
+        folder.mkdir(parents=True)
+        for name in ("a.jpg", "b.png"):
+            Image.new("RGB", (40, 40), (9, 99, 200)).save(folder / name)
+        (folder.parent / "dog").mkdir()
+        shutil.copy(folder / "a.jpg", folder.parent / "dog")
+        for maps in (folder / "why", folder.parent):
+            self.succeed("predict", self.model, folder, "--explain", maps)
+            for again in range(2):
+                done = self.succeed("predict", self.model, folder.parent, "--json")
+                self.assertEqual(len(json.loads(done.stdout)), 3, done.stdout)
+                self.assertIn("maps that 'graft predict --explain' drew; left out", done.stderr)
+                self.succeed("predict", self.model, folder, "--explain", maps)
+            read = self.succeed_json("check", folder.parent, "--json")
+            self.assertEqual(read["classes"], {"cat": 2, "dog": 1})
+            self.assertIn("maps that 'graft predict --explain' drew; left out", json.dumps(read))
+
     def test_results_never_replace_files_of_another_kind(self):
         model = self.folder / "model.safetensors"
         shutil.copy(self.model if self.model.is_file() else self.model / "model.safetensors", model)
