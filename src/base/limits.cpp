@@ -65,6 +65,16 @@ bool address_space_is_scarce() {
   return address_space_limit().value_or(kPlenty) < kPlenty;
 }
 
+void leave_time_to_stop() {
+  struct rlimit limit {};
+  if (::getrlimit(RLIMIT_CPU, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY ||
+      limit.rlim_cur < limit.rlim_max || limit.rlim_cur < 2)
+    return;
+  // Seconds of all threads together.
+  limit.rlim_cur -= std::clamp<rlim_t>(limit.rlim_cur / 10, 1, 60);
+  static_cast<void>(::setrlimit(RLIMIT_CPU, &limit));
+}
+
 int startable_threads(int wanted) {
   std::latch done(1);
   std::vector<std::thread> started;

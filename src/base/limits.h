@@ -24,6 +24,10 @@ std::optional<uint64_t> data_left(const std::filesystem::path& root = "/");
 /// So little that an allocator which reserves or keeps it may leave too little to a training.
 bool address_space_is_scarce();
 
+/// A limit on processor time (ulimit -t) whose warning would come together with the end comes
+/// earlier: SIGXCPU leaves time to save what there is.
+void leave_time_to_stop();
+
 /// How many threads can be started now, up to `wanted`: limits on processes, of the user (ulimit
 /// -u) or of a control group, are only known by trying.
 int startable_threads(int wanted);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <csignal>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -151,7 +152,9 @@ int guarded(const std::function<int()>& body) {
   } catch (const Error& error) {
     std::string text = with_flags(error.what());
     if (error.kind() == ErrorKind::interrupted && text == "interrupted")
-      text += fmt::format(" by SIG{}", ::sigabbrev_np(interrupting_signal()));
+      text = interruption_text();
+    else if (interrupting_signal() == SIGXCPU && text.starts_with("interrupted"))
+      text.replace(0, std::string_view("interrupted").size(), interruption_text());
     print_diagnostic("graft: {}\n", bounded(text));
     code = exit_code(error.kind());
   } catch (const OutputClosed&) {

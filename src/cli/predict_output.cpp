@@ -8,6 +8,7 @@
 #include "base/diagnostics.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/progress.h"
 #include "cli/outputs.h"
 #include "recipe/option_values.h"
 
@@ -81,9 +82,13 @@ void PredictOutput::add(const fs::path& path, const Prediction& p, const Image& 
 }
 
 void PredictOutput::add_error(const std::string& path, const std::string& message) {
-  std::fflush(stdout);  // keeps the two streams in order on a terminal
-  print_diagnostic("graft: {}\n", message);
-  failed_ = true;
+  constexpr size_t kMostTold = 20;
+  if (failed_++ < kMostTold || !options_.watch.empty()) {
+    std::fflush(stdout);  // keeps the two streams in order on a terminal
+    print_diagnostic("graft: {}\n", message);
+  } else {
+    ++untold_;
+  }
   for (const auto& file : files_) file->add_error(path, message);
   if (!json_ || !printed_) return;
   const nlohmann::json error = {{"path", path}, {"error", message}};
@@ -117,7 +122,12 @@ int PredictOutput::finish() {
           stale.size(), stale.size() == 1 ? "s" : "", stale.size() == 1 ? "s" : "",
           printable(stale.front()), stale.size() > 1 ? ", …" : "");
   }
-  return failed_ ? 1 : 0;
+  if (untold_ > 0)
+    print_diagnostic("graft: {} more could not be classified, {} in all; {}\n",
+                     format_count(untold_), format_count(failed_),
+                     json_ && printed_ ? "\"errors\" lists them"
+                                       : "-o FILE.json, .jsonl or .xlsx lists them");
+  return failed_ > 0 ? 1 : 0;
 }
 
 bool PredictOutput::shows_progress() const {

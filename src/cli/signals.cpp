@@ -1,11 +1,13 @@
 #include "cli/signals.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <csignal>
 #include <cstring>
 
 #include "base/fail.h"
+#include "base/limits.h"
 
 namespace graft::cli {
 namespace {
@@ -42,6 +44,7 @@ void install_signal_handlers() {
   time_limit.sa_handler = on_time_limit;
   ::sigemptyset(&time_limit.sa_mask);
   ::sigaction(SIGXCPU, &time_limit, nullptr);
+  leave_time_to_stop();
   struct sigaction action {};
   action.sa_handler = on_signal;
   ::sigemptyset(&action.sa_mask);
@@ -60,10 +63,15 @@ void request_stop() {
 
 int interrupting_signal() { return received; }
 
+std::string interruption_text() {
+  return fmt::format("interrupted by SIG{}{}", ::sigabbrev_np(received),
+                     received == SIGXCPU ? " (the limit on processor time, ulimit -t)" : "");
+}
+
 std::stop_token stop_token() { return source().get_token(); }
 
 void check_interrupted() {
-  if (received != 0) fail(ErrorKind::interrupted, "interrupted by SIG{}", ::sigabbrev_np(received));
+  if (received != 0) fail(ErrorKind::interrupted, "{}", interruption_text());
 }
 
 }  // namespace graft::cli

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stop_token>
+#include <string>
 
 namespace graft::cli {
 
@@ -16,6 +17,8 @@ void request_stop();
 
 /// The signal that asked to stop, or 0. Async-signal-safe.
 int interrupting_signal();
+/// "interrupted by SIGTERM". There has to have been one.
+std::string interruption_text();
 
 /// Throws Error(interrupted) if a signal asked to stop.
 void check_interrupted();

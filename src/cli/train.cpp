@@ -39,7 +39,7 @@ int run_train(int argc, char** argv) {
     fail(ErrorKind::io,
          "{}: cannot start the training program: {}; build or install Graft with "
          "LibTorch",
-         printable(program), std::strerror(errno));
+         printable(program), system_error_text(errno));
   });
 }
 

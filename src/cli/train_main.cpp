@@ -167,8 +167,8 @@ int run(const TrainOptions& given) {
     if (error.kind() != ErrorKind::interrupted || std::string_view(error.what()) != "interrupted" ||
         !fs::exists(folder / run_files::kConfig, none))
       throw;
-    fail(ErrorKind::interrupted, "interrupted by SIG{}; 'graft train DATA --resume {}' goes on",
-         ::sigabbrev_np(interrupting_signal()), printable(folder));
+    fail(ErrorKind::interrupted, "{}; 'graft train DATA --resume {}' goes on",
+         interruption_text(), printable(folder));
   }
   const int code = done.test_is_whole ? 0 : 1;
   tell_files(o, folder);

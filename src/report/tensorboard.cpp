@@ -7,10 +7,10 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "graft/image.h"
 #include "report/figures.h"
 #include "report/tensorboard.pb.h"
@@ -75,7 +75,7 @@ EventFile::EventFile(const std::filesystem::path& folder) {
   path_ = folder / fmt::format("events.out.tfevents.{}.{}.{}", seconds, host_name(), ::getpid());
   file_ = std::fopen(path_.c_str(), "ab");
   if (file_ == nullptr)
-    fail(ErrorKind::io, "{}: cannot write: {}", printable(path_), std::strerror(errno));
+    fail(ErrorKind::io, "{}: cannot write: {}", printable(path_), system_error_text(errno));
   tensorboard::Event event = new_event(0);
   event.set_file_version("brain.Event:2");
   write(event.SerializeAsString());
@@ -93,7 +93,7 @@ void EventFile::write(const std::string& event) {
   append(record, masked(crc32c(event)));
   if (std::fwrite(record.data(), 1, record.size(), file_) != record.size() ||
       std::fflush(file_) != 0)
-    fail(ErrorKind::io, "{}: writing failed: {}", printable(path_), std::strerror(errno));
+    fail(ErrorKind::io, "{}: writing failed: {}", printable(path_), system_error_text(errno));
 }
 
 void EventFile::add_scalars(int64_t step,

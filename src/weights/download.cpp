@@ -20,6 +20,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/limits.h"
 #include "base/lock.h"
 #include "base/progress.h"
 
@@ -34,7 +35,7 @@ class PartFile {
       if (fd_ >= 0) ::close(fd_);  // whoever held it has removed it
       fd_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
       if (fd_ < 0)
-        fail(ErrorKind::io, "{}: cannot write: {}", printable(path_), std::strerror(errno));
+        fail(ErrorKind::io, "{}: cannot write: {}", printable(path_), system_error_text(errno));
       while (::flock(fd_, LOCK_EX) != 0 && errno == EINTR) context.check_stop();
     } while (!names_file(path_, fd_));
   }

@@ -14,6 +14,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/limits.h"
 
 namespace graft {
 namespace {
@@ -44,7 +45,7 @@ std::string read_at(int fd, uint64_t offset, size_t count, const fs::path& path)
     const ssize_t got =
         ::pread(fd, out.data() + done, count - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail(ErrorKind::io, "{}: cannot read: {}", printable(path), std::strerror(errno));
+    if (got < 0) fail(ErrorKind::io, "{}: cannot read: {}", printable(path), system_error_text(errno));
     if (got == 0) break;
     done += static_cast<size_t>(got);
   }
@@ -65,7 +66,7 @@ Glimpse glimpse(const fs::path& path) {
            "model or run, "
            "'imagenet', 'builtin' or 'none'",
            printable(path));
-    fail(ErrorKind::io, "{}: cannot open: {}{}", printable(path), std::strerror(error),
+    fail(ErrorKind::io, "{}: cannot open: {}{}", printable(path), system_error_text(error),
          error == EACCES
              ? "; make the file and its folders readable for you (chmod), or ask their owner"
          : error == ENAMETOOLONG
@@ -78,7 +79,7 @@ Glimpse glimpse(const fs::path& path) {
   } const closer{fd};
   struct stat info {};
   if (::fstat(fd, &info) != 0)
-    fail(ErrorKind::io, "{}: cannot read: {}", printable(path), std::strerror(errno));
+    fail(ErrorKind::io, "{}: cannot read: {}", printable(path), system_error_text(errno));
   if (!S_ISREG(info.st_mode)) {
     std::error_code error;
     if (fs::exists(path / "saved_model.pb", error))

@@ -12,13 +12,13 @@
 #include <array>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 #include <utility>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/helper_process.h"
+#include "base/limits.h"
 #include "weights/zip_file.h"
 
 namespace graft {
@@ -100,7 +100,7 @@ int unpack_weights(const fs::path& path, const std::string& name, Said& said) {
   try {
     if (at == MAP_FAILED)
       fail(ErrorKind::memory, "{}: {} bytes for its weights cannot be had: {}", name, entry->size,
-           std::strerror(error));
+           system_error_text(error));
     zip.read(*entry, {static_cast<std::byte*>(at), entry->size});
   } catch (...) {
     if (at != MAP_FAILED) ::munmap(at, entry->size);
@@ -137,7 +137,7 @@ void H5File::open(const fs::path& path) {
   const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat info {};
   if (file.get() < 0 || ::fstat(file.get(), &info) != 0)
-    fail(ErrorKind::io, "{}: cannot open: {}", name_, std::strerror(errno));
+    fail(ErrorKind::io, "{}: cannot open: {}", name_, system_error_text(errno));
   if (!S_ISREG(info.st_mode)) fail(ErrorKind::io, "{}: not a regular file; name a file", name_);
   const auto bytes = static_cast<uint64_t>(info.st_size);
   patience_ = kLeastPatience + seconds(static_cast<int64_t>(bytes / kBytesPerSecond));
@@ -166,7 +166,7 @@ void H5File::start(int file) {
   const int shared = ::memfd_create("graft-h5", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   shared_.reset(shared);
   if (shared < 0 || ::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    fail(ErrorKind::io, "{}: cannot be read: {}", name_, std::strerror(errno));
+    fail(ErrorKind::io, "{}: cannot be read: {}", name_, system_error_text(errno));
   socket_.reset(ends[0]);
   const Descriptor theirs(ends[1]);
   // In the order of kH5Socket, kH5File, kH5Values. A filter that a file names must not load code.
@@ -228,12 +228,12 @@ void H5File::read(std::span<const size_t> wanted,
   if (!sealed_ &&
       (::ftruncate(shared_.get(), static_cast<off_t>(largest)) != 0 ||
        ::fcntl(shared_.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0))
-    fail(ErrorKind::io, "{}: cannot be read: {}", name_, std::strerror(errno));
+    fail(ErrorKind::io, "{}: cannot be read: {}", name_, system_error_text(errno));
   sealed_ = true;
   void* at = ::mmap(nullptr, largest, PROT_READ, MAP_SHARED, shared_.get(), 0);
   if (at == MAP_FAILED)
     fail(ErrorKind::memory, "{}: {} bytes for its largest tensor cannot be had: {}", name_, largest,
-         std::strerror(errno));
+         system_error_text(errno));
   const auto unmap = [&](void* map) { ::munmap(map, largest); };
   const std::unique_ptr<void, decltype(unmap)> map(at, unmap);
   for (const size_t index : wanted) {

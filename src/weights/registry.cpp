@@ -4,11 +4,11 @@
 
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/limits.h"
 #include "weights/download.h"
 
 namespace graft {
@@ -141,7 +141,7 @@ std::filesystem::path cached_path(const PublishedFile& file, const std::filesyst
 void check_published(const PublishedFile& file, const std::filesystem::path& path) {
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0)
-    fail(ErrorKind::io, "{}: cannot read: {}", printable(path), std::strerror(errno));
+    fail(ErrorKind::io, "{}: cannot read: {}", printable(path), system_error_text(errno));
   const auto refuse = [&](const std::string& found) {
     fail(
         ErrorKind::input,

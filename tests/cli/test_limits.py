@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 import graft_testing as t
+import h5py
+import numpy as np
 
 if not t.HAS_TRAINING:
     print("SKIPPED: built without LibTorch")
@@ -111,11 +113,14 @@ class Limits(t.TestCase):
         self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_processor_time(self):
-        done = self.run_limited(resource.RLIMIT_CPU, (3, 60), *self.arguments(
-            "--epochs", "100000", "--patience", "0"))
-        self.assertEqual(done.returncode, 128 + signal.SIGXCPU, done.stderr)
-        self.assertIn("--resume", done.stderr)
-        self.assertTrue((self.folder / "run" / "checkpoints" / "last.safetensors").exists())
+        # A soft limit, or one as ulimit -t sets it, which would end the process together with the warning.
+        for limits in ((3, 60), (5, 5)):
+            done = self.run_limited(resource.RLIMIT_CPU, limits, *self.arguments(
+                "--epochs", "100000", "--patience", "0"))
+            self.assertEqual(done.returncode, 128 + signal.SIGXCPU, done.stderr)
+            self.assertIn("ulimit -t", done.stderr)
+            self.assertIn("--resume", done.stderr)
+            self.assertTrue((self.folder / "run" / "checkpoints" / "last.safetensors").exists())
 
     def test_the_cache_takes_no_address_space(self):
         done = self.run_limited(resource.RLIMIT_AS, 2000 * MEGABYTE, *self.arguments())
@@ -184,6 +189,16 @@ class Limits(t.TestCase):
                                 "vgg-mini", "--weights", "none", "-o", output, "--quiet")
         self.refused(done, "ulimit -f", "maps.npy")
         self.assertFalse(output.exists())
+        # Tensors are handed over in memory that counts as a file.
+        weights = self.folder / "weights.h5"
+        with h5py.File(weights, "w") as file:
+            file.attrs["layer_names"] = [b"block1_conv1"]
+            group = file.create_group("block1_conv1")
+            group.attrs["weight_names"] = [b"block1_conv1/kernel:0", b"block1_conv1/bias:0"]
+            group["block1_conv1/kernel:0"] = np.zeros((3, 3, 3, 64), "f4")
+            group["block1_conv1/bias:0"] = np.zeros(64, "f4")
+        done = self.run_limited(resource.RLIMIT_FSIZE, 4096, "weights", "inspect", weights)
+        self.refused(done, "weights.h5", "ulimit -f", "raise it")
 
     def test_open_files(self):
         done = self.run_limited(resource.RLIMIT_STACK, 64 << 10, *self.arguments())

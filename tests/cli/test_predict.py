@@ -251,6 +251,17 @@ class Predict(t.TestCase):
         for path in out.iterdir():
             self.assertEqual(path.read_bytes(), (again / path.name).read_bytes())
 
+    def test_many_that_are_missing(self):
+        missing = [f"/none/{i}.jpg" for i in range(300)]
+        done = t.run("predict", self.model, self.images[0], *missing)
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(done.stdout.splitlines()), 1)
+        lines = done.stderr.splitlines()
+        self.assertEqual(len(lines), 21, done.stderr)
+        self.assertIn("280 more could not be classified, 300 in all", lines[-1])
+        done = t.run("predict", self.model, self.images[0], *missing, "--json")
+        self.assertEqual(len(json.loads(done.stdout)["errors"]), 300)
+
     def test_overlays_never_replace_the_images(self):
         folder = self.folder / "photos"
         folder.mkdir()
@@ -271,7 +282,7 @@ class Predict(t.TestCase):
             self.succeed("predict", self.model, folder, "--explain", maps)
             for again in range(2):
                 done = self.succeed("predict", self.model, folder.parent, "--json")
-                self.assertEqual(len(json.loads(done.stdout)), 3, done.stdout)
+                self.assertEqual(len(json.loads(done.stdout)["predictions"]), 3, done.stdout)
                 self.assertIn("maps that 'graft predict --explain' drew; left out", done.stderr)
                 self.succeed("predict", self.model, folder, "--explain", maps)
             read = self.succeed_json("check", folder.parent, "--json")
