@@ -162,8 +162,8 @@ class Classifier:
     def __call__(self, images: Union[ImageLike, Iterable[ImageLike]], *, on_error: str = "raise") -> Any:
         """Classifies an image, or each of a list of images.
 
-        images: a path (str, PathLike), the bytes of an image file (JPEG, PNG, WebP, HEIC, …), a uint8 array
-        (H, W, 3) in RGB, a PIL image; or several of these in any iterable, or one array (N, H, W, 3).
+        images: a path (str, PathLike), the bytes of an image file (JPEG, PNG, WebP, HEIC, …) or a file
+        open for reading them, a uint8 array (H, W, 3) in RGB, a PIL image; or several of these in any iterable, or one array (N, H, W, 3).
         An array's pixels are copied once.
         on_error: "raise", or "nan": what cannot be read gets rows of NaN and a line in ``errors``.
 

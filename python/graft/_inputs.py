@@ -10,7 +10,7 @@ import numpy as np
 
 from ._errors import UsageError
 
-#: An image: a path, the bytes of an image file, uint8 pixels (H, W, 3) in RGB, or a PIL image.
+#: An image: a path, the bytes of an image file or a file open for reading them, uint8 pixels (H, W, 3) in RGB, or a PIL image.
 ImageLike = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, np.ndarray, Any]
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -21,9 +21,14 @@ def _is_pil(value: Any) -> bool:
     return module is not None and isinstance(value, module.Image)
 
 
+def _is_file(value: Any) -> bool:
+    """Whether it is an open file (io.BytesIO, open(..., "rb"), an upload), which is read to its end."""
+    return callable(getattr(value, "read", None)) and not hasattr(value, "__array__")
+
+
 def _is_one(value: Any) -> bool:
     """Whether a value stands for one image rather than for many."""
-    if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview)) or _is_pil(value):
+    if isinstance(value, (str, os.PathLike, bytes, bytearray, memoryview)) or _is_pil(value) or _is_file(value):
         return True
     if isinstance(value, np.ndarray):
         return value.dtype.kind not in "OUS" and value.ndim in (1, 2, 3)
@@ -69,9 +74,13 @@ def _from_pil(image: Any, name: str) -> np.ndarray:
 def _item(value: Any, name: str) -> Any:
     if isinstance(value, (str, os.PathLike)):
         return os.fsdecode(value)
+    if _is_file(value) and not _is_pil(value):
+        value = value.read()
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise UsageError(f"{name}: a file opened for text; open it with mode 'rb'")
     if isinstance(value, (bytes, bytearray, memoryview)):
         if memoryview(value).nbytes == 0:
-            raise UsageError(f"{name}: no bytes; expected those of an image file")
+            raise UsageError(f"{name}: no bytes; expected those of an image file (a file that was read before: seek(0))")
         return value
     if _is_pil(value):
         return _from_pil(value, name)

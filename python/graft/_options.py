@@ -4,7 +4,8 @@ from __future__ import annotations
 import json
 import numbers
 import os
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Optional, Union
 
 from ._errors import UsageError
 
@@ -27,6 +28,17 @@ def value_text(keyword: str, value: Any) -> str:
     if isinstance(value, (str, os.PathLike)):
         return os.fsdecode(value)
     raise UsageError(f"{keyword}: expected a number or a text, got {type(value).__name__}")
+
+
+def class_names(classes: Union[str, Iterable[str], None]) -> Optional[str]:
+    """Names of classes as a command line has them: with commas between."""
+    if classes is None or isinstance(classes, str):
+        return classes
+    names = [str(name) for name in classes]
+    bad = [name for name in names if "," in name]
+    if bad:
+        raise UsageError(f"classes: {bad[0]!r} has a comma in it, which stands between names; rename this class")
+    return ",".join(names)
 
 
 def toml_of(options: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Optional, Union
 
 from . import _options
@@ -27,7 +27,7 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
           # the model
           backbone: Optional[str] = None, weights: Optional[PathLike] = None, preprocessing: Optional[str] = None,
           resampling: Optional[str] = None, input_size: Union[int, tuple[int, int], None] = None, until: Optional[str] = None,
-          head: Optional[str] = None, classes: Optional[str] = None, fine_tune: Union[int, str, None] = None, init: Optional[str] = None,
+          head: Optional[str] = None, classes: Union[str, Sequence[str], None] = None, fine_tune: Union[int, str, None] = None, init: Optional[str] = None,
           # training
           epochs: Optional[int] = None, batch_size: Optional[int] = None, lr: Optional[float] = None,
           optimizer: Optional[str] = None, schedule: Optional[str] = None, warmup_epochs: Optional[float] = None,
@@ -82,6 +82,7 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
     for name in (*_PATHS, "weights", "split_from"):
         if given[name] is not None and not (name == "weights" and given[name] in ("imagenet", "builtin", "none")):
             given[name] = os.path.abspath(os.fspath(given[name]))
+    given["classes"] = _options.class_names(classes)
     options = {name: value for name, value in given.items() if name not in _OF_THE_RUN}
     # In this process first: its errors are about keywords, and come at once.
     config_text = pathlib.Path(config).read_bytes().decode(errors="surrogateescape") if config is not None else ""

@@ -1,4 +1,5 @@
 """graft.Classifier: every form of an image, the same bits; what is no image, refused in words."""
+import io
 import multiprocessing
 import pickle
 import subprocess
@@ -80,6 +81,7 @@ def test_every_form_of_an_image_gives_the_same(classifier, files):
         "reversed twice": [np.ascontiguousarray(pixels(file)[:, ::-1, ::-1])[:, ::-1, ::-1] for file in some],
         "Fortran order": [np.asfortranarray(pixels(file)) for file in some],
         "read only": [np.frombuffer(pixels(file).tobytes(), np.uint8).reshape(pixels(file).shape) for file in some],
+        "open files": [io.BytesIO(data) for data in read],
         "PIL": [PIL.open(file) for file in some],
         "an object array of paths": np.array(some, dtype=object),
         "a generator": (file for file in some),
@@ -130,6 +132,7 @@ def test_results(classifier, files):
     (np.zeros((8, 8, 4), np.uint8), "transparent"),
     (np.zeros((0, 8, 3), np.uint8), "from 1 to 65535"),
     (3, "got int"), ({"a": 1}, "got dict"), ([None], "images[0]"), (b"", "no bytes"),
+    (io.StringIO("text"), "mode 'rb'"), (io.BytesIO(), "seek(0)"),
 ])
 def test_what_is_no_image_is_a_usage_error(classifier, bad, words):
     with pytest.raises(graft.UsageError) as caught:

@@ -69,7 +69,7 @@ def test_exported_models_agree(run, files, tmp_path):
     """The classifier, ONNX Runtime and PyTorch's own reader on what graft.export() writes."""
     onnxruntime = pytest.importorskip("onnxruntime")
     image = pytest.importorskip("PIL.Image")
-    graft.export(run, "onnx", tmp_path / "m.onnx")
+    graft.export(run, tmp_path / "m.onnx")
     session = onnxruntime.InferenceSession(str(tmp_path / "m.onnx"))
     pixels = np.stack([np.asarray(image.open(file).resize((32, 32), image.BILINEAR)) for file in files[:8]])
     (logits,) = session.run(["logits"], {session.get_inputs()[0].name: pixels})

@@ -223,31 +223,35 @@ def test_evaluate(run, photos, tmp_path):
 @pytest.mark.parametrize("format,name", [("onnx", "m.onnx"), ("keras", "m.keras"), ("keras", "m.h5"), ("torch", "m.pth"),
                                          ("safetensors", "m.safetensors"), (None, "n.onnx")])
 def test_export(run, tmp_path, format, name):
-    result = graft.export(run, format, tmp_path / name)
+    result = graft.export(run, tmp_path / name, format)
     assert (tmp_path / name).stat().st_size == result["bytes"] > 100_000
     assert result["images_compared"] > 0 and bool(result["checks"]) == name.endswith(".onnx")
 
 
 def test_export_of_an_export(run, tmp_path):
-    graft.export(run, "keras", tmp_path / "m.keras")
-    graft.export(tmp_path / "m.keras", "torch", tmp_path / "m.pth")
+    graft.export(run, tmp_path / "m.keras")
+    graft.export(tmp_path / "m.keras", tmp_path / "m.pth")
     with pytest.raises(graft.UsageError, match="says its classes"):
-        graft.export(tmp_path / "m.keras", "onnx", tmp_path / "m.onnx", classes=["a", "b", "c", "d", "e", "f"])
+        graft.export(tmp_path / "m.keras", tmp_path / "m.onnx", classes=["a", "b", "c", "d", "e", "f"])
     with pytest.raises(graft.UsageError, match="preprocessing"):
-        graft.export(tmp_path / "m.keras", "onnx", tmp_path / "m.onnx", preprocessing="guess")
-    with pytest.raises(graft.UsageError, match="names"):
-        graft.export(run, "onnx", tmp_path / "m.onnx", classes="a,b")
+        graft.export(tmp_path / "m.keras", tmp_path / "m.onnx", preprocessing="guess")
+    with pytest.raises(graft.UsageError, match="comma"):
+        graft.export(run, tmp_path / "m.onnx", classes=["a,b", "c"])
 
 
 def test_export_errors(run, tmp_path):
     with pytest.raises(graft.UsageError, match="onnx"):
-        graft.export(run, "onnx", tmp_path / "m.keras")
+        graft.export(run, tmp_path / "m.keras", "onnx")
+    with pytest.raises(graft.UsageError, match="is a format"):
+        graft.export(run, "onnx", tmp_path / "m.onnx")
     with pytest.raises(graft.UsageError, match="tflite"):
-        graft.export(run, "tflite", tmp_path / "m.tflite")
+        graft.export(run, tmp_path / "m.onnx", "tflite")
+    with pytest.raises(graft.UsageError, match="tflite"):
+        graft.export(run, tmp_path / "m.tflite")
     with pytest.raises(graft.InputError, match="missing"):
-        graft.export(tmp_path / "missing", "onnx", tmp_path / "m.onnx")
+        graft.export(tmp_path / "missing", tmp_path / "m.onnx")
     with pytest.raises(graft.Error, match="m.onnx"):
-        graft.export(run, "onnx", tmp_path / "no" / "such" / "m.onnx")
+        graft.export(run, tmp_path / "no" / "such" / "m.onnx")
 
 
 def test_a_program_that_is_killed(photos, tmp_path):
@@ -303,4 +307,6 @@ def test_options_in_messages_are_keywords():
     from graft._errors import in_python
     assert in_python("leave `pool` out, or `weights none`") == "leave pool out, or weights='none'"
     assert in_python("more than `max-skipped 0.01` allows") == "more than max_skipped=0.01 allows"
+    assert in_python("take `weights X`, or 'graft train DATA `weights` X'") == \
+        "take weights='X', or 'graft train DATA --weights X'"
     assert in_python("`graft export` writes it") == "'graft export' writes it"
