@@ -11,6 +11,7 @@
 #include "weights/foreign_file.h"
 #include "weights/load.h"
 #include "weights/pixel_family.h"
+#include "weights/registry.h"
 #include "weights/safetensors.h"
 
 namespace graft {
@@ -99,6 +100,31 @@ void settle_size(ForeignClassifier& found, const InputSize& asked, const std::st
            network.layers[before[i].layer].name, name, asked.height, asked.width);
 }
 
+/// What must be said of pixels and is not, after "does not say"; empty: nothing.
+std::string open_pixels(const ForeignClassifier& found, PixelFamily asked) {
+  if (asked != PixelFamily::of_weights) return "";
+  if (!found.preprocessing)
+    return fmt::format("how pixels were prepared, which `preprocessing` does: {}", kPixelFamilies);
+  return found.family == "onnx" && has_torch_colours(*found.preprocessing) ? kOpenCrop : "";
+}
+
+/// How pixels are prepared, as the file says it or the user does.
+void settle_pixels(ForeignClassifier& found, PixelFamily asked, const std::string& name,
+                   Questions& questions) {
+  if (std::string what = open_pixels(found, asked); !what.empty()) {
+    questions.add(std::move(what));
+    return;
+  }
+  if (asked == PixelFamily::of_weights) return;
+  const bool crop = found.preprocessing && has_torch_colours(*found.preprocessing);
+  if (found.preprocessing && !is_assumed(found) && !(crop && is_torch(asked)))
+    fail(ErrorKind::usage, "`preprocessing`: {} says itself what its model does with pixels; {}",
+         name,
+         crop ? "torch or torch-stretched say whether images are cropped" : "leave the option out");
+  found.preprocessing = preprocessing_of(asked);
+  if (found.behind) found.preprocessing = found.behind(*found.preprocessing);
+}
+
 }  // namespace
 
 ModelFile import_classifier(const fs::path& named, const ClassifierImport& import,
@@ -118,19 +144,9 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   ModelFile model;
   model.metadata.network = found.network;
   model.metadata.classes = labels_of(found, import.classes, name, questions);
-  const bool asked = import.preprocessing != PixelFamily::of_weights;
-  if (found.preprocessing && asked && !is_assumed(found))
-    fail(ErrorKind::usage,
-         "`preprocessing`: {} says itself what its model does with pixels; leave the option out",
-         name);
-  if (!found.preprocessing && !asked)
-    questions.add(
-        fmt::format("how pixels were prepared, which `preprocessing` does: {}", kPixelFamilies));
+  settle_pixels(found, import.preprocessing, name, questions);
   questions.require_none(name);
-  model.metadata.preprocessing =
-      asked ? preprocessing_of(import.preprocessing) : *found.preprocessing;
-  if (asked && found.behind)
-    model.metadata.preprocessing = found.behind(model.metadata.preprocessing);
+  model.metadata.preprocessing = *found.preprocessing;
   const std::optional<Resampling> resampling =
       import.resampling ? import.resampling : found.resampling;
   if (resampling)
@@ -150,6 +166,13 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   model.tensors = found.read(name);
   model.metadata.provenance =
       found.provenance ? *found.provenance : provenance_of(file, found.family, md5_of_file(file));
+  if (is_assumed(found) && import.preprocessing == PixelFamily::of_weights &&
+      recognise_published(file, model.metadata.provenance.md5) == nullptr)
+    context.tell(Severity::note,
+                 fmt::format("note: {}: pixels are prepared as for torchvision's own weights, with "
+                             "its centre crop; `preprocessing` torch-stretched, unit or another "
+                             "says otherwise",
+                             name));
   return model;
 }
 
@@ -158,8 +181,9 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
   const fs::path file = weights_file(named);
   if (is_foreign(file)) {
     ForeignClassifier found = open_foreign_classifier(file, head, context.stop);
-    const bool told = found.preprocessing.has_value();
-    return {std::move(found.network), std::move(found.labels), found.family != "graft", told};
+    std::string open = open_pixels(found, PixelFamily::of_weights);
+    return {std::move(found.network), std::move(found.labels), found.family != "graft",
+            std::move(open)};
   }
   // Its values are mapped, and not looked at.
   ModelMetadata metadata = parse_metadata(open_safetensors(file).metadata, printable(file));
@@ -167,7 +191,7 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
     fail(ErrorKind::input,
          "{}: a backbone without a head, and no classifier to go on from; leave `head` keep out",
          printable(file));
-  return {std::move(metadata.network), std::move(metadata.classes), false};
+  return {std::move(metadata.network), std::move(metadata.classes), false, ""};
 }
 
 ModelFile import_backbone(const fs::path& named, const ClassifierImport& import,

@@ -23,6 +23,7 @@
 #include "weights/onnx_file.h"
 #include "weights/onnx_weights.h"
 #include "weights/own_export.h"
+#include "weights/pixel_family.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
 #include "weights/torch_file.h"
@@ -128,13 +129,17 @@ void take_classifier(const ForeignClassifier& whole, int height, int width,
   if (whole.resampling) out.preprocessing.resampling = *whole.resampling;
 }
 
+void add_note(WeightsInspection& out, const std::string& note) {
+  out.note += (out.note.empty() ? "" : "; ") + note;
+}
+
 /// `name`: the file's, which the error may begin with.
 void note_why_not_whole(const Error& error, const std::string& name, WeightsInspection& out) {
   if (out.left_out.empty()) return;
   std::string why = error.what();
   const std::string prefix = name + ": ";
   if (why.starts_with(prefix)) why.erase(0, prefix.size());
-  out.note += (out.note.empty() ? "" : "; ") + ("its classifier cannot be taken whole: " + why);
+  add_note(out, "its classifier cannot be taken whole: " + why);
 }
 
 /// What the configuration of a whole model says; a file without one, or with layers that Graft has
@@ -237,6 +242,8 @@ void inspect_onnx(const std::shared_ptr<const OnnxFile>& file, WeightsInspection
   const std::optional<Preprocessing> told = recognised(matcher.layers().input);
   out.preprocessing_unknown = !told;
   out.preprocessing = told.value_or(Preprocessing{});
+  if (told && has_torch_colours(*told))
+    add_note(out, fmt::format("the file does not say {}", kOpenCrop));
   if (out.left_out.empty()) return;
   try {
     take_classifier(read_onnx_classifier(file), graph.height, graph.width, out);

@@ -83,8 +83,7 @@ std::optional<ForeignGraph> read_keras_classifier(const std::shared_ptr<H5File>&
 }
 
 ForeignGraph read_keras_weights(const std::shared_ptr<H5File>& file, const std::string& words) {
-  constexpr int kSide = 224;         // convolutions do not depend on it
-  constexpr double kEpsilon = 1e-3;  // BatchNormalization's default, which the file does not say
+  constexpr int kSide = 224;  // convolutions do not depend on it
   ForeignGraph graph;
   graph.file = file->name();
   graph.family = "keras";
@@ -110,7 +109,7 @@ ForeignGraph read_keras_weights(const std::shared_ptr<H5File>& file, const std::
     ForeignLayer made{.name = layer.name,
                       .kind = layer.kind,
                       .outputs = layer.outputs,
-                      .epsilon = layer.kind == LayerKind::batchnorm ? kEpsilon : 0,
+                      .epsilon = layer.kind == LayerKind::batchnorm ? kKerasEpsilon : 0,
                       .relu = layer.relu};
     for (const TensorSpec& spec : tensor_specs(best, i, i + 1))
       made.tensors.emplace(spec.name.substr(layer.name.size() + 1),
@@ -123,7 +122,7 @@ ForeignGraph read_keras_weights(const std::shared_ptr<H5File>& file, const std::
     for (const auto& [role, index] : part.roles)
       parts.back().tensors.emplace(role, stored_h5_weight(file, index));
   }
-  append_head(graph, best, words, parts, kEpsilon);
+  append_head(graph, best, words, parts, kKerasEpsilon);
   return graph;
 }
 

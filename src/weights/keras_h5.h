@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "graft/network.h"
+#include "weights/keras_layout.h"
 #include "weights/tensor.h"
 
 namespace graft {
@@ -41,12 +42,6 @@ struct KerasContents {
   bool by_order = false;              ///< likewise
 };
 
-/// A layer of a file that is not the backbone's: its weights by canonical role, as indices into
-/// H5File::weights().
-struct KerasPart {
-  std::string layer;
-  std::map<std::string, size_t> roles;
-};
 /// Where the weights of layers [0, end) of a backbone are in a file, and the layers beside it.
 struct KerasPlaces {
   std::map<std::string, size_t> backbone;  ///< canonical name → index into H5File::weights()

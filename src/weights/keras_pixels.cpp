@@ -281,6 +281,23 @@ bool is_augmentation(const KerasNode& layer) {
          kOthers.contains(layer.kind);
 }
 
+bool casts_to_floats(const KerasNode& layer) {
+  const auto floats = [](const json* type) {
+    if (type == nullptr) return true;
+    const json* name = type;  // a policy: {"config": {"name": "float32"}}
+    if (const json* config = member(*type, "config"); config != nullptr)
+      name = member(*config, "name");
+    return name != nullptr && name->is_string() &&
+           name->get<std::string>().find("float") != std::string::npos;
+  };
+  const json* keywords = member(layer.arguments, "kwargs");
+  const json* args = member(layer.arguments, "args");
+  const json* type = keywords == nullptr ? nullptr : member(*keywords, "dtype");
+  if (type == nullptr && args != nullptr && args->is_array() && args->size() > 1)
+    type = &args->at(1);
+  return floats(type) && floats(member(layer.config, "dtype"));
+}
+
 std::optional<KerasPixels> keras_pixels(const KerasNode& layer,
                                         const std::vector<KerasPixels>& inputs,
                                         const std::vector<std::vector<float>>& values) {
@@ -304,6 +321,7 @@ std::optional<KerasPixels> keras_pixels(const KerasNode& layer,
     out.unknown = out.changed = true;
     return out;
   }
+  if (name == "cast" && !casts_to_floats(layer)) return std::nullopt;
   if (name == "cast" || name == "identity" || name == "casttofloat32") return in;
   if (name == "getitem") {
     const json* keywords = member(layer.arguments, "kwargs");

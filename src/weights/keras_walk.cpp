@@ -160,10 +160,18 @@ class Walker {
       if (how != "bilinear" && how != "nearest")
         refuse(layer,
                "resizes by " + clipped(printable(how)) + "; Graft knows bilinear and nearest");
-      out_.resampling = how == "nearest" ? Resampling::nearest : Resampling::bilinear_noaa;
+      // With antialias it is Pillow's filter, but for what Pillow rounds between rows and columns.
+      const bool smooth = flag(layer.config, "antialias", false);
+      out_.resampling = how == "nearest" ? Resampling::nearest
+                        : smooth         ? Resampling::bilinear
+                                         : Resampling::bilinear_noaa;
       out_.notes.push_back(fmt::format(
-          "left out layer {} (Resizing): Graft brings images to {}x{} itself, in the same way",
-          clipped(printable(layer.name)), out_.height, out_.width));
+          "left out layer {} (Resizing): Graft brings images to {}x{} itself, {}",
+          clipped(printable(layer.name)), out_.height, out_.width,
+          how == "nearest" ? "to the nearest pixel (of two that are equally near TensorFlow's "
+                             "rounding may take the other)"
+          : smooth         ? "antialiased (bilinear), within one of 255 levels"
+                           : "in the same way"));
       return inputs.at(0);
     }
     std::vector<KerasPixels> pixels;
@@ -225,7 +233,8 @@ class Walker {
                       : kind == "Softmax" ? "softmax"
                                           : keras_activation(layer.config));
     } else if (is_augmentation(layer) || kind.starts_with("SpatialDropout") ||
-               kind == "AlphaDropout" || kind == "Identity" || kind == "Cast") {
+               kind == "AlphaDropout" || kind == "Identity" ||
+               (kind == "Cast" && casts_to_floats(layer))) {
       out_.notes.push_back(
           fmt::format("left out layer {} ({}), which does nothing outside training",
                       clipped(printable(layer.name)), clipped(printable(kind))));
