@@ -72,17 +72,52 @@ bool is_assumed(const ForeignClassifier& found) {
   return found.family == "torchvision" || found.family == "timm";
 }
 
+/// A head without its flatten, behind means of the maps, in the head's language.
+std::string averaged_head(const Network& network) {
+  std::string out = "gap";
+  for (const Layer& layer : network.layers) {
+    if (!layer.in_head || layer.name == network.layers.back().name) continue;
+    if (layer.kind == LayerKind::dense) out += fmt::format(" dense:{}", layer.outputs);
+    if (layer.kind == LayerKind::dropout) out += fmt::format(" dropout:{}", layer.rate);
+  }
+  return out;
+}
+
+/// What must be said of the input's size, after "does not say"; empty: nothing.
+std::string open_size(const ForeignClassifier& found) {
+  constexpr int kTorchSide = 224;
+  const Network& network = found.network;
+  const bool assumed = is_assumed(found);
+  if (found.size != ForeignClassifier::Size::least ||
+      (assumed && network.input_height == kTorchSide))
+    return "";
+  std::string out = fmt::format(
+      "the size of its images, which `input-size` does (its head is for those of {} "
+      "pixels a side, or some more that give the same maps",
+      network.input_height);
+  const std::vector<Shape> shapes = output_shapes(network);
+  for (const Layer& layer : network.layers) {
+    if (!assumed || layer.kind != LayerKind::flatten) continue;
+    const Shape& map = shapes[layer.source()];
+    out += map.height == 1 ? fmt::format(
+                                 "; if it stands on means of the maps, "
+                                 "AdaptiveAvgPool2d(1), say `head` \"{}\"",
+                                 averaged_head(network))
+                           : fmt::format(
+                                 "; if its maps are averaged to {}x{}, "
+                                 "AdaptiveAvgPool2d({}), Graft cannot have its head",
+                                 map.height, map.width, map.height);
+  }
+  return out + ")";
+}
+
 /// The input's size, where the file does not say it: of torchvision's own networks it is known.
 void settle_size(ForeignClassifier& found, const InputSize& asked, const std::string& name,
                  const RunContext& context, Questions& questions) {
   using Size = ForeignClassifier::Size;
   Network& network = found.network;
   if (asked == InputSize()) {
-    if (found.size == Size::least && !is_assumed(found))
-      questions.add(
-          fmt::format("the size of its images, which `input-size` does (its head is for those of "
-                      "{} pixels a side, or some more that give the same maps)",
-                      network.input_height));
+    if (std::string what = open_size(found); !what.empty()) questions.add(std::move(what));
     if (found.size == Size::open)
       context.tell(Severity::note,
                    fmt::format("note: {}: any input size will do, and {}x{} is taken; `input-size` "
@@ -182,8 +217,9 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
   if (is_foreign(file)) {
     ForeignClassifier found = open_foreign_classifier(file, head, context.stop);
     std::string open = open_pixels(found, PixelFamily::of_weights);
+    std::string size = open_size(found);
     return {std::move(found.network), std::move(found.labels), found.family != "graft",
-            std::move(open)};
+            std::move(open), std::move(size)};
   }
   // Its values are mapped, and not looked at.
   ModelMetadata metadata = parse_metadata(open_safetensors(file).metadata, printable(file));
@@ -191,13 +227,13 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
     fail(ErrorKind::input,
          "{}: a backbone without a head, and no classifier to go on from; leave `head` keep out",
          printable(file));
-  return {std::move(metadata.network), std::move(metadata.classes), false, ""};
+  return {std::move(metadata.network), std::move(metadata.classes), false, "", ""};
 }
 
 ModelFile import_backbone(const fs::path& named, const ClassifierImport& import,
                           const RunContext& context) {
   const fs::path file = weights_file(named);
-  if (!is_foreign(file)) return without_head(read_model(model_file(file)));
+  if (!is_foreign(file)) return without_head(read_model_or_backbone(model_file(file)));
   const std::string name = printable(file);
   const WeightsInspection about = inspect_weights(file);
   if (about.fits.empty())

@@ -22,6 +22,7 @@ struct ClassifierOutline {
   std::vector<std::string> classes;  ///< empty: another program's file that does not say them
   bool foreign = false;
   std::string open_pixels;  ///< what it does not say of them; empty: nothing
+  std::string open_size;    ///< likewise of its input's size
 };
 ClassifierOutline outline_classifier(const std::filesystem::path& file, const std::string& head,
                                      const RunContext& context);

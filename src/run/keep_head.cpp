@@ -109,6 +109,9 @@ Network keep_head(Recipe& recipe, const std::vector<std::string>& classes,
   if (!outline.open_pixels.empty() && model.preprocessing == PixelFamily::of_weights)
     fail(ErrorKind::usage, "{}: the file does not say {}", printable(model.weights),
          outline.open_pixels);
+  if (!outline.open_size.empty() && model.input == InputSize())
+    fail(ErrorKind::usage, "{}: the file does not say {}", printable(model.weights),
+         outline.open_size);
   Network& network = outline.network;
   const std::string cut = cut_of(network);
   const std::string usual = Recipe::Model().backbone;

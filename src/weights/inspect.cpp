@@ -158,7 +158,10 @@ void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspec
     if (error.kind() == ErrorKind::interrupted) throw;
     note_why_not_whole(error, file->name(), out);
     try {
-      if (const std::optional<Preprocessing> told = pixels_in(*file)) out.preprocessing = *told;
+      const KerasFront front = front_in(*file);
+      if (front.preprocessing) out.preprocessing = *front.preprocessing;
+      if (front.resampling) out.preprocessing.resampling = *front.resampling;
+      out.preprocessing_unknown = !front.problem.empty();
     } catch (const Error& inner) {  // then it is not said
       if (inner.kind() == ErrorKind::interrupted) throw;
     }

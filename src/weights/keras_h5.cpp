@@ -44,9 +44,8 @@ bool is_vgg_layer(std::string_view name) {
          (name.empty() || name == "_bn");
 }
 
-std::optional<Preprocessing> pixels_of(const KerasModel& model, const KerasLocator& locator,
-                                       H5File& file) {
-  return pixels_of_keras_model(
+KerasFront front_of(const KerasModel& model, const KerasLocator& locator, H5File& file) {
+  return front_of_keras_model(
       model, file.name(), [&](const KerasPath& path) { return own_values(file, locator, path); });
 }
 
@@ -120,7 +119,7 @@ class Matcher {
       for (size_t i = 0; i < file_.weights().size(); ++i) {
         const H5Weight& weight = file_.weights()[i];
         const std::string role = keras_role(weight.name);
-        if (found.placed.contains(i) || role.empty() || !weight.problem.empty()) continue;
+        if (found.placed.contains(i) || !weight.problem.empty()) continue;
         const KerasPlace where = layout_.place_of(weight);
         if (out.rest.empty() || where.model + "/" + where.layer != last)
           out.rest.push_back({where.layer, {}});
@@ -150,7 +149,7 @@ class Matcher {
     }
     const KerasLocator locator(*model, file_.weights(), name_);
     require_vgg_layers(*model, locator, {taken.begin(), taken.end()}, name_);
-    out.preprocessing = pixels_of(*model, locator, file_);
+    out.front = front_of(*model, locator, file_);
     return norm_epsilons(*model, locator);
   }
 
@@ -445,11 +444,11 @@ KerasWeights read_keras_h5(H5File& file, const Network& full, size_t needed_end)
   return Matcher(file, file.name(), full, needed_end).read();
 }
 
-std::optional<Preprocessing> pixels_in(H5File& file) {
-  if (file.description().empty()) return std::nullopt;
+KerasFront front_in(H5File& file) {
+  if (file.description().empty()) return {};
   const KerasModel model = parse_keras_model(file.description(), file.name());
   const KerasLocator locator(model, file.weights(), file.name());
-  return pixels_of(model, locator, file);
+  return front_of(model, locator, file);
 }
 
 std::optional<KerasPlaces> find_backbone(H5File& file, const Network& full, size_t end) {

@@ -260,7 +260,7 @@ std::optional<Preprocessing> KerasPixels::preprocessing(const std::string& file)
   out.bgr = bgr;
   for (size_t c = 0; c < kChannels; ++c) {
     out.scale.at(c) = static_cast<float>(channels[c].scale);
-    out.shift.at(c) = static_cast<float>(-channels[c].offset);
+    out.shift.at(c) = static_cast<float>(0 - channels[c].offset);
   }
   return out;
 }

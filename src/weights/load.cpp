@@ -158,15 +158,21 @@ Weights load_h5(const Source& source, H5File& file, const Network& network, bool
         "took the layers of {}{}{}", network.backbone,
         found.by_order ? ", which bear other names, by their order and shapes" : "",
         found.left_out.empty() ? "" : " and left out " + some_of(std::move(found.left_out)));
-  weights.preprocessing = found.preprocessing.value_or(keras_preprocessing());
+  if (!asked && !found.front.problem.empty())
+    fail(ErrorKind::usage,
+         "{}: what its model does with pixels is not followed ({}); say how they are prepared with "
+         "`preprocessing` {}",
+         printable(path), found.front.problem, kPixelFamilies);
+  weights.preprocessing = found.front.preprocessing.value_or(keras_preprocessing());
+  if (found.front.resampling) weights.preprocessing.resampling = *found.front.resampling;
   weights.provenance =
       provenance_of(path, "keras", source.md5.empty() ? md5_of_file(path) : source.md5);
   const bool known =
       weights.provenance.licence != kNoLicence || begins_as_imagenet(weights.tensors);
-  if (!asked && (!weights.note.empty() || (!found.preprocessing && !known)))
-    add_note(weights,
-             fmt::format("pixels are prepared as {} (`preprocessing` says otherwise)",
-                         found.preprocessing ? "the model in it does" : "for Keras' own weights"));
+  if (!asked && (!weights.note.empty() || (!found.front.preprocessing && !known)))
+    add_note(weights, fmt::format("pixels are prepared as {} (`preprocessing` says otherwise)",
+                                  found.front.preprocessing ? "the model in it does"
+                                                            : "for Keras' own weights"));
   name_note(weights, path);
   return weights;
 }
