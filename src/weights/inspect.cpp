@@ -245,8 +245,7 @@ void inspect_onnx(const std::shared_ptr<const OnnxFile>& file, WeightsInspection
   const std::optional<Preprocessing> told = recognised(matcher.layers().input);
   out.preprocessing_unknown = !told;
   out.preprocessing = told.value_or(Preprocessing{});
-  if (told && has_torch_colours(*told))
-    add_note(out, fmt::format("the file does not say {}", kOpenCrop));
+  out.crop_unknown = told && has_torch_colours(*told);
   if (out.left_out.empty()) return;
   try {
     take_classifier(read_onnx_classifier(file), graph.height, graph.width, out);
