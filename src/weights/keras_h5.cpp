@@ -66,7 +66,7 @@ class Matcher {
         full_(full),
         needed_end_(needed_end),
         file_(file),
-        layout_(file.weights()) {
+        layout_(file.weights(), file.layer_order()) {
     for (size_t i = 0; i < file_.weights().size(); ++i) sort_in(i);
     const std::map<std::string, std::vector<KerasPart>> parts = layout_.parts();
     for (auto& [model, found] : models_)

@@ -26,8 +26,9 @@ struct KerasPart {
 
 class KerasLayout {
  public:
-  /// The weights outlive the object.
-  explicit KerasLayout(std::span<const H5Weight> weights);
+  /// The weights outlive the object. `order` has the layers' names as the model's description has
+  /// them; empty: it has none.
+  KerasLayout(std::span<const H5Weight> weights, std::span<const std::string> order);
 
   /// Whether a group has the weights of one layer: it is that layer, renamed, and no model with
   /// layers in it, whatever its weights are called.
@@ -36,11 +37,15 @@ class KerasLayout {
   [[nodiscard]] bool is_numbered() const { return numbered_; }
   /// Where a weight stands, whatever the names: "conv2d_3/kernel" in layer "functional".
   [[nodiscard]] KerasPlace place_of(const H5Weight& weight) const;
-  /// The layers of each model in the file, in its order.
+  /// The layers of each model in the file, in the description's order, or else in the file's. (In a
+  /// model that is a layer of another the weights that train stand before all others.)
   [[nodiscard]] std::map<std::string, std::vector<KerasPart>> parts() const;
 
  private:
   std::span<const H5Weight> weights_;
+  void sort(std::vector<KerasPart>& model) const;
+
+  std::map<std::string, size_t> rank_;  // by layer
   std::set<std::string> single_;
   bool numbered_ = false;
 };

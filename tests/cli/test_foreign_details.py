@@ -158,6 +158,32 @@ class Keras(Files):
                 self.convert(k.write(self.folder / f"m{suffix}", model, version), "--preprocessing", "unit")
                 self.check(want)
 
+    def test_layers_that_train_stand_first(self):
+        """In a model that is a layer: two convolutions of one form are not exchanged."""
+        count, layers = 0, []
+        for entry in k.base(spread=0.3):
+            if entry["kind"] == "Conv2D":
+                entry = dict(entry, name="conv2d" + (f"_{count}" if count else ""))
+                entry["config"] = dict(entry["config"], trainable=count == 3)
+                count += 1
+            layers.append(entry)
+        want = k.compute(layers, self.unit)
+        head = [self.GAP, k.dense("dense", 160, 3, "softmax")]
+        path = self.folder / "m.h5"
+        for description in (True, False):
+            k.write_h5(path, [["functional", layers]] + head, description=description)
+            with h5py.File(path, "r+") as file:
+                group = (file["model_weights"] if description else file)["functional"]
+                names = list(group.attrs["weight_names"])
+                mine = [name for name in names if str(name).startswith(("b'conv2d_3", "conv2d_3"))]
+                self.assertEqual(len(mine), 2)
+                group.attrs["weight_names"] = mine + [name for name in names if name not in mine]
+            got, _ = self.maps(path, "--preprocessing", "unit")
+            self.assertLess(np.abs(got - want).max(), 1e-5 * np.abs(want).max())
+            if description:
+                self.convert(path, "--preprocessing", "unit")
+                self.check(k.compute(layers + head, self.unit))
+
     def test_the_order_of_relu_and_norm(self):
         """Weights alone do not say it: both can be said, and what was taken is told."""
         relu_first = k.base(spread=0.3) + [self.GAP, k.dense("hidden", 160, 12, "relu"), k.batchnorm("norm", 12),
