@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/words.h"
 #include "cli/common.h"
+#include "cli/option_flags.h"
 #include "recipe/option_values.h"
 
 namespace graft::cli {
@@ -65,7 +66,7 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
                         {"nearest", about.nearest},
                         {"differences", about.differences},
                         {"damage", about.damage},
-                        {"note", about.note},
+                        {"note", with_flags(about.note)},
                         {"preprocessing",
                          {{"family", pixels_family(p)},
                           {"channel_order", p.bgr ? "bgr" : "rgb"},
@@ -110,7 +111,7 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
     print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
   if (about.input_height > 0)
     print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
-  if (!about.note.empty()) print_result("  note        {}\n", printable(about.note));
+  if (!about.note.empty()) print_result("  note        {}\n", printable(with_flags(about.note)));
   for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
   if (about.preprocessing_unknown)
     print_result(

@@ -168,6 +168,18 @@ void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspec
   }
 }
 
+/// Whether a backbone's pixels are taken for those of Keras' own weights, which it does not have.
+bool assumes_pixels(H5File& file, const Network& network) {
+  constexpr size_t kFirst = 2;  // input and first convolution
+  try {
+    const KerasWeights first = read_keras_h5(file, network, kFirst);
+    return !first.front.preprocessing && !begins_as_imagenet(first.tensors);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    return false;  // damaged, which is said elsewhere
+  }
+}
+
 void inspect_keras(const std::shared_ptr<H5File>& file, WeightsInspection& out) {
   out.family = "keras";
   match(
@@ -200,6 +212,10 @@ void inspect_keras(const std::shared_ptr<H5File>& file, WeightsInspection& out) 
   out.types = fmt::format("{}", fmt::join(types, ", "));
   out.preprocessing = keras_preprocessing();
   inspect_keras_classifier(file, out);
+  if (!out.convertible && !out.preprocessing_unknown && assumes_pixels(*file, network))
+    add_note(out,
+             "it does not say how pixels were prepared, and is taken for prepared as Keras' "
+             "own weights are; `preprocessing` says otherwise");
   Damage damage(out.damage);
   read_all_weights(*file, [&](const std::string& layer, const std::string& problem,
                               std::span<const float> values) {

@@ -126,27 +126,6 @@ Network whole_backbone(const Network& network) {
   return full;
 }
 
-/// Whether they begin with the kernels of Keras' ImageNet weights, which hardly ever train.
-bool begins_as_imagenet(const TensorMap& tensors) {
-  // block1_conv1 of VGG16 and VGG19: the first numbers of kernel and bias.
-  static constexpr std::array<std::array<float, 6>, 2> kFirst = {{
-      {0.42947057F, 0.373467F, -0.061360113F, 0.73429835F, 0.093403675F, 0.06775674F},
-      {0.34119523F, 0.33999205F, -0.04484424F, 0.7301776F, 0.06493629F, 0.03428847F},
-  }};
-  const auto kernel = tensors.find("block1_conv1.weight");
-  const auto bias = tensors.find("block1_conv1.bias");
-  if (kernel == tensors.end() || bias == tensors.end()) return false;
-  const std::span<const float> k = kernel->second.values();
-  const std::span<const float> b = bias->second.values();
-  // As float16 too.
-  const auto close = [](float x, float y) { return std::abs(x - y) <= 1e-3F * std::abs(y); };
-  return k.size() >= 3 && b.size() >= 3 &&
-         std::any_of(kFirst.begin(), kFirst.end(), [&](const auto& first) {
-           return std::equal(k.begin(), k.begin() + 3, first.begin(), close) &&
-                  std::equal(b.begin(), b.begin() + 3, first.begin() + 3, close);
-         });
-}
-
 Weights load_h5(const Source& source, H5File& file, const Network& network, bool asked) {
   const fs::path& path = source.path;
   const Network full = whole_backbone(network);
@@ -270,6 +249,26 @@ void keep_needed(TensorMap& tensors, const Network& network) {
 }
 
 }  // namespace
+
+bool begins_as_imagenet(const TensorMap& tensors) {
+  // block1_conv1 of VGG16 and VGG19: the first numbers of kernel and bias.
+  static constexpr std::array<std::array<float, 6>, 2> kFirst = {{
+      {0.42947057F, 0.373467F, -0.061360113F, 0.73429835F, 0.093403675F, 0.06775674F},
+      {0.34119523F, 0.33999205F, -0.04484424F, 0.7301776F, 0.06493629F, 0.03428847F},
+  }};
+  const auto kernel = tensors.find("block1_conv1.weight");
+  const auto bias = tensors.find("block1_conv1.bias");
+  if (kernel == tensors.end() || bias == tensors.end()) return false;
+  const std::span<const float> k = kernel->second.values();
+  const std::span<const float> b = bias->second.values();
+  // As float16 too.
+  const auto close = [](float x, float y) { return std::abs(x - y) <= 1e-3F * std::abs(y); };
+  return k.size() >= 3 && b.size() >= 3 &&
+         std::any_of(kFirst.begin(), kFirst.end(), [&](const auto& first) {
+           return std::equal(k.begin(), k.begin() + 3, first.begin(), close) &&
+                  std::equal(b.begin(), b.begin() + 3, first.begin() + 3, close);
+         });
+}
 
 fs::path weights_file(const fs::path& named) {
   std::error_code error;

@@ -247,10 +247,13 @@ class Keras(Files):
         self.assertIn(told, self.maps(path)[1])
         self.assertNotIn("pixels", self.maps(path, "--preprocessing", "unit")[1])
         self.assertIn(told, self.succeed("weights", "convert", path, self.ours, "--without-head").stderr)
+        self.assertIn("taken for prepared as Keras' own weights are; --preprocessing says otherwise",
+                      self.succeed_json("weights", "inspect", path, "--json")["files"][0]["note"])
 
     @unittest.skipUnless(REAL.exists(), "needs ../shared")
     def test_pixels_of_the_official_base_are_known(self):
         self.assertNotIn("pixels", self.succeed("weights", "convert", REAL, self.ours, "--without-head").stderr)
+        self.assertEqual(self.succeed_json("weights", "inspect", REAL, "--json")["files"][0]["note"], "")
 
     def test_advice(self):
         """Where the whole is not taken, the backbone is, as the message says."""
