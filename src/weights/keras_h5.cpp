@@ -226,7 +226,9 @@ class Matcher {
     std::vector<const KerasPart*> norms;
     for (const KerasPart& part : layers) {
       const auto weight = part.roles.find("weight");
-      if (is_norm(part) && !found.placed.contains(part.roles.at("running_var")))
+      const auto variance = part.roles.find("running_var");
+      if (variance != part.roles.end() && !found.placed.contains(variance->second) &&
+          file_.weights()[variance->second].shape.size() == 1)
         norms.push_back(&part);
       else if (weight != part.roles.end() && names.contains(weight->second))
         convolutions.emplace_back(names.at(weight->second),
