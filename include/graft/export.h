@@ -37,6 +37,10 @@ struct ExportOptions {
   /// since VGG's activations pass float16's range. BatchNorm's numbers stay float32.
   bool half = false;
   ExportInput input = ExportInput::uint8;  ///< of ONNX alone; others read pixels or have no input
+  /// The backbone alone: torch and safetensors under torchvision's names, keras_h5 as Keras'
+  /// weights without top (`VGG16(include_top=False).load_weights(FILE)`). Other formats have whole
+  /// models.
+  bool without_head = false;
 };
 
 /// What was written and how it was checked.

@@ -101,6 +101,8 @@ struct WeightsInspection {
   /// Whether that must be said, as the file does not tell it: `preprocessing` is then of no
   /// meaning.
   bool preprocessing_unknown = false;
+  /// Likewise whether its `crop_ratio` must: the file has torchvision's mean and deviation alone.
+  bool crop_unknown = false;
   /// Tensors that cannot be read, or hold NaN or infinity, a line each; many are counted in the
   /// last.
   std::vector<std::string> damage{};

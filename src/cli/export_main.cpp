@@ -28,9 +28,9 @@ int run(const ExportArguments& given) {
   print_result("{}: {}\n", printable(o.output), format_bytes(static_cast<double>(result.bytes)));
   for (const std::string& check : result.checks) print_result("{}\n", check);
   print_result(
-      "the logits of {} synthetic images agree with those of the file as read back (largest "
+      "the {} of {} synthetic images agree with those of the file as read back (largest "
       "difference {:.1e})\n",
-      result.images_compared, result.largest_error);
+      o.options.without_head ? "maps" : "logits", result.images_compared, result.largest_error);
   return 0;
 }
 

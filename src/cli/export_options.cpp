@@ -21,6 +21,7 @@ struct Typed {
   std::string format;
   std::string dtype = "fp32";
   std::string input = "uint8";
+  bool without_head = false;
   ImportArguments import;
   bool force = false;
   bool json = false;
@@ -75,7 +76,8 @@ ExportArguments arguments_of(const Typed& o) {
       .output = o.output,
       .options = {.format = format.format,
                   .half = o.dtype == "fp16",
-                  .input = o.input == "float" ? ExportInput::float32 : ExportInput::uint8},
+                  .input = o.input == "float" ? ExportInput::float32 : ExportInput::uint8,
+                  .without_head = o.without_head},
       .import = o.import.import(),
       .json = o.json,
       .status_fd = o.status_fd};
@@ -121,6 +123,9 @@ int run_export_app(int argc, char** argv, const std::function<int(const ExportAr
       ->check(one_of({"uint8", "float"}))
       ->capture_default_str()
       ->type_name("uint8|float");
+  app.add_flag("--without-head", o.without_head,
+               "torch, safetensors, keras (.h5): the backbone alone, under torchvision's or Keras' "
+               "names");
   add_import_options(app, o.import);
   app.add_flag("--force", o.force, "Without -o: replace a file of that name");
   app.add_flag("--json", o.json, "One JSON document on stdout");

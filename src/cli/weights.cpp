@@ -255,6 +255,7 @@ int become_export(const WeightsOptions& o, const std::string& model, const std::
   add("--resampling", options::value_text(o.import.resampling));
   if (o.import.input != InputSize())
     add("--input-size", fmt::format("{}x{}", o.import.input.height, o.import.input.width));
+  if (o.without_head) words.emplace_back("--without-head");
   if (o.common.threads > 0) add("--threads", std::to_string(o.common.threads));
   if (o.common.quiet) words.emplace_back("--quiet");
   if (o.common.verbose) words.emplace_back("--verbose");
@@ -280,16 +281,17 @@ int convert(const WeightsOptions& o) {
   if (graft && fs::path(out).extension() != ".safetensors")
     fail(ErrorKind::usage, "{}: {}: the name must end in .safetensors", option, out);
   const bool trunk = o.without_head || (old && graft);
-  if (!graft && o.without_head)
-    fail(ErrorKind::usage,
-         "--without-head: a backbone alone is a .safetensors file of Graft's; other formats have "
-         "whole classifiers");
   if (!graft) refuse_weights_alone(out, option);
   if (!graft && o.format.empty() && !export_format(out))
     fail(ErrorKind::usage,
          "{}: {}: the name must end in .safetensors (a model of Graft's), .onnx, .keras, .h5, .pth "
          "or .pt, or --format say which it is",
          option, out);
+  if (trunk && (!o.import.head.empty() || !o.import.classes.empty()))
+    fail(ErrorKind::usage,
+         "{} for a classifier, and {} writes the backbone alone; for the whole one say 'graft "
+         "weights convert IN OUT'",
+         o.import.head.empty() ? "--classes is" : "--head is", old ? "-o" : "--without-head");
   std::error_code error;
   refuse_input_as_output(out, option,
                          {fs::is_directory(in, error) ? model_file(in) : fs::path(in)});
@@ -298,11 +300,6 @@ int convert(const WeightsOptions& o) {
       .half = o.dtype == "fp16", .fold_batchnorm = o.fold, .source = {}, .licence = {}};
   if (!o.source.empty()) options.source = o.source;
   if (!o.licence.empty()) options.licence = o.licence;
-  if (trunk && (!o.import.head.empty() || !o.import.classes.empty()))
-    fail(ErrorKind::usage,
-         "{} for a classifier, and {} writes the backbone alone; for the whole one say 'graft "
-         "weights convert IN OUT'",
-         o.import.head.empty() ? "--classes is" : "--head is", old ? "-o" : "--without-head");
   const std::string backbone =
       trunk ? convert_weights(in, out, options, o.import.import(), o.common.context())
             : convert_classifier(in, out, options, o.import.import(), o.common.context());
@@ -350,8 +347,9 @@ int run_weights(int argc, char** argv) {
          "by the name of OUT, .safetensors being graft")
       ->check(one_of({"graft", "onnx", "keras", "torch", "safetensors"}))
       ->type_name("FORMAT");
-  app.add_flag("--without-head", o.without_head,
-               "convert: the backbone alone, to start trainings from");
+  app.add_flag(
+      "--without-head", o.without_head,
+      "convert: the backbone alone, to start trainings from, as .safetensors, .pth or .h5");
   add_import_options(app, o.import);
   app.add_flag("--fold-batchnorm", o.fold,
                "convert: fold BatchNorm into the convolutions: vgg16_bn becomes vgg16");

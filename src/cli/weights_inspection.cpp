@@ -8,17 +8,22 @@
 #include "base/file.h"
 #include "base/words.h"
 #include "cli/common.h"
+#include "cli/option_flags.h"
 #include "recipe/option_values.h"
 
 namespace graft::cli {
 namespace {
 
 /// What an inspection says of pixels, in one line.
-std::string pixels_line(const Preprocessing& p) {
+std::string pixels_line(const Preprocessing& p, bool crop_unknown) {
   const std::string order = p.bgr ? "BGR" : "RGB";
   std::string out =
       fmt::format("{}, x = pixel · ({:.6g}, {:.6g}, {:.6g}) − ({:.6g}, {:.6g}, {:.6g})", order,
                   p.scale[0], p.scale[1], p.scale[2], p.shift[0], p.shift[1], p.shift[2]);
+  if (crop_unknown)
+    return out +
+           "; not said whether cropped or stretched to the input: --preprocessing torch or "
+           "torch-stretched says it";
   out += p.crop_ratio > 0
              ? fmt::format("; shorter side to {:.3f} of the input, centre cut out", p.crop_ratio)
              : "; stretched to the input";
@@ -61,7 +66,7 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
                         {"nearest", about.nearest},
                         {"differences", about.differences},
                         {"damage", about.damage},
-                        {"note", about.note},
+                        {"note", with_flags(about.note)},
                         {"preprocessing",
                          {{"family", pixels_family(p)},
                           {"channel_order", p.bgr ? "bgr" : "rgb"},
@@ -72,12 +77,14 @@ nlohmann::json inspection_json(const std::string& name, const WeightsInspection&
   if (about.classes) out["classes"] = *about.classes;
   if (about.input_height > 0)
     out["input_size"] = nlohmann::json{about.input_height, about.input_width};
+  if (about.crop_unknown) out["preprocessing"]["crop_ratio"] = nullptr;
   if (about.preprocessing_unknown) out["preprocessing"] = nullptr;
   return out;
 }
 
 void print_inspection(const std::string& name, const WeightsInspection& about) {
   constexpr size_t kMostRows = 20;
+  const bool asked = about.preprocessing_unknown || about.crop_unknown;
   print_result("{}: {}, {}{}\n", printable(name), about.format,
                format_bytes(static_cast<double>(about.bytes)),
                about.types.empty() ? "" : ", " + about.types);
@@ -104,7 +111,7 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
     print_result("  left out    {}\n", clipped(fmt::format("{}", fmt::join(about.left_out, ", "))));
   if (about.input_height > 0)
     print_result("  input       {}x{} pixels\n", about.input_height, about.input_width);
-  if (!about.note.empty()) print_result("  note        {}\n", printable(about.note));
+  if (!about.note.empty()) print_result("  note        {}\n", printable(with_flags(about.note)));
   for (const std::string& line : about.damage) print_result("  damaged     {}\n", line);
   if (about.preprocessing_unknown)
     print_result(
@@ -112,7 +119,7 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
         "raw says it\n");
   else
     print_result("  pixels      {}: {}\n", pixels_family(about.preprocessing),
-                 pixels_line(about.preprocessing));
+                 pixels_line(about.preprocessing, about.crop_unknown));
   if (!about.fits.empty() && about.damage.empty()) {
     const WeightsInspection::Fit& fit = about.fits.front();
     if (about.convertible)
@@ -120,12 +127,11 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
           "  use         whole: graft weights convert {} MODEL.safetensors{}{}\n"
           "              or: graft train PHOTOS --weights {} --head keep{}\n",
           shell_quoted(name), about.labels.empty() ? " --classes A,B,…" : "",
-          about.preprocessing_unknown ? " --preprocessing …" : "", shell_quoted(name),
-          about.preprocessing_unknown ? " --preprocessing …" : "");
+          asked ? " --preprocessing …" : "", shell_quoted(name), asked ? " --preprocessing …" : "");
     print_result("  {}graft train PHOTOS --backbone {}{} --weights {}{}\n",
                  about.convertible ? "            its backbone alone: " : "use         ",
                  fit.backbone, fit.whole ? "" : " --until " + fit.until, shell_quoted(name),
-                 about.preprocessing_unknown ? " --preprocessing FAMILY" : "");
+                 asked ? " --preprocessing FAMILY" : "");
   }
 }
 

@@ -24,6 +24,12 @@ void check_options(const ExportOptions& options) {
   if (options.input != ExportInput::uint8 && options.input != ExportInput::float32)
     fail(ErrorKind::usage, "`input`: {} is the number of no input",
          static_cast<int>(options.input));
+  if (options.without_head &&
+      (options.format == ExportFormat::onnx || options.format == ExportFormat::keras))
+    fail(ErrorKind::usage,
+         "`without-head`: a backbone alone is written as .pth, .safetensors (torchvision's names) "
+         "or "
+         ".h5 (Keras' weights without top); ONNX' and .keras files have whole classifiers");
   if (options.input == ExportInput::float32 && options.format != ExportFormat::onnx)
     fail(
         ErrorKind::usage,
@@ -74,6 +80,18 @@ TensorMap read_back(const fs::path& written, const fs::path& file, const RunCont
   return out;
 }
 
+/// Weights alone say nothing of pixels, and whoever reads them takes their family's.
+void note_pixels(const Preprocessing& pixels, const ExportOptions& options, const fs::path& file,
+                 const RunContext& context) {
+  const bool keras = options.format == ExportFormat::keras_h5;
+  if (pixels == (keras ? keras_preprocessing() : torchvision_preprocessing())) return;
+  context.tell(Severity::note,
+               fmt::format("note: {}: its pixels are not prepared as {} own weights take them, but "
+                           "as Graft's record in the file says ('graft weights inspect {}'), which "
+                           "other programs do not read",
+                           printable(file), keras ? "Keras'" : "torchvision's", printable(file)));
+}
+
 }  // namespace
 
 ExportResult export_model(const std::filesystem::path& model, const std::filesystem::path& file,
@@ -88,7 +106,8 @@ ExportResult export_model(const std::filesystem::path& model, const std::filesys
   if (same_file(file, weights_file(model)))
     fail(ErrorKind::usage, "{}: is the model itself; choose another name for what is exported",
          printable(file));
-  const ModelFile read = import_classifier(model, import, context);
+  const ModelFile read = options.without_head ? import_backbone(model, import, context)
+                                              : import_classifier(model, import, context);
   check_memory(read, options);
   context.check_stop();
   AtomicFile target(file);
@@ -101,7 +120,8 @@ ExportResult export_model(const std::filesystem::path& model, const std::filesys
       write_keras(target, read, options);
       break;
     case ExportFormat::keras_h5:
-      write_keras_h5(target, read, options);
+      options.without_head ? write_keras_trunk(target, read, options)
+                           : write_keras_h5(target, read, options);
       break;
     case ExportFormat::torch:
       write_torch(target, read, options);
@@ -117,6 +137,7 @@ ExportResult export_model(const std::filesystem::path& model, const std::filesys
   require_agreement(comparison, options.half, file);
   result.images_compared = comparison.images;
   result.largest_error = comparison.largest_error;
+  if (options.without_head) note_pixels(read.metadata.preprocessing, options, file, context);
   target.commit();
   result.bytes = fs::file_size(file);
   return result;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <map>
+#include <set>
 #include <string_view>
 
 #include "base/fail.h"
@@ -51,6 +52,37 @@ void write_weights(H5Writer& h5, const KerasGraph& graph, const ExportOptions& o
   h5.group("/vars");
 }
 
+/// Layers of the older layout, each with its variables by name, in a group that ends in '/'.
+void write_layers(H5Writer& h5, const KerasGraph& graph, const std::string& root,
+                  const std::set<std::string>& wanted, const ExportOptions& options) {
+  std::vector<std::string> names;
+  for (const KerasLayer& layer : graph.layers)
+    if (wanted.contains(layer.name)) names.push_back(layer.name);
+  h5.attribute(root == "/" ? root : root.substr(0, root.size() - 1), "layer_names", names);
+  for (const KerasLayer& layer : graph.layers) {
+    if (!wanted.contains(layer.name)) continue;
+    const std::string group = root + layer.name;
+    h5.group(group);
+    std::vector<std::string> variables;
+    for (const KerasVariable& variable : layer.variables) {
+      variables.push_back(layer.name + "/" + variable.name + ":0");
+      h5.array(group + "/" + variables.back(), variable.values(), stored(variable, options));
+    }
+    h5.attribute(group, "weight_names", variables);
+  }
+}
+
+/// With the hash of the file in its record.
+void write_sealed(AtomicFile& file, H5Writer& h5) {
+  const std::span<const std::byte> bytes = h5.finish();
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const std::string place = fmt::format("\"{}\":\"", kSealKey);
+  const size_t at = text.rfind(place + std::string(kSealBlank)) + place.size();
+  file.write(bytes.first(at));
+  file.write(seal_of(bytes, at));
+  file.write(bytes.subspan(at + kSealBlank.size()));
+}
+
 }  // namespace
 
 void write_keras(AtomicFile& file, const ModelFile& model, const ExportOptions& options) {
@@ -79,26 +111,24 @@ void write_keras_h5(AtomicFile& file, const ModelFile& model, const ExportOption
   h5.attribute("/", "model_config", keras2_config(graph).dump());
   h5.attribute("/", "graft",
                export_document(export_metadata(model.metadata, graph.modules)).dump());
-  std::vector<std::string> names;
-  for (const KerasLayer& layer : graph.layers) names.push_back(layer.name);
-  h5.attribute(root, "layer_names", names);
-  for (const KerasLayer& layer : graph.layers) {
-    const std::string group = root + "/" + layer.name;
-    h5.group(group);
-    std::vector<std::string> variables;
-    for (const KerasVariable& variable : layer.variables) {
-      variables.push_back(layer.name + "/" + variable.name + ":0");
-      h5.array(group + "/" + variables.back(), variable.values(), stored(variable, options));
-    }
-    h5.attribute(group, "weight_names", variables);
-  }
-  const std::span<const std::byte> bytes = h5.finish();
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  const std::string place = fmt::format("\"{}\":\"", kSealKey);
-  const size_t at = text.rfind(place + std::string(kSealBlank)) + place.size();
-  file.write(bytes.first(at));
-  file.write(seal_of(bytes, at));
-  file.write(bytes.subspan(at + kSealBlank.size()));
+  std::set<std::string> names;
+  for (const KerasLayer& layer : graph.layers) names.insert(layer.name);
+  write_layers(h5, graph, root + "/", names, options);
+  write_sealed(file, h5);
+}
+
+void write_keras_trunk(AtomicFile& file, const ModelFile& backbone, const ExportOptions& options) {
+  const KerasGraph graph = keras_graph(backbone);
+  std::set<std::string> names;  // of its layers, and not of those that a whole model has around
+  for (const auto& [layer, name] : graph.modules) names.insert(name);
+  H5Writer h5;
+  const std::string root = "/";
+  h5.attribute(root, "backend", std::string("tensorflow"));
+  h5.attribute(root, "keras_version", std::string(kKeras2));
+  h5.attribute(root, "graft",
+               export_document(export_metadata(backbone.metadata, graph.modules)).dump());
+  write_layers(h5, graph, root, names, options);
+  write_sealed(file, h5);
 }
 
 }  // namespace graft

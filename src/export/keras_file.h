@@ -13,4 +13,8 @@ namespace graft {
 void write_keras(AtomicFile& file, const ModelFile& model, const ExportOptions& options);
 void write_keras_h5(AtomicFile& file, const ModelFile& model, const ExportOptions& options);
 
+/// A backbone alone: weights by layer, without the model's description, as Keras publishes them
+/// without top.
+void write_keras_trunk(AtomicFile& file, const ModelFile& backbone, const ExportOptions& options);
+
 }  // namespace graft

@@ -11,6 +11,7 @@
 #include "weights/foreign_file.h"
 #include "weights/load.h"
 #include "weights/pixel_family.h"
+#include "weights/registry.h"
 #include "weights/safetensors.h"
 
 namespace graft {
@@ -71,17 +72,52 @@ bool is_assumed(const ForeignClassifier& found) {
   return found.family == "torchvision" || found.family == "timm";
 }
 
+/// A head without its flatten, behind means of the maps, in the head's language.
+std::string averaged_head(const Network& network) {
+  std::string out = "gap";
+  for (const Layer& layer : network.layers) {
+    if (!layer.in_head || layer.name == network.layers.back().name) continue;
+    if (layer.kind == LayerKind::dense) out += fmt::format(" dense:{}", layer.outputs);
+    if (layer.kind == LayerKind::dropout) out += fmt::format(" dropout:{}", layer.rate);
+  }
+  return out;
+}
+
+/// What must be said of the input's size, after "does not say"; empty: nothing.
+std::string open_size(const ForeignClassifier& found) {
+  constexpr int kTorchSide = 224;
+  const Network& network = found.network;
+  const bool assumed = is_assumed(found);
+  if (found.size != ForeignClassifier::Size::least ||
+      (assumed && network.input_height == kTorchSide))
+    return "";
+  std::string out = fmt::format(
+      "the size of its images, which `input-size` does (its head is for those of {} "
+      "pixels a side, or some more that give the same maps",
+      network.input_height);
+  const std::vector<Shape> shapes = output_shapes(network);
+  for (const Layer& layer : network.layers) {
+    if (!assumed || layer.kind != LayerKind::flatten) continue;
+    const Shape& map = shapes[layer.source()];
+    out += map.height == 1 ? fmt::format(
+                                 "; if it stands on means of the maps, "
+                                 "AdaptiveAvgPool2d(1), say `head` \"{}\"",
+                                 averaged_head(network))
+                           : fmt::format(
+                                 "; if its maps are averaged to {}x{}, "
+                                 "AdaptiveAvgPool2d({}), Graft cannot have its head",
+                                 map.height, map.width, map.height);
+  }
+  return out + ")";
+}
+
 /// The input's size, where the file does not say it: of torchvision's own networks it is known.
 void settle_size(ForeignClassifier& found, const InputSize& asked, const std::string& name,
                  const RunContext& context, Questions& questions) {
   using Size = ForeignClassifier::Size;
   Network& network = found.network;
   if (asked == InputSize()) {
-    if (found.size == Size::least && !is_assumed(found))
-      questions.add(
-          fmt::format("the size of its images, which `input-size` does (its head is for those of "
-                      "{} pixels a side, or some more that give the same maps)",
-                      network.input_height));
+    if (std::string what = open_size(found); !what.empty()) questions.add(std::move(what));
     if (found.size == Size::open)
       context.tell(Severity::note,
                    fmt::format("note: {}: any input size will do, and {}x{} is taken; `input-size` "
@@ -97,6 +133,31 @@ void settle_size(ForeignClassifier& found, const InputSize& asked, const std::st
     if (before[i].shape != after[i].shape)
       fail(ErrorKind::usage, "`input-size`: layer {} of {} is not for images of {}x{}",
            network.layers[before[i].layer].name, name, asked.height, asked.width);
+}
+
+/// What must be said of pixels and is not, after "does not say"; empty: nothing.
+std::string open_pixels(const ForeignClassifier& found, PixelFamily asked) {
+  if (asked != PixelFamily::of_weights) return "";
+  if (!found.preprocessing)
+    return fmt::format("how pixels were prepared, which `preprocessing` does: {}", kPixelFamilies);
+  return found.family == "onnx" && has_torch_colours(*found.preprocessing) ? kOpenCrop : "";
+}
+
+/// How pixels are prepared, as the file says it or the user does.
+void settle_pixels(ForeignClassifier& found, PixelFamily asked, const std::string& name,
+                   Questions& questions) {
+  if (std::string what = open_pixels(found, asked); !what.empty()) {
+    questions.add(std::move(what));
+    return;
+  }
+  if (asked == PixelFamily::of_weights) return;
+  const bool crop = found.preprocessing && has_torch_colours(*found.preprocessing);
+  if (found.preprocessing && !is_assumed(found) && !(crop && is_torch(asked)))
+    fail(ErrorKind::usage, "`preprocessing`: {} says itself what its model does with pixels; {}",
+         name,
+         crop ? "torch or torch-stretched say whether images are cropped" : "leave the option out");
+  found.preprocessing = preprocessing_of(asked);
+  if (found.behind) found.preprocessing = found.behind(*found.preprocessing);
 }
 
 }  // namespace
@@ -118,19 +179,9 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   ModelFile model;
   model.metadata.network = found.network;
   model.metadata.classes = labels_of(found, import.classes, name, questions);
-  const bool asked = import.preprocessing != PixelFamily::of_weights;
-  if (found.preprocessing && asked && !is_assumed(found))
-    fail(ErrorKind::usage,
-         "`preprocessing`: {} says itself what its model does with pixels; leave the option out",
-         name);
-  if (!found.preprocessing && !asked)
-    questions.add(
-        fmt::format("how pixels were prepared, which `preprocessing` does: {}", kPixelFamilies));
+  settle_pixels(found, import.preprocessing, name, questions);
   questions.require_none(name);
-  model.metadata.preprocessing =
-      asked ? preprocessing_of(import.preprocessing) : *found.preprocessing;
-  if (asked && found.behind)
-    model.metadata.preprocessing = found.behind(model.metadata.preprocessing);
+  model.metadata.preprocessing = *found.preprocessing;
   const std::optional<Resampling> resampling =
       import.resampling ? import.resampling : found.resampling;
   if (resampling)
@@ -150,6 +201,13 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   model.tensors = found.read(name);
   model.metadata.provenance =
       found.provenance ? *found.provenance : provenance_of(file, found.family, md5_of_file(file));
+  if (is_assumed(found) && import.preprocessing == PixelFamily::of_weights &&
+      recognise_published(file, model.metadata.provenance.md5) == nullptr)
+    context.tell(Severity::note,
+                 fmt::format("note: {}: pixels are prepared as for torchvision's own weights, with "
+                             "its centre crop; `preprocessing` torch-stretched, unit or another "
+                             "says otherwise",
+                             name));
   return model;
 }
 
@@ -158,8 +216,10 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
   const fs::path file = weights_file(named);
   if (is_foreign(file)) {
     ForeignClassifier found = open_foreign_classifier(file, head, context.stop);
-    const bool told = found.preprocessing.has_value();
-    return {std::move(found.network), std::move(found.labels), found.family != "graft", told};
+    std::string open = open_pixels(found, PixelFamily::of_weights);
+    std::string size = open_size(found);
+    return {std::move(found.network), std::move(found.labels), found.family != "graft",
+            std::move(open), std::move(size)};
   }
   // Its values are mapped, and not looked at.
   ModelMetadata metadata = parse_metadata(open_safetensors(file).metadata, printable(file));
@@ -167,13 +227,13 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
     fail(ErrorKind::input,
          "{}: a backbone without a head, and no classifier to go on from; leave `head` keep out",
          printable(file));
-  return {std::move(metadata.network), std::move(metadata.classes), false};
+  return {std::move(metadata.network), std::move(metadata.classes), false, "", ""};
 }
 
 ModelFile import_backbone(const fs::path& named, const ClassifierImport& import,
                           const RunContext& context) {
   const fs::path file = weights_file(named);
-  if (!is_foreign(file)) return without_head(read_model(model_file(file)));
+  if (!is_foreign(file)) return without_head(read_model_or_backbone(model_file(file)));
   const std::string name = printable(file);
   const WeightsInspection about = inspect_weights(file);
   if (about.fits.empty())

@@ -21,7 +21,8 @@ struct ClassifierOutline {
   Network network;
   std::vector<std::string> classes;  ///< empty: another program's file that does not say them
   bool foreign = false;
-  bool pixels_told = true;  ///< the file says how they are prepared
+  std::string open_pixels;  ///< what it does not say of them; empty: nothing
+  std::string open_size;    ///< likewise of its input's size
 };
 ClassifierOutline outline_classifier(const std::filesystem::path& file, const std::string& head,
                                      const RunContext& context);

@@ -29,19 +29,26 @@ fs::path model_file(const fs::path& path) {
        printable(path));
 }
 
-ModelFile read_model(const fs::path& path) {
+ModelFile read_model_or_backbone(const fs::path& path) {
   const std::string name = printable(path);
   expect_model_file(path);
   SafetensorsFile file = read_safetensors(path);
   ModelFile model{parse_metadata(file.metadata, name), std::move(file.tensors)};
-  if (model.metadata.classes.empty())
-    fail(ErrorKind::input,
-         "{}: a backbone without a head, which cannot classify; train one on it with "
-         "'graft train DATA `backbone` {} `weights` {}'",
-         name, model.metadata.network.backbone, name);
   check_tensors(model.metadata.network, model.metadata.network.layers.size(), model.tensors, name,
                 "");
   check_finite(model.tensors, name);
+  return model;
+}
+
+ModelFile read_model(const fs::path& path) {
+  ModelFile model = read_model_or_backbone(path);
+  const std::string name = printable(path);
+  if (model.metadata.classes.empty())
+    fail(ErrorKind::input,
+         "{}: a backbone without a head, which cannot classify; train one on it with "
+         "'graft train DATA `backbone` {} `weights` {}' ('graft export {} `without-head` -o FILE' "
+         "writes it for other programs)",
+         name, model.metadata.network.backbone, name, name);
   return model;
 }
 

@@ -17,6 +17,8 @@ struct ModelFile {
 
 /// Reads and checks a model: every tensor present with the right shape, none else, all finite.
 ModelFile read_model(const std::filesystem::path& path);
+/// The same of a file that may be a backbone without head, and then has no classes.
+ModelFile read_model_or_backbone(const std::filesystem::path& path);
 
 /// What is public of a model's metadata.
 ModelInfo to_info(ModelMetadata metadata);

@@ -9,7 +9,6 @@
 #include "dataset/labels.h"
 #include "model/import.h"
 #include "weights/load.h"
-#include "weights/pixel_family.h"
 
 namespace graft {
 namespace {
@@ -107,10 +106,12 @@ Network keep_head(Recipe& recipe, const std::vector<std::string>& classes,
     fail(ErrorKind::usage,
          "`head` keep goes on from a classifier; name its file or run with `weights`");
   ClassifierOutline outline = outline_of(model.weights, context);
-  if (!outline.pixels_told && model.preprocessing == PixelFamily::of_weights)
-    fail(ErrorKind::usage,
-         "{}: the file does not say how pixels were prepared, which `preprocessing` does: {}",
-         printable(model.weights), kPixelFamilies);
+  if (!outline.open_pixels.empty() && model.preprocessing == PixelFamily::of_weights)
+    fail(ErrorKind::usage, "{}: the file does not say {}", printable(model.weights),
+         outline.open_pixels);
+  if (!outline.open_size.empty() && model.input == InputSize())
+    fail(ErrorKind::usage, "{}: the file does not say {}", printable(model.weights),
+         outline.open_size);
   Network& network = outline.network;
   const std::string cut = cut_of(network);
   const std::string usual = Recipe::Model().backbone;

@@ -12,7 +12,8 @@ namespace {
 
 std::optional<LayerKind> kind_of(const ForeignPart& part) {
   const auto weight = part.tensors.find("weight");
-  if (part.tensors.contains("running_var")) return LayerKind::batchnorm;
+  if (const auto variance = part.tensors.find("running_var"); variance != part.tensors.end())
+    return variance->second.shape.size() == 1 ? std::optional(LayerKind::batchnorm) : std::nullopt;
   if (weight == part.tensors.end()) return std::nullopt;
   if (weight->second.shape.size() == 4) return LayerKind::conv;
   if (weight->second.shape.size() == 2) return LayerKind::dense;
@@ -33,8 +34,46 @@ std::string described(const std::vector<ForeignPart>& parts) {
   return out.empty() ? "none" : fmt::format("{}", fmt::join(out, ", "));
 }
 
+/// The parts with BatchNorms behind the layers whose outputs they normalise: files that number
+/// layers by class have them in front of all.
+std::vector<ForeignPart> with_norms_in_place(const std::vector<ForeignPart>& parts) {
+  std::vector<ForeignPart> out;
+  std::vector<ForeignPart> norms;
+  const auto extent = [](const ForeignPart& norm) {
+    return norm.tensors.at("running_var").shape.at(0);
+  };
+  for (const ForeignPart& part : parts) {
+    const std::optional<LayerKind> kind = kind_of(part);
+    const bool first = std::all_of(out.begin(), out.end(), [](const ForeignPart& p) {
+      return kind_of(p) == LayerKind::batchnorm;
+    });
+    if (kind == LayerKind::batchnorm && first) {
+      norms.push_back(part);
+      continue;
+    }
+    if (first && (kind == LayerKind::dense || kind == LayerKind::conv)) {
+      // In front of all stays what fits there.
+      const int64_t inputs = part.tensors.at("weight").shape[1];
+      while (!norms.empty() && extent(norms.front()) == inputs) {
+        out.push_back(norms.front());
+        norms.erase(norms.begin());
+      }
+    }
+    out.push_back(part);
+    if (kind != LayerKind::dense && kind != LayerKind::conv) continue;
+    const int64_t outputs = part.tensors.at("weight").shape[0];
+    if (!norms.empty() && extent(norms.front()) == outputs) {
+      out.push_back(norms.front());
+      norms.erase(norms.begin());
+    }
+  }
+  out.insert(out.begin(), norms.begin(), norms.end());
+  return out;
+}
+
 /// Words that the parts may be those of.
-std::string suggestion(const Network& backbone, const std::vector<ForeignPart>& parts) {
+std::string suggestion(const Network& backbone, const std::vector<ForeignPart>& found) {
+  const std::vector<ForeignPart> parts = with_norms_in_place(found);
   const int64_t channels = output_shapes(backbone).back().channels;
   std::string out;
   for (size_t i = 0; i + 1 < std::max<size_t>(parts.size(), 1); ++i) {
@@ -62,18 +101,51 @@ std::string suggestion(const Network& backbone, const std::vector<ForeignPart>& 
   return out.empty() ? "gap" : out.substr(1);
 }
 
+/// Of a file with a BatchNorm that may stand on either side of a ReLU.
+const char* said_of_norms(const std::vector<ForeignPart>& parts) {
+  const bool any = std::any_of(parts.begin(), parts.end(), [](const ForeignPart& part) {
+    return kind_of(part) == LayerKind::batchnorm;
+  });
+  return any ? ", a batchnorm right behind one stands in front of its ReLU, and behind it with "
+               "dropout:0 between"
+             : "";
+}
+
+/// Which of the two orders was taken, of which the file says nothing.
+void note_norms(ForeignGraph& graph, const Network& whole) {
+  for (const Layer& layer : whole.layers) {
+    if (!layer.in_head || layer.kind != LayerKind::batchnorm || !layer.relu) continue;
+    const Layer& before = whole.layers[layer.source()];
+    const std::string word = fmt::format("{}:{}", to_string(before.kind), before.outputs);
+    graph.notes.push_back(
+        fmt::format("`head` \"{} batchnorm\" puts the ReLU behind the BatchNorm, and the file does "
+                    "not say where it is; for a ReLU in front ({}(…, activation='relu'), "
+                    "BatchNormalization) write \"{} dropout:0 batchnorm\"",
+                    word, before.kind == LayerKind::conv ? "Conv2D" : "Dense", word));
+  }
+}
+
 }  // namespace
 
 void append_head(ForeignGraph& graph, const Network& backbone, const std::string& words,
                  const std::vector<ForeignPart>& parts, double epsilon) {
+  for (const ForeignPart& part : parts)
+    if (!kind_of(part))
+      fail(ErrorKind::input,
+           "{}: layer {} is of no kind that a head of Graft's has; its backbone alone can be taken "
+           "with `without-head`",
+           graph.file, part.name);
   if (words.empty())
     fail(ErrorKind::usage,
-         "{}: it has weights, but does not say how a head computes with them. Save the whole model "
-         "(in Keras with model.save('model.keras')), or describe the head, whose layers are {}, "
-         "with "
-         "`head`, perhaps \"{}\" (dense and conv carry a ReLU, the last dense is implied); or take "
-         "the backbone alone with `without-head`",
-         graph.file, described(parts), suggestion(backbone, parts));
+         "{}: it has weights, but does not say how a head computes with them. {} the head, whose "
+         "layers are {}, with "
+         "`head`, perhaps \"{}\" (dense and conv carry a ReLU, the last dense is implied{}); or "
+         "take the backbone alone with `without-head`",
+         graph.file,
+         graph.family == "keras"
+             ? "Save the whole model (in Keras with model.save('model.keras')), or describe"
+             : "Describe",
+         described(parts), suggestion(backbone, parts), said_of_norms(parts));
   constexpr int kAnyClasses = 2;
   const Network whole = with_head(backbone, words, kAnyClasses);
   std::map<LayerKind, std::deque<const ForeignPart*>> waiting;
@@ -109,6 +181,7 @@ void append_head(ForeignGraph& graph, const Network& backbone, const std::string
     }
     graph.layers.push_back(std::move(made));
   }
+  note_norms(graph, whole);
   for (const auto& [kind, queue] : waiting)
     if (!queue.empty())
       fail(ErrorKind::usage,

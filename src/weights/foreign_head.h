@@ -18,7 +18,8 @@ struct ForeignPart {
 
 /// Appends to a graph that has a backbone's layers the head that `words` describe (with_head() of
 /// network.h), whose layers take the parts of their kind in the file's order: each, and no more.
-/// The last dense layer is implied. Throws Error(usage) where that does not come out, or where
+/// The last dense layer is implied. What the words leave open is noted. Throws Error(input) where a
+/// part is of no layer that a head may have, Error(usage) where that does not come out, or where
 /// there are no words, and then says which there may be. `epsilon` is that of BatchNorm layers.
 void append_head(ForeignGraph& graph, const Network& backbone, const std::string& words,
                  const std::vector<ForeignPart>& parts, double epsilon);

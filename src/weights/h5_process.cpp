@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/helper_process.h"
 #include "base/limits.h"
+#include "weights/keras_model.h"
 #include "weights/zip_file.h"
 
 namespace graft {
@@ -242,6 +243,29 @@ void H5File::read(std::span<const size_t> wanted,
       fail_dead();
     take(index, {static_cast<const float*>(at), weights_[index].bytes() / sizeof(float)});
   }
+}
+
+namespace {
+
+void add_names(const KerasModel& model, std::vector<std::string>& out) {
+  for (const KerasNode& layer : model.layers) {
+    out.push_back(printable(layer.name));
+    if (layer.model != nullptr) add_names(*layer.model, out);
+  }
+}
+
+}  // namespace
+
+const std::vector<std::string>& H5File::layer_order() const {
+  if (!layer_order_) {
+    layer_order_.emplace();
+    try {
+      if (!description_.empty()) add_names(parse_keras_model(description_, name_), *layer_order_);
+    } catch (const Error&) {  // of a class of somebody's
+      layer_order_->clear();
+    }
+  }
+  return *layer_order_;
 }
 
 }  // namespace graft

@@ -4,8 +4,10 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <stop_token>
+#include <string>
 #include <vector>
 
 #include "weights/h5_message.h"
@@ -29,6 +31,9 @@ class H5File {
 
   /// The whole model's description as JSON, where the file has one (also of a .keras); or empty.
   [[nodiscard]] const std::string& description() const { return description_; }
+  /// The names of its layers in the description's order, those in models within too; empty: it has
+  /// no description, or one that is not Keras' own.
+  [[nodiscard]] const std::vector<std::string>& layer_order() const;
   /// What `graft export` says of the model in its own files, as JSON; or empty.
   [[nodiscard]] const std::string& record() const { return record_; }
   /// Of a .keras what is beside it in the archive (ZipFile::listing_without).
@@ -70,6 +75,7 @@ class H5File {
   int process_ = -1;
   std::vector<H5Weight> weights_;
   std::string description_;
+  mutable std::optional<std::vector<std::string>> layer_order_;  // once it was asked for
   std::string record_;
   std::string beside_record_;
 };

@@ -23,6 +23,7 @@
 #include "weights/onnx_file.h"
 #include "weights/onnx_weights.h"
 #include "weights/own_export.h"
+#include "weights/pixel_family.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
 #include "weights/torch_file.h"
@@ -128,13 +129,17 @@ void take_classifier(const ForeignClassifier& whole, int height, int width,
   if (whole.resampling) out.preprocessing.resampling = *whole.resampling;
 }
 
+void add_note(WeightsInspection& out, const std::string& note) {
+  out.note += (out.note.empty() ? "" : "; ") + note;
+}
+
 /// `name`: the file's, which the error may begin with.
 void note_why_not_whole(const Error& error, const std::string& name, WeightsInspection& out) {
   if (out.left_out.empty()) return;
   std::string why = error.what();
   const std::string prefix = name + ": ";
   if (why.starts_with(prefix)) why.erase(0, prefix.size());
-  out.note += (out.note.empty() ? "" : "; ") + ("its classifier cannot be taken whole: " + why);
+  add_note(out, "its classifier cannot be taken whole: " + why);
 }
 
 /// What the configuration of a whole model says; a file without one, or with layers that Graft has
@@ -153,10 +158,25 @@ void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspec
     if (error.kind() == ErrorKind::interrupted) throw;
     note_why_not_whole(error, file->name(), out);
     try {
-      if (const std::optional<Preprocessing> told = pixels_in(*file)) out.preprocessing = *told;
+      const KerasFront front = front_in(*file);
+      if (front.preprocessing) out.preprocessing = *front.preprocessing;
+      if (front.resampling) out.preprocessing.resampling = *front.resampling;
+      out.preprocessing_unknown = !front.problem.empty();
     } catch (const Error& inner) {  // then it is not said
       if (inner.kind() == ErrorKind::interrupted) throw;
     }
+  }
+}
+
+/// Whether a backbone's pixels are taken for those of Keras' own weights, which it does not have.
+bool assumes_pixels(H5File& file, const Network& network) {
+  constexpr size_t kFirst = 2;  // input and first convolution
+  try {
+    const KerasWeights first = read_keras_h5(file, network, kFirst);
+    return !first.front.preprocessing && !begins_as_imagenet(first.tensors);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    return false;  // damaged, which is said elsewhere
   }
 }
 
@@ -192,6 +212,10 @@ void inspect_keras(const std::shared_ptr<H5File>& file, WeightsInspection& out) 
   out.types = fmt::format("{}", fmt::join(types, ", "));
   out.preprocessing = keras_preprocessing();
   inspect_keras_classifier(file, out);
+  if (!out.convertible && !out.preprocessing_unknown && assumes_pixels(*file, network))
+    add_note(out,
+             "it does not say how pixels were prepared, and is taken for prepared as Keras' "
+             "own weights are; `preprocessing` says otherwise");
   Damage damage(out.damage);
   read_all_weights(*file, [&](const std::string& layer, const std::string& problem,
                               std::span<const float> values) {
@@ -237,6 +261,7 @@ void inspect_onnx(const std::shared_ptr<const OnnxFile>& file, WeightsInspection
   const std::optional<Preprocessing> told = recognised(matcher.layers().input);
   out.preprocessing_unknown = !told;
   out.preprocessing = told.value_or(Preprocessing{});
+  out.crop_unknown = told && has_torch_colours(*told);
   if (out.left_out.empty()) return;
   try {
     take_classifier(read_onnx_classifier(file), graph.height, graph.width, out);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "weights/keras_h5.h"
 #include "weights/keras_model.h"
 #include "weights/keras_names.h"
+#include "weights/keras_trunk.h"
 #include "weights/keras_values.h"
 #include "weights/keras_walk.h"
 
@@ -27,6 +29,25 @@ std::vector<float> values_of(H5File& file, size_t index) {
     out.assign(values.begin(), values.end());
   });
   return out;
+}
+
+/// The backbone that is in a file with weights, cut where the file's ends.
+std::pair<Network, std::optional<KerasPlaces>> longest_backbone(H5File& file) {
+  constexpr int kSide = 224;  // convolutions do not depend on it
+  // Whole backbones first, then the longest cuts.
+  Network best;
+  std::optional<KerasPlaces> places;
+  for (const std::string& name : backbone_names()) {
+    const Network network = backbone(name, kSide, kSide);
+    for (size_t end = network.layers.size(); end > best.layers.size() && end > 1; --end)
+      if (network.layers[end - 1].kind == LayerKind::maxpool)
+        if (std::optional<KerasPlaces> found = find_backbone(file, network, end)) {
+          places = std::move(found);
+          best = cut_after(network, network.layers[end - 1].name);
+          break;
+        }
+  }
+  return {std::move(best), std::move(places)};
 }
 
 }  // namespace
@@ -83,25 +104,11 @@ std::optional<ForeignGraph> read_keras_classifier(const std::shared_ptr<H5File>&
 }
 
 ForeignGraph read_keras_weights(const std::shared_ptr<H5File>& file, const std::string& words) {
-  constexpr int kSide = 224;         // convolutions do not depend on it
-  constexpr double kEpsilon = 1e-3;  // BatchNormalization's default, which the file does not say
   ForeignGraph graph;
   graph.file = file->name();
   graph.family = "keras";
   graph.channels_last = true;
-  // Whole backbones first, then the longest cuts.
-  Network best;
-  std::optional<KerasPlaces> places;
-  for (const std::string& name : backbone_names()) {
-    const Network network = backbone(name, kSide, kSide);
-    for (size_t end = network.layers.size(); end > best.layers.size() && end > 1; --end)
-      if (network.layers[end - 1].kind == LayerKind::maxpool)
-        if (std::optional<KerasPlaces> found = find_backbone(*file, network, end)) {
-          places = std::move(found);
-          best = cut_after(network, network.layers[end - 1].name);
-          break;
-        }
-  }
+  auto [best, places] = longest_backbone(*file);
   if (!places)
     fail(ErrorKind::input, "{}: no VGG's weights are in it; 'graft weights inspect' says what is",
          graph.file);
@@ -110,7 +117,7 @@ ForeignGraph read_keras_weights(const std::shared_ptr<H5File>& file, const std::
     ForeignLayer made{.name = layer.name,
                       .kind = layer.kind,
                       .outputs = layer.outputs,
-                      .epsilon = layer.kind == LayerKind::batchnorm ? kEpsilon : 0,
+                      .epsilon = layer.kind == LayerKind::batchnorm ? kKerasEpsilon : 0,
                       .relu = layer.relu};
     for (const TensorSpec& spec : tensor_specs(best, i, i + 1))
       made.tensors.emplace(spec.name.substr(layer.name.size() + 1),
@@ -123,8 +130,24 @@ ForeignGraph read_keras_weights(const std::shared_ptr<H5File>& file, const std::
     for (const auto& [role, index] : part.roles)
       parts.back().tensors.emplace(role, stored_h5_weight(file, index));
   }
-  append_head(graph, best, words, parts, kEpsilon);
+  append_head(graph, best, words, parts, kKerasEpsilon);
   return graph;
+}
+
+bool holds_keras_backbone(H5File& file) {
+  const std::optional<KerasPlaces> places = longest_backbone(file).second;
+  if (!places) return false;
+  std::optional<KerasModel> model;
+  try {
+    if (!file.description().empty()) model = parse_keras_model(file.description(), file.name());
+  } catch (const Error&) {  // somebody's own class, whose layers' names count
+    return true;
+  }
+  if (!model) return true;
+  std::set<size_t> taken;
+  for (const auto& [name, index] : places->backbone) taken.insert(index);
+  require_vgg_layers(*model, KerasLocator(*model, file.weights(), file.name()), taken, file.name());
+  return true;
 }
 
 }  // namespace graft

@@ -17,20 +17,15 @@
 #include "weights/flattened_order.h"
 #include "weights/h5_process.h"
 #include "weights/keras_classifier.h"
+#include "weights/keras_layout.h"
 #include "weights/keras_names.h"
 #include "weights/keras_trunk.h"
 #include "weights/keras_walk.h"
 #include "weights/match.h"
+#include "weights/norm_epsilon.h"
 
 namespace graft {
 namespace {
-
-/// Where a weight stands: in the layer of that name, inside a layer that is a model itself, or in
-/// several of them ("vgg16"; "encoder/vgg16"), or in none ("").
-struct Place {
-  std::string model;
-  std::string layer;
-};
 
 /// block<N>_conv<N> and its _bn: a layer of some VGG, if not of the one at hand. A file with more
 /// of them than a network has is not that network's.
@@ -49,9 +44,8 @@ bool is_vgg_layer(std::string_view name) {
          (name.empty() || name == "_bn");
 }
 
-std::optional<Preprocessing> pixels_of(const KerasModel& model, const KerasLocator& locator,
-                                       H5File& file) {
-  return pixels_of_keras_model(
+KerasFront front_of(const KerasModel& model, const KerasLocator& locator, H5File& file) {
+  return front_of_keras_model(
       model, file.name(), [&](const KerasPath& path) { return own_values(file, locator, path); });
 }
 
@@ -68,9 +62,15 @@ class Matcher {
  public:
   /// The file and the network outlive the object.
   Matcher(H5File& file, std::string name, const Network& full, size_t needed_end)
-      : name_(std::move(name)), full_(full), needed_end_(needed_end), file_(file) {
-    find_single_layers();
+      : name_(std::move(name)),
+        full_(full),
+        needed_end_(needed_end),
+        file_(file),
+        layout_(file.weights(), file.layer_order()) {
     for (size_t i = 0; i < file_.weights().size(); ++i) sort_in(i);
+    const std::map<std::string, std::vector<KerasPart>> parts = layout_.parts();
+    for (auto& [model, found] : models_)
+      if (const auto at = parts.find(model); at != parts.end()) add_norms(at->second, found);
     if (std::none_of(models_.begin(), models_.end(),
                      [&](const auto& model) { return fits(model.second, full_, needed_end_); }))
       for (auto& [model, found] : by_order(full_, needed_end_))
@@ -98,11 +98,12 @@ class Matcher {
       order.push_back(found.indices.at(spec.name));
       wanted.emplace(order.back(), spec.name);
     }
-    look_at_model(order, out);
+    const std::map<size_t, double> epsilons = look_at_model(order, out);
     file_.read(order, [&](size_t index, std::span<const float> values) {
       const std::string& name = wanted.at(index);
       out.tensors.emplace(name, to_canonical(name, file_.weights()[index].shape, values));
     });
+    set_epsilons(found, epsilons, out.tensors);
     out.left_out = left_out(found);
     out.by_order = found.by_order;
     return out;
@@ -118,8 +119,8 @@ class Matcher {
       for (size_t i = 0; i < file_.weights().size(); ++i) {
         const H5Weight& weight = file_.weights()[i];
         const std::string role = keras_role(weight.name);
-        if (found.placed.contains(i) || role.empty() || !weight.problem.empty()) continue;
-        const Place where = place_of(weight);
+        if (found.placed.contains(i) || !weight.problem.empty()) continue;
+        const KerasPlace where = layout_.place_of(weight);
         if (out.rest.empty() || where.model + "/" + where.layer != last)
           out.rest.push_back({where.layer, {}});
         last = where.model + "/" + where.layer;
@@ -137,17 +138,31 @@ class Matcher {
 
   /// What the file's description of the model says of the backbone, if it has one that is Keras'
   /// own: a class of somebody's may describe itself as it likes, and its layers' names count.
-  void look_at_model(const std::vector<size_t>& taken, KerasWeights& out) {
-    if (file_.description().empty()) return;
+  /// Returns the epsilon of each BatchNorm's weights.
+  std::map<size_t, double> look_at_model(const std::vector<size_t>& taken, KerasWeights& out) {
+    if (file_.description().empty()) return {};
     std::optional<KerasModel> model;
     try {
       model = parse_keras_model(file_.description(), name_);
     } catch (const Error&) {
-      return;
+      return {};
     }
     const KerasLocator locator(*model, file_.weights(), name_);
     require_vgg_layers(*model, locator, {taken.begin(), taken.end()}, name_);
-    out.preprocessing = pixels_of(*model, locator, file_);
+    out.front = front_of(*model, locator, file_);
+    return norm_epsilons(*model, locator);
+  }
+
+  /// BatchNorms compute at the network's epsilon what they did at the file's.
+  void set_epsilons(const Found& found, const std::map<size_t, double>& told,
+                    TensorMap& tensors) const {
+    for (const Layer& layer : full_.layers) {
+      const auto weight = tensors.find(layer.name + ".weight");
+      if (layer.kind != LayerKind::batchnorm || weight == tensors.end()) continue;
+      const auto at = told.find(found.indices.at(weight->first));
+      weight->second = with_epsilon(weight->second, tensors.at(layer.name + ".running_var"),
+                                    at == told.end() ? kKerasEpsilon : at->second, layer.epsilon);
+    }
   }
 
   [[nodiscard]] bool is_ours(const std::string& layer) const {
@@ -156,39 +171,28 @@ class Matcher {
 
   /// The place of a weight in a backbone, or nothing. Where the backbone was saved as a layer of
   /// a larger model (layer "vgg16", weight "block1_conv1/kernel:0"), the weight's own path says it.
-  [[nodiscard]] std::optional<Place> place(const H5Weight& weight) const {
-    if (is_ours(weight.layer)) return Place{"", weight.layer};
+  [[nodiscard]] std::optional<KerasPlace> place(const H5Weight& weight) const {
+    if (is_ours(weight.layer)) return KerasPlace{"", weight.layer};
     const size_t leaf = weight.name.rfind('/');
     if (leaf == std::string::npos || leaf == 0) return std::nullopt;
     const size_t before = weight.name.rfind('/', leaf - 1);
     const size_t begin = before == std::string::npos ? 0 : before + 1;
     const std::string parent = weight.name.substr(begin, leaf - begin);
-    if (single_.contains(weight.layer)) {
+    if (layout_.is_single(weight.layer)) {
       for (const std::string& layer : {parent, without_repeat(parent)})
-        if (is_ours(layer)) return Place{"", layer};
+        if (is_ours(layer)) return KerasPlace{"", layer};
       return std::nullopt;
     }
     std::string model = weight.layer;
     if (begin > 1) model += "/" + weight.name.substr(0, begin - 1);
     for (const std::string& layer : {parent, without_repeat(parent)})
-      if (is_ours(layer)) return Place{model, layer};
+      if (is_ours(layer)) return KerasPlace{model, layer};
     return std::nullopt;
-  }
-
-  /// Groups with the weights of one layer: such a group is that layer, renamed, and no model with
-  /// layers in it, whatever its weights are called.
-  void find_single_layers() {
-    std::map<std::string, std::set<std::string>> parents;
-    for (const H5Weight& weight : file_.weights())
-      parents[weight.layer].insert(
-          weight.name.substr(0, std::min(weight.name.rfind('/'), weight.name.size())));
-    for (const auto& [layer, names] : parents)
-      if (names.size() == 1) single_.insert(layer);
   }
 
   void sort_in(size_t index) {
     const H5Weight& weight = file_.weights()[index];
-    const std::optional<Place> where = place(weight);
+    const std::optional<KerasPlace> where = place(weight);
     if (!where) return;
     Found& found = models_[where->model];
     found.placed.insert(index);
@@ -208,6 +212,58 @@ class Matcher {
       found.problems.emplace(where->layer,
                              fmt::format("layer {} has two weights of one kind", where->layer));
     found.shapes.emplace(name, canonical_shape(weight.shape));
+  }
+
+  /// BatchNorms beside convolutions that bear a VGG's names, where their own are Keras' defaults
+  /// (batch_normalization_3): one for each convolution is that one's. Others between convolutions
+  /// are a difference to every network.
+  void add_norms(const std::vector<KerasPart>& layers, Found& found) const {
+    std::map<size_t, std::string> names;  // of convolutions' kernels
+    for (const auto& [name, index] : found.indices)
+      if (file_.weights()[index].shape.size() == 4)
+        names.emplace(index, name.substr(0, name.rfind('.')));
+    std::vector<std::pair<std::string, int64_t>> convolutions;  // and how many outputs
+    std::vector<const KerasPart*> norms;
+    for (const KerasPart& part : layers) {
+      const auto weight = part.roles.find("weight");
+      const auto variance = part.roles.find("running_var");
+      if (variance != part.roles.end() && !found.placed.contains(variance->second) &&
+          file_.weights()[variance->second].shape.size() == 1)
+        norms.push_back(&part);
+      else if (weight != part.roles.end() && names.contains(weight->second))
+        convolutions.emplace_back(names.at(weight->second),
+                                  file_.weights()[weight->second].shape.back());
+    }
+    bool each = !convolutions.empty() && norms.size() >= convolutions.size();
+    for (size_t i = 0; each && i < convolutions.size(); ++i)
+      each =
+          file_.weights()[norms[i]->roles.at("running_var")].shape.back() == convolutions[i].second;
+    if (!each && !norm_between(layers, found)) return;
+    norms.resize(std::min(norms.size(), convolutions.size()));
+    for (size_t i = 0; i < norms.size(); ++i)
+      for (const auto& [role, index] : norms[i]->roles) {
+        const std::string name =
+            (each ? convolutions[i].first + "_bn" : norms[i]->layer) + "." + role;
+        found.indices.emplace(name, index);
+        found.shapes.emplace(name, canonical_shape(file_.weights()[index].shape));
+        if (each) found.placed.insert(index);
+      }
+  }
+
+  static bool is_norm(const KerasPart& part) { return part.roles.contains("running_var"); }
+
+  /// Whether a BatchNorm that is not the model's stands in front of its last convolution, as far as
+  /// the file has its layers in their order.
+  [[nodiscard]] bool norm_between(const std::vector<KerasPart>& layers, const Found& found) const {
+    if (layout_.is_numbered()) return false;
+    bool norm = false;
+    for (const KerasPart& part : layers) {
+      const auto weight = part.roles.find("weight");
+      const bool placed = weight != part.roles.end() && found.placed.contains(weight->second);
+      norm = norm || (is_norm(part) && !found.placed.contains(part.roles.at("running_var")));
+      if (norm && placed && file_.weights()[weight->second].shape.size() == 4) return true;
+    }
+    return false;
   }
 
   /// The model in the file that is the network; if none is, the one that is most like it.
@@ -271,47 +327,11 @@ class Matcher {
 
   /// Whether a weight is of its layer itself and not of one inside it.
   [[nodiscard]] bool is_layer_itself(const H5Weight& weight) const {
-    return place_of(weight).model.empty();
-  }
-
-  /// Where a weight stands, whatever the names: "conv2d_3/kernel" in layer "functional".
-  [[nodiscard]] Place place_of(const H5Weight& weight) const {
-    if (single_.contains(weight.layer)) return {"", weight.layer};
-    const size_t leaf = weight.name.rfind('/');
-    if (leaf == std::string::npos || leaf == 0) return {"", weight.layer};
-    const size_t before = weight.name.rfind('/', leaf - 1);
-    const size_t begin = before == std::string::npos ? 0 : before + 1;
-    std::string parent = weight.name.substr(begin, leaf - begin);
-    if (parent == weight.layer || without_repeat(parent) == weight.layer) return {"", weight.layer};
-    std::string model = weight.layer;
-    if (begin > 1) model += "/" + weight.name.substr(0, begin - 1);
-    return {model, std::move(parent)};
+    return layout_.place_of(weight).model.empty();
   }
 
   [[nodiscard]] static bool fits(const Found& found, const Network& network, size_t end) {
     return tensor_differences(network, end, found.shapes).empty();
-  }
-
-  /// A layer with weights: canonical role → index.
-  struct Part {
-    std::string layer;
-    std::map<std::string, size_t> roles;
-  };
-
-  /// The layers of each model in the file, in its order.
-  [[nodiscard]] std::map<std::string, std::vector<Part>> parts() const {
-    std::map<std::string, std::vector<Part>> out;
-    for (size_t i = 0; i < file_.weights().size(); ++i) {
-      const H5Weight& weight = file_.weights()[i];
-      const std::string role = keras_role(weight.name);
-      if (role.empty() || !weight.problem.empty()) continue;
-      Place where = place_of(weight);
-      std::vector<Part>& model = out[where.model];
-      if (model.empty() || model.back().layer != where.layer)
-        model.push_back({std::move(where.layer), {}});
-      model.back().roles.emplace(role, i);
-    }
-    return out;
   }
 
   /// Models whose layers bear other names (conv2d_3, base_block1_conv1), and which are layers
@@ -322,12 +342,12 @@ class Matcher {
            network.layers[end - 1].kind == LayerKind::flatten)
       --end;
     std::map<std::string, Found> out;
-    for (const auto& [model, layers] : parts()) {
-      std::vector<Part> convolutions;
-      std::vector<Part> norms;
-      for (const Part& part : layers) {
+    for (const auto& [model, layers] : layout_.parts()) {
+      std::vector<KerasPart> convolutions;
+      std::vector<KerasPart> norms;
+      for (const KerasPart& part : layers) {
         const auto weight = part.roles.find("weight");
-        if (part.roles.contains("running_var"))
+        if (is_norm(part))
           norms.push_back(part);
         else if (weight != part.roles.end() && file_.weights()[weight->second].shape.size() == 4)
           convolutions.push_back(part);
@@ -335,7 +355,7 @@ class Matcher {
       // The first may have others in front: of one channel to three, for instance.
       for (size_t first = 0; first < convolutions.size() && !out.contains(model); ++first)
         if (Found found = from(network, std::span(convolutions).subspan(first), norms);
-            fits(found, network, end))
+            fits(found, network, end) && !norm_between(layers, found))
           out.emplace(model, std::move(found));
     }
     return out;
@@ -343,8 +363,8 @@ class Matcher {
 
   /// The network's convolutions and BatchNorms taken from lists of them; nothing where it is clear
   /// that they are another network's.
-  [[nodiscard]] Found from(const Network& network, std::span<const Part> convolutions,
-                           std::span<const Part> norms) const {
+  [[nodiscard]] Found from(const Network& network, std::span<const KerasPart> convolutions,
+                           std::span<const KerasPart> norms) const {
     Found found;
     found.by_order = true;
     size_t conv = 0;
@@ -353,7 +373,7 @@ class Matcher {
       const bool is_conv = layer.kind == LayerKind::conv;
       if (!is_conv && layer.kind != LayerKind::batchnorm) continue;
       size_t& next = is_conv ? conv : norm;
-      const std::span<const Part> list = is_conv ? convolutions : norms;
+      const std::span<const KerasPart> list = is_conv ? convolutions : norms;
       if (next == list.size()) break;
       for (const auto& [role, index] : list[next].roles) {
         found.indices.emplace(layer.name + "." + role, index);
@@ -417,7 +437,7 @@ class Matcher {
   size_t needed_end_;
   H5File& file_;
   std::map<std::string, Found> models_;
-  std::set<std::string> single_;
+  KerasLayout layout_;
 };
 
 }  // namespace
@@ -426,11 +446,11 @@ KerasWeights read_keras_h5(H5File& file, const Network& full, size_t needed_end)
   return Matcher(file, file.name(), full, needed_end).read();
 }
 
-std::optional<Preprocessing> pixels_in(H5File& file) {
-  if (file.description().empty()) return std::nullopt;
+KerasFront front_in(H5File& file) {
+  if (file.description().empty()) return {};
   const KerasModel model = parse_keras_model(file.description(), file.name());
   const KerasLocator locator(model, file.weights(), file.name());
-  return pixels_of(model, locator, file);
+  return front_of(model, locator, file);
 }
 
 std::optional<KerasPlaces> find_backbone(H5File& file, const Network& full, size_t end) {

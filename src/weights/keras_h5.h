@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "graft/network.h"
+#include "weights/keras_layout.h"
+#include "weights/keras_walk.h"
 #include "weights/tensor.h"
 
 namespace graft {
@@ -20,8 +22,7 @@ struct KerasWeights {
   TensorMap tensors;                  ///< of layers [0, needed_end)
   std::vector<std::string> left_out;  ///< layers with weights that are not the backbone's
   bool by_order = false;  ///< its layers bore other names, and were known by order and shapes
-  /// What the file's model does with pixels in front of the backbone, where it says that.
-  std::optional<Preprocessing> preprocessing{};
+  KerasFront front{};     ///< what the file's model does with pixels, where it says that
 };
 
 /// Reads layers [0, needed_end) of `full` from a Keras weights file or whole-model file (.h5, Keras
@@ -41,12 +42,6 @@ struct KerasContents {
   bool by_order = false;              ///< likewise
 };
 
-/// A layer of a file that is not the backbone's: its weights by canonical role, as indices into
-/// H5File::weights().
-struct KerasPart {
-  std::string layer;
-  std::map<std::string, size_t> roles;
-};
 /// Where the weights of layers [0, end) of a backbone are in a file, and the layers beside it.
 struct KerasPlaces {
   std::map<std::string, size_t> backbone;  ///< canonical name → index into H5File::weights()
@@ -63,9 +58,8 @@ void read_all_weights(H5File& file,
                       const std::function<void(const std::string& name, const std::string& problem,
                                                std::span<const float> values)>& take);
 
-/// What the file's model does with pixels in front of its first convolution, where it has a
-/// description that says that.
-std::optional<Preprocessing> pixels_in(H5File& file);
+/// What the file's model does with pixels, where it has a description that says that.
+KerasFront front_in(H5File& file);
 
 /// Whether a canonical name is that of a convolution or BatchNorm of some VGG.
 bool is_backbone_tensor(std::string_view name);

@@ -9,6 +9,9 @@
 
 namespace graft {
 
+/// BatchNormalization's default, which files with weights alone do not say.
+inline constexpr double kKerasEpsilon = 1e-3;
+
 /// The canonical role of a weight in its layer ("weight", "bias", "running_mean", "running_var"),
 /// or "". Names seen: block1_conv1_W_1:0, block1_conv1/kernel:0, vgg16/block1_conv1/kernel,
 /// gamma:0.

@@ -260,7 +260,7 @@ std::optional<Preprocessing> KerasPixels::preprocessing(const std::string& file)
   out.bgr = bgr;
   for (size_t c = 0; c < kChannels; ++c) {
     out.scale.at(c) = static_cast<float>(channels[c].scale);
-    out.shift.at(c) = static_cast<float>(-channels[c].offset);
+    out.shift.at(c) = static_cast<float>(0 - channels[c].offset);
   }
   return out;
 }
@@ -279,6 +279,23 @@ bool is_augmentation(const KerasNode& layer) {
       "RandAugment",   "ActivityRegularization"};
   return (layer.kind.starts_with("Random") && layer.kind != "RandomCrop") ||
          kOthers.contains(layer.kind);
+}
+
+bool casts_to_floats(const KerasNode& layer) {
+  const auto floats = [](const json* type) {
+    if (type == nullptr) return true;
+    const json* name = type;  // a policy: {"config": {"name": "float32"}}
+    if (const json* config = member(*type, "config"); config != nullptr)
+      name = member(*config, "name");
+    return name != nullptr && name->is_string() &&
+           name->get<std::string>().find("float") != std::string::npos;
+  };
+  const json* keywords = member(layer.arguments, "kwargs");
+  const json* args = member(layer.arguments, "args");
+  const json* type = keywords == nullptr ? nullptr : member(*keywords, "dtype");
+  if (type == nullptr && args != nullptr && args->is_array() && args->size() > 1)
+    type = &args->at(1);
+  return floats(type) && floats(member(layer.config, "dtype"));
 }
 
 std::optional<KerasPixels> keras_pixels(const KerasNode& layer,
@@ -304,6 +321,7 @@ std::optional<KerasPixels> keras_pixels(const KerasNode& layer,
     out.unknown = out.changed = true;
     return out;
   }
+  if (name == "cast" && !casts_to_floats(layer)) return std::nullopt;
   if (name == "cast" || name == "identity" || name == "casttofloat32") return in;
   if (name == "getitem") {
     const json* keywords = member(layer.arguments, "kwargs");

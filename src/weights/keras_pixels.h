@@ -41,4 +41,8 @@ bool is_pixel_convolution(const KerasNode& layer);
 /// Whether a layer does nothing but in training.
 bool is_augmentation(const KerasNode& layer);
 
+/// Whether a cast (Cast, tf.cast, ops.cast) is to floating-point numbers: one to whole numbers cuts
+/// fractions off.
+bool casts_to_floats(const KerasNode& layer);
+
 }  // namespace graft

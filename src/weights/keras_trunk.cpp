@@ -95,17 +95,46 @@ class Check {
             std::find(convolutions.begin(), convolutions.end(), at) != convolutions.end())
           break;
         check_between(*at, file_);
+        if (at->kind == "BatchNormalization") check_norm(*at, around);
       }
     }
   }
 
  private:
+  /// Of all convolutions or of none: what is not taken would be passed over.
+  void check_norm(const KerasNode& layer, const KerasPath& around) const {
+    KerasPath path = around;
+    path.push_back(&layer);
+    const std::vector<size_t> weights = locator_.of(path);
+    if (std::none_of(weights.begin(), weights.end(), [&](size_t i) { return taken_.contains(i); }))
+      refuse(file_, layer, "normalises behind some of them only");
+  }
+
   const KerasLocator& locator_;
   const std::set<size_t>& taken_;
   const std::string& file_;
 };
 
+void add_epsilons(const KerasModel& model, const KerasPath& around, const KerasLocator& locator,
+                  std::map<size_t, double>& out) {
+  for (const KerasNode& layer : model.layers) {
+    KerasPath path = around;
+    path.push_back(&layer);
+    if (layer.model != nullptr) add_epsilons(*layer.model, path, locator, out);
+    if (layer.kind != "BatchNormalization") continue;
+    const auto epsilon = layer.config.find("epsilon");
+    if (epsilon == layer.config.end() || !epsilon->is_number()) continue;
+    for (const size_t index : locator.of(path)) out.emplace(index, epsilon->get<double>());
+  }
+}
+
 }  // namespace
+
+std::map<size_t, double> norm_epsilons(const KerasModel& model, const KerasLocator& locator) {
+  std::map<size_t, double> out;
+  add_epsilons(model, {}, locator, out);
+  return out;
+}
 
 void require_vgg_layers(const KerasModel& model, const KerasLocator& locator,
                         const std::set<size_t>& taken, const std::string& file) {

@@ -17,4 +17,7 @@ namespace graft {
 void require_vgg_layers(const KerasModel& model, const KerasLocator& locator,
                         const std::set<size_t>& taken, const std::string& file);
 
+/// The epsilon of each BatchNormalization, by the indices of its weights.
+std::map<size_t, double> norm_epsilons(const KerasModel& model, const KerasLocator& locator);
+
 }  // namespace graft

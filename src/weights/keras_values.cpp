@@ -51,6 +51,14 @@ std::string without_containers(std::string_view path) {
   return out;
 }
 
+/// Whether every layer with weights, in models within it too, is among the names.
+bool has_all(const KerasModel& model, const std::set<std::string>& names) {
+  return std::all_of(model.layers.begin(), model.layers.end(), [&](const KerasNode& layer) {
+    if (layer.model != nullptr) return has_all(*layer.model, names);
+    return keras_roles(layer).empty() || names.contains(printable(layer.name));
+  });
+}
+
 }  // namespace
 
 std::vector<std::string> keras_roles(const KerasNode& layer) {
@@ -133,9 +141,12 @@ std::vector<size_t> KerasLocator::by_number(const KerasPath& path) const {
   return out;
 }
 
-/// Of a layer of the outermost model all in its group; of others those whose names say so.
+/// Of a layer of the outermost model all in its group; of others those whose names say so. A number
+/// at a name's end may be one that Keras 2 put behind it, but not where all names are the layers'.
 std::vector<size_t> KerasLocator::by_name(const KerasPath& path) const {
   std::vector<size_t> out;
+  std::vector<size_t> repeated;
+  std::set<std::string> parents;
   const std::string own = printable(path.back()->name);
   for (size_t i = 0; i < weights_.size(); ++i) {
     if (weights_[i].layer != printable(path.front()->name)) continue;
@@ -146,9 +157,18 @@ std::vector<size_t> KerasLocator::by_name(const KerasPath& path) const {
     const std::vector<std::string> parts = path_parts(weights_[i].name);
     if (parts.size() < 2) continue;
     const std::string& parent = parts[parts.size() - 2];
-    if (parent == own || without_repeat(parent) == own) out.push_back(i);
+    parents.insert(parent);
+    if (parent == own) out.push_back(i);
+    if (without_repeat(parent) == own) repeated.push_back(i);
   }
-  return out;
+  if (path.size() == 1) return out;
+  const bool exact = has_all(*path.front()->model, parents);
+  std::vector<size_t>& found = exact ? out : repeated;
+  if (!exact && repeated.empty()) found = out;
+  // Several layers of one name: their order says which is meant.
+  const size_t roles = keras_roles(*path.back()).size();
+  if (roles > 0 && found.size() > roles) found.clear();
+  return found;
 }
 
 /// In a model that is a layer, whose weights bear other names: all that train come first, then the

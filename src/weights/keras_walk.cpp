@@ -62,14 +62,21 @@ class Walker {
     return std::move(out_);
   }
 
-  std::optional<Preprocessing> pixels(const KerasModel& model) {
+  KerasFront front(const KerasModel& model) {
     Frame frame{model, {}};
     try {
       follow(frame, model.output);
-    } catch (const Error&) {  // of a layer that need not concern whoever asks
-      if (out_.steps.empty()) return std::nullopt;
+    } catch (const Error& error) {  // perhaps of a layer that need not concern whoever asks
+      if (in_front_) {
+        const std::string why = error.what();
+        return {{}, {}, why.starts_with(file_ + ": ") ? why.substr(file_.size() + 2) : why};
+      }
+      if (out_.steps.empty()) return {};
     }
-    return out_.preprocessing;
+    return {out_.preprocessing, out_.resampling,
+            code_ == nullptr ? ""
+                             : fmt::format("layer {} (Lambda) is Python code, which is not read",
+                                           clipped(printable(code_->name)))};
   }
 
  private:
@@ -116,11 +123,17 @@ class Walker {
     path.push_back(&layer);
     const bool all_pixels = std::all_of(inputs.begin(), inputs.end(),
                                         [](const Value& v) { return v.pixels.has_value(); });
+    in_front_ = all_pixels;
     if (all_pixels)
-      if (std::optional<Value> value = before_network(layer, path, inputs)) return *value;
+      if (std::optional<Value> value = before_network(layer, path, inputs)) {
+        in_front_ = false;
+        return *value;
+      }
     if (inputs.size() != 1)
       refuse(layer, "joins several branches; Graft's networks are straight lists of layers");
-    return in_network(layer, path, inputs.front());
+    Value value = in_network(layer, path, inputs.front());
+    in_front_ = false;
+    return value;
   }
 
   Value image(const KerasNode& layer) {
@@ -160,10 +173,18 @@ class Walker {
       if (how != "bilinear" && how != "nearest")
         refuse(layer,
                "resizes by " + clipped(printable(how)) + "; Graft knows bilinear and nearest");
-      out_.resampling = how == "nearest" ? Resampling::nearest : Resampling::bilinear_noaa;
+      // With antialias it is Pillow's filter, but for what Pillow rounds between rows and columns.
+      const bool smooth = flag(layer.config, "antialias", false);
+      out_.resampling = how == "nearest" ? Resampling::nearest
+                        : smooth         ? Resampling::bilinear
+                                         : Resampling::bilinear_noaa;
       out_.notes.push_back(fmt::format(
-          "left out layer {} (Resizing): Graft brings images to {}x{} itself, in the same way",
-          clipped(printable(layer.name)), out_.height, out_.width));
+          "left out layer {} (Resizing): Graft brings images to {}x{} itself, {}",
+          clipped(printable(layer.name)), out_.height, out_.width,
+          how == "nearest" ? "to the nearest pixel (of two that are equally near TensorFlow's "
+                             "rounding may take the other)"
+          : smooth         ? "antialiased (bilinear), within one of 255 levels"
+                           : "in the same way"));
       return inputs.at(0);
     }
     std::vector<KerasPixels> pixels;
@@ -172,11 +193,13 @@ class Walker {
     if (layer.kind == "Normalization" || is_pixel_convolution(layer)) own = values_(path);
     std::optional<KerasPixels> result = keras_pixels(layer, pixels, own);
     if (!result) return std::nullopt;
-    if (result->unknown && !pixels.front().unknown)
+    if (result->unknown && !pixels.front().unknown) {
+      code_ = &layer;
       out_.notes.push_back(
           fmt::format("layer {} (Lambda) is Python code, which is not read: it is taken for how "
                       "pixels are prepared",
                       clipped(printable(layer.name))));
+    }
     return Value{std::move(result)};
   }
 
@@ -225,7 +248,8 @@ class Walker {
                       : kind == "Softmax" ? "softmax"
                                           : keras_activation(layer.config));
     } else if (is_augmentation(layer) || kind.starts_with("SpatialDropout") ||
-               kind == "AlphaDropout" || kind == "Identity" || kind == "Cast") {
+               kind == "AlphaDropout" || kind == "Identity" ||
+               (kind == "Cast" && casts_to_floats(layer))) {
       out_.notes.push_back(
           fmt::format("left out layer {} ({}), which does nothing outside training",
                       clipped(printable(layer.name)), clipped(printable(kind))));
@@ -385,6 +409,8 @@ class Walker {
   std::string file_;
   const KerasValues& values_;
   KerasWalk out_;
+  bool in_front_ = false;            // of the first convolution
+  const KerasNode* code_ = nullptr;  // a Lambda there
   const KerasNode* padded_ = nullptr;
   const KerasNode* ended_ = nullptr;
   std::string end_;
@@ -397,9 +423,9 @@ KerasWalk walk_keras_model(const KerasModel& model, const std::string& file,
   return Walker(file, values).run(model);
 }
 
-std::optional<Preprocessing> pixels_of_keras_model(const KerasModel& model, const std::string& file,
-                                                   const KerasValues& values) {
-  return Walker(file, values).pixels(model);
+KerasFront front_of_keras_model(const KerasModel& model, const std::string& file,
+                                const KerasValues& values) {
+  return Walker(file, values).front(model);
 }
 
 }  // namespace graft

@@ -40,9 +40,14 @@ using KerasValues = std::function<std::vector<std::vector<float>>(const KerasPat
 KerasWalk walk_keras_model(const KerasModel& model, const std::string& file,
                            const KerasValues& values);
 
-/// What the model does with pixels in front of its first convolution, whatever stands behind that;
-/// nothing where it does nothing, or what cannot be followed.
-std::optional<Preprocessing> pixels_of_keras_model(const KerasModel& model, const std::string& file,
-                                                   const KerasValues& values);
+/// What a model does with pixels in front of its first convolution.
+struct KerasFront {
+  std::optional<Preprocessing> preprocessing{};  ///< none: it does nothing, or what is not followed
+  std::optional<Resampling> resampling{};
+  std::string problem{};  ///< why it is not followed: "layer cast (Cast) …"
+};
+/// Whatever stands behind that convolution.
+KerasFront front_of_keras_model(const KerasModel& model, const std::string& file,
+                                const KerasValues& values);
 
 }  // namespace graft

@@ -1,5 +1,7 @@
 #include "weights/load.h"
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -104,6 +106,14 @@ std::string some_of(std::vector<std::string> names) {
                      more > 0 ? fmt::format(" and {} more", more) : "");
 }
 
+void add_note(Weights& weights, const std::string& note) {
+  weights.note += (weights.note.empty() ? "" : "; ") + note;
+}
+
+void name_note(Weights& weights, const fs::path& path) {
+  if (!weights.note.empty()) weights.note = printable(path) + ": " + weights.note;
+}
+
 /// The whole backbone that a network is cut from, with a top of as many classes.
 Network whole_backbone(const Network& network) {
   Network full = is_mini(network.backbone)
@@ -116,7 +126,7 @@ Network whole_backbone(const Network& network) {
   return full;
 }
 
-Weights load_h5(const Source& source, H5File& file, const Network& network) {
+Weights load_h5(const Source& source, H5File& file, const Network& network, bool asked) {
   const fs::path& path = source.path;
   const Network full = whole_backbone(network);
   Weights weights;
@@ -124,31 +134,46 @@ Weights load_h5(const Source& source, H5File& file, const Network& network) {
   weights.tensors = std::move(found.tensors);
   if (!found.left_out.empty() || found.by_order)
     weights.note = fmt::format(
-        "{}: took the layers of {}{}{}; pixels are prepared as {} (`preprocessing` says otherwise)",
-        printable(path), network.backbone,
+        "took the layers of {}{}{}", network.backbone,
         found.by_order ? ", which bear other names, by their order and shapes" : "",
-        found.left_out.empty() ? "" : " and left out " + some_of(std::move(found.left_out)),
-        found.preprocessing ? "the model in it does" : "for Keras' own weights");
-  weights.preprocessing = found.preprocessing.value_or(keras_preprocessing());
+        found.left_out.empty() ? "" : " and left out " + some_of(std::move(found.left_out)));
+  if (!asked && !found.front.problem.empty())
+    fail(ErrorKind::usage,
+         "{}: what its model does with pixels is not followed ({}); say how they are prepared with "
+         "`preprocessing` {}",
+         printable(path), found.front.problem, kPixelFamilies);
+  weights.preprocessing = found.front.preprocessing.value_or(keras_preprocessing());
+  if (found.front.resampling) weights.preprocessing.resampling = *found.front.resampling;
   weights.provenance =
       provenance_of(path, "keras", source.md5.empty() ? md5_of_file(path) : source.md5);
+  const bool known =
+      weights.provenance.licence != kNoLicence || begins_as_imagenet(weights.tensors);
+  if (!asked && (!weights.note.empty() || (!found.front.preprocessing && !known)))
+    add_note(weights, fmt::format("pixels are prepared as {} (`preprocessing` says otherwise)",
+                                  found.front.preprocessing ? "the model in it does"
+                                                            : "for Keras' own weights"));
+  name_note(weights, path);
   return weights;
 }
 
 /// torchvision's and timm's names, in a .pth or a safetensors file.
-Weights load_torch(const fs::path& path, const StoredTensors& tensors, const Network& network) {
+Weights load_torch(const fs::path& path, const StoredTensors& tensors, const Network& network,
+                   bool asked) {
   const Network full = whole_backbone(network);
   const TorchMatcher matcher(printable(path), tensors);
   Weights weights;
   weights.tensors = matcher.read(full, network.layers.size());
   if (std::vector<std::string> rest = matcher.left_out(full); !rest.empty())
-    weights.note = fmt::format(
-        "{}: took the layers of {} and left out {}; pixels are prepared as for torchvision's own "
-        "weights (`preprocessing` says otherwise)",
-        printable(path), network.backbone, some_of(std::move(rest)));
+    weights.note = fmt::format("took the layers of {} and left out {}", network.backbone,
+                               some_of(std::move(rest)));
   weights.preprocessing = torchvision_preprocessing();
   weights.provenance = provenance_of(
       path, matcher.names() == TorchNames::timm ? "timm" : "torchvision", md5_of_file(path));
+  if (!asked && (!weights.note.empty() || weights.provenance.licence == kNoLicence))
+    add_note(weights,
+             "pixels are prepared as for torchvision's own weights (`preprocessing` says "
+             "otherwise)");
+  name_note(weights, path);
   return weights;
 }
 
@@ -224,6 +249,26 @@ void keep_needed(TensorMap& tensors, const Network& network) {
 }
 
 }  // namespace
+
+bool begins_as_imagenet(const TensorMap& tensors) {
+  // block1_conv1 of VGG16 and VGG19: the first numbers of kernel and bias.
+  static constexpr std::array<std::array<float, 6>, 2> kFirst = {{
+      {0.42947057F, 0.373467F, -0.061360113F, 0.73429835F, 0.093403675F, 0.06775674F},
+      {0.34119523F, 0.33999205F, -0.04484424F, 0.7301776F, 0.06493629F, 0.03428847F},
+  }};
+  const auto kernel = tensors.find("block1_conv1.weight");
+  const auto bias = tensors.find("block1_conv1.bias");
+  if (kernel == tensors.end() || bias == tensors.end()) return false;
+  const std::span<const float> k = kernel->second.values();
+  const std::span<const float> b = bias->second.values();
+  // As float16 too.
+  const auto close = [](float x, float y) { return std::abs(x - y) <= 1e-3F * std::abs(y); };
+  return k.size() >= 3 && b.size() >= 3 &&
+         std::any_of(kFirst.begin(), kFirst.end(), [&](const auto& first) {
+           return std::equal(k.begin(), k.begin() + 3, first.begin(), close) &&
+                  std::equal(b.begin(), b.begin() + 3, first.begin() + 3, close);
+         });
+}
 
 fs::path weights_file(const fs::path& named) {
   std::error_code error;
@@ -352,8 +397,6 @@ void choose_preprocessing(PixelFamily asked, bool recorded, const std::string& n
          "`preprocessing`: {} says itself how pixels are prepared for it; leave the option out",
          name);
   weights.preprocessing = preprocessing_of(asked);
-  if (const size_t at = weights.note.rfind("; pixels"); at != std::string::npos)
-    weights.note.resize(at);
 }
 
 Weights load_as_recorded(const WeightsRequest& request, const Network& network) {
@@ -379,6 +422,7 @@ Weights load_as_recorded(const WeightsRequest& request, const Network& network) 
                              : Source{weights_file(request.weights), ""};
   const std::string name = printable(file.path);
   const FileKind kind = require_weights_file(file.path);
+  const bool asked = request.preprocessing != PixelFamily::of_weights;
   // Of a published file it is known that it is no export.
   OwnExport own;
   switch (kind.format) {
@@ -386,13 +430,13 @@ Weights load_as_recorded(const WeightsRequest& request, const Network& network) 
     case FileKind::keras: {
       const auto open = std::make_shared<H5File>(file.path, request.context.stop);
       if (!family) own = own_export(open, file.path);
-      if (!own.model) weights = load_h5(file, *open, network);
+      if (!own.model) weights = load_h5(file, *open, network, asked);
       break;
     }
     case FileKind::torch: {
       const TorchFile open = read_torch(file.path);
       if (!family) own = own_export(open, file.path);
-      if (!own.model) weights = load_torch(file.path, open.tensors, network);
+      if (!own.model) weights = load_torch(file.path, open.tensors, network, asked);
       break;
     }
     case FileKind::onnx: {
@@ -404,7 +448,7 @@ Weights load_as_recorded(const WeightsRequest& request, const Network& network) 
     default: {
       const StoredSafetensors open = open_safetensors(file.path);
       own = is_graft(open.metadata) ? OwnExport{open} : own_export(open, file.path);
-      if (!own.model) weights = load_torch(file.path, open.tensors, network);
+      if (!own.model) weights = load_torch(file.path, open.tensors, network, asked);
     }
   }
   bool recorded = own.model.has_value();

@@ -52,6 +52,9 @@ bool is_graft(const std::map<std::string, std::string>& metadata);
 Provenance provenance_of(const std::filesystem::path& path, const std::string& family,
                          const std::string& md5);
 
+/// Whether weights begin with the kernels of Keras' ImageNet weights, which hardly ever train.
+bool begins_as_imagenet(const TensorMap& tensors);
+
 /// How many classes the top of such weights has: a file's own number, else ImageNet's 1000.
 /// `weights` as in WeightsRequest. Throws as load_weights does.
 int top_classes(const std::string& weights);

@@ -1,7 +1,6 @@
 #include "weights/onnx_weights.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
 #include <set>
 #include <span>
@@ -10,6 +9,7 @@
 #include "base/fail.h"
 #include "weights/flattened_order.h"
 #include "weights/metadata.h"
+#include "weights/norm_epsilon.h"
 #include "weights/onnx_constants.h"
 #include "weights/own_export.h"
 #include "weights/pixel_family.h"
@@ -24,17 +24,6 @@ bool same(const Layer& ours, const ForeignLayer& theirs) {
   if (ours.kind != theirs.kind || ours.relu != theirs.relu) return false;
   // The last layer of a top has as many outputs as there are classes.
   return ours.kind == LayerKind::dense || ours.outputs == theirs.outputs;
-}
-
-/// A BatchNorm's weight for another epsilon, with which it computes the same.
-Tensor with_epsilon(const ForeignLayer& layer, double epsilon) {
-  const Tensor weight = layer.tensors.at("weight").read();
-  const Tensor variance = layer.tensors.at("running_var").read();
-  std::vector<float> out(weight.values().begin(), weight.values().end());
-  for (size_t i = 0; i < out.size(); ++i)
-    out[i] *= static_cast<float>(
-        std::sqrt((variance.values()[i] + epsilon) / (variance.values()[i] + layer.epsilon)));
-  return {weight.shape(), std::move(out)};
 }
 
 }  // namespace
@@ -57,9 +46,13 @@ std::optional<StoredSafetensors> own_model(const OnnxFile& file) {
 
 Preprocessing onnx_preprocessing(const OnnxLayers& layers, PixelFamily asked) {
   const std::optional<Preprocessing> told = recognised(layers.input);
+  const bool open = told && has_torch_colours(*told);
+  if (open && asked == PixelFamily::of_weights)
+    fail(ErrorKind::usage, "{}: the file does not say {}", layers.graph.file, kOpenCrop);
+  if (open && is_torch(asked)) return preprocessing_of(asked);
   if (told && asked != PixelFamily::of_weights)
-    fail(ErrorKind::usage, "`preprocessing`: {} prepares its pixels itself; leave the option out",
-         layers.graph.file);
+    fail(ErrorKind::usage, "`preprocessing`: {} prepares its pixels itself; {}", layers.graph.file,
+         open ? "torch or torch-stretched say whether images are cropped" : "leave the option out");
   if (told) return *told;
   if (asked == PixelFamily::of_weights)
     fail(ErrorKind::usage,
@@ -148,7 +141,9 @@ TensorMap OnnxMatcher::read(const Network& full, size_t needed_end) const {
     const ForeignLayer& theirs = *list_.at(spec.layer - 1);
     if (layer.kind == LayerKind::batchnorm && role == "weight" &&
         static_cast<float>(theirs.epsilon) != static_cast<float>(layer.epsilon)) {
-      out.emplace(spec.name, with_epsilon(theirs, layer.epsilon));
+      out.emplace(spec.name, with_epsilon(theirs.tensors.at("weight").read(),
+                                          theirs.tensors.at("running_var").read(), theirs.epsilon,
+                                          layer.epsilon));
       continue;
     }
     StoredTensor tensor = theirs.tensors.at(role);

@@ -12,6 +12,7 @@
 #include "weights/h5_process.h"
 #include "weights/keras_classifier.h"
 #include "weights/keras_model.h"
+#include "weights/keras_names.h"
 #include "weights/keras_values.h"
 #include "weights/load.h"
 #include "weights/metadata.h"
@@ -118,7 +119,7 @@ std::optional<Texts> own_metadata(const Texts& exported) {
 }
 
 OwnExport own_export(const std::shared_ptr<H5File>& file, const fs::path& path) {
-  if (file->record().empty() || file->description().empty()) return {};
+  if (file->record().empty()) return {};
   const std::string& name = file->name();
   std::optional<Texts> record;
   if (!file->beside_record().empty()) {
@@ -131,6 +132,18 @@ OwnExport own_export(const std::shared_ptr<H5File>& file, const fs::path& path) 
       record = texts_of(held);
   }
   if (!record) return changed();
+  if (file->description().empty())  // weights alone, each under its layer's name
+    return as_export(assemble(
+        *record, name,
+        [&](const std::string& module, const std::string& role) -> std::optional<StoredTensor> {
+          for (size_t i = 0; i < file->weights().size(); ++i) {
+            const H5Weight& weight = file->weights()[i];
+            if (weight.layer == module && weight.problem.empty() && keras_role(weight.name) == role)
+              return stored_h5_weight(file, i);
+          }
+          return std::nullopt;
+        },
+        /*channels_last=*/true));
   const KerasModel model = parse_keras_model(file->description(), name);
   const KerasLocator locator(model, file->weights(), name);
   const Find find = [&](const std::string& module,

@@ -12,6 +12,16 @@ inline constexpr const char* kPixelFamilies =
     "(without the crop), unit (pixels / 255), symmetric (pixels / 127.5 - 1) or raw (pixels as "
     "they are)";
 
+/// What a file with torchvision's mean and deviation does not say.
+inline constexpr const char* kOpenCrop =
+    "how images were brought to its input size, for it has torchvision's mean and deviation alone: "
+    "`preprocessing` torch (shorter side to 256/224 of it, centre cut out) or torch-stretched does";
+
+/// Whether a family is one with torchvision's mean and deviation.
+bool is_torch(PixelFamily family);
+/// The same of what a file says of its pixels, up to what float32 rounds off.
+bool has_torch_colours(const Preprocessing& pixels);
+
 /// The record of a family that was asked for; not `of_weights`.
 Preprocessing preprocessing_of(PixelFamily family);
 

@@ -1,7 +1,7 @@
-// torchvision's and timm's classifiers: a state_dict with the layers behind the features.
+// Whole classifiers in PyTorch's state_dicts.
 #pragma once
 
-#include <optional>
+#include <span>
 #include <string>
 
 #include "weights/foreign_classifier.h"
@@ -9,10 +9,12 @@
 
 namespace graft {
 
-/// A VGG with the classifier of torchvision or timm on it, of any number of classes. Nothing where
-/// the tensors behind the features are others than those, which have no activations to read. Throws
-/// Error(input) where no VGG is in them. The tensors must outlive reading the graph's.
-std::optional<ForeignGraph> read_torch_classifier(const StoredTensors& tensors,
-                                                  const std::string& file);
+/// Reads a state_dict with torchvision's or timm's VGG and its classifier, or with any other head
+/// that `words` describe (append_head). `order` has the names as the file orders them, layer by
+/// layer; empty: it has no order, as in safetensors files, and numbers in names tell it. Throws
+/// Error(input) where no VGG is in it, Error(usage) where the head must be said, or is and the file
+/// says it.
+ForeignGraph read_torch_classifier(const StoredTensors& tensors, std::span<const std::string> order,
+                                   const std::string& file, const std::string& words);
 
 }  // namespace graft

@@ -96,17 +96,20 @@ class Checkpoint {
  public:
   Checkpoint(const Pickle& pickle, std::string name) : pickle_(pickle), name_(std::move(name)) {}
 
-  /// The tensors of the state_dict, and the key that it stands under.
-  std::map<std::string, TorchTensor> state_dict(std::string& under) const {
-    std::map<std::string, TorchTensor> out = tensors_of(pickle_.root());
+  /// The tensors of the state_dict, their names in its order, and the key that it stands under.
+  std::map<std::string, TorchTensor> state_dict(std::string& under,
+                                                std::vector<std::string>& order) const {
+    std::map<std::string, TorchTensor> out = tensors_of(pickle_.root(), order);
     // How training scripts and libraries call it: torchvision's references and Lightning, timm,
     // and many tutorials.
     if (!out.empty()) return out;
     for (const char* key : {"state_dict", "model_state_dict", "model", "net", "weights"}) {
       const Pickle::Node* value = find(pickle_.root(), key);
       std::map<std::string, TorchTensor> found;
-      if (value != nullptr) found = tensors_of(*value);
+      std::vector<std::string> names;
+      if (value != nullptr) found = tensors_of(*value, names);
       if (found.empty()) continue;
+      order = std::move(names);
       if (!out.empty())
         refuse(
             fmt::format("it has two networks, under '{}' and under '{}'; save the one that is "
@@ -196,7 +199,8 @@ class Checkpoint {
         keys.empty() ? "" : fmt::format(" (its keys: {}{})", keys, count > kExamples ? ", …" : ""));
   }
 
-  [[nodiscard]] std::map<std::string, TorchTensor> tensors_of(const Pickle::Node& dict) const {
+  [[nodiscard]] std::map<std::string, TorchTensor> tensors_of(
+      const Pickle::Node& dict, std::vector<std::string>& order) const {
     std::map<std::string, TorchTensor> out;
     const std::optional<size_t> first = first_pair(dict);
     if (!first) return out;
@@ -206,7 +210,9 @@ class Checkpoint {
       if (is_call(*value, "torch._utils._rebuild_parameter")) value = &item(item(*value, 1), 0);
       if (key.kind != Pickle::Kind::text || !is_call(*value, "torch._utils._rebuild_tensor_v2"))
         continue;
-      out.insert_or_assign(key.text, tensor_of(item(*value, 1), clipped(key.text)));
+      const bool fresh =
+          out.insert_or_assign(key.text, tensor_of(item(*value, 1), clipped(key.text))).second;
+      if (fresh) order.push_back(key.text);
     }
     return out;
   }
@@ -291,6 +297,15 @@ class Reader {
       if (pickled != nullptr) refuse("it has data.pkl more than once");
       pickled = &entry;
     }
+    if (pickled == nullptr &&
+        std::any_of(zip->entries().begin(), zip->entries().end(), [](const ZipEntry& entry) {
+          return entry.name.ends_with("/models/model.json") ||
+                 entry.name.find("serialized_exported_program") != std::string::npos;
+        }))
+      fail(ErrorKind::input,
+           "{}: a program of torch.export (.pt2), which only PyTorch reads; write its weights "
+           "alone, in Python: torch.save(torch.export.load('{}').state_dict, 'weights.pth')",
+           name_, name_);
     if (pickled == nullptr) refuse("it has no data.pkl");
     const std::string folder = pickled->name.substr(0, pickled->name.size() - kPickle.size());
     if (const ZipEntry* order = zip->find(folder + "byteorder")) {
@@ -373,7 +388,7 @@ class Reader {
   TorchFile tensors(const Pickle& pickle, std::unique_ptr<const TorchStorages> storages) {
     TorchFile out;
     const auto reader = std::make_shared<TorchTensorReader>(std::move(storages), owner_);
-    for (auto& [key, record] : Checkpoint(pickle, name_).state_dict(out.under)) {
+    for (auto& [key, record] : Checkpoint(pickle, name_).state_dict(out.under, out.order)) {
       const std::optional<uint64_t> size = reader->storages().size(record.storage.key);
       if (!size || record.storage.elements > *size / record.storage.element_bytes)
         refuse("the values of tensor " + clipped(key) +

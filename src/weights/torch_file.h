@@ -4,13 +4,15 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "weights/stored_tensors.h"
 
 namespace graft {
 
 struct TorchFile {
-  StoredTensors tensors;  ///< each keeps the file open
+  StoredTensors tensors;           ///< each keeps the file open
+  std::vector<std::string> order;  ///< their names as the state_dict has them: layer by layer
   /// The key of the checkpoint under which they stood ("state_dict"); empty: they were all there
   /// is.
   std::string under;

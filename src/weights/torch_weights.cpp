@@ -7,6 +7,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/words.h"
 
 namespace graft {
 namespace {
@@ -35,10 +36,32 @@ std::vector<int64_t> canonical_shape(const std::vector<int64_t>& shape, bool den
   return inputs ? std::vector<int64_t>{shape[0], static_cast<int64_t>(*inputs)} : shape;
 }
 
+/// Convolutions whose weight is computed from other tensors.
+void require_plain(const std::string& file, const StoredTensors& tensors) {
+  constexpr std::string_view kOriginal = "_orig";
+  constexpr std::string_view kParametrized = ".parametrizations.";
+  for (const auto& [key, tensor] : tensors) {
+    if (tensor.shape.size() != 4) continue;
+    if (key.ends_with(kOriginal) &&
+        tensors.contains(key.substr(0, key.size() - kOriginal.size()) + "_mask"))
+      fail(ErrorKind::input,
+           "{}: a pruned network ({} beside its mask); apply the masks before it is saved, in "
+           "Python: for m in model.modules(): torch.nn.utils.prune.is_pruned(m) and hasattr(m, "
+           "'weight_mask') and torch.nn.utils.prune.remove(m, 'weight')",
+           file, clipped(printable(key)));
+    if (key.find(kParametrized) != std::string::npos)
+      fail(ErrorKind::input,
+           "{}: weights that are computed from others ({}); make them plain before they are saved, "
+           "in Python: torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
+           file, clipped(printable(key)));
+  }
+}
+
 }  // namespace
 
 TorchMatcher::TorchMatcher(std::string name, const StoredTensors& tensors)
     : name_(std::move(name)), tensors_(tensors) {
+  require_plain(name_, tensors_);
   std::vector<std::string> places;
   for (const auto& [key, tensor] : tensors)
     if (is_first_convolution(key, tensor))
@@ -149,6 +172,13 @@ std::optional<int> TorchMatcher::classes() const {
       at->second.shape[0] < 1 || at->second.shape[0] > kMaxClasses)
     return std::nullopt;
   return static_cast<int>(at->second.shape[0]);
+}
+
+std::vector<std::string> TorchMatcher::behind_features() const {
+  std::vector<std::string> out;
+  for (const auto& [key, tensor] : tensors_)
+    if (!ours(key).starts_with(kFeatures)) out.push_back(key);
+  return out;
 }
 
 std::vector<std::string> TorchMatcher::left_out(const Network& full) const {

@@ -36,6 +36,8 @@ class TorchMatcher {
   [[nodiscard]] TorchNames names() const { return names_; }
   /// Outputs of the last layer of its classifier, or nothing.
   [[nodiscard]] std::optional<int> classes() const;
+  /// The file's names of all tensors that are not of its `features`, in no order of its own.
+  [[nodiscard]] std::vector<std::string> behind_features() const;
   /// Modules with tensors that are neither the VGG's nor its classifier's.
   [[nodiscard]] std::vector<std::string> left_out(const Network& full) const;
 

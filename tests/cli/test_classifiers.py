@@ -248,7 +248,8 @@ class Classifiers(t.TestCase):
                 nn.init.kaiming_normal_(module.weight)
         path = self.folder / "m.pth"
         torch.save({"module." + name: value for name, value in model.state_dict().items()}, path)
-        self.convert(path)
+        self.fail_with(2, "does not say the size of its images", "weights", "convert", path, self.ours, "--classes", "a,b,c")
+        self.assertIn("with its centre crop", self.convert(path, "--input-size", k.SIZE))
         big = Image.open(self.images[0]).resize((73, 73), Image.BILINEAR)
         x = np.asarray(big.crop((4, 4, 68, 68)), "f4") / 255
         x = (x - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
@@ -256,7 +257,7 @@ class Classifiers(t.TestCase):
             want = model(torch.from_numpy(x.transpose(2, 0, 1)[None].copy())).softmax(1).numpy()[0]
         np.testing.assert_allclose(self.probabilities()[0], want, atol=1e-4)
         torch.save(model.features.state_dict(), path)
-        self.fail_with(1, "does not say how a head computes", "weights", "convert", path, self.ours, "--classes", "a,b,c")
+        self.fail_with(2, "does not say how a head computes", "weights", "convert", path, self.ours, "--classes", "a,b,c")
 
     def test_on_to_other_formats(self):
         path = k.write(self.folder / "m.keras", k.base() + self.head())

@@ -261,14 +261,20 @@ class OnnxWeights(t.TestCase):
             with self.subTest(family=family, last=last):
                 if named != "its own":
                     self.assertEqual(about["family"], named)
-                crop = about["crop_ratio"]
-                self.assertEqual(crop > 0, family == "torch")
-                if not crop:
-                    self.check(self.path, self.want(family))
+                features = ("features", self.image, "-o", self.folder / "o.npy", "--backbone", "vgg-mini", "--input-size",
+                            SIZE, "--weights", self.path)
+                if family == "torch":
+                    # Mean and deviation say nothing of a crop.
+                    self.assertIsNone(about["crop_ratio"])
+                    self.fail_with(2, "does not say how images were brought to its input size", *features)
+                    self.check(self.path, self.want(family), "--preprocessing", "torch-stretched")
+                    cropped, _ = self.features(self.path, "--preprocessing", "torch")
+                    self.fail_with(2, "whether images are cropped", *features, "--preprocessing", "unit")
+                    continue
+                self.assertEqual(about["crop_ratio"], 0)
+                self.check(self.path, self.want(family))
                 # What the graph says is not asked for.
-                self.fail_with(2, "leave the option out", "features", self.image, "-o", self.folder / "o.npy",
-                               "--backbone", "vgg-mini", "--input-size", SIZE, "--weights", self.path,
-                               "--preprocessing", "unit")
+                self.fail_with(2, "leave the option out", *features, "--preprocessing", "unit")
 
     def test_bytes(self):
         """Of uint8 the graph tells everything, whatever it does with them."""

@@ -22,6 +22,24 @@ PHOTOS = 200
 BATCH = 25
 
 
+class Backbones(t.TestCase):
+    def test_keras_and_pytorch_start_from_them(self):
+        size = (64, 64, 3)
+        base = keras.applications.VGG16(weights=None, include_top=False, input_shape=size)
+        base.save(self.folder / "base.h5")
+        for name in ("out.h5", "out.pth"):
+            self.succeed("weights", "convert", self.folder / "base.h5", self.folder / name, "--without-head")
+        again = keras.applications.VGG16(weights=None, include_top=False, input_shape=size)
+        again.load_weights(self.folder / "out.h5")
+        for got, want in zip(again.get_weights(), base.get_weights()):
+            np.testing.assert_array_equal(got, want)
+        state = torch.load(self.folder / "out.pth", weights_only=True)
+        kernels = [w for w in base.get_weights() if w.ndim == 4]
+        self.assertEqual(len(state), 2 * len(kernels))
+        for (name, got), want in zip(((n, v) for n, v in state.items() if n.endswith("weight")), kernels):
+            np.testing.assert_array_equal(got.numpy(), want.transpose(3, 2, 0, 1), err_msg=name)
+
+
 class Exported(t.TestCase):
     """A trained model on real photos, or, where there are none, on drawn scenes."""
 

@@ -185,6 +185,51 @@ class KerasClassifiers(t.TestCase):
         model.fit(self.pixels / 255, np.arange(6), verbose=0)
         self.check(model, {"--preprocessing": "unit"}, pixels=self.pixels / 255)
 
+    def trunk(self, *, named, normed, inputs):
+        """vgg11 with Keras' default names, or with a VGG's and BatchNorms of default names."""
+        x, random = inputs, np.random.default_rng(5)
+        for block, (count, units) in enumerate(zip((1, 1, 2, 2, 2), (64, 128, 256, 512, 512)), 1):
+            for i in range(1, count + 1):
+                name = {"name": f"block{block}_conv{i}"} if named else {}
+                x = L.Conv2D(units, 3, padding="same", activation=None if normed else "relu",
+                             kernel_initializer="he_normal", **name)(x)
+                if normed:
+                    x = L.ReLU()(L.BatchNormalization()(x))
+            x = L.MaxPooling2D()(x)
+        model = keras.Model(inputs, x)
+        for layer in model.layers:
+            if isinstance(layer, L.BatchNormalization):
+                layer.set_weights([random.uniform(0.5, 1.5, w.shape) for w in layer.get_weights()])
+        return model
+
+    def test_bases_of_default_names(self):
+        for named in (False, True):
+            for normed in (False, True):
+                keras.utils.set_random_seed(1)
+                base = self.trunk(named=named, normed=normed, inputs=keras.Input((SIZE, SIZE, 3)))
+                for i, layer in enumerate(base.layers):
+                    layer.trainable = i in (2, 9)
+                inputs = keras.Input((SIZE, SIZE, 3))
+                x = L.GlobalAveragePooling2D()(base(L.Rescaling(1 / 255)(inputs)))
+                model = keras.Model(inputs, L.Dense(6, activation="softmax")(x))
+                self.check(model, pixels=self.pixels)
+                want = np.moveaxis(np.asarray(base.predict(self.pixels / 255, verbose=0)), 3, 1)
+                for suffix in (".h5", ".keras"):
+                    out = self.folder / "maps.npy"
+                    self.succeed("features", *self.images, "-o", out, "--backbone", "vgg11_bn" if normed else "vgg11",
+                                 "--input-size", SIZE, "--weights", self.folder / f"theirs{suffix}")
+                    self.assertLess(np.abs(np.load(out) - want).max() / np.abs(want).max(), 1e-4, (named, normed, suffix))
+
+    @unittest.skipUnless(IS_KERAS_3, "Keras 2's has no antialias")
+    def test_resizing_with_antialias(self):
+        from graft_testing import read_safetensors
+        for config, want in (({"antialias": True}, "bilinear"), ({}, "bilinear-noaa")):
+            model = keras.Sequential([keras.Input((None, None, 3)), L.Resizing(SIZE, SIZE, **config), L.Rescaling(1 / 255),
+                                      self.base(spread=0.3), L.GlobalAveragePooling2D(), L.Dense(6, activation="softmax")])
+            self.check(model, pixels=self.pixels)
+            metadata = read_safetensors(self.folder / "ours.safetensors")[1]
+            self.assertIn(f'"{want}"', metadata["preprocessing"])
+
     def refuse(self, model, text, *flags):
         for suffix in (".keras", ".h5"):
             path = self.folder / f"no{suffix}"

@@ -71,7 +71,7 @@ class Torch(Classifiers):
                         # torchvision's preset cuts the centre out; so does what Graft records.
                         x = torch.cat([tt.inputs(photo, 64) for photo in photos]) * std * 255 + mean * 255
                         want = np.concatenate([answers(path, one[None]) for one in x.numpy()])
-                        self.check(path, photos, softmax(want))
+                        self.check(path, photos, softmax(want), "--preprocessing", "torch")
                     else:
                         x = pixels.transpose(0, 3, 1, 2) / np.float32(255)
                         want = np.concatenate([answers(path, one[None]) for one in x])
