@@ -14,7 +14,7 @@ from typing import Union
 from ._classifier import Classifier, Prediction, Predictions
 from ._errors import Error, InputError, Interrupted, IoError, OutOfMemoryError, UsageError
 from ._evaluate import Evaluation, evaluate
-from ._export import export
+from ._export import convert, export
 from ._features import FeatureExtractor, features
 from ._inputs import ImageLike
 from ._native import _graft
@@ -27,7 +27,7 @@ __version__: str = _graft.version
 __all__ = [
     "Classifier", "Epoch", "Error", "Evaluation", "FeatureExtractor", "ImageLike", "InputError", "Interrupted",
     "IoError", "OutOfMemoryError", "Prediction", "Predictions", "Report", "Run", "UsageError", "backbone_names",
-    "evaluate", "export", "features", "list_images", "recipe_names", "resume", "train",
+    "convert", "evaluate", "export", "features", "list_images", "recipe_names", "resume", "train",
 ]
 
 

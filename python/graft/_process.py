@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Union
 
 from ._errors import Error, Interrupted, IoError, UsageError, make_error
 
@@ -62,8 +62,8 @@ def _last_words(code: int, errors: BinaryIO) -> Error:
     return (UsageError if code == 2 else Error)(text or f"the program ended with code {code}")
 
 
-def run_program(command: str, arguments: list[str], on_event: Callable[[Event], None]) -> tuple[int, str]:
-    """Runs ``graft COMMAND``; returns its exit code and what it printed. Raises what went wrong, and
+def run_program(command: Union[str, list[str]], arguments: list[str], on_event: Callable[[Event], None]) -> tuple[int, str]:
+    """Runs ``graft COMMAND`` (its words where there are several); returns its exit code and what it printed. Raises what went wrong, and
     what ``on_event`` raises, after the program has saved its state and ended."""
     if not PROGRAM.exists():
         raise IoError(f"{PROGRAM}: this program is missing; install Graft's Python package again")
@@ -72,7 +72,8 @@ def run_program(command: str, arguments: list[str], on_event: Callable[[Event], 
     error: Event | None = None
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         try:
-            process = subprocess.Popen([str(PROGRAM), command, f"--status-fd={write_end}", *arguments],
+            words = [command] if isinstance(command, str) else command
+            process = subprocess.Popen([str(PROGRAM), *words, f"--status-fd={write_end}", *arguments],
                                        stdin=subprocess.DEVNULL, stdout=output, stderr=errors, pass_fds=(write_end,),
                                        start_new_session=True)
         except BaseException:

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <memory>
 #include <optional>
 
 #include "base/diagnostics.h"
@@ -16,6 +17,7 @@
 #include "cli/import_options.h"
 #include "cli/option_flags.h"
 #include "cli/outputs.h"
+#include "cli/status_stream.h"
 #include "cli/weights_inspection.h"
 #include "graft/classifier.h"
 #include "graft/export.h"
@@ -38,6 +40,7 @@ struct WeightsOptions {
   std::string source, licence;
   std::string format;
   bool without_head = false;
+  int status_fd = -1;
   ImportArguments import;
 };
 
@@ -256,6 +259,8 @@ int become_export(const WeightsOptions& o, const std::string& model, const std::
   if (o.import.input != InputSize())
     add("--input-size", fmt::format("{}x{}", o.import.input.height, o.import.input.width));
   if (o.without_head) words.emplace_back("--without-head");
+  if (o.status_fd >= 0) add("--status-fd", std::to_string(o.status_fd));
+  if (o.json) words.emplace_back("--json");
   if (o.common.threads > 0) add("--threads", std::to_string(o.common.threads));
   if (o.common.quiet) words.emplace_back("--quiet");
   if (o.common.verbose) words.emplace_back("--verbose");
@@ -269,7 +274,7 @@ int become_export(const WeightsOptions& o, const std::string& model, const std::
 }
 
 /// Between everything that Graft reads and everything that it writes.
-int convert(const WeightsOptions& o) {
+int convert(WeightsOptions o) {
   const bool old = !o.output.empty();
   if (o.names.size() != (old ? 1 : 2))
     fail(ErrorKind::usage, "'graft weights convert IN OUT': one file to read, one to write");
@@ -300,10 +305,18 @@ int convert(const WeightsOptions& o) {
       .half = o.dtype == "fp16", .fold_batchnorm = o.fold, .source = {}, .licence = {}};
   if (!o.source.empty()) options.source = o.source;
   if (!o.licence.empty()) options.licence = o.licence;
+  if (o.status_fd >= 0) o.common.report_to(std::make_shared<StatusStream>(o.status_fd));
   const std::string backbone =
       trunk ? convert_weights(in, out, options, o.import.import(), o.common.context())
             : convert_classifier(in, out, options, o.import.import(), o.common.context());
   tell_wrote(o.common, out);
+  if (o.json) {
+    print_json({{"output", out},
+                {"bytes", fs::file_size(out, error)},
+                {"backbone", backbone},
+                {"with_head", !trunk}});
+    return 0;
+  }
   print_result("{}: {}{}, {}\n", printable(out), backbone, trunk ? "" : " with its head",
                format_bytes(static_cast<double>(fs::file_size(out, error))));
   return 0;
@@ -365,7 +378,8 @@ int run_weights(int argc, char** argv) {
   app.add_option("--cache-dir", o.cache_dir,
                  "Graft's cache folder (default: $XDG_CACHE_HOME/graft or ~/.cache/graft)")
       ->type_name("DIR");
-  app.add_flag("--json", o.json, "One JSON document on stdout (list, inspect, verify)");
+  app.add_flag("--json", o.json, "One JSON document on stdout (list, inspect, verify, convert)");
+  add_status_option(app, o.status_fd);
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
@@ -382,7 +396,8 @@ int run_weights(int argc, char** argv) {
       "timm's vgg*.tv_in1k are torchvision's weights under other names.");
   return run_app(app, argc, argv, [&] {
     if (action == "list") return list(o);
-    if (action == "convert") return convert(o);
+    if (action == "convert") return reporting_errors(o.status_fd, [&] { return convert(o); });
+    if (o.status_fd >= 0) fail(ErrorKind::usage, "--status-fd is for 'graft weights convert'");
     if (action == "inspect") return inspect(o);
     if (action == "import") return import_files(o);
     return action == "download" ? fetch(o) : verify(o);

@@ -239,6 +239,31 @@ def test_export_of_an_export(run, tmp_path):
         graft.export(run, tmp_path / "m.onnx", classes=["a,b", "c"])
 
 
+def test_convert(photos, tmp_path):
+    """Another program's classifier, here one that Graft wrote without saying so."""
+    h5py = pytest.importorskip("h5py")
+    run = graft.train(photos, tmp_path / "first", **{**SMALL, "head": "gap dense:16", "epochs": 1})
+    graft.export(run, tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        for name in [name for name in file.attrs if name.startswith("graft")]:
+            del file.attrs[name]
+    with pytest.raises(graft.UsageError, match="classes"):
+        graft.convert(tmp_path / "m.h5", tmp_path / "m.safetensors")
+    with pytest.raises(graft.InputError, match=r"graft.convert\('.*m.h5', 'MODEL.safetensors'\)"):
+        graft.Classifier(tmp_path / "m.h5")
+    names = run.classes
+    result = graft.convert(tmp_path / "m.h5", tmp_path / "m.safetensors", classes=names)
+    assert result["with_head"] and result["bytes"] == (tmp_path / "m.safetensors").stat().st_size
+    files = graft.list_images(photos)[:5]
+    np.testing.assert_allclose(graft.Classifier(tmp_path / "m.safetensors")(files).logits,
+                               run.classifier()(files).logits, atol=1e-3)
+    graft.convert(run, tmp_path / "back.safetensors", without_head=True)
+    again = graft.train(photos, tmp_path / "again", weights=tmp_path / "m.safetensors", head="keep",
+                        epochs=1, no_report=True, progress=False, threads=2)
+    assert again.classes == names
+    assert graft.export(run, tmp_path / "b.pth", without_head=True)["bytes"] > 10_000
+
+
 def test_export_errors(run, tmp_path):
     with pytest.raises(graft.UsageError, match="onnx"):
         graft.export(run, tmp_path / "m.keras", "onnx")
