@@ -309,6 +309,14 @@ void write_file_atomic(const fs::path& path, std::string_view text) {
   file.commit();
 }
 
+void require_reachable(const fs::path& path) {
+  std::error_code error;
+  static_cast<void>(fs::status(path, error));
+  if (error == std::errc::permission_denied)
+    fail(ErrorKind::io, "{}: {}: you may not enter a folder on the way to it; ask its owner",
+         printable(path), error.message());
+}
+
 fs::path whole_path(const fs::path& path) {
   std::error_code error;
   fs::path canonical = fs::weakly_canonical(path, error);

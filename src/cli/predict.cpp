@@ -55,20 +55,18 @@ void each_line_of_input(const std::function<void(std::string)>& take) {
   if (!line.empty()) take(std::move(line));
 }
 
-/// Whether one is the other, or below it. `folder` is canonical.
+/// Whether one is the other, or below it. `folder` is whole_path()'s.
 bool is_within(const fs::path& path, const fs::path& folder) {
-  std::error_code error;
-  const fs::path inner = fs::weakly_canonical(path, error);
+  const fs::path inner = whole_path(path);
   return std::mismatch(folder.begin(), folder.end(), inner.begin(), inner.end()).first ==
          folder.end();
 }
 
 /// The folder that is sorted into, for is_within().
 fs::path sorted_folder(const PredictOptions& o) {
-  std::error_code error;
   if (o.sort_into.empty()) return {};
   // Absolute first: of what is not there yet a relative name would stay one.
-  const fs::path folder = fs::weakly_canonical(fs::absolute(o.sort_into), error);
+  const fs::path folder = whole_path(fs::absolute(o.sort_into));
   // "sorted/" ends in an empty part, which nothing below it has.
   return folder.has_filename() ? folder : folder.parent_path();
 }

@@ -66,6 +66,7 @@ void PredictOutput::print_text(const fs::path& path, const Prediction& p) {
 }
 
 void PredictOutput::add(const fs::path& path, const Prediction& p, const Image& thumbnail) {
+  answered_ = true;
   // First what may fail, so that nobody is told of a file in a folder that is not there.
   if (sorter_) sorter_->place(path, p);
   for (const auto& file : files_) file->add(path, p, thumbnail);
@@ -110,6 +111,12 @@ int PredictOutput::finish() {
     if (results_.logits || results_.probabilities) all["classes"] = results_.classes;
     print_json(all);
   }
+  // A table without a row is no reason to replace one.
+  if (!answered_ && failed_ > 0 && options_.watch.empty() && !files_.empty()) {
+    print_diagnostic("graft: no image could be classified, and nothing is written to {}\n",
+                     options_.outputs.front());
+    files_.clear();
+  }
   for (size_t i = 0; i < files_.size(); ++i) {
     files_[i]->finish();
     tell_wrote(options_.common, options_.outputs[i]);
@@ -123,10 +130,10 @@ int PredictOutput::finish() {
           printable(stale.front()), stale.size() > 1 ? ", …" : "");
   }
   if (untold_ > 0)
-    print_diagnostic("graft: {} more could not be classified, {} in all; {}\n",
-                     format_count(untold_), format_count(failed_),
-                     json_ && printed_ ? "\"errors\" lists them"
-                                       : "-o FILE.json, .jsonl or .xlsx lists them");
+    print_diagnostic(
+        "graft: {} more could not be classified, {} in all; {}\n", format_count(untold_),
+        format_count(failed_),
+        json_ && printed_ ? "\"errors\" lists them" : "-o FILE.json, .jsonl or .xlsx lists them");
   return failed_ > 0 ? 1 : 0;
 }
 

@@ -65,8 +65,9 @@ class PredictOutput {
   std::optional<ImageSorter> sorter_;
   nlohmann::json rows_ = nlohmann::json::array();
   nlohmann::json errors_ = nlohmann::json::array();
-  size_t failed_ = 0;  ///< images
-  size_t untold_ = 0;  ///< of those, beyond the first few
+  bool answered_ = false;  ///< for any image
+  size_t failed_ = 0;      ///< images
+  size_t untold_ = 0;      ///< of those, beyond the first few
 };
 
 }  // namespace graft::cli

@@ -166,6 +166,7 @@ void begin_from(TrainOptions& merged, const TrainOptions& typed,
            "but for those on the command line",
            other);
   const fs::path run = typed.from;
+  require_reachable(run / run_files::kConfig);
   std::error_code error;
   if (!fs::is_directory(run, error))
     fail(ErrorKind::usage, "--from {}: {}; name a run folder", printable(run),
@@ -270,6 +271,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
                "options",
                other);
       typed.config = (fs::path(typed.resume) / run_files::kConfig).string();
+      require_reachable(typed.config);
       std::error_code error;
       if (!fs::exists(typed.config, error))
         fail(ErrorKind::input,

@@ -49,20 +49,28 @@ std::string names(const Folders& folders, size_t most) {
 }
 
 void refuse_splits_inside(const fs::path& at, const Folders& kids) {
-  std::vector<const Folder*> split;
+  const Folder* first = nullptr;
+  const Folder* whole = nullptr;  // has train/ and test/, and so says it alone
+  size_t count = 0;
   for (const Folder* kid : kids) {
     const std::set<std::string> keys = class_keys(*kid);
-    if (!has_direct_images(*kid) && !keys.empty() &&
-        std::all_of(keys.begin(), keys.end(),
-                    [](const std::string& name) { return split_of_name(name).has_value(); }))
-      split.push_back(kid);
+    std::set<Split> splits;
+    for (const std::string& name : keys)
+      if (const std::optional<Split> split = split_of_name(name)) splits.insert(*split);
+    const bool all = std::all_of(keys.begin(), keys.end(), [](const std::string& name) {
+      return split_of_name(name).has_value();
+    });
+    if (has_direct_images(*kid) || keys.empty() || !all) continue;
+    if (count++ == 0) first = kid;
+    if (splits.size() > 1 && whole == nullptr) whole = kid;
   }
-  if (split.size() < 2) return;
-  const std::set<std::string> inside = class_keys(*split[0]);
+  if (count < 2 && whole == nullptr) return;
+  const Folder& one = whole != nullptr ? *whole : *first;
+  const std::set<std::string> inside = class_keys(one);
   fail(ErrorKind::input,
        "{}: there are splits inside the classes ({}/{}/); turn them round ({}/{}/); {}",
-       printable(at), printable(split[0]->name()), *inside.begin(), *inside.rbegin(),
-       printable(split[0]->name()), kExpectedLayout);
+       printable(at), printable(one.name()), *inside.begin(), *inside.rbegin(),
+       printable(one.name()), kExpectedLayout);
 }
 
 void refuse_annotations(const fs::path& at, const Folders& kids) {
@@ -125,12 +133,14 @@ std::string shared_subfolders_note(const fs::path& at, const Folders& kids) {
     const std::set<std::string> keys = class_keys(*kids[i]);
     for (size_t k = i + 1; k < kids.size(); ++k) {
       const std::set<std::string> both = shared(keys, class_keys(*kids[k]));
-      if (both.size() < 2) continue;
+      // One alone may be how somebody keeps images within each class (cat/images/).
+      const bool several = keys.size() > 1 || class_keys(*kids[k]).size() > 1;
+      if (both.empty() || (both.size() == 1 && !several)) continue;
       return fmt::format(
-          "{}: {}/ and {}/ both hold the folders {}, which are read as parts of these "
-          "classes; if they are the classes, write a CSV manifest",
+          "{}: {}/ and {}/ both hold the folder{} {}, read as parts of these classes; if such "
+          "folders are the classes, write a CSV manifest",
           printable(at), printable(kids[i]->name()), printable(kids[k]->name()),
-          label_list({both.begin(), both.end()}));
+          both.size() == 1 ? "" : "s", label_list({both.begin(), both.end()}));
     }
   }
   return {};

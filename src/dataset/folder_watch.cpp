@@ -367,6 +367,7 @@ struct FolderWatch::State {
 
 FolderWatch::FolderWatch(const fs::path& folder, const FolderWatchOptions& options,
                          const RunContext& context) {
+  require_reachable(folder);
   std::error_code error;
   if (!fs::is_directory(folder, error))
     fail(ErrorKind::input, "{}: {}", printable(folder),

@@ -279,8 +279,9 @@ std::unique_ptr<Folder> FolderTree::read(const fs::path& path, Folder* parent) {
   Identity identity;
   if (identify(path, identity)) known_.emplace(identity, folder.get());
   std::vector<Entry> entries = entries_of(path);
-  if (const size_t maps = leave_out_maps(path, entries); maps > 0)
-    notes_.push_back(fmt::format("{}: {}; left out", printable(path), maps_text(maps)));
+  folder->maps = leave_out_maps(path, entries);
+  if (folder->maps > 0)
+    notes_.push_back(fmt::format("{}: {}; left out", printable(path), maps_text(folder->maps)));
   for (const Entry& entry : entries) {
     const std::string name = entry.path.filename().string();
     if (is_tool_name(name)) continue;

@@ -35,6 +35,7 @@ struct Folder {
   std::vector<std::filesystem::path> images;  ///< directly in it, by suffix, sorted
   std::vector<std::filesystem::path> unread;  ///< image files of formats that are not read
   std::map<std::string, size_t> videos;       ///< directly in it: suffix → count
+  size_t maps = 0;  ///< directly in it: drawn by 'graft predict --explain', and left out
   /// Other files directly in it: suffix → count.
   std::map<std::string, size_t> others;
   std::vector<std::unique_ptr<Folder>> folders;  ///< sorted by path

@@ -388,7 +388,7 @@ class Reader {
   /// Folders where a class would be, without an image.
   void note_empty(const Folder& folder) {
     for (const auto& child : folder.folders)
-      if (!child->has_content())
+      if (!child->has_content() && child->maps == 0)
         empty_.emplace_back(
             canonical_label(child->name()),
             fmt::format(

@@ -9,6 +9,7 @@
 namespace graft {
 
 fs::path model_file(const fs::path& path) {
+  require_reachable(path / "model.safetensors");
   std::error_code error;
   if (!fs::exists(path, error))
     fail(ErrorKind::input,

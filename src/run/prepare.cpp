@@ -142,6 +142,7 @@ TakenSplit take_split_from(Dataset& dataset, const Recipe& recipe,
                            const std::vector<SampleGroup>& together) {
   const std::string& run = recipe.data.split_from;
   const fs::path file = fs::path(run) / run_files::kSplit;
+  require_reachable(file);
   std::error_code error;
   if (!fs::exists(file, error))
     fail(ErrorKind::usage, "`split-from`: {} is no run folder: it has no {}",

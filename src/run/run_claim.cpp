@@ -69,11 +69,14 @@ void check_writable(const fs::path& folder) {
   fs::path at = fs::absolute(folder).lexically_normal();
   std::error_code error;
   while (!fs::exists(at, error) && at.has_relative_path()) at = at.parent_path();
-  if (::access(at.c_str(), W_OK | X_OK) != 0)
-    fail(ErrorKind::io,
-         "{}: cannot make this run folder: {} is not writable; choose another "
-         "`output`",
-         printable(folder), printable(at));
+  if (::access(at.c_str(), W_OK | X_OK) == 0) return;
+  if (at == fs::absolute(folder).lexically_normal())
+    fail(ErrorKind::io, "{}: you may not write in this run folder; ask its owner, or copy it",
+         printable(folder));
+  fail(ErrorKind::io,
+       "{}: cannot make this run folder: {} is not writable; choose another "
+       "`output`",
+       printable(folder), printable(at));
 }
 
 /// Makes the folder itself; false if it is there.

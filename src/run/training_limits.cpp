@@ -32,6 +32,7 @@ constexpr uint64_t kFurtherThread = 160 * kMegabyte;
 constexpr uint64_t kDataOfLibraries = 160 * kMegabyte;
 constexpr uint64_t kDataOfProgram = 32 * kMegabyte;
 constexpr uint64_t kDataOfThread = 64 * kMegabyte;
+constexpr uint64_t kSmallestTraining = 60 * kMegabyte;
 constexpr uint64_t kOpenFiles = 16;
 constexpr uint64_t kStack = 512 * 1024;  // 128 kB are enough, 96 are not
 // The pools that train, run the engine and decode images have that many threads each; one prepares
@@ -40,6 +41,9 @@ constexpr int kPools = 7;
 
 constexpr std::string_view kAddressSpace = "the limit on address space (ulimit -v)";
 constexpr std::string_view kData = "the limit on data (ulimit -d)";
+constexpr uint64_t kUsualStack = 8 << 20;
+constexpr std::string_view kStacks =
+    "the size of stacks (ulimit -s) or a limit on processes or memory";
 constexpr std::string_view kProcesses = "the limit on processes (ulimit -u, or a control group's)";
 
 bool training_libraries_are_loaded() {
@@ -92,8 +96,10 @@ void check_training_limits() {
          kOpenFiles);
   const auto need = [](std::optional<uint64_t> limit, uint64_t least, std::string_view name) {
     if (limit && *limit < least)
-      fail(ErrorKind::memory, "{} is {}, and training needs at least {}; raise it", name,
-           format_bytes(static_cast<double>(*limit)), format_bytes(static_cast<double>(least)));
+      fail(ErrorKind::memory,
+           "{} is {}, and training's libraries alone take {}; raise it to {} or more", name,
+           format_bytes(static_cast<double>(*limit)), format_bytes(static_cast<double>(least)),
+           format_bytes(static_cast<double>(least + kSmallestTraining)));
   };
   need(address_space_limit(), kLibraries + kFirstThread, kAddressSpace);
   need(data_limit(), kDataOfLibraries + kDataOfThread, kData);
@@ -114,6 +120,8 @@ ThreadLimit threads_within_limits(int wanted, const TrainPlan& plan) {
   int threads = wanted;
   std::string_view reason = kProcesses;
   if (threads > 1) threads = std::clamp(startable_threads(kPools * wanted + 1) / kPools, 1, wanted);
+  // Addresses for stacks of that size may be what there is too little of.
+  if (stack_limit().value_or(0) > kUsualStack) reason = kStacks;
   for (const Bound& bound : bounds()) {
     const uint64_t needed = bound.others + plan.memory.required();
     const uint64_t further = (bound.limit - std::min(bound.limit, needed)) / bound.further_thread;

@@ -1,4 +1,5 @@
 // The public functions that train: graft/train.h.
+#include <map>
 #include <memory>
 #include <set>
 #include <utility>
@@ -95,21 +96,38 @@ std::optional<LabelCheck> look_at_labels(const TrainPlan& plan, const TrainJob& 
   }
 }
 
+/// Class folder and name: the images' root may have moved.
+fs::path within_class(const fs::path& path) {
+  return path.parent_path().filename() / path.filename();
+}
+
 /// The training state knows images by their paths, split.csv by what they are.
 void require_same_images(const Dataset& dataset, const fs::path& folder) {
   std::error_code error;
   if (!fs::exists(folder / run_files::kSplit, error)) return;
   std::set<std::string> contents;
+  std::map<fs::path, std::set<std::string>> at;
   std::set<fs::path> unread;  // then: whatever is there now is as good
-  for (const SplitRow& row : read_split(folder / run_files::kSplit))
-    row.content.empty() ? static_cast<void>(unread.insert(row.path.filename()))
-                        : static_cast<void>(contents.insert(row.content));
+  for (const SplitRow& row : read_split(folder / run_files::kSplit)) {
+    if (row.content.empty()) {
+      unread.insert(within_class(row.path));
+      continue;
+    }
+    contents.insert(row.content);
+    at[within_class(row.path)].insert(row.content);
+  }
   if (contents.empty()) return;  // a run of an earlier version
+  const auto was_there = [&](const Sample& sample) {
+    const auto same_name = at.find(within_class(sample.path));
+    return same_name != at.end() ? same_name->second.contains(sample.content)
+                                 : contents.contains(sample.content);
+  };
   size_t others = 0;
   const Sample* first = nullptr;
+  std::set<std::string> gone = contents;
   for (const Sample& sample : dataset.samples) {
-    if (sample.content.empty() || contents.contains(sample.content) ||
-        unread.contains(sample.path.filename()))
+    gone.erase(sample.content);
+    if (sample.content.empty() || unread.contains(within_class(sample.path)) || was_there(sample))
       continue;
     if (others++ == 0) first = &sample;
   }
@@ -119,6 +137,11 @@ void require_same_images(const Dataset& dataset, const fs::path& folder) {
          "from what the run has learned with `from`",
          printable(folder), others == 1 ? "an image is" : fmt::format("{} images are", others),
          others == 1 ? "it was" : "they were", printable(first->path));
+  // Later a state says which images there were.
+  if (!gone.empty() && !fs::exists(folder / run_files::kState, error))
+    fail(ErrorKind::input,
+         "{}: {} of this run's {} images are not in {}; put them back, or begin anew with `force`",
+         printable(folder), gone.size(), contents.size(), printable(dataset.root));
 }
 
 RunConfig config_of(const TrainPlan& plan, const RunOptions& options) {
