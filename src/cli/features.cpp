@@ -56,10 +56,10 @@ fs::path list_beside(const Options& o) {
 std::vector<fs::path> images_of(const Options& o) {
   std::vector<fs::path> paths;
   for (const std::string& argument : o.paths) {
-    for (fs::path& path : list_images(argument, o.common.context()))
+    std::string unread;
+    for (fs::path& path : list_images(argument, o.common.context(), &unread))
       paths.push_back(std::move(path));
-    if (const std::string unread = unread_images(argument); !unread.empty())
-      print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
+    if (!unread.empty()) print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
   }
   std::sort(paths.begin(), paths.end());
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());

@@ -15,7 +15,9 @@
 #include "base/file.h"
 #include "dataset/archive.h"
 #include "dataset/dataset.h"
+#include "dataset/named_files.h"
 #include "dataset/suffix_counts.h"
+#include "dataset/tar_shards.h"
 #include "image/formats.h"
 
 namespace graft {
@@ -120,8 +122,6 @@ std::vector<Entry> entries_of(const fs::path& folder) {
   return entries;
 }
 
-bool is_left_behind(const std::string& name) { return name.front() == '.' || is_tool_name(name); }
-
 void walk(const fs::path& folder, std::set<fs::path>& entered, Walked& out) {
   std::error_code error;
   const fs::path real = fs::canonical(folder, error);
@@ -147,6 +147,8 @@ bool identify(const fs::path& path, std::pair<uint64_t, uint64_t>& identity) {
 
 }  // namespace
 
+bool is_left_behind(const std::string& name) { return name.front() == '.' || is_tool_name(name); }
+
 std::string lower_suffix(const fs::path& path) { return lower(path.extension().string()); }
 
 bool has_image_extension(const fs::path& path) {
@@ -168,34 +170,63 @@ Walked walk_images(const fs::path& folder) {
   return walked;
 }
 
-std::string unread_images(const fs::path& folder) {
-  if (kind_of_path(folder) != PathKind::folder) return {};
+namespace {
+
+/// "3 files of kinds that are not read (1 .cr2, 2 .mov)".
+std::string unread_text(const Walked& walked) {
   size_t all = 0;
   SuffixCounts unread;
-  try {
-    for (const auto& [suffix, count] : walk_images(folder).others) {
-      if (unread_kind(suffix) == nullptr) continue;
-      unread[suffix] += count;
-      all += count;
-    }
-  } catch (const Error&) {
-    return {};  // said elsewhere
+  for (const auto& [suffix, count] : walked.others) {
+    if (unread_kind(suffix) == nullptr) continue;
+    unread[suffix] += count;
+    all += count;
   }
   if (all == 0) return {};
   return fmt::format("{} file{} of kinds that are not read ({})", all, all == 1 ? "" : "s",
                      suffixes(unread));
 }
 
-std::vector<fs::path> list_images(const fs::path& path, const RunContext& context) {
+}  // namespace
+
+std::string unread_images(const fs::path& folder) {
+  if (kind_of_path(folder) != PathKind::folder) return {};
+  try {
+    return unread_text(walk_images(folder));
+  } catch (const Error&) {
+    return {};  // said elsewhere
+  }
+}
+
+std::vector<fs::path> list_images(const fs::path& path, const RunContext& context,
+                                  std::string* unread) {
+  if (const std::optional<std::vector<fs::path>> listed = named_files(path)) {
+    std::vector<fs::path> images;
+    for (const fs::path& file : *listed) {
+      // Of millions of names, those of images are looked at when they are read.
+      if (has_image_extension(file)) {
+        images.push_back(file);
+        continue;
+      }
+      for (fs::path& image : list_images(file, context)) images.push_back(std::move(image));
+    }
+    return images;
+  }
   const PathKind kind = kind_of_path(path, context);
   if (kind == PathKind::nothing)
     fail(ErrorKind::input, "{}: no such file or folder", printable(path));
   if (kind == PathKind::file) return {path};
-  std::vector<fs::path> images = walk_images(path).images;
-  if (!images.empty()) return images;
-  const std::string unread = unread_images(path);
+  if (const std::vector<fs::path> shards = tar_shards_in(path); !shards.empty()) {
+    std::vector<fs::path> images;
+    for (const fs::path& shard : shards)
+      for (fs::path& image : list_images(shard, context)) images.push_back(std::move(image));
+    return images;
+  }
+  Walked walked = walk_images(path);
+  const std::string left_out = unread_text(walked);
+  if (unread != nullptr) *unread = left_out;
+  if (!walked.images.empty()) return std::move(walked.images);
   fail(ErrorKind::input, "{}: no image in this folder{} (read are {})", printable(path),
-       unread.empty() ? "" : ", only " + unread, format_names());
+       left_out.empty() ? "" : ", only " + left_out, format_names());
 }
 
 size_t Folder::images_below() const {

@@ -17,6 +17,9 @@ namespace graft {
 /// behind (@eaDir, __MACOSX, Thumbs.db …). Throws Error(io).
 std::vector<std::filesystem::path> list_folder(const std::filesystem::path& folder);
 
+/// Hidden, or left there by a system or a tool.
+bool is_left_behind(const std::string& name);
+
 /// What is below a folder: image files, sorted; links followed, each real folder entered once. An
 /// archive is a folder here too.
 struct Walked {
