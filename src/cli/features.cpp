@@ -61,7 +61,7 @@ std::vector<fs::path> images_of(const Options& o) {
       paths.push_back(std::move(path));
     if (!unread.empty()) print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
   }
-  std::sort(paths.begin(), paths.end());
+  if (!std::is_sorted(paths.begin(), paths.end())) std::sort(paths.begin(), paths.end());
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
   return paths;
 }
@@ -178,7 +178,10 @@ int run_features(int argc, char** argv) {
   Options o;
   CLI::App app("Activations of a backbone for images, as a NumPy or CSV file (float32).",
                "graft features");
-  app.add_option("PATH", o.paths, "Images or folders of images");
+  app.add_option(
+      "PATH", o.paths,
+      "Images, folders of them, tar shards ('shard-{0000..0999}.tar', or their folder), or "
+      "@list.txt with a path a line");
   app.add_option(
          "-o,--output", o.output,
          "By its suffix: .npy, with FILE.csv beside it that lists the rows; .npz, with the arrays "

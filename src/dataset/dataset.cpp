@@ -42,8 +42,10 @@ Dataset build(Layout layout) {
   std::map<std::string, int> index;
   for (const std::string& name : dataset.classes)
     index.emplace(name, static_cast<int>(index.size()));
-  std::sort(layout.images.begin(), layout.images.end(),
-            [](const auto& a, const auto& b) { return a.path < b.path; });
+  const auto by_path = [](const auto& a, const auto& b) { return a.path < b.path; };
+  if (!std::is_sorted(layout.images.begin(), layout.images.end(), by_path))
+    std::sort(layout.images.begin(), layout.images.end(), by_path);
+  dataset.samples.reserve(layout.images.size());
   for (LabelledImage& image : layout.images)
     dataset.samples.push_back({std::move(image.path), index.at(image.label), image.split});
   return dataset;

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "graft/context.h"
+
 namespace graft {
 
 /// Entries of a folder, sorted by bytes, without hidden ones and those that systems and tools leave
@@ -26,7 +28,7 @@ struct Walked {
   std::vector<std::filesystem::path> images;
   std::map<std::string, size_t> others;  ///< files of other kinds: suffix → count
 };
-Walked walk_images(const std::filesystem::path& folder);
+Walked walk_images(const std::filesystem::path& folder, const RunContext& context = {});
 
 /// The suffix in lower case, with its dot; empty where there is none.
 std::string lower_suffix(const std::filesystem::path& path);

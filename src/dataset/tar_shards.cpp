@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -233,8 +234,6 @@ class ClassList {
       const std::string where = fmt::format("{}:{}", printable(file), names.size() + 1);
       require_label(line, where);
       names.push_back(canonical_label(line));
-      if (names.back().empty())
-        fail(ErrorKind::input, "{}: an empty line; expected a class a line", where);
     }
     if (names.empty())
       fail(ErrorKind::input, "{}: empty; expected a class a line", printable(file));
@@ -266,7 +265,8 @@ std::optional<Split> split_of_shard(const fs::path& shard) {
   return found ? found : split_of_name(shard.parent_path().filename().string());
 }
 
-/// Of all shards; none are unassigned, or all.
+/// Of all shards. Names that all say the same say nothing: whoever takes val-*.tar for --test means
+/// it so.
 std::vector<Split> splits_of(std::span<const fs::path> shards) {
   std::vector<Split> out;
   const fs::path* named = nullptr;
@@ -281,6 +281,8 @@ std::vector<Split> splits_of(std::span<const fs::path> shards) {
          "{}: by its name of a split, which {} beside it is not; name the shards of each split "
          "apart (`val`, `test`), or all of them by their splits",
          printable(*named), printable(*nameless));
+  if (std::adjacent_find(out.begin(), out.end(), std::not_equal_to<>()) == out.end())
+    std::fill(out.begin(), out.end(), Split::unassigned);
   return out;
 }
 
