@@ -301,8 +301,7 @@ int run_check(int argc, char** argv) {
       "graft check");
   app.add_option("DATA", o.data,
                  "A folder of class folders, one with train/ and test/, a zip or tar of one, tar "
-                 "shards with "
-                 "labels beside the images, or a CSV manifest")
+                 "shards with labels, a list, or a CSV manifest")
       ->required();
   app.add_option("--test", o.test, "A folder with test images, as for train")->type_name("DIR");
   app.add_option("--val", o.val, "A folder with validation images")->type_name("DIR");

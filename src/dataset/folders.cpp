@@ -259,12 +259,13 @@ std::string unread_images(const fs::path& folder) {
 
 std::vector<fs::path> list_images(const fs::path& path, const RunContext& context,
                                   std::string* unread) {
-  if (const std::optional<std::vector<fs::path>> listed = named_files(path)) {
+  if (std::optional<std::vector<fs::path>> listed = named_files(path)) {
+    // Of millions of names, those of images are looked at when they are read.
+    if (std::all_of(listed->begin(), listed->end(), has_image_extension)) return *std::move(listed);
     std::vector<fs::path> images;
-    for (const fs::path& file : *listed) {
-      // Of millions of names, those of images are looked at when they are read.
+    for (fs::path& file : *listed) {
       if (has_image_extension(file)) {
-        images.push_back(file);
+        images.push_back(std::move(file));
         continue;
       }
       for (fs::path& image : list_images(file, context)) images.push_back(std::move(image));

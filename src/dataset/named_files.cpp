@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <fstream>
 #include <string_view>
 
 #include "base/fail.h"
@@ -52,6 +53,26 @@ std::vector<std::string> alternatives(std::string_view inside) {
   }
 }
 
+/// Whether a text file begins as a manifest does, whose suffix nobody has asked for so far.
+bool is_manifest(const fs::path& file) {
+  constexpr size_t kHead = 256;
+  std::string head(kHead, '\0');
+  std::ifstream stream(file, std::ios::binary);
+  stream.read(head.data(), static_cast<std::streamsize>(head.size()));
+  head.resize(static_cast<size_t>(stream.gcount()));
+  const std::string line = head.substr(0, head.find_first_of("\r\n"));
+  bool path = false;
+  bool label = false;
+  for (size_t start = 0; start <= line.size();) {
+    const size_t end = std::min(line.find(',', start), line.size());
+    const std::string column = column_name(line.substr(start, end - start));
+    path |= column == "path";
+    label |= column == "label";
+    start = end + 1;
+  }
+  return path && label;
+}
+
 std::vector<fs::path> read_list(const fs::path& file) {
   const std::string name = printable(file);
   std::string text = read_text_file(file);
@@ -98,13 +119,12 @@ std::vector<std::string> expand_braces(const std::string& text) {
 
 std::optional<std::vector<fs::path>> named_files(const fs::path& path) {
   std::error_code error;
-  const bool is_list = lower_suffix(path) == ".txt" && fs::is_regular_file(path, error);
+  const bool is_list =
+      lower_suffix(path) == ".txt" && fs::is_regular_file(path, error) && !is_manifest(path);
   if (is_list) return read_list(path);
   if (fs::exists(path, error)) return std::nullopt;
-  if (const fs::path list = without_at(path); !list.empty()) {
-    // "@a/list.txt" is a path of two parts, of which the first has the sign.
-    return read_list(list);
-  }
+  if (const fs::path list = without_at(path); !list.empty()) return read_list(list);
+  // "@a/list.txt" has the sign in its first part.
   if (const std::string& text = path.native(); text.starts_with('@') && text.size() > 1)
     return read_list(text.substr(1));
   const std::vector<std::string> names = expand_braces(path.string());

@@ -233,6 +233,9 @@ class TarShards(t.TestCase):
         found = self.check("@images.txt")
         self.assertEqual(found["images"], 31)
         self.assertEqual([row["path"] for row in found["corrupt"]], ["photos/sea/none.jpg"])
+        (self.folder / "manifest.txt").write_text("".join(
+            ["path,label\n", *(f"{file.relative_to(self.folder)},x{k % 2}\n" for k, file in enumerate(self.files))]))
+        self.assertEqual(self.check("manifest.txt")["classes"], {"x0": 15, "x1": 15})
         (self.folder / "mixed.txt").write_text(f"{self.files[0]}\nshards/shard-0000.tar\n")
         self.refuse("list images or tar files", "@mixed.txt")
         (self.folder / "empty.txt").write_text("\n")
