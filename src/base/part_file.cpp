@@ -38,8 +38,13 @@ std::string read_at(const Descriptor& file, uint64_t offset, size_t count, const
   return out;
 }
 
-/// The file, and its size. A pipe in its place would wait.
-std::pair<Descriptor, uint64_t> open_part(const fs::path& path) {
+struct OpenPart {
+  Descriptor file;
+  uint64_t size = 0;
+};
+
+/// A pipe in its place would wait.
+OpenPart open_part(const fs::path& path) {
   Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   struct stat info {};
   if (!file.valid() || ::fstat(file.get(), &info) != 0)
@@ -87,8 +92,8 @@ std::string different_options(const nlohmann::json& mine, const nlohmann::json& 
 }
 
 PartReader::PartReader(std::filesystem::path path) : path_(std::move(path)) {
-  const auto [file, size] = open_part(path_);
-  const std::string preamble = read_at(file, 0, kPreambleBytes, path_);
+  const OpenPart part = open_part(path_);
+  const std::string preamble = read_at(part.file, 0, kPreambleBytes, path_);
   std::string_view rest = preamble;
   if (preamble.size() < kPreambleBytes || !rest.starts_with(kPartMagic)) fail_foreign();
   rest.remove_prefix(kPartMagic.size());
@@ -98,7 +103,7 @@ PartReader::PartReader(std::filesystem::path path) : path_(std::move(path)) {
   const auto length = take_number<uint32_t>(rest);
   const auto hash = take_number<uint64_t>(rest);
   const std::string text =
-      read_at(file, kPreambleBytes, std::min<size_t>(length, kMostHeadBytes), path_);
+      read_at(part.file, kPreambleBytes, std::min<size_t>(length, kMostHeadBytes), path_);
   if (text.size() != length || XXH3_64bits(text.data(), text.size()) != hash) fail_damaged();
   const std::string name = printable(path_);
   const nlohmann::json document = parse_json(text, name);
@@ -128,20 +133,21 @@ void PartReader::fail_damaged() const {
 
 /// False at the end mark.
 bool PartReader::read_chunk() {
-  const auto [file, size] = open_part(path_);
-  const std::string bytes = read_at(file, offset_, sizeof(ChunkHead), path_);
+  const OpenPart part = open_part(path_);
+  const std::string bytes = read_at(part.file, offset_, sizeof(ChunkHead), path_);
   ChunkHead chunk{};
   if (bytes.size() < sizeof chunk) fail_damaged();
   std::memcpy(&chunk, bytes.data(), sizeof chunk);
-  if (size < offset_ + sizeof chunk || chunk.bytes > size - offset_ - sizeof chunk) fail_damaged();
-  chunk_ = read_at(file, offset_ + sizeof chunk, chunk.bytes, path_);
+  if (part.size < offset_ + sizeof chunk || chunk.bytes > part.size - offset_ - sizeof chunk)
+    fail_damaged();
+  chunk_ = read_at(part.file, offset_ + sizeof chunk, chunk.bytes, path_);
   if (chunk_.size() != chunk.bytes ||
       chunk_hash(chunk.records, chunk_, seed_, offset_) != chunk.hash)
     fail_damaged();
   rest_ = chunk_;
   if (chunk.records == 0) {
     if (rest_.size() != sizeof(uint64_t) || take_number<uint64_t>(rest_) != records_ ||
-        offset_ + sizeof chunk + chunk.bytes != size)
+        offset_ + sizeof chunk + chunk.bytes != part.size)
       fail_damaged();
     ended_ = true;
     return false;
