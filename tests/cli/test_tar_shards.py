@@ -73,7 +73,8 @@ class TarShards(t.TestCase):
     def test_json(self):
         for key in ("label", "class", "cls"):
             for value in (lambda self, file: self.label(file), lambda self, file: file.parent.name):
-                self.write(cls=None, document=lambda self, file, key=key, value=value: {"w": [1], key: value(self, file)})
+                self.write(cls=None,
+                           document=lambda self, file, key=key, value=value: {"w": [1], key: value(self, file)})
                 self.assertEqual(self.check()["classes"], self.want())
 
     def test_numbers_alone(self):
@@ -229,7 +230,8 @@ class TarShards(t.TestCase):
         self.assertEqual(self.check("@shards/some.txt")["images"], 15)
         self.assertEqual(self.check(self.data / "some.txt")["images"], 15)
         images = self.folder / "images.txt"
-        images.write_text("".join(f"{file.relative_to(self.folder)}\n" for file in self.files) + "photos/sea/none.jpg\n")
+        images.write_text("".join(f"{file.relative_to(self.folder)}\n" for file in self.files)
+                          + "photos/sea/none.jpg\n")
         found = self.check("@images.txt")
         self.assertEqual(found["images"], 31)
         self.assertEqual([row["path"] for row in found["corrupt"]], ["photos/sea/none.jpg"])
