@@ -55,10 +55,12 @@ struct Dataset {
 };
 
 /// Opens DATA: a folder of class folders; a folder of splits (train/, val/, test/ and names like
-/// them) of class folders; a zip or tar archive of such a folder; a CSV manifest. docs/data.md has
-/// the rules. Only the folder is read, not the images; an archive is read in place, and samples'
-/// paths lead into it. Throws Error(input) that says what was found and what was expected.
-/// Of a compressed tar the context is told how far decompressing it has come; it may stop that.
+/// them) of class folders; a zip or tar archive of such a folder; tar shards with labels beside the
+/// images, by a pattern, a list or their folder; a list of images in class folders; a CSV manifest.
+/// docs/data.md has the rules. Only the folder is read, not the images; an archive is read in
+/// place, and samples' paths lead into it. Throws Error(input) that says what was found and what
+/// was expected. Of a compressed tar the context is told how far decompressing it has come; it may
+/// stop that.
 Dataset open_dataset(const std::filesystem::path& data, const RunContext& context = {});
 /// The same with validation and test images from folders of their own; empty: none.
 Dataset open_dataset(const std::filesystem::path& data, const std::filesystem::path& validation,
@@ -67,9 +69,12 @@ Dataset open_dataset(const std::filesystem::path& data, const std::filesystem::p
 /// The class table that train prints first.
 std::string class_table(const Dataset& dataset);
 
-/// Images named by the user: files as they are, folders and archives walked (sorted), by extension.
+/// Images named by the user: files as they are; folders, archives and folders of tar shards walked
+/// (sorted), by extension; what a pattern ("shard-{0000..0999}.tar") or a list ("@list.txt", or a
+/// text file of paths) names. `unread` gets what unread_images() says of a folder.
 std::vector<std::filesystem::path> list_images(const std::filesystem::path& path,
-                                               const RunContext& context = {});
+                                               const RunContext& context = {},
+                                               std::string* unread = nullptr);
 /// "3 files of kinds that are not read (1 .cr2, 2 .mov)" below a folder; empty: there are none.
 std::string unread_images(const std::filesystem::path& folder);
 

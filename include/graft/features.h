@@ -22,6 +22,7 @@
 #include "graft/image.h"
 #include "graft/precision.h"
 #include "graft/recipe.h"
+#include "graft/shard.h"
 
 #pragma GCC visibility push(default)
 namespace graft {
@@ -65,6 +66,9 @@ class FeatureExtractor {
   [[nodiscard]] const std::string& layer() const;
   /// That they are computed with: fp32 or bf16.
   [[nodiscard]] Precision precision() const;
+  /// What decides an image's features to the bit, a JSON object: backbone, layer, input, a hash of
+  /// weights and preprocessing, …
+  [[nodiscard]] const std::string& about() const;
 
   /// Calls `sink(i, values)` for each image, after ReLU, or `on_error(i, message)` for one that
   /// cannot be read, in the order of the paths, from the calling thread. Throws Error(input) where
@@ -91,6 +95,40 @@ size_t write_features(FeatureExtractor& extractor, std::span<const std::filesyst
                       const std::function<void(size_t, const std::string&)>& on_error);
 /// How such a list begins.
 inline constexpr const char* kFeatureListHeader = "row,path\n";
+
+/// What one worker of several made of its part of the images.
+struct FeatureShard {
+  std::filesystem::path part;  ///< the file
+  size_t images = 0;
+  size_t skipped = 0;  ///< could not be read
+  size_t earlier = 0;  ///< images that an earlier process had done already
+};
+/// Computes a shard's images (shard_members) into a file in `folder`, whose name says which shard
+/// it is, and goes on where a process that was killed has stopped. `on_error(i, message)` as for
+/// write_features(); merge_features() tells them again. `replace`: what is there of other options
+/// or another list goes. Throws Error(usage) for such files without it, Error(input) where another
+/// process is at this shard.
+FeatureShard write_feature_shard(FeatureExtractor& extractor,
+                                 std::span<const std::filesystem::path> images, const Shard& shard,
+                                 const std::filesystem::path& folder,
+                                 const std::function<void(size_t, const std::string&)>& on_error,
+                                 bool replace = false, const RunContext& context = {});
+
+struct MergedFeatures {
+  size_t rows = 0;
+  std::vector<int64_t> shape;  ///< of one image's
+  std::string layer;
+  Precision precision = Precision::fp32;
+};
+/// Joins the files of all shards, which are named one by one or by their folders, into what
+/// write_features() would have written. `on_error(path, message)` for images that could not be
+/// read. Throws Error(input), before `file` is there, where a shard is missing, there twice,
+/// damaged, or of other options or images than the rest.
+MergedFeatures merge_features(
+    std::span<const std::filesystem::path> parts, const std::filesystem::path& file,
+    const std::filesystem::path& list,
+    const std::function<void(const std::filesystem::path&, const std::string&)>& on_error,
+    const RunContext& context = {});
 
 /// Features of a frozen prefix on disk, which training runs share.
 struct CachedFeatures {

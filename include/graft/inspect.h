@@ -3,12 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "graft/context.h"
 #include "graft/dataset.h"
+#include "graft/shard.h"
 
 #pragma GCC visibility push(default)
 namespace graft {
@@ -90,6 +93,24 @@ enum class InspectionDepth {
 };
 
 Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunContext& context);
+
+/// What one worker of several found in its part of a dataset's images.
+struct InspectedShard {
+  std::filesystem::path part;  ///< the file
+  size_t images = 0;
+  size_t earlier = 0;  ///< images that an earlier process had looked at already
+};
+/// Looks at a shard's images (shard_members of the samples' paths, to the depth of pixels), and
+/// writes what it finds to a file in `folder`; goes on where a process that was killed has stopped.
+/// `replace`: a file of another dataset goes. Throws as write_feature_shard() does.
+InspectedShard inspect_shard(const Dataset& dataset, const Shard& shard,
+                             const std::filesystem::path& folder, const RunContext& context,
+                             bool replace = false);
+/// What inspect() finds, to the depth of pixels, from the files of all shards, which are named one
+/// by one or by their folders; reads no image. Throws Error(input) where they are not all shards of
+/// this dataset.
+Inspection inspect_parts(const Dataset& dataset, std::span<const std::filesystem::path> parts,
+                         const RunContext& context);
 
 /// What a recipe's `exclude` can leave out.
 inline constexpr std::string_view kExclusions[] = {

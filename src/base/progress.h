@@ -21,6 +21,8 @@ class Progress {
   /// Work done so far out of the total; `extra` is free text such as the running loss.
   void update(size_t done, std::string_view extra = {});
   void finish(std::string_view extra = {});
+  /// There is more to do than was known.
+  void extend(size_t total) { total_ = total; }
 
  private:
   void tell(std::string_view extra, bool ended) const;

@@ -9,6 +9,7 @@
 #include "cli/numbers.h"
 #include "cli/option_flags.h"
 #include "cli/outputs.h"
+#include "cli/shard_options.h"
 #include "graft/inspect.h"
 #include "graft/labels.h"
 
@@ -33,6 +34,9 @@ struct CheckOptions {
   std::string corrections;
   std::string cache_dir;
   bool no_cache = false;
+  ShardOptions shards;
+  std::string output;
+  bool force = false;
 };
 
 nlohmann::json to_json(const Dataset& dataset, const std::vector<Finding>& findings) {
@@ -235,6 +239,31 @@ void check_options(const CheckOptions& o) {
          "or a backbone as in '--backbone vgg-mini'");
 }
 
+int run_shard(const CheckOptions& o) {
+  const Shard shard = parse_shard(o.shards.shard);
+  if (o.output.empty())
+    fail(ErrorKind::usage,
+         "--shard needs -o FOLDER, in which each shard gets a file of its own; --merge joins them");
+  std::error_code error;
+  if (fs::exists(o.output, error) && !fs::is_directory(o.output, error))
+    fail(ErrorKind::usage, "-o: {} is no folder", printable(o.output));
+  const Dataset dataset = open_dataset(o.data, o.val, o.test, o.common.context());
+  const InspectedShard made = inspect_shard(dataset, shard, o.output, o.common.context(), o.force);
+  tell_wrote(o.common, made.part);
+  if (o.json)
+    print_json({{"output", made.part.string()},
+                {"shard", shard.index},
+                {"shards", shard.count},
+                {"images", made.images},
+                {"earlier", made.earlier}});
+  else if (!o.common.quiet)
+    print_result("{}: shard {} of {}, {} of {} images; 'graft check {} --merge {}' joins them\n",
+                 printable(made.part), shard.index, shard.count, made.images,
+                 dataset.samples.size(), shell_quoted(printable(o.data)),
+                 shell_quoted(printable(o.output)));
+  return 0;
+}
+
 int run(const CheckOptions& o) {
   check_options(o);
   Dataset dataset = open_dataset(o.data, o.val, o.test, o.common.context());
@@ -243,7 +272,9 @@ int run(const CheckOptions& o) {
   if (!o.corrections.empty() || !earlier.file.empty())
     apply_corrections(dataset, o.corrections, earlier);
   if (!o.review.empty()) require_review_replaceable(dataset, o.review);
-  const Inspection found = inspect(dataset, InspectionDepth::pixels, o.common.context());
+  const Inspection found = o.shards.merges()
+                               ? inspect_parts(dataset, o.shards.part_paths(), o.common.context())
+                               : inspect(dataset, InspectionDepth::pixels, o.common.context());
   std::optional<LabelCheck> labels;
   if (o.checks_labels) labels = check_labels(dataset, o.labels, o.common.context());
   if (!o.html.empty()) {
@@ -268,10 +299,9 @@ int run_check(int argc, char** argv) {
   CLI::App app(
       "What is odd about a dataset: damaged, odd and identical images, leaks, wrong labels.",
       "graft check");
-  app.add_option(
-         "DATA", o.data,
-         "A folder of class folders, one with train/ and test/, a zip or tar of one, or a CSV "
-         "manifest")
+  app.add_option("DATA", o.data,
+                 "A folder of class folders, one with train/ and test/, a zip or tar of one, tar "
+                 "shards with labels, a list, or a CSV manifest")
       ->required();
   app.add_option("--test", o.test, "A folder with test images, as for train")->type_name("DIR");
   app.add_option("--val", o.val, "A folder with validation images")->type_name("DIR");
@@ -283,6 +313,10 @@ int run_check(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("N");
   app.add_flag("--json", o.json, "One JSON document on stdout");
+  app.add_option("-o,--output", o.output, "With --shard: the folder of the parts")
+      ->type_name("DIR");
+  app.add_flag("--force", o.force, "With --shard: replace a part of other data");
+  add_shard_options(app, o.shards, "what all of them found, as one process would tell it");
   const std::string labels = "Labels that are probably wrong";
   app.add_option("--model", o.model,
                  "Look for them by the frozen layers of this run or model; or by a backbone before "
@@ -310,6 +344,8 @@ int run_check(int argc, char** argv) {
       "Examples:\n"
       "  graft check photos/ --html check.html\n"
       "  graft check photos/train --test photos/test --json\n"
+      "  graft check photos/ --shard 0/2 -o parts/\n"
+      "  graft check photos/ --merge parts/\n"
       "  graft check photos/ --model runs/pets --review review.csv\n"
       "Exit code 0 whatever was found; 1 where DATA cannot be read at all.");
   return run_app(app, argc, argv, [&] {
@@ -322,6 +358,13 @@ int run_check(int argc, char** argv) {
     if (of_backbone > 0 && !o.model.empty())
       fail(ErrorKind::usage, "--model decides the backbone; leave --backbone and its options out");
     o.checks_labels = of_backbone > 0 || !o.model.empty();
+    if (!o.shards.shard.empty()) {
+      refuse_options_beside(app, "--shard", {"DATA", "--test", "--val", "--force"});
+      return run_shard(o);
+    }
+    for (const char* name : {"--output", "--force"})
+      if (app.count(name) > 0)
+        fail(ErrorKind::usage, "{} is for --shard; --html names a page to write", name);
     return run(o);
   });
 }

@@ -25,7 +25,7 @@ struct CompletedOption {
 bool is_path(const std::string& value) {
   static const std::vector<std::string> kPaths = {
       "DATA",  "DIR",  "FILE", "FILE.csv", "FILE.html", "FILE.npy", "FILE.png",
-      "MODEL", "PATH", "RUN",  "WEIGHTS",  "FILE.svg",  "FILE.json"};
+      "MODEL", "PART", "PATH", "RUN",      "WEIGHTS",   "FILE.svg", "FILE.json"};
   return std::find(kPaths.begin(), kPaths.end(), value) != kPaths.end();
 }
 

@@ -10,6 +10,7 @@
 #include "cli/common.h"
 #include "cli/numbers.h"
 #include "cli/outputs.h"
+#include "cli/shard_options.h"
 #include "graft/dataset.h"
 #include "graft/features.h"
 #include "recipe/option_values.h"
@@ -27,9 +28,11 @@ struct Options {
   bool no_cache = false;
   bool force = false;
   bool json = false;
+  ShardOptions shards;
 };
 
-int run(const Options& o) {
+/// The list of rows beside an .npy file; empty: the file has the paths itself.
+fs::path list_beside(const Options& o) {
   const fs::path output = o.output;
   const fs::path suffix = output.extension();
   if (suffix != ".npy" && suffix != ".npz" && suffix != ".csv")
@@ -39,56 +42,134 @@ int run(const Options& o) {
         "the paths inside)",
         clipped(o.output));
   refuse_kept(output, "-o");
-  fs::path list_path;
-  if (suffix == ".npy") {
-    list_path = output;
-    list_path.replace_extension(".csv");
-    refuse_folder(list_path, "-o", "another name for the .npy file");
-    refuse_foreign({list_path}, "-o",
-                   "the list of rows that 'graft features' writes beside FILE.npy",
-                   "another name for the .npy file", o.force,
-                   [](const fs::path& file) { return file_begins_with(file, kFeatureListHeader); });
+  if (suffix != ".npy") return {};
+  fs::path list = output;
+  list.replace_extension(".csv");
+  refuse_folder(list, "-o", "another name for the .npy file");
+  refuse_foreign({list}, "-o", "the list of rows that 'graft features' writes beside FILE.npy",
+                 "another name for the .npy file", o.force,
+                 [](const fs::path& file) { return file_begins_with(file, kFeatureListHeader); });
+  return list;
+}
+
+/// The images that are named, each once, sorted.
+std::vector<fs::path> images_of(const Options& o) {
+  std::vector<fs::path> paths;
+  for (const std::string& argument : o.paths) {
+    std::string unread;
+    for (fs::path& path : list_images(argument, o.common.context(), &unread))
+      paths.push_back(std::move(path));
+    if (!unread.empty()) print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
   }
+  if (!std::is_sorted(paths.begin(), paths.end())) std::sort(paths.begin(), paths.end());
+  paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
+  return paths;
+}
+
+FeatureOptions feature_options(const Options& o) {
   FeatureOptions options = o.features;
   options.cache = cache_folder(o.cache_dir);
   options.pooling = o.pool == "gap"       ? Pooling::gap
                     : o.pool == "flatten" ? Pooling::flatten
                                           : Pooling::none;
   check_features(options);
-  std::vector<fs::path> paths;
-  for (const std::string& argument : o.paths) {
-    for (fs::path& path : list_images(argument, o.common.context()))
-      paths.push_back(std::move(path));
-    if (const std::string unread = unread_images(argument); !unread.empty())
-      print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
-  }
-  std::sort(paths.begin(), paths.end());
-  paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
+  return options;
+}
 
-  FeatureExtractor extractor(options, o.common.context());
-  nlohmann::json skipped = nlohmann::json::array();
-  const size_t rows = write_features(
-      extractor, paths, output, list_path, [&](size_t i, const std::string& message) {
-        print_diagnostic("graft: skipped: {}\n", message);
-        skipped.push_back({{"path", paths[i].string()}, {"why", message}});
-      });
+/// Images that could not be read, as they are told.
+class Skipped {
+ public:
+  void add(const fs::path& path, const std::string& why) {
+    print_diagnostic("graft: skipped: {}\n", why);
+    list_.push_back({{"path", path.string()}, {"why", why}});
+  }
+  [[nodiscard]] const nlohmann::json& list() const { return list_; }
+
+ private:
+  nlohmann::json list_ = nlohmann::json::array();
+};
+
+/// What was written. Returns the exit code.
+int tell_result(const Options& o, const fs::path& list, const MergedFeatures& made,
+                const Skipped& skipped) {
+  const fs::path output = o.output;
   tell_wrote(o.common, output);
-  if (!list_path.empty()) tell_wrote(o.common, list_path);
-  std::vector<int64_t> shape = extractor.shape();
-  shape.insert(shape.begin(), static_cast<int64_t>(rows));
+  if (!list.empty()) tell_wrote(o.common, list);
+  std::vector<int64_t> shape = made.shape;
+  shape.insert(shape.begin(), static_cast<int64_t>(made.rows));
   if (o.json)
     print_json({{"output", output.string()},
-                {"list", list_path.empty() ? nlohmann::json() : nlohmann::json(list_path.string())},
+                {"list", list.empty() ? nlohmann::json() : nlohmann::json(list.string())},
                 {"shape", shape},
-                {"layer", extractor.layer()},
-                {"precision", options::word(extractor.precision())},
-                {"skipped", skipped}});
+                {"layer", made.layer},
+                {"precision", options::word(made.precision)},
+                {"skipped", skipped.list()}});
   else if (!o.common.quiet)
     print_result("{}: ({}) float32 of {}{}; images in {}\n", printable(output),
-                 fmt::join(shape, ", "), extractor.layer(),
-                 extractor.precision() == Precision::bf16 ? ", computed in bfloat16" : "",
-                 printable(list_path.empty() ? output : list_path));
-  return skipped.empty() ? 0 : 1;
+                 fmt::join(shape, ", "), made.layer,
+                 made.precision == Precision::bf16 ? ", computed in bfloat16" : "",
+                 printable(list.empty() ? output : list));
+  return skipped.list().empty() ? 0 : 1;
+}
+
+int run_shard(const Options& o) {
+  const Shard shard = parse_shard(o.shards.shard);
+  const fs::path folder = o.output;
+  std::error_code error;
+  const fs::path suffix = folder.extension();
+  if (suffix == ".npy" || suffix == ".npz" || suffix == ".csv" ||
+      fs::exists(folder, error) > fs::is_directory(folder, error))
+    fail(ErrorKind::usage,
+         "-o: '{}' must be a folder, in which each shard gets a file of its own; --merge makes of "
+         "them what they are for",
+         clipped(o.output));
+  const FeatureOptions options = feature_options(o);
+  const std::vector<fs::path> paths = images_of(o);
+  FeatureExtractor extractor(options, o.common.context());
+  Skipped skipped;
+  const FeatureShard made = write_feature_shard(
+      extractor, paths, shard, folder,
+      [&](size_t i, const std::string& why) { skipped.add(paths[i], why); }, o.force,
+      o.common.context());
+  tell_wrote(o.common, made.part);
+  if (o.json)
+    print_json({{"output", made.part.string()},
+                {"shard", shard.index},
+                {"shards", shard.count},
+                {"images", made.images},
+                {"earlier", made.earlier},
+                {"skipped", skipped.list()}});
+  else if (!o.common.quiet)
+    print_result("{}: shard {} of {}, {} of {} images{}; 'graft features --merge {}' joins them\n",
+                 printable(made.part), shard.index, shard.count, made.images, paths.size(),
+                 made.skipped > 0 ? fmt::format(", {} of them skipped", made.skipped) : "",
+                 shell_quoted(printable(folder)));
+  // Skipped images are no reason for a batch system to start the task again: merging tells them.
+  return 0;
+}
+
+int run_merge(const Options& o) {
+  const fs::path list = list_beside(o);
+  for (const std::string& part : o.shards.parts) refuse_input_as_output(o.output, "-o", {part});
+  Skipped skipped;
+  const MergedFeatures made = merge_features(
+      o.shards.part_paths(), o.output, list,
+      [&](const fs::path& path, const std::string& why) { skipped.add(path, why); },
+      o.common.context());
+  return tell_result(o, list, made, skipped);
+}
+
+int run(const Options& o) {
+  const fs::path list = list_beside(o);
+  const FeatureOptions options = feature_options(o);
+  const std::vector<fs::path> paths = images_of(o);
+  FeatureExtractor extractor(options, o.common.context());
+  Skipped skipped;
+  const size_t rows =
+      write_features(extractor, paths, o.output, list,
+                     [&](size_t i, const std::string& why) { skipped.add(paths[i], why); });
+  return tell_result(o, list, {rows, extractor.shape(), extractor.layer(), extractor.precision()},
+                     skipped);
 }
 
 }  // namespace
@@ -97,11 +178,14 @@ int run_features(int argc, char** argv) {
   Options o;
   CLI::App app("Activations of a backbone for images, as a NumPy or CSV file (float32).",
                "graft features");
-  app.add_option("PATH", o.paths, "Images or folders of images")->required();
+  app.add_option(
+      "PATH", o.paths,
+      "Images, folders of them, tar shards ('shard-{0000..0999}.tar', or their folder), or "
+      "@list.txt with a path a line");
   app.add_option(
          "-o,--output", o.output,
          "By its suffix: .npy, with FILE.csv beside it that lists the rows; .npz, with the arrays "
-         "features and paths; .csv, with the columns path, f0, f1, …")
+         "features and paths; .csv, with the columns path, f0, f1, …; with --shard a folder")
       ->required()
       ->type_name("FILE");
   add_backbone_options(app, o.features.model);
@@ -125,8 +209,10 @@ int run_features(int argc, char** argv) {
   app.add_option("--cache-dir", o.cache_dir, "Graft's cache folder, where weights are kept")
       ->type_name("DIR");
   app.add_flag("--force", o.force,
-               "Replace FILE.csv whatever it is (without: only such a list of rows)");
+               "Replace FILE.csv whatever it is (without: only such a list of rows), and parts of "
+               "other options");
   app.add_flag("--json", o.json, "One JSON document on stdout");
+  add_shard_options(app, o.shards, "joined into the file of -o, as one process would write it");
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
@@ -134,8 +220,19 @@ int run_features(int argc, char** argv) {
       "  graft features photos/ --backbone vgg16 --pool gap -o photos.npz\n"
       "  graft features a.jpg b.jpg --backbone vgg19 --weights blocks1-3.h5 \\\n"
       "      --until block3_pool --input-size 150 -o maps.npy\n"
+      "  graft features photos/ --backbone vgg16 --pool gap --shard 0/2 -o parts/\n"
+      "  graft features --merge parts/ -o photos.npy\n"
       "Rows follow the sorted paths. Activations are after ReLU; 'predictions' are logits.");
-  return run_app(app, argc, argv, [&] { return run(o); });
+  return run_app(app, argc, argv, [&] {
+    if (o.shards.merges()) {
+      refuse_options_beside(app, "--merge", {"--force"});
+      return run_merge(o);
+    }
+    if (o.paths.empty())
+      fail(ErrorKind::usage,
+           "PATH is required: images or folders of them (or --merge with the parts of --shard)");
+    return o.shards.shard.empty() ? run(o) : run_shard(o);
+  });
 }
 
 }  // namespace graft::cli

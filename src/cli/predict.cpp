@@ -79,13 +79,14 @@ std::vector<fs::path> collect(const PredictOptions& o, PredictOutput& output) {
   const fs::path sorted_into = sorted_folder(o);
   const auto add = [&](const std::string& argument) {
     try {
-      for (fs::path& path : list_images(argument, o.common.context())) {
+      std::string unread;
+      for (fs::path& path : list_images(argument, o.common.context(), &unread)) {
         if (!o.sort_into.empty() && is_within(path, sorted_into))
           ++sorted;
         else
           paths.push_back(std::move(path));
       }
-      if (const std::string unread = unread_images(argument); !unread.empty())
+      if (!unread.empty())
         print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
     } catch (const Error& error) {
       output.add_error(argument, error.what());

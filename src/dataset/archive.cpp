@@ -58,23 +58,32 @@ struct Stamp {
   bool operator==(const Stamp&) const = default;
 };
 
-struct Known {
-  Stamp stamp;
-  std::shared_ptr<const Archive> archive;
-};
-
 class KnownArchives {
  public:
   std::shared_ptr<const Archive> get(const fs::path& file, const struct stat& info,
                                      const RunContext& context) {
     const Stamp stamp{info.st_dev, info.st_ino, info.st_size, info.st_mtim.tv_sec,
                       info.st_mtim.tv_nsec};
-    const std::lock_guard lock(mutex_);
-    const auto at = known_.find(file);
-    if (at != known_.end() && at->second.stamp == stamp) return at->second.archive;
+    std::shared_ptr<Known> known;
+    {
+      const std::lock_guard lock(mutex_);
+      std::shared_ptr<Known>& slot = known_[file];
+      if (slot == nullptr) slot = std::make_shared<Known>();
+      known = slot;
+    }
+    // Several archives may be opened at once, but each by one thread.
+    const std::lock_guard lock(known->mutex);
+    if (known->archive != nullptr && known->stamp == stamp) return known->archive;
     std::shared_ptr<const Archive> archive = open(file, context);
-    if (archive != nullptr) known_[file] = {stamp, archive};
-    return archive;
+    if (archive != nullptr) {
+      known->stamp = stamp;
+      known->archive = archive;
+      return archive;
+    }
+    // Manifests lead to millions of files that are none, of which nothing is kept.
+    const std::lock_guard all(mutex_);
+    known_.erase(file);
+    return nullptr;
   }
 
  private:
@@ -88,9 +97,9 @@ class KnownArchives {
       case ArchiveKind::zip:
         return open_zip(file);
       case ArchiveKind::tar:
-        return open_tar(file, file);
+        return open_tar(file, file, /*stays=*/true);
       case ArchiveKind::compressed_tar:
-        return open_tar(decompressed_tar(file, context), file);
+        return open_tar(decompressed_tar(file, context), file, /*stays=*/false);
       case ArchiveKind::unread:
         fail(
             ErrorKind::input,
@@ -107,8 +116,14 @@ class KnownArchives {
     return nullptr;
   }
 
+  struct Known {
+    std::mutex mutex;
+    Stamp stamp;
+    std::shared_ptr<const Archive> archive;
+  };
+
   std::mutex mutex_;
-  std::map<fs::path, Known> known_;
+  std::map<fs::path, std::shared_ptr<Known>> known_;
 };
 
 /// Zip archives by their form that nobody means as one.
@@ -165,6 +180,7 @@ void Archive::set_members(std::vector<Member> members, const std::vector<std::st
   for (Member& member : members) {
     if (!members_.empty() && members_.back().name == member.name) {
       members_.pop_back();
+      repeated_.insert(member.name);
       ++again;
     }
     members_.push_back(std::move(member));

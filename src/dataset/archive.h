@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <set>
@@ -43,6 +44,10 @@ class Archive {
   [[nodiscard]] bool has_folder(std::string_view name) const;
   /// What is directly in a folder, sorted by name.
   [[nodiscard]] std::vector<Entry> list(std::string_view folder) const;
+  /// All files, sorted by name.
+  [[nodiscard]] const std::vector<Member>& members() const { return members_; }
+  /// Names that the archive has more than once.
+  [[nodiscard]] const std::set<std::string, std::less<>>& repeated() const { return repeated_; }
   /// What cannot be reached, and why: a line each.
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
 
@@ -55,7 +60,8 @@ class Archive {
   void add_note(std::string note) { notes_.push_back(std::move(note)); }
 
  private:
-  std::vector<Member> members_;    // sorted by name
+  std::vector<Member> members_;  // sorted by name
+  std::set<std::string, std::less<>> repeated_;
   std::set<std::string> folders_;  // without a file below them
   std::vector<std::string> notes_;
 };

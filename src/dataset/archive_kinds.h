@@ -15,9 +15,10 @@ enum class ArchiveKind { none, zip, tar, compressed_tar, unread };
 ArchiveKind archive_kind(std::span<const std::byte> bytes);
 
 std::shared_ptr<const Archive> open_zip(const std::filesystem::path& file);
-/// `file` is read, `path` is what messages call it.
+/// `file` is read, `path` is what messages call it. One that `stays` where it is is opened whenever
+/// something is read, so that there may be thousands; another may be removed once it is open.
 std::shared_ptr<const Archive> open_tar(const std::filesystem::path& file,
-                                        const std::filesystem::path& path);
+                                        const std::filesystem::path& path, bool stays);
 /// Decompresses it into the cache folder, unless it is there, and returns where.
 std::filesystem::path decompressed_tar(const std::filesystem::path& path,
                                        const RunContext& context);

@@ -1,6 +1,8 @@
 // Tar archives by libarchive.
 #include <archive_entry.h>
 #include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,17 +26,21 @@ std::string target_of(const std::string& link, const std::string& target) {
 
 class TarArchive : public Archive {
  public:
-  TarArchive(const fs::path& file, const fs::path& path)
-      : path_(path), file_(::open(file.c_str(), O_RDONLY | O_CLOEXEC)) {
-    if (!file_.valid())
+  TarArchive(const fs::path& file, const fs::path& path, bool stays) : path_(path), at_(file) {
+    file_ = open();
+    if (::fstat(file_.get(), &info_) != 0)
       fail(ErrorKind::io, "{}: cannot open: {}", printable(file), system_error_text(errno));
     read_index(MappedFile(file));
+    if (stays) file_.close();
   }
 
   [[nodiscard]] std::vector<std::byte> read(const Member& member, uint64_t most) const override {
     std::vector<std::byte> out(std::min(member.size, most));
+    Descriptor opened;
+    if (!file_.valid()) opened = reopen();
+    const int file = file_.valid() ? file_.get() : opened.get();
     for (size_t done = 0; done < out.size();) {
-      const ssize_t got = ::pread(file_.get(), out.data() + done, out.size() - done,
+      const ssize_t got = ::pread(file, out.data() + done, out.size() - done,
                                   static_cast<off_t>(member.place + done));
       if (got < 0 && errno == EINTR) continue;
       if (got <= 0)
@@ -46,8 +52,29 @@ class TarArchive : public Archive {
   }
 
  private:
+  [[nodiscard]] Descriptor open() const {
+    Descriptor file(::open(at_.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.valid())
+      fail(ErrorKind::io, "{}: cannot open: {}", printable(at_), system_error_text(errno));
+    return file;
+  }
+
+  /// The file that was indexed, which may have been replaced since.
+  [[nodiscard]] Descriptor reopen() const {
+    Descriptor file = open();
+    struct stat info {};
+    if (::fstat(file.get(), &info) != 0 || info.st_dev != info_.st_dev ||
+        info.st_ino != info_.st_ino || info.st_size != info_.st_size ||
+        info.st_mtim.tv_sec != info_.st_mtim.tv_sec ||
+        info.st_mtim.tv_nsec != info_.st_mtim.tv_nsec)
+      fail(ErrorKind::io, "{}: has changed while it was being read", printable(path_));
+    return file;
+  }
+
   void read_index(const MappedFile& map) {
     const std::span<const std::byte> bytes = map.bytes();
+    // Of a large archive that is not in memory, headers are a hundredth.
+    if (!bytes.empty()) ::madvise(const_cast<std::byte*>(bytes.data()), bytes.size(), MADV_RANDOM);
     const ArchiveReader reader = new_archive_reader();
     archive_read_support_format_tar(reader.get());
     if (archive_read_open_memory(reader.get(), bytes.data(), bytes.size()) != ARCHIVE_OK)
@@ -116,14 +143,16 @@ class TarArchive : public Archive {
                            lost == 1 ? "a link" : fmt::format("{} links", lost)));
   }
 
-  fs::path path_;
-  Descriptor file_;
+  fs::path path_;  // for messages
+  fs::path at_;
+  struct stat info_ {};
+  Descriptor file_;  // none of an archive that stays
 };
 
 }  // namespace
 
-std::shared_ptr<const Archive> open_tar(const fs::path& file, const fs::path& path) {
-  return std::make_shared<TarArchive>(file, path);
+std::shared_ptr<const Archive> open_tar(const fs::path& file, const fs::path& path, bool stays) {
+  return std::make_shared<TarArchive>(file, path, stays);
 }
 
 }  // namespace graft

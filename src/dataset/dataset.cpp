@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <optional>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -16,6 +17,8 @@
 #include "dataset/labels.h"
 #include "dataset/layout.h"
 #include "dataset/manifest.h"
+#include "dataset/named_files.h"
+#include "dataset/tar_shards.h"
 
 namespace graft {
 namespace {
@@ -39,11 +42,45 @@ Dataset build(Layout layout) {
   std::map<std::string, int> index;
   for (const std::string& name : dataset.classes)
     index.emplace(name, static_cast<int>(index.size()));
-  std::sort(layout.images.begin(), layout.images.end(),
-            [](const auto& a, const auto& b) { return a.path < b.path; });
+  const auto by_path = [](const auto& a, const auto& b) { return a.path < b.path; };
+  if (!std::is_sorted(layout.images.begin(), layout.images.end(), by_path))
+    std::sort(layout.images.begin(), layout.images.end(), by_path);
+  dataset.samples.reserve(layout.images.size());
   for (LabelledImage& image : layout.images)
     dataset.samples.push_back({std::move(image.path), index.at(image.label), image.split});
   return dataset;
+}
+
+/// A list of shards, or of images that lie in folders called as their classes.
+Layout read_named(const fs::path& data, const std::vector<fs::path>& files,
+                  const RunContext& context) {
+  const bool images = has_image_extension(files[0]);
+  const auto other = std::find_if(files.begin(), files.end(), [&](const fs::path& file) {
+    return has_image_extension(file) != images;
+  });
+  if (other != files.end())
+    fail(ErrorKind::input, "{}: {} is {}, unlike what stands before it; list images or tar files",
+         printable(data), printable(*other), images ? "no image" : "an image");
+  if (!images) return read_tar_shards(data, files, context);
+  Layout layout;
+  layout.root = data;
+  for (const fs::path& file : files) {
+    const fs::path folder = fs::absolute(file).lexically_normal().parent_path();
+    const std::string label = folder.filename().string();
+    require_label(label, printable(file));
+    if (label.empty())
+      fail(ErrorKind::input, "{}: {} lies in no class folder, so it has no label", printable(data),
+           printable(file));
+    layout.images.push_back({file, canonical_label(label)});
+  }
+  std::sort(layout.images.begin(), layout.images.end(),
+            [](const auto& a, const auto& b) { return a.path < b.path; });
+  const auto same = [](const auto& a, const auto& b) { return a.path == b.path; };
+  layout.images.erase(std::unique(layout.images.begin(), layout.images.end(), same),
+                      layout.images.end());
+  layout.understood =
+      fmt::format("a list of {} images, each in its class folder", layout.images.size());
+  return layout;
 }
 
 }  // namespace
@@ -75,6 +112,8 @@ bool Dataset::has(Split split) const {
 }
 
 Dataset open_dataset(const fs::path& data, const RunContext& context) {
+  if (const std::optional<std::vector<fs::path>> files = named_files(data))
+    return build(read_named(data, *files, context));
   const PathKind kind = kind_of_path(data, context);
   if (kind == PathKind::nothing) {
     std::error_code error;
@@ -83,7 +122,14 @@ Dataset open_dataset(const fs::path& data, const RunContext& context) {
     fail(ErrorKind::input, "{}: {}; {}", printable(data),
          known ? error.message() : "no such file or folder", kExpectedLayout);
   }
-  if (kind == PathKind::folder) return build(read_layout(data));
+  if (kind == PathKind::folder) {
+    if (const std::vector<fs::path> shards = tar_shards_in(data); !shards.empty())
+      return build(read_tar_shards(data, shards, context));
+    const std::optional<InArchive> inside = find_in_archive(data, context);
+    if (inside && inside->name.empty() && has_labelled_samples(*inside->archive))
+      return build(read_tar_shards(data, {&data, 1}, context));
+    return build(read_layout(data));
+  }
   if (has_image_extension(data))
     fail(ErrorKind::input, "{}: a single image; {}", printable(data), kExpectedLayout);
   return build(read_manifest(data));

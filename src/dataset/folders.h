@@ -11,11 +11,16 @@
 #include <utility>
 #include <vector>
 
+#include "graft/context.h"
+
 namespace graft {
 
 /// Entries of a folder, sorted by bytes, without hidden ones and those that systems and tools leave
 /// behind (@eaDir, __MACOSX, Thumbs.db …). Throws Error(io).
 std::vector<std::filesystem::path> list_folder(const std::filesystem::path& folder);
+
+/// Hidden, or left there by a system or a tool.
+bool is_left_behind(const std::string& name);
 
 /// What is below a folder: image files, sorted; links followed, each real folder entered once. An
 /// archive is a folder here too.
@@ -24,7 +29,7 @@ struct Walked {
   std::map<std::string, size_t> others;  ///< files of other kinds: suffix → count
   size_t maps = 0;                       ///< that 'graft predict --explain' drew; left out
 };
-Walked walk_images(const std::filesystem::path& folder);
+Walked walk_images(const std::filesystem::path& folder, const RunContext& context = {});
 
 /// The suffix in lower case, with its dot; empty where there is none.
 std::string lower_suffix(const std::filesystem::path& path);

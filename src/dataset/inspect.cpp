@@ -1,5 +1,6 @@
 #include "graft/inspect.h"
 #include "dataset/dataset.h"
+#include "dataset/facts.h"
 #include "dataset/perceptual_hash.h"
 
 #include <algorithm>
@@ -37,61 +38,6 @@ constexpr int kHashBits = 10;
 constexpr double kCorrelation = 0.97;
 // Under this contrast (standard deviation of grey values) an image is too flat to compare.
 constexpr double kLeastContrast = 4;
-
-/// What one file says.
-struct Facts {
-  std::string hash;   // empty: unreadable, or the only file of its size
-  std::string error;  // empty: decodes
-  ImageFacts image;
-  bool known = false;        // image is valid
-  bool unsupported = false;  // of a kind that is not read, rather than damaged
-  int largest = 0;           // value of a PNG with 16 bits a channel
-  bool colourless = false;
-  PerceptualHash look;
-};
-
-bool is_colourless(const Image& image) {
-  for (size_t i = 0; i < image.pixels.size(); i += 3)
-    if (image.pixels[i] != image.pixels[i + 1] || image.pixels[i] != image.pixels[i + 2])
-      return false;
-  return true;
-}
-
-/// Of 16 bits, by the upper 8 that were read.
-int largest_sample(const Image& image) {
-  return 256 * *std::max_element(image.pixels.begin(), image.pixels.end()) + 255;
-}
-
-/// `alone`: no other file has its size, so none can be identical.
-Facts examine(const Sample& sample, InspectionDepth depth, bool alone) {
-  Facts facts;
-  if (!alone) facts.hash = sample.content;
-  if (depth == InspectionDepth::copies && (alone || !facts.hash.empty())) return facts;
-  const fs::path& path = sample.path;
-  const std::string name = printable(path);
-  try {
-    const std::vector<std::byte> bytes = read_file(path);
-    if (!alone && facts.hash.empty()) facts.hash = content_hash(bytes);
-    if (depth == InspectionDepth::copies) return facts;
-    facts.image = probe_image(bytes, name);
-    facts.known = true;
-    if (depth == InspectionDepth::files) return facts;
-    const Image image = decode_image(bytes, name);
-    facts.colourless = is_colourless(image);
-    facts.look = perceptual_hash(image);
-    if (facts.image.deep)
-      facts.largest = facts.image.format == ImageFormat::png ? largest_png_sample({bytes, name, {}})
-                                                             : largest_sample(image);
-  } catch (const HelperUnavailable&) {
-    throw;
-  } catch (const Error& error) {
-    // The path stands beside it already.
-    facts.error = error.what();
-    if (facts.error.starts_with(name + ": ")) facts.error.erase(0, name.size() + 2);
-    facts.unsupported = dynamic_cast<const UnsupportedImage*>(&error) != nullptr;
-  }
-  return facts;
-}
 
 /// HEIC and AVIF share a container, and .heif may stand for both.
 bool extension_fits(const fs::path& path, ImageFormat format) {
@@ -158,9 +104,14 @@ std::vector<SampleGroup> group_by(const std::vector<std::string>& keys) {
 /// Finds which of `candidates` look alike and joins them into groups.
 std::vector<SampleGroup> near_duplicate_groups(const std::vector<Facts>& facts,
                                                const std::vector<size_t>& candidates,
-                                               ThreadPool& pool, const RunContext& context) {
+                                               const RunContext& context) {
+  ThreadPool pool(context.thread_count());
   constexpr size_t kPiece = 1024;  // images between two looks at the progress bar
   std::vector<std::vector<size_t>> matches(candidates.size());
+  // Side by side: of a million images, what decides nearly all pairs fits into a cache.
+  std::vector<uint64_t> signs;
+  signs.reserve(candidates.size());
+  for (const size_t i : candidates) signs.push_back(facts[i].look.hash);
   Progress progress(context, "comparing", candidates.size(), "images");
   for (size_t first = 0; first < candidates.size(); first += kPiece) {
     const size_t n = std::min(kPiece, candidates.size() - first);
@@ -168,7 +119,9 @@ std::vector<SampleGroup> near_duplicate_groups(const std::vector<Facts>& facts,
       const size_t a = first + i;
       const PerceptualHash& mine = facts[candidates[a]].look;
       for (size_t b = a + 1; b < candidates.size(); ++b)
-        if (near_duplicate(mine, facts[candidates[b]].look)) matches[a].push_back(b);
+        if (std::popcount(signs[a] ^ signs[b]) <= kHashBits &&
+            near_duplicate(mine, facts[candidates[b]].look))
+          matches[a].push_back(b);
     });
     progress.update(first + n);
     context.check_stop();
@@ -194,7 +147,6 @@ bool Inspection::any() const {
 PerceptualHash perceptual_hash(const Image& image) {
   constexpr int kSide = 32;
   constexpr int kLow = 8;
-  constexpr int kSmall = 16;
   const auto grey = [&](int side) {
     const Image small = resize(image, side, side, Resampling::bilinear);
     std::vector<double> values(static_cast<size_t>(side) * side);
@@ -226,7 +178,7 @@ PerceptualHash perceptual_hash(const Image& image) {
   PerceptualHash out;
   for (size_t i = 0; i < frequencies.size(); ++i)
     out.hash |= static_cast<uint64_t>(frequencies.at(i) > sorted[32]) << i;
-  for (const double v : grey(kSmall)) out.grey.push_back(static_cast<uint8_t>(std::lround(v)));
+  for (const double v : grey(kLookSide)) out.grey.push_back(static_cast<uint8_t>(std::lround(v)));
   return out;
 }
 
@@ -272,6 +224,12 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunConte
     progress.finish();
   }
 
+  return conclude(dataset, facts, depth, context);
+}
+
+Inspection conclude(const Dataset& dataset, const std::vector<Facts>& facts, InspectionDepth depth,
+                    const RunContext& context) {
+  const size_t count = dataset.samples.size();
   Inspection out;
   out.class_counts.assign(dataset.classes.size(), 0);
   std::vector<std::string> hashes(count);
@@ -295,7 +253,7 @@ Inspection inspect(const Dataset& dataset, InspectionDepth depth, const RunConte
     std::vector<size_t> candidates;
     for (size_t i = 0; i < count; ++i)
       if (!copy[i] && !facts[i].look.grey.empty()) candidates.push_back(i);
-    out.near_duplicates = near_duplicate_groups(facts, candidates, pool, context);
+    out.near_duplicates = near_duplicate_groups(facts, candidates, context);
   }
   return out;
 }

@@ -11,6 +11,8 @@ namespace graft {
 /// A perceptual hash: the signs of the 64 lowest frequencies of its 32 × 32 grey
 /// version but the mean (pHash; Zauner, "Implementation and benchmarking of perceptual image hash
 /// functions", 2010), and that version at 16 × 16.
+inline constexpr size_t kLookSide = 16;
+inline constexpr size_t kLookBytes = kLookSide * kLookSide;
 struct PerceptualHash {
   uint64_t hash = 0;
   std::vector<uint8_t> grey;

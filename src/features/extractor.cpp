@@ -1,14 +1,16 @@
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/csv.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "features/batcher.h"
 #include "features/feature_file.h"
 #include "features/image_stream.h"
+#include "features/prefix_features.h"
 #include "graft/features.h"
+#include "recipe/option_values.h"
 #include "weights/load.h"
 
 namespace graft {
@@ -71,6 +73,7 @@ struct FeatureExtractor::State {
   std::vector<int64_t> shape;
   Preprocessing preprocessing;
   engine::Engine engine;
+  std::string about;
 
   /// Throws Error(input) where there is a value that is not finite.
   void check_finite(std::span<const float> values, const std::string& image) const {
@@ -106,9 +109,24 @@ FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunConte
   engine::Engine engine(network, 0, network.layers.size(), weights.tensors, each);
   const std::string& named = options.model.weights;
   std::vector<int64_t> shape = row_shape(network, options.pooling);
+  const nlohmann::json about = {
+      {"backbone", options.model.backbone},
+      {"weights", fs::path(request.weights).filename().string()},
+      {"layer", network.layers.back().name},
+      {"input", {network.input_height, network.input_width}},
+      {"shape", shape},
+      {"precision", options::word(precision)},
+      {"instructions", engine::Engine::numerics(precision)},
+      {"id", feature_set_id({.network = network,
+                             .end = network.layers.size(),
+                             .tensors = weights.tensors,
+                             .dtype = FeatureType::fp32,
+                             .precision = precision},
+                            weights.preprocessing, network.layers.size())}};
   state_ = std::unique_ptr<State>(new State{
       context, named.empty() ? options.model.backbone : named, options.batch_size, precision,
-      std::move(network), std::move(shape), weights.preprocessing, std::move(engine)});
+      std::move(network), std::move(shape), weights.preprocessing, std::move(engine),
+      about.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)});
 }
 
 FeatureExtractor::~FeatureExtractor() = default;
@@ -118,6 +136,7 @@ FeatureExtractor& FeatureExtractor::operator=(FeatureExtractor&&) noexcept = def
 const std::vector<int64_t>& FeatureExtractor::shape() const { return state_->shape; }
 const std::string& FeatureExtractor::layer() const { return state_->network.layers.back().name; }
 Precision FeatureExtractor::precision() const { return state_->precision; }
+const std::string& FeatureExtractor::about() const { return state_->about; }
 
 void FeatureExtractor::run(std::span<const std::filesystem::path> images,
                            const std::function<void(size_t, std::span<const float>)>& sink,
@@ -162,22 +181,11 @@ void FeatureExtractor::run(std::span<const Image> images,
 size_t write_features(FeatureExtractor& extractor, std::span<const std::filesystem::path> images,
                       const std::filesystem::path& file, const std::filesystem::path& list,
                       const std::function<void(size_t, const std::string&)>& on_error) {
-  if (!list.empty() && same_file(file, list))
-    fail(ErrorKind::usage, "{}: one file for features and list; name two", printable(file));
-  const std::unique_ptr<FeatureFile> writer = make_feature_file(file, extractor.shape());
-  std::string rows_text = kFeatureListHeader;
-  size_t rows = 0;
+  FeatureTable table(file, list, extractor.shape());
   extractor.run(
-      images,
-      [&](size_t i, std::span<const float> values) {
-        writer->add(images[i], values);
-        rows_text += fmt::format("{},{}\n", rows++, csv_field(images[i].string()));
-      },
+      images, [&](size_t i, std::span<const float> values) { table.add(images[i], values); },
       on_error);
-  if (rows == 0) fail(ErrorKind::input, "none of the {} images could be read", images.size());
-  if (!list.empty()) write_file_atomic(list, rows_text);
-  writer->commit();
-  return rows;
+  return table.commit(images.size());
 }
 
 }  // namespace graft

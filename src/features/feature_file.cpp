@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "base/csv.h"
 #include "base/fail.h"
@@ -10,6 +11,7 @@
 #include "base/words.h"
 #include "base/zip_writer.h"
 #include "features/npy.h"
+#include "graft/features.h"
 
 namespace graft {
 namespace {
@@ -107,6 +109,27 @@ std::unique_ptr<FeatureFile> make_feature_file(const fs::path& path,
   if (suffix == ".npz") return std::make_unique<NpzFile>(path, row_shape);
   if (suffix == ".csv") return std::make_unique<CsvFile>(path, row_shape);
   fail(ErrorKind::usage, "'{}' must end in .npy, .npz or .csv", clipped(path.string()));
+}
+
+FeatureTable::FeatureTable(const fs::path& file, fs::path list,
+                           const std::vector<int64_t>& row_shape)
+    : list_(std::move(list)), rows_text_(kFeatureListHeader) {
+  if (!list_.empty() && same_file(file, list_))
+    fail(ErrorKind::usage, "{}: one file for features and list; name two", printable(file));
+  file_ = make_feature_file(file, row_shape);
+}
+
+void FeatureTable::add(const fs::path& image, std::span<const float> row) {
+  file_->add(image, row);
+  if (!list_.empty()) rows_text_ += fmt::format("{},{}\n", rows_, csv_field(image.string()));
+  ++rows_;
+}
+
+size_t FeatureTable::commit(size_t images) {
+  if (rows_ == 0) fail(ErrorKind::input, "none of the {} images could be read", images);
+  if (!list_.empty()) write_file_atomic(list_, rows_text_);
+  file_->commit();
+  return rows_;
 }
 
 }  // namespace graft

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace graft {
@@ -24,5 +25,22 @@ class FeatureFile {
 /// .npy, .npz or .csv. Throws Error(usage) for another suffix.
 std::unique_ptr<FeatureFile> make_feature_file(const std::filesystem::path& path,
                                                const std::vector<int64_t>& row_shape);
+
+/// Such a file and the list of its rows beside it.
+class FeatureTable {
+ public:
+  /// `list` may be empty: none is written. Throws Error(usage) where both are one file.
+  FeatureTable(const std::filesystem::path& file, std::filesystem::path list,
+               const std::vector<int64_t>& row_shape);
+  void add(const std::filesystem::path& image, std::span<const float> row);
+  /// Returns the number of rows; throws Error(input) where there are none of so many images.
+  size_t commit(size_t images);
+
+ private:
+  std::unique_ptr<FeatureFile> file_;
+  std::filesystem::path list_;
+  std::string rows_text_;
+  size_t rows_ = 0;
+};
 
 }  // namespace graft

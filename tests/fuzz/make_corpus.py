@@ -162,6 +162,15 @@ def training(folder):
     put("safetensors", "plain.safetensors", (folder / "plain.safetensors").read_bytes())
 
 
+def parts(folder):
+    t.draw_scenes(folder / "photos", 1, size=16)
+    t.run("features", folder / "photos", "--backbone", "vgg-mini", "--weights", "none", "--input-size", "32",
+          "--until", "block1_conv1", "--pool", "gap", "--shard", "0/1", "-o", folder)
+    t.run("check", folder / "photos", "--shard", "0/2", "-o", folder)
+    for file in sorted(folder.glob("*.part")):
+        put("part", file.name, file.read_bytes())
+
+
 def languages():
     for i, text in enumerate(("stats batchnorm dense:256 dropout:0.5", "conv:32 maxpool conv:16 gap",
                               "flatten dense:4096 dense:1072 dropout:0.2", "gmp", "default", "dense:8")):
@@ -185,6 +194,7 @@ def main():
         torch_files(pathlib.Path(folder))
         onnx_files()
         training(pathlib.Path(folder))
+        parts(pathlib.Path(folder))
         languages()
     print(sum(f.stat().st_size for f in CORPUS.rglob("*") if f.is_file()), "bytes")
 
