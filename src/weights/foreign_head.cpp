@@ -71,6 +71,47 @@ std::vector<ForeignPart> with_norms_in_place(const std::vector<ForeignPart>& par
   return out;
 }
 
+/// The number at the end of a module's name ("classifier.3"), and what stands before it.
+std::optional<std::pair<std::string, int>> numbered(const std::string& name) {
+  const size_t digits = name.find_last_not_of("0123456789") + 1;
+  if (digits == name.size() || digits == 0 || name[digits - 1] != '.' || name.size() - digits > 6)
+    return std::nullopt;
+  return std::pair(name.substr(0, digits), std::stoi(name.substr(digits)));
+}
+
+/// How many modules without weights stand between two layers of a Sequential; nothing where their
+/// names do not say.
+std::optional<int> room_between(const ForeignPart& a, const ForeignPart& b) {
+  const auto first = numbered(a.name);
+  const auto second = numbered(b.name);
+  if (!first || !second || first->first != second->first || second->second <= first->second)
+    return std::nullopt;
+  return second->second - first->second - 1;
+}
+
+/// Numbers of modules say where there can be no ReLU, which words may claim.
+void refuse_without_room(const ForeignGraph& graph, const Network& whole, size_t first,
+                         const std::vector<ForeignPart>& parts) {
+  size_t k = 0;
+  for (size_t i = first; i < whole.layers.size(); ++i) {
+    if (tensor_specs(whole, i, i + 1).empty()) continue;
+    if (k + 1 >= parts.size()) return;
+    const ForeignPart& part = parts[k];
+    const ForeignPart& next = parts[k + 1];
+    ++k;
+    if (!whole.layers[i].relu || room_between(part, next).value_or(1) > 0) continue;
+    if (kind_of(next) == LayerKind::batchnorm)
+      fail(ErrorKind::usage,
+           "`head`: the words have a ReLU between {} and {}, and in {} nothing stands there; write "
+           "batchnorm right behind {}:N, without dropout:0",
+           part.name, next.name, graph.file, to_string(whole.layers[i].kind));
+    fail(ErrorKind::input,
+         "{}: nothing stands between {} and {}, and a layer of a head of Graft's has a ReLU before "
+         "the next one; its backbone alone can be taken with `without-head`",
+         graph.file, part.name, next.name);
+  }
+}
+
 /// Words that the parts may be those of.
 std::string suggestion(const Network& backbone, const std::vector<ForeignPart>& found) {
   const std::vector<ForeignPart> parts = with_norms_in_place(found);
@@ -84,7 +125,13 @@ std::string suggestion(const Network& backbone, const std::vector<ForeignPart>& 
       const bool flat = parts[i].tensors.at("running_var").shape.at(0) != channels;
       if (flat && out.find("conv") == std::string::npos && out.find("dense") == std::string::npos)
         out += " flatten";
-      out += " batchnorm";
+      // With room for a ReLU in front of it and none behind.
+      const bool behind_relu =
+          i > 0 && kind_of(parts[i - 1]) != LayerKind::batchnorm &&
+          room_between(parts[i - 1], parts[i]).value_or(0) > 0 &&
+          (i + 1 == parts.size() || room_between(parts[i], parts[i + 1]).value_or(1) == 0 ||
+           i + 2 >= parts.size());
+      out += behind_relu ? " dropout:0 batchnorm" : " batchnorm";
     } else {
       const std::vector<int64_t>& shape = parts[i].tensors.at("weight").shape;
       if (*kind == LayerKind::dense && out.find("dense") == std::string::npos &&
@@ -181,6 +228,7 @@ void append_head(ForeignGraph& graph, const Network& backbone, const std::string
     }
     graph.layers.push_back(std::move(made));
   }
+  refuse_without_room(graph, whole, backbone.layers.size(), parts);
   note_norms(graph, whole);
   for (const auto& [kind, queue] : waiting)
     if (!queue.empty())

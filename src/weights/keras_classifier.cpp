@@ -13,6 +13,7 @@
 #include "weights/foreign_head.h"
 #include "weights/h5_process.h"
 #include "weights/keras_h5.h"
+#include "weights/keras_layout.h"
 #include "weights/keras_model.h"
 #include "weights/keras_names.h"
 #include "weights/keras_trunk.h"
@@ -124,6 +125,7 @@ ForeignGraph read_keras_weights(const std::shared_ptr<H5File>& file, const std::
                            stored_h5_weight(file, places->backbone.at(spec.name)));
     graph.layers.push_back(std::move(made));
   }
+  require_known_order(file->weights(), graph.file);
   std::vector<ForeignPart> parts;
   for (const KerasPart& part : places->rest) {
     parts.push_back({part.layer, {}});

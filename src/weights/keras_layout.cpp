@@ -4,6 +4,9 @@
 #include <optional>
 #include <utility>
 
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/words.h"
 #include "weights/keras_names.h"
 
 namespace graft {
@@ -23,6 +26,29 @@ std::optional<size_t> default_number(const std::string& name, const std::string&
 }
 
 }  // namespace
+
+void require_known_order(std::span<const H5Weight> weights, const std::string& file) {
+  std::map<std::vector<int64_t>, std::string> seen;
+  for (const H5Weight& weight : weights) {
+    const size_t vars = weight.path.find("/vars/");
+    if (vars == std::string::npos || weight.shape.size() < 2) continue;
+    const std::string place = weight.path.substr(0, vars);
+    const size_t slash = place.rfind('/');
+    const std::string around = slash == std::string::npos ? "" : place.substr(0, slash);
+    const std::string name = slash == std::string::npos ? place : place.substr(slash + 1);
+    if (around.ends_with("layers") || around.ends_with("_layer_checkpoint_dependencies") ||
+        name.starts_with("block"))
+      continue;
+    const auto [at, fresh] = seen.emplace(weight.shape, name);
+    if (!fresh)
+      fail(ErrorKind::input,
+           "{}: its layers '{}' and '{}' have one form and stand in alphabetical order, as Keras "
+           "stores those of a class of one's own, so that the file does not say which computes "
+           "first; build the model with keras.Sequential or keras.Model(inputs, outputs), load "
+           "these weights into its layers, and save it whole (model.save('model.keras'))",
+           file, clipped(printable(at->second)), clipped(printable(name)));
+  }
+}
 
 KerasLayout::KerasLayout(std::span<const H5Weight> weights, std::span<const std::string> order)
     : weights_(weights) {

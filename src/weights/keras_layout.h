@@ -24,6 +24,11 @@ struct KerasPart {
   std::map<std::string, size_t> roles;
 };
 
+/// Of a class of somebody's own Keras 3 stores layers by the names of attributes, in alphabetical
+/// order, which need not be that in which they compute. Throws Error(input) where shapes do not
+/// tell such layers apart.
+void require_known_order(std::span<const H5Weight> weights, const std::string& file);
+
 class KerasLayout {
  public:
   /// The weights outlive the object. `order` has the layers' names as the model's description has

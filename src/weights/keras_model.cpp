@@ -40,6 +40,22 @@ bool is_reference(const json& value) {
          value[1].is_number_integer() && (value.size() == 3 || value[3].is_object());
 }
 
+/// Whether a layer or model is of a class of somebody's own, which may bear the name of one of
+/// Keras': it is registered in a package, or stands in a module of another library or of none.
+bool is_own_class(const json& entry) {
+  for (const char* key : {"class_name", "registered_name"}) {
+    const std::string name = text_of(entry, key);
+    const size_t package = name.rfind('>');
+    if (package != std::string::npos && name.substr(0, package) != "Keras") return true;
+  }
+  const auto module = entry.find("module");
+  if (module == entry.end()) return false;  // Keras 2
+  if (!module->is_string()) return true;
+  const auto& text = module->get_ref<const std::string&>();
+  return !text.starts_with("keras") && !text.starts_with("tf_keras") &&
+         !text.starts_with("tensorflow");
+}
+
 class Parser {
  public:
   explicit Parser(std::string file) : file_(std::move(file)) {}
@@ -53,6 +69,7 @@ class Parser {
       refuse("a model in it has no layers");
     KerasModel out;
     out.name = text_of(*config, "name");
+    if (is_own_class(description)) out.code = text_of(description, "class_name");
     const json* const input = member(*config, "input_layers");
     const bool sequential = input == nullptr;
     for (const json& entry : *layers) {
@@ -83,7 +100,6 @@ class Parser {
   KerasNode layer(const json& entry, size_t depth) {
     KerasNode out;
     out.kind = text_of(entry, "class_name");
-    out.kind.erase(0, out.kind.rfind('>') + 1);  // a package: "mine>Model"
     const json* config = member(entry, "config");
     if (config == nullptr || out.kind.empty()) refuse("a layer without class or config");
     out.name = text_of(entry, "name");
@@ -96,6 +112,11 @@ class Parser {
       if (!config->is_object()) refuse("a layer's config is no object");
       out.config = *config;
     }
+    // No layer of Keras' is called so: it is refused by its name.
+    if (out.model == nullptr && is_own_class(entry) && out.kind.find('>') == std::string::npos)
+      out.kind = "own class " + out.kind;
+    if (out.model != nullptr || out.kind.starts_with("Keras>"))
+      out.kind.erase(0, out.kind.rfind('>') + 1);
     if (out.name.empty()) refuse("a layer without a name");
     if (const json* nodes = member(entry, "inbound_nodes"); nodes != nullptr && nodes->is_array())
       read_calls(*nodes, out);

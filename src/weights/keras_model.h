@@ -26,6 +26,7 @@ struct KerasNode {
 
 struct KerasModel {
   std::string name;
+  std::string code;               ///< a class of somebody's own, whose Python code is not read
   std::vector<KerasNode> layers;  ///< in the order in which Keras numbers them
   std::string input;              ///< a layer's name
   std::string output;             ///< likewise

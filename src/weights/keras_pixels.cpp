@@ -125,12 +125,18 @@ std::optional<KerasPixels> convolution(const KerasNode& layer, const KerasPixels
 std::optional<KerasPixels> slice(KerasPixels in, const json& spec) {
   if (in.split || !spec.is_array() || spec.empty()) return std::nullopt;
   const json& last = spec.back();
+  size_t open = 0;  // "..." in place of any number of axes
   for (size_t i = 0; i + 1 < spec.size(); ++i) {
-    const json& item = spec[i];
+    const json* own = member(spec[i], "config");
+    const json& item = own == nullptr ? spec[i] : *own;
     const bool all = member(item, "start") == nullptr && member(item, "stop") == nullptr &&
                      member(item, "step") == nullptr && item.is_object();
-    if (!all || (i > 0 && spec.size() != 4)) return std::nullopt;
+    if (!all) return std::nullopt;
+    const json* kind = member(spec[i], "class_name");
+    if (kind != nullptr && *kind == "__ellipsis__") ++open;
   }
+  // Another axis is none of channels: of rows or columns it turns the image.
+  if (open == 0 ? spec.size() != 4 : open > 1 || spec.size() > 4) return std::nullopt;
   in.changed = true;
   if (last.is_number_integer()) {
     const auto index = last.get<int64_t>();

@@ -85,6 +85,9 @@ class Check {
         convolutions.push_back(&layer);
     }
     for (const KerasNode* layer : convolutions) check_convolution(model, *layer, file_);
+    for (const KerasNode& layer : model.layers)
+      if (layer.kind == "BatchNormalization" && is_taken(layer, around))
+        check_order(model, layer, convolutions);
     // From each to the one before it.
     for (const KerasNode* layer : convolutions) {
       if (layer == convolutions.front()) continue;
@@ -101,13 +104,33 @@ class Check {
   }
 
  private:
-  /// Of all convolutions or of none: what is not taken would be passed over.
-  void check_norm(const KerasNode& layer, const KerasPath& around) const {
+  /// Behind a convolution, and not behind its ReLU.
+  void check_order(const KerasModel& model, const KerasNode& layer,
+                   const std::vector<const KerasNode*>& convolutions) const {
+    const KerasNode* at = &layer;
+    for (size_t steps = 0; steps < model.layers.size(); ++steps) {
+      at = at->inputs.size() == 1 ? model.find(at->inputs.front()) : nullptr;
+      if (at == nullptr) return;
+      const bool convolution =
+          std::find(convolutions.begin(), convolutions.end(), at) != convolutions.end();
+      const bool relu = at->kind == "ReLU" ? keras_relu(at->config) == "relu"
+                                           : (convolution || at->kind == "Activation") &&
+                                                 keras_activation(at->config) == "relu";
+      if (relu) refuse(file_, layer, "stands behind a ReLU, and VGG's in front of one");
+      if (convolution || at->kind == "MaxPooling2D" || at->kind == "Flatten") return;
+    }
+  }
+  [[nodiscard]] bool is_taken(const KerasNode& layer, const KerasPath& around) const {
     KerasPath path = around;
     path.push_back(&layer);
     const std::vector<size_t> weights = locator_.of(path);
-    if (std::none_of(weights.begin(), weights.end(), [&](size_t i) { return taken_.contains(i); }))
-      refuse(file_, layer, "normalises behind some of them only");
+    return std::any_of(weights.begin(), weights.end(),
+                       [&](size_t i) { return taken_.contains(i); });
+  }
+
+  /// Of all convolutions or of none: what is not taken would be passed over.
+  void check_norm(const KerasNode& layer, const KerasPath& around) const {
+    if (!is_taken(layer, around)) refuse(file_, layer, "normalises behind some of them only");
   }
 
   const KerasLocator& locator_;

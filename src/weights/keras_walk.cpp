@@ -56,6 +56,7 @@ class Walker {
 
   KerasWalk run(const KerasModel& model) {
     Frame frame{model, {}};
+    note_code(model);
     const Value end = follow(frame, model.output);
     if (end.pixels) refuse_file("none of its layers is a convolution");
     finish();
@@ -80,6 +81,15 @@ class Walker {
   }
 
  private:
+  void note_code(const KerasModel& model) {
+    if (!model.code.empty())
+      out_.notes.push_back(
+          fmt::format("model {} is of the class {}, whose Python code is not read: its layers are "
+                      "taken as they are connected",
+                      clipped(printable(model.name)), clipped(printable(model.code))));
+    for (const KerasNode& layer : model.layers)
+      if (layer.model != nullptr) note_code(*layer.model);
+  }
   [[noreturn]] void refuse_file(const std::string& why) const {
     fail(ErrorKind::input, "{}: {}", file_, why);
   }
@@ -168,6 +178,7 @@ class Walker {
       if (flag(layer.config, "crop_to_aspect_ratio", false) ||
           flag(layer.config, "pad_to_aspect_ratio", false))
         refuse(layer, "crops or pads; Graft stretches images to the input size");
+      if (out_.resampling) refuse(layer, "resizes once more; Graft brings images to one size");
       set_size(layer.config.value("height", json()), layer.config.value("width", json()));
       const std::string how = layer.config.value("interpolation", "bilinear");
       if (how != "bilinear" && how != "nearest")

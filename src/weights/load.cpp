@@ -19,6 +19,7 @@
 #include "weights/file_kind.h"
 #include "weights/h5_process.h"
 #include "weights/keras_h5.h"
+#include "weights/keras_layout.h"
 #include "weights/metadata.h"
 #include "weights/onnx_file.h"
 #include "weights/onnx_weights.h"
@@ -132,6 +133,8 @@ Weights load_h5(const Source& source, H5File& file, const Network& network, bool
   Weights weights;
   KerasWeights found = read_keras_h5(file, full, network.layers.size());
   weights.tensors = std::move(found.tensors);
+  if (found.by_order && file.description().empty())
+    require_known_order(file.weights(), file.name());
   if (!found.left_out.empty() || found.by_order)
     weights.note = fmt::format(
         "took the layers of {}{}{}", network.backbone,

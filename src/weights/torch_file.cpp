@@ -110,15 +110,12 @@ class Checkpoint {
       if (value != nullptr) found = tensors_of(*value, names);
       if (found.empty()) continue;
       order = std::move(names);
-      if (!out.empty())
-        refuse(
-            fmt::format("it has two networks, under '{}' and under '{}'; save the one that is "
-                        "meant alone, in Python: torch.save(checkpoint['{}'], FILE)",
-                        under, key, under));
       out = std::move(found);
       under = key;
+      break;
     }
     if (out.empty()) refuse(nothing());
+    refuse_second(out, under);
     return out;
   }
 
@@ -151,6 +148,28 @@ class Checkpoint {
   }
 
  private:
+  /// Averaged weights, the best ones, a teacher's: which are meant is not for a reader to choose.
+  void refuse_second(const std::map<std::string, TorchTensor>& taken,
+                     const std::string& under) const {
+    const Pickle::Node& root = pickle_.root();
+    for (size_t i = first_pair(root).value_or(root.items.size()); i + 1 < root.items.size();
+         i += 2) {
+      const Pickle::Node& key = item(root, i);
+      if (key.kind != Pickle::Kind::text || key.text == under) continue;
+      std::vector<std::string> names;
+      const std::map<std::string, TorchTensor> other = tensors_of(item(root, i + 1), names);
+      const auto same = [&](const std::string& name) {
+        return taken.contains(name) || taken.contains("module." + name) ||
+               (name.starts_with("module.") && taken.contains(name.substr(7)));
+      };
+      if (std::none_of(names.begin(), names.end(), same)) continue;
+      refuse(
+          fmt::format("it has two networks, under '{}' and under '{}'; save the one that is "
+                      "meant alone, in Python: torch.save(checkpoint['{}'], FILE)",
+                      under, clipped(key.text), under));
+    }
+  }
+
   [[noreturn]] void refuse(const std::string& why) const {
     fail(ErrorKind::input, "{}: not a usable PyTorch file: {}", name_, why);
   }

@@ -285,6 +285,63 @@ class Keras(Files):
         self.assertIn("with --without-head", self.refuse(1, "not one that Keras writes", path))
         self.succeed("weights", "convert", path, self.ours, "--without-head")
 
+    def edit(self, path, change):
+        """Changes the description in a .keras file."""
+        with zipfile.ZipFile(path) as file:
+            weights, config = file.read("model.weights.h5"), json.loads(file.read("config.json"))
+        change(config)
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("config.json", json.dumps(config))
+            file.writestr("model.weights.h5", weights)
+
+    def test_layers_of_ones_own_that_are_called_as_keras(self):
+        """What their call() computes is not in the file."""
+        layers = k.base() + [self.GAP, k.dense("hidden", 160, 8, "relu"), k.dense("end", 8, 3, "softmax")]
+        for change in ({"module": None, "registered_name": "my>Dense"}, {"module": "mine", "registered_name": "Dense"},
+                       {"module": None, "registered_name": "Dense"}, {"class_name": "my>Dense"}):
+            path = k.write(self.folder / "m.keras", layers)
+            self.edit(path, lambda config: [e.update(change) for e in config["config"]["layers"]
+                                            if "hidden" in (e.get("name"), e["config"].get("name"))])
+            self.refuse(1, "layer hidden (", path, "--preprocessing", "unit")
+        path = k.write(self.folder / "m.keras", layers)
+        self.edit(path, lambda config: config.update(module=None, registered_name="Mine", class_name="Mine"))
+        self.assertIn("class Mine, whose Python code is not read", self.convert(path, "--preprocessing", "unit"))
+        self.edit(path, lambda config: config.update(module="keras.src.models.functional", registered_name="Functional",
+                                                     class_name="Functional"))
+        self.assertNotIn("Python code", self.convert(path, "--preprocessing", "unit"))
+
+    def test_norms_behind_the_relu(self):
+        """Networks with BatchNorm have it in front."""
+        layers = []
+        for i, entry in enumerate(k.base(spread=0.3)):
+            layers.append(entry)
+            if entry["kind"] == "Conv2D":
+                layers.append(k.batchnorm(f"norm_{i}", entry["config"]["filters"], i))
+        layers += [self.GAP, k.dense("end", 160, 3, "softmax")]
+        for suffix in (".h5", ".keras"):
+            path = k.write(self.folder / f"m{suffix}", layers)
+            self.fail_with(1, "stands behind a ReLU", "features", self.images[0], "-o", self.folder / "no.npy",
+                           "--backbone", "vgg-mini_bn", "--preprocessing", "unit", "--weights", path)
+
+    def test_resizing_twice(self):
+        sizes = [k.layer("Resizing", f"sized_{side}", height=side, width=side, interpolation="bilinear")
+                 for side in (48, 64)]
+        path = k.write(self.folder / "m.keras", sizes + k.base() + [self.GAP, k.dense("end", 160, 3, "softmax")])
+        self.refuse(1, "resizes once more", path)
+
+    def test_layers_that_are_attributes(self):
+        """A class of one's own stores them in alphabetical order."""
+        k.write_keras(self.folder / "m.keras", k.base() + [
+            self.GAP, k.dense("b", 160, 12, "relu"), k.dense("a", 12, 12, "relu"), k.dense("c", 12, 12, "relu"),
+            k.dense("out", 12, 3, "softmax")])
+        path = self.folder / "m.weights.h5"
+        more = ("--head", "gap dense:12 dense:12 dense:12", "--preprocessing", "unit", "--input-size", k.SIZE)
+        self.convert(path, *more)
+        with h5py.File(path, "r+") as file:
+            for old, new in (("dense", "hidden"), ("dense_1", "extra"), ("dense_2", "another")):
+                file.move(f"layers/{old}", new)
+        self.refuse(1, "stand in alphabetical order", path, *more)
+
 
 class Torch(Files):
     UNIT = ("--preprocessing", "unit", "--input-size", k.SIZE)
@@ -331,6 +388,26 @@ class Torch(Files):
         model.register_buffer("steps", torch.tensor(3))
         self.assertIn("left out mean, which no layer has", self.convert(self.save(model.state_dict()), *self.UNIT))
         self.check(self.want(model))
+
+    def test_two_networks(self):
+        model = Network(nn.Linear(160, 3))
+        state = model.state_dict()
+        for other in ({"state_dict_ema": state}, {"ema": {"module." + name: value for name, value in state.items()}},
+                      {"best_state": state}):
+            self.refuse(1, "it has two networks", self.save({"state_dict": state, **other}), *self.UNIT, "--head", "gap")
+        self.convert(self.save({"state_dict": state, "epoch": 3, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}}}),
+                     *self.UNIT, "--head", "gap")
+
+    def test_numbers_of_modules(self):
+        """They say where there is no ReLU."""
+        linear = Network(nn.Sequential(nn.Linear(160, 16), nn.Linear(16, 3)))
+        self.refuse(1, "nothing stands between", self.save(linear.state_dict()), *self.UNIT, "--head", "gap dense:16")
+        before = Network(nn.Sequential(nn.Linear(160, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3)))
+        behind = Network(nn.Sequential(nn.Linear(160, 16), nn.ReLU(), nn.BatchNorm1d(16), nn.Linear(16, 3)))
+        path = self.save(before.state_dict())
+        self.refuse(2, 'perhaps "gap dense:16 batchnorm"', path, *self.UNIT)
+        self.refuse(2, "nothing stands there", path, *self.UNIT, "--head", "gap dense:16 dropout:0 batchnorm")
+        self.refuse(2, 'perhaps "gap dense:16 dropout:0 batchnorm"', self.save(behind.state_dict()), *self.UNIT)
 
     def test_a_head_of_ones_own(self):
         for head, words in (
