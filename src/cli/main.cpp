@@ -1,9 +1,11 @@
 // The program `graft`: picks the command.
 #include <fmt/format.h>
+#include <malloc.h>
 
 #include <string_view>
 
 #include "base/diagnostics.h"
+#include "base/limits.h"
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/signals.h"
@@ -31,5 +33,7 @@ int main(int argc, char** argv) {
   });
   if (command == nullptr) return code;
   install_signal_handlers();
+  // Each arena of the allocator reserves 64 MB, and how many there are is chance.
+  if (graft::address_space_is_scarce()) ::mallopt(M_ARENA_MAX, 1);
   return command->run(argc - 1, argv + 1);
 }

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/helper_process.h"
+#include "base/limits.h"
 #include "base/memory.h"
 #include "base/prefetch.h"
 #include "base/progress.h"
@@ -33,20 +34,26 @@ class MemoryCheck {
     return forward_.estimate(batch) + (floats * sizeof(float) + kBatches * pixels) * batch;
   }
   [[nodiscard]] bool fits(uint64_t bytes) const {
-    constexpr double kUsableShare = 0.9;  // the rest is for the system and what an estimate misses
     return available_ == 0 ||
            static_cast<double>(bytes) <= kUsableShare * static_cast<double>(available_);
   }
   void require(uint64_t bytes) const {
     if (!fits(bytes))
       fail(ErrorKind::memory,
-           "{} needs about {} of memory for an image of {}x{}, and {} are available; use a smaller "
+           "{} needs about {} of memory for an image of {}x{}, and {} are available; {}use a "
+           "smaller "
            "input size or free memory",
-           job_.label, format_bytes(static_cast<double>(bytes)), job_.width, job_.height,
-           format_bytes(static_cast<double>(available_)));
+           job_.label, format_bytes(static_cast<double>(bytes) / kUsableShare), job_.width,
+           job_.height, format_bytes(static_cast<double>(available_)),
+           address_space_limit() ? "raise the limit on address space (ulimit -v), "
+           : data_limit()        ? "raise the limit on data (ulimit -d), "
+                                 : "");
   }
 
  private:
+  // The rest is for the system and what an estimate misses.
+  static constexpr double kUsableShare = 0.9;
+
   const ImageJob& job_;
   const Forward& forward_;
   uint64_t available_ = available_memory();

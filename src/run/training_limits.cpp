@@ -29,7 +29,7 @@ constexpr uint64_t kFirstThread = 260 * kMegabyte;
 constexpr uint64_t kFurtherThread = 160 * kMegabyte;
 // Data that is written, of which reserved addresses are no part; with room for what the libraries
 // take after their first products.
-constexpr uint64_t kDataOfLibraries = 160 * kMegabyte;
+constexpr uint64_t kDataOfLibraries = 220 * kMegabyte;
 constexpr uint64_t kDataOfProgram = 32 * kMegabyte;
 constexpr uint64_t kDataOfThread = 64 * kMegabyte;
 constexpr uint64_t kSmallestTraining = 60 * kMegabyte;

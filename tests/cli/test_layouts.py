@@ -1,4 +1,5 @@
 """How folders are understood: splits, classes, wrappers, labels, and what is refused."""
+import json
 import os
 import shutil
 import unicodedata
@@ -37,6 +38,28 @@ class Layouts(data_testing.TestCase):
         document = self.check()
         self.assertEqual(document["classes"], {"s1": 4, "s2": 4, "s3": 2})
         self.assertIn("s1/ and s2/ both hold the folders cat, dog", self.notes(document))
+
+    def test_splits_inside_one_class_alone(self):
+        self.fill("forest/train", "forest/test", "sea")
+        self.refuse("there are splits inside the classes (forest/")
+
+    def test_folders_that_share_one_folder_are_noted(self):
+        self.fill("2020/sea", "2020/forest", "2021/sea", "2021/street")
+        self.assertIn("2020/ and 2021/ both hold the folder sea, read as parts", self.notes(self.check()))
+        shutil.rmtree(self.data)
+        self.fill("cat/images", "dog/images")
+        self.assertNotIn("both hold", self.notes(self.check()))
+
+    def test_a_folder_of_maps_and_their_list(self):
+        self.fill("cat", "dog")
+        info = PngImagePlugin.PngInfo()
+        info.add_text("Software", "graft predict --explain")
+        os.makedirs(self.data / "why")
+        Image.new("RGB", (40, 40)).save(self.data / "why" / "0.png", pnginfo=info)
+        (self.data / "why" / "index.csv").write_text("path,overlay\n")
+        document = self.check()
+        self.assertEqual(document["classes"], {"cat": 2, "dog": 2})
+        self.assertNotIn("no image in this class folder", json.dumps(document))
 
     def test_maps_of_predict_are_no_class(self):
         self.fill("cat", "dog")

@@ -136,7 +136,22 @@ class Lifetime(t.TestCase):
         self.fail_with(1, f"an image is not what it was when this run began, the first: {other}", "train", self.data,
                        "--resume", self.one, "--epochs", "3")
         self.assertEqual((self.one / "split.csv").read_bytes(), before)
+        # Another of the run's own images is as wrong at this place.
+        rows = t.read_csv(self.one / "split.csv")
+        same = [row for row in rows if row["split"] == next(r["split"] for r in rows if r["path"] == str(other))]
+        shutil.copy(next(row["path"] for row in same if row["path"] != str(other)), other)
+        self.fail_with(1, "not what it was when this run began", "train", self.data, "--resume", self.one, "--epochs", "3")
         other.write_bytes(kept)
+        # Before the first epoch nothing but split.csv knows the images.
+        begun = self.folder / "begun"
+        shutil.copytree(self.one, begun)
+        shutil.rmtree(begun / "checkpoints")
+        less = self.folder / "less"
+        shutil.copytree(self.data, less)
+        for path in sorted((less / self.classes[0]).iterdir())[:2]:
+            path.unlink()
+        self.fail_with(1, "of this run's", "train", less, "--resume", begun)
+        self.succeed("train", self.data, "--resume", begun)
         self.succeed("train", self.data, "--resume", self.one, "--epochs", "3")
         done = self.succeed("train", self.data, "--resume", self.one, "--epochs", "2")
         self.assertIn("the run has had its 2 epochs; a larger number of --epochs adds some", done.stderr)

@@ -251,6 +251,34 @@ class Predict(t.TestCase):
         for path in out.iterdir():
             self.assertEqual(path.read_bytes(), (again / path.name).read_bytes())
 
+    def test_nothing_read_replaces_nothing(self):
+        table = self.folder / "t.csv"
+        table.write_text("kept\n")
+        done = self.fail_with(1, "nothing is written to", "predict", self.model, "/none/1.jpg", "-o", table)
+        self.assertNotIn("wrote", done.stderr)
+        self.assertEqual(table.read_text(), "kept\n")
+
+    def test_locked_folders_are_not_missing(self):
+        if os.geteuid() != 0:
+            self.skipTest("only root can become another user")
+        closed = self.folder / "closed"
+        shutil.copytree(self.images[0].parent, closed / "photos")
+        shutil.copy(self.model if self.model.is_file() else self.model / "model.safetensors", closed)
+        self.folder.chmod(0o755)
+        closed.chmod(0o700)
+
+        def enter():
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+        for arguments in (("predict", closed / "model.safetensors", self.images[0]), ("summary", closed / "run"),
+                          ("predict", self.model, closed / "photos"), ("train", closed / "photos", "--resume", closed),
+                          ("train", closed / "photos", "--from", closed)):
+            done = subprocess.run([t.GRAFT, *map(str, arguments)], capture_output=True, text=True, preexec_fn=enter)
+            self.assertEqual(done.returncode, 1, done.stderr)
+            self.assertIn("Permission denied", done.stderr)
+            self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+
     def test_many_that_are_missing(self):
         missing = [f"/none/{i}.jpg" for i in range(300)]
         done = t.run("predict", self.model, self.images[0], *missing)
