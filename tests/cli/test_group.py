@@ -17,11 +17,18 @@ if not t.HAS_TRAINING:
     print("SKIPPED: built without LibTorch")
     sys.exit(77)
 
-# SGD: Adam makes a whole step of a gradient that is nothing but rounding, which no two orders of a sum share.
 BASE = ("--backbone", "vgg-mini", "--weights", "none", "--input-size", "32", "--until", "block2_pool",
-        "--fine-tune", "0", "--seed", "5", "--no-report", "--optimizer", "sgd", "--lr", "0.05",
-        "--schedule", "constant", "--batch-size", "8", "--val-split", "0.2")
+        "--fine-tune", "0", "--seed", "5", "--optimizer", "sgd", "--lr", "0.05",
+        "--schedule", "constant", "--batch-size", "8", "--val-split", "0.2", "--threads", "1")
 LIMIT = 1e-5
+
+
+def over(base, *options):
+    """Options with values, of which the later ones win."""
+    out = dict(zip(base[::2], base[1::2]))
+    out.update(zip(options[::2], options[1::2]))
+    return [word for pair in out.items() for word in pair]
+
 
 # What Graft looks at, so that the test's own environment is out of the way.
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "ENVIRONMENT")
@@ -77,33 +84,35 @@ class TestCase(t.TestCase):
     def state(self, run):
         return t.read_safetensors(self.folder / run / "checkpoints" / "state.safetensors")[0]
 
-    def same(self, run, other, but=()):
-        """Weights, moments, averages and the curves."""
+    def same(self, run, other, adam=False):
+        """Weights, moments, averages and the curves. Adam makes a whole step of a gradient that is nothing but
+        rounding, which no two orders of a sum share: a few of its weights may differ."""
         one, two = self.state(run), self.state(other)
         self.assertEqual(one.keys(), two.keys())
         for name in one:
-            if not name.endswith(but or ("nothing",)):
-                self.assertLessEqual(float(np.abs(one[name] - two[name]).max(initial=0)), LIMIT, f"{other}: {name}")
+            differ = np.abs(one[name] - two[name]) > LIMIT * max(1, np.abs(one[name]).max(initial=0))
+            few = 0.01 * differ.size if adam and not name.startswith("moment") else 0
+            self.assertLessEqual(int(differ.sum()), few, f"{other}: {name}")
         for a, b in zip(*(t.read_csv(self.folder / name / "history.csv") for name in (run, other)), strict=True):
             for key in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
                 self.assertAlmostEqual(float(a[key]), float(b[key]), places=4, msg=f"{other}: {key}")
 
 
 class Same(TestCase):
-    def compare(self, *options, sizes=(2, 3), epochs=1, but=()):
-        arguments = (self.data, *BASE, *self.cache, "--threads", "1", "--epochs", epochs, *options)
+    def compare(self, *options, sizes=(2, 3), epochs=1, adam=False):
+        arguments = (self.data, *over(BASE, *self.cache, "--epochs", epochs, *options), "--no-report")
         self.alone(*arguments, "-o", self.folder / "one")
         for size in sizes:
             self.together(size, *arguments, "-o", self.folder / f"of{size}")
-            self.same("one", f"of{size}", but)
+            self.same("one", f"of{size}", adam)
 
     def test_dense_and_dropout(self):
         """Four processes too; the last batch leaves some of them without a row."""
         self.compare("--head", "gap dense:20 dropout:0.4", "--batch-size", "11", sizes=(2, 3, 4), epochs=2)
 
     def test_batch_norm_of_maps_and_of_features(self):
-        # What a bias before BatchNorm does is taken out again: its gradient is rounding alone.
-        self.compare("--head", "conv:8 batchnorm dropout:0.3 maxpool flatten batchnorm dense:12 batchnorm", epochs=2)
+        self.compare("--head", "conv:8 batchnorm dropout:0.3 maxpool flatten batchnorm dense:12 batchnorm", "--lr",
+                     "0.02")
 
     def test_class_weights_smoothing_clipping_and_average(self):
         for path in sorted((self.data).rglob("*.jpg"))[:5]:
@@ -115,7 +124,7 @@ class Same(TestCase):
         """A large dense layer, whose gradient one process makes in pieces."""
         self.compare("--optimizer", "adamw", "--lr", "0.001", "--weight-decay", "0.01", "--freeze-epochs", "1",
                      "--fine-tune", "2", "--head", "flatten dense:160", "--lr-decay-per-block", "0.5",
-                     sizes=(2,), epochs=2)
+                     sizes=(2,), epochs=2, adam=True)
 
     def test_new_views_in_every_epoch(self):
         self.compare("--augment", "hflip shift:0.1", "--views", "0", "--head", "gap dense:8", sizes=(2,))
@@ -123,8 +132,8 @@ class Same(TestCase):
 
 class Resume(TestCase):
     def test_with_another_number_of_processes(self):
-        options = (*BASE, *self.cache, "--threads", "1", "--head", "stats batchnorm dense:16 dropout:0.3",
-                   "--optimizer", "adam", "--lr", "0.001", "--ema", "0.9")
+        options = over(BASE, *self.cache, "--head", "stats batchnorm dense:16 dropout:0.3", "--optimizer", "adam",
+                       "--lr", "0.001", "--ema", "0.9")
         self.alone(self.data, *options, "--epochs", "3", "-o", self.folder / "whole")
         self.together(2, self.data, *options, "--epochs", "2", "-o", self.folder / "begun")
         for name in ("by1", "by3"):
@@ -133,11 +142,11 @@ class Resume(TestCase):
         self.alone(self.data, "--resume", self.folder / "by1", *resume)
         self.together(3, self.data, "--resume", self.folder / "by3", *resume)
         for name in ("by1", "by3"):
-            self.same("whole", name)
+            self.same("whole", name, adam=True)
 
 
 class Workers(TestCase):
-    OPTIONS = (*BASE, "--head", "gap dense:20 dropout:0.4", "--threads", "2")
+    OPTIONS = (*over(BASE, "--head", "gap dense:20 dropout:0.4", "--threads", "2"), "--no-report")
 
     def test_as_one_process(self):
         arguments = (self.data, *self.OPTIONS, *self.cache, "--epochs", "2")
@@ -249,9 +258,9 @@ class Failures(TestCase):
         next(other.rglob("*.jpg")).unlink()
         for data, option in ((self.data, ("--seed", "6")), (other, ())):
             places = torchrun(2)
-            arguments = (*self.OPTIONS, *self.cache, "--quiet", "-o", self.folder / "run", "--force")
-            processes = (self.start(places[:1], self.data, *arguments)
-                         + self.start(places[1:], data, *arguments, *option))
+            options = (*self.cache, "--head", "gap", "-o", self.folder / "run")
+            processes = (self.start(places[:1], self.data, *over(BASE, *options), "--quiet", "--force")
+                         + self.start(places[1:], data, *over(BASE, *options, *option), "--quiet", "--force"))
             codes, _, errors = self.end(processes)
             self.assertEqual(codes, [1, 1])
             self.assertRegex(errors[0], r"^graft: rank 1[^\n]*: its images, weights or options differ[^\n]*\n$")
