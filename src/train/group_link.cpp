@@ -122,6 +122,13 @@ void GroupLink::tick() {
     note(*told);
   }
   if (me != 0) {
+    // Rank 0 goes once it has heard of all.
+    if (!get_("heard/0")) return;
+    {
+      const std::lock_guard lock(mutex_);
+      first_heard_ = true;
+      changed_.notify_all();
+    }
     set_(fmt::format("heard/{}", me), "1");
     return;
   }
@@ -147,25 +154,20 @@ void GroupLink::serve_requests() {
       value = get_(request->key);
     const std::lock_guard lock(mutex_);
     if (value) request->value = *value;
-    request->found = value.has_value();
-    request->done = request->is_set || request->once || value.has_value();
+    request->done = request->is_set || value.has_value();
     if (request->done || request->dropped) std::erase(requests_, request);
     if (request->done) changed_.notify_all();
   }
 }
 
-bool GroupLink::finish(const std::shared_ptr<Request>& request, const std::stop_token& wanted,
-                       std::optional<milliseconds> patience) {
-  const Clock::time_point begin = Clock::now();
+bool GroupLink::finish(const std::shared_ptr<Request>& request, const std::stop_token& wanted) {
   std::unique_lock lock(mutex_);
   requests_.push_back(request);
   changed_.notify_all();
   while (!request->done) {
-    const Clock::time_point now = Clock::now();
-    const bool late = patience && now - begin > *patience;
-    if (!patience && now - answered_ > group_timeout())
+    if (Clock::now() - answered_ > group_timeout())
       note(fmt::format("{} cannot be reached", names_[0]));
-    if (late || ended_ || (!patience && !failure_.empty()) || wanted.stop_requested()) {
+    if (ended_ || !failure_.empty() || wanted.stop_requested()) {
       request->dropped = true;
       std::erase(requests_, request);
       return false;
@@ -180,22 +182,14 @@ bool GroupLink::put(const std::string& key, const std::string& value) {
   request->is_set = true;
   request->key = key;
   request->value = value;
-  return finish(request, {}, std::nullopt);
+  return finish(request, {});
 }
 
 std::optional<std::string> GroupLink::wait_for(const std::string& key,
                                                const std::stop_token& wanted) {
   auto request = std::make_shared<Request>();
   request->key = key;
-  if (!finish(request, wanted, std::nullopt)) return std::nullopt;
-  return request->value;
-}
-
-std::optional<std::string> GroupLink::look(const std::string& key, milliseconds patience) {
-  auto request = std::make_shared<Request>();
-  request->key = key;
-  request->once = true;
-  if (!finish(request, {}, patience) || !request->found) return std::nullopt;
+  if (!finish(request, wanted)) return std::nullopt;
   return request->value;
 }
 
@@ -250,16 +244,10 @@ std::string GroupLink::blame(const std::string& why) {
 
 bool GroupLink::first_answers() {
   if (place_.rank == 0) return true;
-  // It has heard of a failure: then it says so itself.
-  const Clock::time_point begin = Clock::now();
-  while (Clock::now() - begin < kVerdict) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (ended_ || Clock::now() - answered_ > kSilence * 2) return false;
-    }
-    if (look("heard/0", milliseconds(500))) return true;
-  }
-  return false;
+  // It has heard of the failure: then it says so itself.
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, kVerdict, [&] { return first_heard_ || ended_; });
+  return first_heard_;
 }
 
 void GroupLink::linger() {

@@ -40,8 +40,6 @@ class GroupLink : public std::enable_shared_from_this<GroupLink> {
   /// Sets a key, or waits for one; false where the group has ended.
   bool put(const std::string& key, const std::string& value);
   std::optional<std::string> wait_for(const std::string& key, const std::stop_token& stop);
-  /// One look, or no answer within `patience`.
-  std::optional<std::string> look(const std::string& key, std::chrono::milliseconds patience);
 
   /// Why the group has ended; empty: it has not.
   [[nodiscard]] std::string failure();
@@ -49,7 +47,7 @@ class GroupLink : public std::enable_shared_from_this<GroupLink> {
   void end(const std::string& why);
   /// Who keeps the others waiting in an exchange that failed with `why`.
   std::string blame(const std::string& why);
-  /// Whether rank 0 has answered of late.
+  /// Whether rank 0 has heard of the end, and will say so.
   [[nodiscard]] bool first_answers();
   /// Rank 0 after the end: gives the others the time to hear of it.
   void linger();
@@ -64,9 +62,7 @@ class GroupLink : public std::enable_shared_from_this<GroupLink> {
     bool is_set = false;
     std::string key;
     std::string value;
-    bool once = false;  // one look
     bool done = false;
-    bool found = false;
     bool dropped = false;
   };
   struct Other {
@@ -81,8 +77,7 @@ class GroupLink : public std::enable_shared_from_this<GroupLink> {
   void tick();
   void serve_requests();
   void note(const std::string& why);
-  bool finish(const std::shared_ptr<Request>& request, const std::stop_token& stop,
-              std::optional<std::chrono::milliseconds> patience);
+  bool finish(const std::shared_ptr<Request>& request, const std::stop_token& wanted);
 
   const GroupPlace place_;
   const std::vector<std::string> names_;
@@ -97,7 +92,8 @@ class GroupLink : public std::enable_shared_from_this<GroupLink> {
   std::string failure_;
   std::string to_tell_;  // a failure that the store does not have yet
   Clock::time_point answered_ = Clock::now();
-  bool ended_ = false;  // the thread
+  bool first_heard_ = false;  // rank 0 of the failure
+  bool ended_ = false;        // the thread
   bool leaving_ = false;
 };
 
