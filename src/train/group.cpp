@@ -31,6 +31,12 @@ using Clock = std::chrono::steady_clock;
 // How long a wait for an exchange goes before it looks whether the group still lives.
 constexpr milliseconds kLook{250};
 
+/// LibTorch's messages go on with the stack.
+std::string first_line(const std::exception& error) {
+  const std::string text = error.what();
+  return text.substr(0, text.find('\n'));
+}
+
 std::string host_name() {
   std::array<char, 256> name{};
   return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
@@ -176,7 +182,7 @@ Group::Group(const GroupPlace& place, const RunContext& context)
     graft::fail(ErrorKind::io,
                 "rank {} of {} cannot connect to the others: {}; name the network with "
                 "GLOO_SOCKET_IFNAME",
-                place.rank, place.size, error.what());
+                place.rank, place.size, first_line(error));
   }
   link_ = std::make_shared<GroupLink>(place, std::move(names));
   link_->start(
@@ -217,7 +223,7 @@ std::shared_ptr<Group::Pending> Group::begin(const Begin& exchange) {
   try {
     return exchange();
   } catch (const std::exception& error) {
-    broken(error.what());
+    broken(first_line(error));
   }
 }
 
@@ -232,7 +238,7 @@ void Group::wait(Pending& pending) {
       pending.work->wait(kLook);
       return;
     } catch (const std::exception& error) {
-      if (pending.work->isCompleted()) broken(error.what());
+      if (pending.work->isCompleted()) broken(first_line(error));
     }
     if (const std::string why = link_->failure(); !why.empty())
       throw GroupError(ErrorKind::io, why);
@@ -351,7 +357,7 @@ std::exception_ptr Group::fail(std::exception_ptr error) {
   } catch (const std::bad_alloc&) {
     why = "out of memory";
   } catch (const std::exception& caught) {
-    why = caught.what();
+    why = first_line(caught);
     own = link_->failure().empty();
   }
   const std::string known = link_->failure();

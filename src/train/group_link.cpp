@@ -36,7 +36,7 @@ milliseconds seconds_of(const char* variable, int otherwise) {
 // The job is to end within 30 s of a death: this, and the time for a verdict.
 milliseconds group_timeout() { return seconds_of("GRAFT_GROUP_TIMEOUT", 20); }
 
-milliseconds group_join_time() { return seconds_of("GRAFT_JOIN_TIMEOUT", 30); }
+milliseconds group_join_time() { return seconds_of("GRAFT_JOIN_TIMEOUT", 25); }
 
 void GroupLink::start(std::function<void(const std::string&, const std::string&)> set,
                       std::function<std::optional<std::string>(const std::string&)> get) {

@@ -252,6 +252,24 @@ class Failures(TestCase):
         self.assertRegex(errors[0], r"^graft: rank 1 of 3 has not arrived within 2 s[^\n]*\n$")
         self.assertEqual(errors[1], "")
 
+    def test_rank_0_does_not_come(self):
+        codes, _, errors = self.end(self.start(torchrun(2)[1:], self.data, *self.OPTIONS, GRAFT_JOIN_TIMEOUT=2))
+        self.assertEqual(codes, [1])
+        self.assertRegex(errors[0], r"^graft: rank 1 of 2 cannot reach rank 0 at 127[^\n]*\n$")
+
+    def test_long_work_of_rank_0_is_waited_for(self):
+        """Features that take several times as long as an exchange may."""
+        data = self.folder / "many"
+        t.draw_scenes(data, 150, 0, 64)
+        began = time.monotonic()
+        codes, _, errors = self.end(self.start(torchrun(2), data, *over(BASE, *self.cache, "--input-size", "224",
+                                                                        "--until", "block5_pool", "--head", "gap",
+                                                                        "--views", "4", "--augment", "hflip"),
+                                               "--quiet", "--no-report", "-o", self.folder / "run",
+                                               GRAFT_GROUP_TIMEOUT=1))
+        self.assertEqual(codes, [0, 0], errors)
+        self.assertGreater(time.monotonic() - began, 4, "the machine is too fast for this test")
+
     def test_other_options_or_images(self):
         other = self.folder / "other"
         shutil.copytree(self.data, other)
