@@ -3,7 +3,7 @@
 # what each is for. Usage: install-deps.sh build|test|serve|lint|bench|fuzz|interop|neon …
 set -euo pipefail
 
-build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy-dev libhdf5-dev liblzf-dev libseccomp-dev
+build="g++ cmake ninja-build pkg-config libtorch-dev libgloo-dev libopenblas0-pthread libhwy-dev libhdf5-dev liblzf-dev libseccomp-dev
   libjpeg-dev libpng-dev zlib1g-dev libzip-dev libxlsxwriter-dev libarchive-dev libwebp-dev
   libheif-dev libgif-dev libtiff-dev libstb-dev libexif-dev libcurl4-openssl-dev libssl-dev libxxhash-dev
   libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
@@ -11,7 +11,7 @@ build="g++ cmake ninja-build pkg-config libtorch-dev libopenblas0-pthread libhwy
 test="$build libgtest-dev python3 python3-numpy python3-pil python3-h5py python3-torch python3-onnx
   chromium chromium-driver python3-selenium python3-openpyxl tmux libheif-examples
   python3-dev pybind11-dev python3-pytest"
-serve="${build//libtorch-dev libopenblas0-pthread /}"
+serve="${build//libtorch-dev libgloo-dev libopenblas0-pthread /}"
 fuzz="$build clang libclang-rt-14-dev"
 lint="$test clang-format clang-tidy"
 bench="$test"

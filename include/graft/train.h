@@ -24,6 +24,7 @@
 #include "graft/classifier.h"
 #include "graft/context.h"
 #include "graft/dataset.h"
+#include "graft/group.h"
 #include "graft/metrics.h"
 #include "graft/network.h"
 #include "graft/recipe.h"
@@ -195,6 +196,9 @@ struct RunOptions {
   /// report.
   bool check_labels = false;
   std::vector<TrainObserver*> observers{};  ///< none owned
+  /// That trains together; null: this process alone (graft/group.h). Rank 0 alone writes the run
+  /// folder and has observers; what the others return has no metrics.
+  Group* group = nullptr;
 };
 
 /// A finished run.

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "cli/status_stream.h"
 #include "cli/train_options.h"
 #include "graft/dashboard.h"
+#include "graft/group.h"
 #include "graft/train.h"
 
 namespace graft::cli {
@@ -111,7 +113,20 @@ void tell_files(const TrainOptions& o, const fs::path& folder) {
   for (const fs::path& file : events) tell_wrote(o.common, file);
 }
 
-int run(const TrainOptions& given) {
+/// A process of a group that is not rank 0: it trains, and is silent.
+int follow(const TrainOptions& o, Group* group) {
+  const TrainPlan plan = make_plan(o);
+  set_training_threads(threads_within_limits(o.common.thread_count(), plan).threads);
+  if (!address_space_is_scarce()) keep_freed_memory();
+  const fs::path folder = o.resume.empty() ? o.output : o.resume;
+  const RunOptions options{.replace = o.force, .group = group};
+  const RunContext context = o.common.context();
+  static_cast<void>(o.resume.empty() ? train(plan, folder, options, context)
+                                     : resume(plan, folder, options, context));
+  return 0;
+}
+
+int run(const TrainOptions& given, Group* group) {
   TrainOptions o = given;
   std::shared_ptr<StatusStream> status;
   if (o.status_fd >= 0) {
@@ -142,6 +157,7 @@ int run(const TrainOptions& given) {
   RunOptions options{.replace = o.force,
                      .report = !o.config_of_run.no_report,
                      .check_labels = o.config_of_run.check_labels};
+  options.group = group;
   std::optional<Dashboard> dashboard;  // first, since its port may be taken
   std::optional<TwoReporters> both;
   if (o.dashboard > 0) {
@@ -165,10 +181,10 @@ int run(const TrainOptions& given) {
     // Between epochs' states: while images are read, or in the evaluation at the end.
     std::error_code none;
     if (error.kind() != ErrorKind::interrupted || std::string_view(error.what()) != "interrupted" ||
-        !fs::exists(folder / run_files::kConfig, none))
+        interrupting_signal() == 0 || !fs::exists(folder / run_files::kConfig, none))
       throw;
-    fail(ErrorKind::interrupted, "{}; 'graft train DATA --resume {}' goes on",
-         interruption_text(), printable(folder));
+    fail(ErrorKind::interrupted, "{}; 'graft train DATA --resume {}' goes on", interruption_text(),
+         printable(folder));
   }
   const int code = done.test_is_whole ? 0 : 1;
   tell_files(o, folder);
@@ -191,11 +207,36 @@ int run(const TrainOptions& given) {
   return code;
 }
 
+int run_alone_or_in_group(const TrainOptions& given) {
+  TrainOptions o = given;
+  if (o.place.rank > 0) o.common.report_to(std::make_shared<Reporter>());
+  try {
+    return run_in_group(o.place, o.common.context(), [&](Group* group) {
+      return o.place.rank > 0 ? follow(o, group) : run(o, group);
+    });
+  } catch (const Error& error) {
+    // By a signal that another process of the group got.
+    if (error.kind() != ErrorKind::interrupted || interrupting_signal() != 0) throw;
+    throw Error(ErrorKind::io, error.what());
+  }
+}
+
 }  // namespace
 }  // namespace graft::cli
 
 int main(int argc, char** argv) {
   graft::prepare_standard_streams();
   graft::cli::install_signal_handlers();
-  return graft::cli::run_train_app(argc, argv, graft::cli::run);
+  bool in_group = false;
+  const int code =
+      graft::cli::run_train_app(argc, argv, [&](const graft::cli::TrainOptions& options) {
+        in_group = options.place.size > 1;
+        return graft::cli::run_alone_or_in_group(options);
+      });
+  // Threads of a group that broke may wait for the network still.
+  if (in_group && code != 0) {
+    std::fflush(nullptr);
+    ::_exit(code);
+  }
+  return code;
 }

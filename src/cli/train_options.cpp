@@ -14,6 +14,7 @@
 #include "cli/numbers.h"
 #include "cli/option_flags.h"
 #include "cli/status_stream.h"
+#include "cli/workers.h"
 #include "graft/classifier.h"
 #include "graft/labels.h"
 #include "recipe/options_file.h"
@@ -27,6 +28,8 @@ using options::Number;
 using options::OptionGroup;
 using options::PathText;
 using options::WholeNumber;
+
+constexpr int kMostWorkers = 1024;
 
 /// What a file of options may hold beside a run's configuration.
 template <typename Visitor>
@@ -94,10 +97,23 @@ void add_options(CLI::App& app, TrainOptions& o) {
       ->check(whole_number(1, 65535))
       ->type_name("PORT")
       ->group(run);
+  const std::string machine = group_title(OptionGroup::machine);
+  app.add_option("--workers", o.workers,
+                 "Processes that train together on this machine, which share the threads")
+      ->check(whole_number(1, kMostWorkers))
+      ->type_name("N")
+      ->group(machine);
+  app.add_option("--rendezvous", o.rendezvous,
+                 "Where rank 0 of a group that torchrun, srun or mpirun starts is to be found, if "
+                 "their variables do not say")
+      ->type_name("HOST:PORT")
+      ->group(machine);
   add_status_option(app, o.status_fd);
   app.get_option("--status-fd")->group(run);
   app.get_option("--val-split")->excludes(app.get_option("--val"));
   app.get_option("--test-split")->excludes(app.get_option("--test"));
+  app.get_option("--workers")->excludes(app.get_option("--rendezvous"));
+  app.get_option("--find-lr")->excludes(app.get_option("--workers"));
   app.get_option("--quiet")->excludes(app.get_option("--verbose"));
   app.footer(
       "Examples:\n"
@@ -115,6 +131,25 @@ std::unique_ptr<CLI::App> make_app(TrainOptions& options) {
       "Trains a classifier on a folder of labelled images by transfer learning.", "graft train");
   add_options(*app, options);
   return app;
+}
+
+/// Finds this process's place among others that train with it, and its share of the threads.
+void find_place(TrainOptions& o) {
+  const bool ours = o.workers > 1 && is_worker_of(o.workers);
+  o.place = group_place(o.rendezvous);
+  if (o.workers > 1 && !ours && o.place.size > 1)
+    fail(ErrorKind::usage,
+         "--workers {}: this is process {} of {} already ({}); leave --workers out, or start graft "
+         "alone",
+         o.workers, o.place.rank, o.place.size, o.place.launcher);
+  if (o.place.size <= 1) return;
+  if (o.find_lr)
+    fail(ErrorKind::usage, "--find-lr is made by one process; this is process {} of {} ({})",
+         o.place.rank, o.place.size, o.place.launcher);
+  if (ours)
+    o.common.threads = std::max(1, o.common.thread_count() / o.workers);
+  else if (o.common.threads == 0)
+    o.common.threads = o.place.threads_of(o.common.thread_count());
 }
 
 /// Options of a file into `o`, but those in `not_these`. Unknown keys are errors.
@@ -306,6 +341,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
       refuse_changed_options(keys, own, merged);
     }
     merged.config = typed.config;
+    find_place(merged);
     return run(merged);
   };
   return run_app(*second, argc, argv, [&] { return reporting_errors(typed.status_fd, go); });
@@ -345,7 +381,8 @@ TrainPlan make_plan(const TrainOptions& o) {
   if (!o.resume.empty()) require_precision_of(o.resume, c.recipe.precision);
   static_cast<void>(resolve_precision(c.recipe.precision));
   static_cast<void>(make_backbone(c.recipe.model));
-  static_cast<void>(run_folder(o));
+  // The folder is rank 0's, which may have begun to write it.
+  if (o.place.rank == 0) static_cast<void>(run_folder(o));
   Recipe recipe = c.recipe;
   if (!o.resume.empty()) keep_own_split(recipe, o.resume);
   // The rate that is suggested is given as --lr, with which the backbone stays frozen.

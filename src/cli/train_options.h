@@ -6,6 +6,7 @@
 #include <string>
 
 #include "cli/common.h"
+#include "graft/group.h"
 #include "graft/labels.h"
 #include "graft/train.h"
 #include "run/run_config.h"
@@ -27,7 +28,10 @@ struct TrainOptions {
   bool force = false;
   bool dry_run = false;
   bool json = false;
-  int status_fd = -1;  ///< for JSON lines of what is done; -1: none
+  int workers = 1;         ///< processes that train together on this machine
+  std::string rendezvous;  ///< HOST:PORT of rank 0 of a group
+  GroupPlace place;        ///< in a group that something else started, or --workers
+  int status_fd = -1;      ///< for JSON lines of what is done; -1: none
 };
 
 /// Parses `graft train …` (argv[0] is "train"), puts recipe and configuration file beneath the

@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/prefetch.h"
@@ -29,9 +30,20 @@ class Batches {
     torch::Tensor inputs;       ///< (rows, shape)
     torch::Tensor labels;       ///< (rows)
     std::vector<int64_t> lost;  ///< rows left out, whose file can no longer be read
+    int64_t first = 0;          ///< row of the whole batch that these begin with
+    /// Of the whole batch, of which these rows may be one process's share.
+    std::vector<int64_t> whole_labels{};
+  };
+  /// The share of each batch that is made: of `parts` of about one size the `part`-th.
+  struct Share {
+    int part = 0;
+    int parts = 1;
   };
   /// Begins an epoch: batches of `batch_size` rows in that order. Drops what is left of the last.
-  void start(std::vector<int64_t> order, int batch_size, int epoch);
+  void start(std::vector<int64_t> order, int batch_size, int epoch, Share share);
+  void start(std::vector<int64_t> order, int batch_size, int epoch) {
+    start(std::move(order), batch_size, epoch, {});
+  }
   /// The next batch, or nothing after the last. Throws what the source threw.
   std::optional<Batch> next();
 

@@ -96,15 +96,23 @@ void FusedOptimizer::step(double common_rate, const PostponedGradients* postpone
 }
 
 double FusedOptimizer::clip_gradients(double limit) {
+  const double norm = std::sqrt(squared_norm());
+  if (norm > limit) scale_gradients(limit / norm);
+  return norm;
+}
+
+double FusedOptimizer::squared_norm() const {
   const torch::NoGradGuard no_gradients;
   double squares = 0;
   for (const torch::Tensor& p : parameters_)
     if (p.grad().defined()) squares += std::pow(p.grad().norm().item<double>(), 2);
-  const double norm = std::sqrt(squares);
-  if (norm > limit)
-    for (torch::Tensor& p : parameters_)
-      if (p.grad().defined()) p.mutable_grad().mul_(limit / norm);
-  return norm;
+  return squares;
+}
+
+void FusedOptimizer::scale_gradients(double factor) {
+  const torch::NoGradGuard no_gradients;
+  for (torch::Tensor& p : parameters_)
+    if (p.grad().defined()) p.mutable_grad().mul_(factor);
 }
 
 void keep_freed_memory() {

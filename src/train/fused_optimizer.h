@@ -19,6 +19,12 @@ struct OptimizerOptions {
   double beta2 = 0.999;     ///< adam, adamw
 };
 
+/// An optimiser's state, in the order of the parameters; tensors share memory.
+struct Moments {
+  std::vector<torch::Tensor> first;
+  std::vector<torch::Tensor> second;
+};
+
 /// Adam (Kingma and Ba, 2015; β₁ 0.9, ε 1e-8), AdamW (Loshchilov and Hutter, 2019) and
 /// SGD with momentum, with PyTorch's formulas. One pass over parameter, gradient and moments, in
 /// parallel: LibTorch's C++ Adam makes about ten. Elements do not depend on each other, so the
@@ -36,9 +42,8 @@ class FusedOptimizer {
   void step(double learning_rate, const PostponedGradients* postponed = nullptr);
 
   [[nodiscard]] int64_t steps() const { return steps_; }
-  /// Moments, in the order of the parameters; to be saved, and filled in again with set_steps().
-  [[nodiscard]] const std::vector<torch::Tensor>& first_moments() const { return first_; }
-  [[nodiscard]] const std::vector<torch::Tensor>& second_moments() const { return second_; }
+  /// To be saved, and filled in again with set_steps().
+  [[nodiscard]] Moments moments() const { return {first_, second_}; }
   /// `without_moments`: of the steps, those that its moments know nothing of.
   void set_steps(int64_t steps, int64_t without_moments = 0) {
     steps_ = steps;
@@ -47,6 +52,9 @@ class FusedOptimizer {
   [[nodiscard]] int64_t steps_without_moments() const { return without_moments_; }
   /// Scales all gradients so that their common norm is at most `limit`; returns the norm before.
   double clip_gradients(double limit);
+  /// The two halves of it, for gradients of which others have a part.
+  [[nodiscard]] double squared_norm() const;
+  void scale_gradients(double factor);
 
  private:
   OptimizerOptions options_;

@@ -9,6 +9,7 @@
 
 #include "base/fail.h"
 #include "train/mix.h"
+#include "train/tally.h"
 
 namespace graft {
 namespace {
@@ -16,30 +17,6 @@ namespace {
 // Seeds of an epoch's dropout lie further apart than a run has epochs, so that runs with
 // neighbouring seeds share none. A prime.
 constexpr uint64_t kSeedStride = 1'000'003;
-
-}  // namespace
-
-/// Sums over batches.
-struct TrainLoop::Tally {
-  double loss = 0;
-  int64_t correct = 0;
-  int64_t seen = 0;
-  bool stopped = false;
-
-  void add(const torch::Tensor& mean_loss, const torch::Tensor& logits,
-           const torch::Tensor& labels) {
-    const int64_t n = labels.size(0);
-    loss += mean_loss.item<double>() * static_cast<double>(n);
-    correct += logits.argmax(1).eq(labels).sum().item<int64_t>();
-    seen += n;
-  }
-  [[nodiscard]] double mean_loss() const { return seen > 0 ? loss / static_cast<double>(seen) : 0; }
-  [[nodiscard]] double accuracy() const {
-    return seen > 0 ? static_cast<double>(correct) / static_cast<double>(seen) : 0;
-  }
-};
-
-namespace {
 
 /// What a batch's rows are of: those from `begin` on in the order of the batches, but for the lost.
 std::vector<size_t> samples_of(const Batches::Batch& batch, const Batches& batches, size_t begin) {
@@ -65,17 +42,11 @@ void add_mistakes(const torch::Tensor& logits, const torch::Tensor& labels,
                           std::exp(double{p[i][predicted[i]]}), -double{p[i][label[i]]}});
 }
 
-void keep_worst(std::vector<ValidationMistake>& mistakes) {
-  std::stable_sort(mistakes.begin(), mistakes.end(),
-                   [](const auto& a, const auto& b) { return a.loss > b.loss; });
-  mistakes.resize(std::min(mistakes.size(), kMostEpochMistakes));
-}
-
 }  // namespace
 
 TrainLoop::TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t classes, Suffix suffix,
                      std::unique_ptr<Batches> training, std::unique_ptr<Batches> validation,
-                     torch::Device device, LoopHooks hooks)
+                     torch::Device device, LoopHooks hooks, Group* group)
     : options_(recipe.optimization),
       seed_(recipe.seed),
       phase_(phase),
@@ -84,8 +55,13 @@ TrainLoop::TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t clas
       suffix_(std::move(suffix)),
       training_(std::move(training)),
       validation_(std::move(validation)),
+      group_(group),
+      shards_(group == nullptr
+                  ? nullptr
+                  : std::make_unique<ParameterShards>(suffix_.parameters(), factors(), *group)),
       optimizer_({options_.optimizer, options_.weight_decay, options_.momentum, options_.beta2},
-                 suffix_.parameters(), suffix_.rate_factors(options_.lr_decay_per_block)),
+                 shards_ ? shards_->own() : suffix_.parameters(),
+                 shards_ ? shards_->own_factors() : factors()),
       hooks_(std::move(hooks)) {
   if (options_.ema > 0) average_ = suffix_.copies();
   weigh_classes(classes);
@@ -107,14 +83,16 @@ EpochEnd TrainLoop::run_epoch(int epoch, int epochs) {
            schedule_factor(options_.schedule,
                            options_.warmup_epochs * static_cast<double>(steps_in_epoch()),
                            optimizer_.steps(), phase_.epochs * steps_in_epoch());
-    step(*batch, rate, tally);
+    group_ != nullptr ? step_together(*batch, rate, tally) : step(*batch, rate, tally);
     if (!std::isfinite(tally.loss))
       fail(ErrorKind::input, "the loss became {} in epoch {}; try a smaller `lr` than {:g}{}",
            tally.loss, epoch, phase_.learning_rate, so_far());
-    seen += static_cast<size_t>(batch->labels.size(0));
+    seen +=
+        group_ != nullptr ? batch->whole_labels.size() : static_cast<size_t>(batch->labels.size(0));
     if (hooks_.step)
       hooks_.step({epoch, epochs, seen, training_->size(), tally.mean_loss(), tally.accuracy()});
-    if (hooks_.stop.stop_requested()) {
+    // In a group all stop after one and the same step.
+    if (group_ != nullptr ? tally.stopped : stop_requested()) {
       end.stopped = true;
       break;
     }
@@ -153,7 +131,7 @@ std::vector<RatePoint> TrainLoop::find_rate(
       const double rate = kFirst * std::pow(kLast / kFirst, number / (kSteps - 1.0));
       Tally tally;
       step(*batch, rate, tally);
-      if (hooks_.stop.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
+      if (stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
       if (!std::isfinite(tally.loss)) return points;
       average = kSmoothing * average + (1 - kSmoothing) * tally.mean_loss();
       const double smooth = average / (1 - std::pow(kSmoothing, number + 1));
@@ -171,7 +149,7 @@ void TrainLoop::start_epoch(int epoch) {
   std::iota(order.begin(), order.end(), 0);
   Random(seed_, static_cast<uint64_t>(epoch)).shuffle(order);
   mixing_.emplace(~seed_, static_cast<uint64_t>(epoch));
-  training_->start(std::move(order), options_.batch_size, epoch);
+  training_->start(std::move(order), options_.batch_size, epoch, share());
 }
 
 void TrainLoop::note_lost(const Batches::Batch& batch, const Batches& batches, int epoch) const {
@@ -180,8 +158,10 @@ void TrainLoop::note_lost(const Batches::Batch& batch, const Batches& batches, i
 
 /// Batch statistics of one sample do not exist.
 bool TrainLoop::skips(const Batches::Batch& batch) const {
-  if (batch.labels.size(0) == 0) return true;
-  return batch.labels.size(0) == 1 && training_->size() > 1 && suffix_.has_batchnorm();
+  const int64_t rows =
+      group_ != nullptr ? static_cast<int64_t>(batch.whole_labels.size()) : batch.labels.size(0);
+  if (rows == 0) return true;
+  return rows == 1 && training_->size() > 1 && suffix_.has_batchnorm();
 }
 
 torch::Tensor TrainLoop::loss(const torch::Tensor& logits, const torch::Tensor& labels) const {
@@ -246,12 +226,13 @@ TrainLoop::Tally TrainLoop::validate(int epoch, std::vector<ValidationMistake>& 
   Batches& batches = *validation_;
   std::vector<int64_t> order(batches.size());
   std::iota(order.begin(), order.end(), 0);
-  batches.start(std::move(order), options_.batch_size, epoch);
+  batches.start(std::move(order), options_.batch_size, epoch, share());
   const Averaged averaged(*this);
   size_t begin = 0;  // the batch's first row
   while (auto batch = batches.next()) {
     note_lost(*batch, batches, epoch);
-    const std::vector<size_t> samples = samples_of(*batch, batches, begin);
+    const std::vector<size_t> samples =
+        samples_of(*batch, batches, begin + static_cast<size_t>(batch->first));
     begin += static_cast<size_t>(options_.batch_size);
     if (batch->labels.size(0) == 0) continue;
     const torch::Tensor labels = batch->labels.to(device_);
@@ -264,11 +245,12 @@ TrainLoop::Tally TrainLoop::validate(int epoch, std::vector<ValidationMistake>& 
            std::isfinite(tally.loss) ? "logits became infinite"
                                      : fmt::format("loss became {}", tally.loss),
            epoch, phase_.learning_rate, so_far());
-    if (hooks_.stop.stop_requested()) {
+    if (stop_requested()) {
       tally.stopped = true;
       break;
     }
   }
+  if (group_ != nullptr) add_up(tally, mistakes);
   // A model that could not be read again.
   if (const std::string name = suffix_.not_finite(); !name.empty())
     fail(ErrorKind::input,

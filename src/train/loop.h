@@ -16,7 +16,9 @@
 #include "image/augment.h"
 #include "train/batches.h"
 #include "train/fused_optimizer.h"
+#include "train/group.h"
 #include "train/schedule.h"
+#include "train/shards.h"
 #include "train/suffix.h"
 
 namespace graft {
@@ -51,10 +53,11 @@ struct EpochEnd {
 class TrainLoop {
  public:
   /// `recipe` is resolved and, like `phase`, outlives the loop. `validation` may
-  /// be null for find_rate().
+  /// be null for find_rate(). `group`: that trains together on batches of this size; outlives the
+  /// loop; null: nobody else.
   TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t classes, Suffix suffix,
             std::unique_ptr<Batches> training, std::unique_ptr<Batches> validation,
-            torch::Device device, LoopHooks hooks);
+            torch::Device device, LoopHooks hooks, Group* group = nullptr);
 
   /// Epoch `epoch` (from 1, counted over all phases, of which `epochs` is the sum). Throws
   /// Error(input) where loss or logits are not finite any more.
@@ -64,6 +67,12 @@ class TrainLoop {
 
   [[nodiscard]] Suffix& suffix() { return suffix_; }
   [[nodiscard]] FusedOptimizer& optimizer() { return optimizer_; }
+  /// The optimiser's state, of all parameters: of a group in rank 0, nothing in the others. All
+  /// ranks call them.
+  [[nodiscard]] Moments moments() const;
+  void set_moments(const Moments& whole);
+  /// Moments of all parameters to be filled in, in rank 0; nothing in the others.
+  [[nodiscard]] Moments empty_moments() const;
   /// The moving average of the suffix's tensors; empty where there is none.
   [[nodiscard]] std::vector<torch::Tensor>& average() { return average_; }
   [[nodiscard]] size_t training_images() const { return training_->size(); }
@@ -88,6 +97,11 @@ class TrainLoop {
   struct Tally;
 
   void start_epoch(int epoch);
+  /// step() and the sums of validate() in a group.
+  void step_together(const Batches::Batch& batch, double rate, Tally& tally);
+  void add_up(Tally& tally, std::vector<ValidationMistake>& mistakes) const;
+  [[nodiscard]] Batches::Share share() const;
+  [[nodiscard]] bool stop_requested() const { return hooks_.stop.stop_requested(); }
   void step(const Batches::Batch& batch, double rate, Tally& tally);
   Tally validate(int epoch, std::vector<ValidationMistake>& mistakes);
   void note_lost(const Batches::Batch& batch, const Batches& batches, int epoch) const;
@@ -95,6 +109,9 @@ class TrainLoop {
   [[nodiscard]] torch::Tensor loss(const torch::Tensor& logits, const torch::Tensor& labels) const;
   [[nodiscard]] int64_t steps_in_epoch() const;
   void weigh_classes(int64_t classes);
+  [[nodiscard]] std::vector<double> factors() const {
+    return suffix_.rate_factors(options_.lr_decay_per_block);
+  }
   [[nodiscard]] std::string so_far() const { return hooks_.so_far ? hooks_.so_far() : ""; }
 
   const Recipe::Optimization& options_;
@@ -105,7 +122,9 @@ class TrainLoop {
   Suffix suffix_;
   std::unique_ptr<Batches> training_;
   std::unique_ptr<Batches> validation_;
-  FusedOptimizer optimizer_;
+  Group* group_;
+  std::unique_ptr<ParameterShards> shards_;  // in a group
+  FusedOptimizer optimizer_;                 // of this process's shard
   std::vector<torch::Tensor> average_;
   PostponedGradients postponed_;  // of the current step
   std::optional<Random> mixing_;  // of this epoch

@@ -70,6 +70,14 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
 }
 
 void Sources::note_lost(const Batches::Batch& batch, const Batches& batches, int epoch) {
+  // The rows of a batch are shared out before anybody knows.
+  if (job_.group != nullptr && !batch.lost.empty())
+    fail(
+        ErrorKind::io,
+        "{}: could be read at first, but no longer in epoch {}; bring it back, then go on with "
+        "`resume` {}",
+        printable(job_.dataset.samples[batches.samples()[static_cast<size_t>(batch.lost[0])]].path),
+        epoch, printable(job_.run));
   constexpr size_t kShown = 5;
   const size_t before = lost_.size();
   for (const int64_t row : batch.lost) {

@@ -45,13 +45,13 @@ void fill(const TensorMap& from, const char* what, const std::vector<torch::Tens
 TrainingState::TrainingState(const std::filesystem::path& run)
     : file_(run / run_files::kState), previous_(run / run_files::kPreviousState) {}
 
-void TrainingState::save(const Suffix& suffix, const FusedOptimizer& optimizer,
+void TrainingState::save(const Suffix& suffix, const Moments& moments,
                          const std::vector<torch::Tensor>& average,
                          const nlohmann::json& record) const {
   NamedTensors tensors;
   for (const auto& [name, tensor] : suffix.snapshot()) tensors.emplace_back(name, tensor);
-  append(kFirst, optimizer.first_moments(), tensors);
-  append(kSecond, optimizer.second_moments(), tensors);
+  append(kFirst, moments.first, tensors);
+  append(kSecond, moments.second, tensors);
   append(kAverage, average, tensors);
   std::error_code error;
   try {
@@ -112,10 +112,10 @@ std::optional<TrainingState::Loaded> TrainingState::load(const RunContext& conte
   return std::nullopt;
 }
 
-void TrainingState::restore(const Loaded& state, FusedOptimizer& optimizer,
+void TrainingState::restore(const Loaded& state, const Moments& moments,
                             const std::vector<torch::Tensor>& average) {
-  fill(state.tensors, kFirst, optimizer.first_moments());
-  fill(state.tensors, kSecond, optimizer.second_moments());
+  fill(state.tensors, kFirst, moments.first);
+  fill(state.tensors, kSecond, moments.second);
   fill(state.tensors, kAverage, average);
 }
 

@@ -22,8 +22,8 @@ class TrainingState {
 
   /// Replaces the file atomically; the one before stays as state-previous.safetensors.
   /// `average`: see Suffix::copies(); empty where there is none.
-  void save(const Suffix& suffix, const FusedOptimizer& optimizer,
-            const std::vector<torch::Tensor>& average, const nlohmann::json& record) const;
+  void save(const Suffix& suffix, const Moments& moments, const std::vector<torch::Tensor>& average,
+            const nlohmann::json& record) const;
 
   struct Loaded {
     TensorMap tensors;
@@ -40,9 +40,8 @@ class TrainingState {
   void replace(const std::vector<std::pair<std::string, Tensor>>& tensors,
                const nlohmann::json& record) const;
 
-  /// Fills the optimiser's moments and the average; the suffix is made from the tensors by their
-  /// own names.
-  static void restore(const Loaded& state, FusedOptimizer& optimizer,
+  /// Fills moments and average; the suffix is made from the tensors by their own names.
+  static void restore(const Loaded& state, const Moments& moments,
                       const std::vector<torch::Tensor>& average);
 
  private:

@@ -6,6 +6,7 @@
 
 #include "base/fail.h"
 #include "engine/fold.h"
+#include "train/batch_norm.h"
 #include "train/convolution.h"
 
 namespace graft {
@@ -63,13 +64,25 @@ torch::Tensor Suffix::get(const Layer& layer, const char* role) const {
 void Suffix::seed_dropout(uint64_t seed) { generator_ = at::detail::createCPUGenerator(seed); }
 
 /// torch::dropout's own steps, with a generator of this run's.
-torch::Tensor Suffix::dropout_mask(const torch::Tensor& x, double rate) {
-  torch::Tensor mask = torch::empty_like(x, torch::Device(torch::kCPU));
+torch::Tensor Suffix::dropout_mask(const torch::Tensor& x, double rate, const BatchPart& part) {
+  torch::Tensor mask;
+  if (part.group == nullptr) {
+    mask = torch::empty_like(x, torch::Device(torch::kCPU));
+  } else {
+    // The mask of the whole batch, as one process draws it, in the order of its memory.
+    std::vector<int64_t> sizes = x.sizes().vec();
+    std::vector<int64_t> strides = x.strides().vec();
+    strides[0] = x.numel() / sizes[0];
+    sizes[0] = std::max(part.count, part.first + sizes[0]);
+    mask = torch::empty_strided(sizes, strides, torch::TensorOptions(torch::kFloat));
+  }
   mask.bernoulli_(1 - rate, generator_).div_(1 - rate);
+  if (part.group != nullptr) mask = mask.narrow(0, part.first, x.size(0));
   return mask.to(x.device());
 }
 
-torch::Tensor Suffix::forward(torch::Tensor x, bool training, PostponedGradients* postponed) {
+torch::Tensor Suffix::forward(torch::Tensor x, bool training, PostponedGradients* postponed,
+                              const BatchPart& part) {
   const Shape& in = shapes_[begin_ - 1];
   if (in.flat)
     x = x.view({-1, in.channels});
@@ -85,6 +98,13 @@ torch::Tensor Suffix::forward(torch::Tensor x, bool training, PostponedGradients
         x = dense(x, get(layer, ".weight"), get(layer, ".bias"), postponed);
         break;
       case LayerKind::batchnorm:
+        if (training && part.group != nullptr) {
+          x = group_batch_norm(
+              x, get(layer, ".weight"), get(layer, ".bias"),
+              {get(layer, ".running_mean"), get(layer, ".running_var"), kBatchNormMomentum},
+              layer.epsilon, part);
+          break;
+        }
         x = torch::batch_norm(x, get(layer, ".weight"), get(layer, ".bias"),
                               get(layer, ".running_mean"), get(layer, ".running_var"), training,
                               kBatchNormMomentum, layer.epsilon, /*cudnn_enabled=*/true);
@@ -105,7 +125,7 @@ torch::Tensor Suffix::forward(torch::Tensor x, bool training, PostponedGradients
         x = x.flatten(1);
         break;
       case LayerKind::dropout:
-        if (training && layer.rate > 0) x = x * dropout_mask(x, layer.rate);
+        if (training && layer.rate > 0) x = x * dropout_mask(x, layer.rate, part);
         break;
       case LayerKind::input:
         break;
@@ -140,6 +160,12 @@ std::vector<double> Suffix::rate_factors(double decay) const {
   for (size_t i = begin_; i < network_.layers.size(); ++i)
     for (const TensorSpec& spec : tensor_specs(network_, i, i + 1))
       if (spec.trainable) out.push_back(of_layer[i]);
+  return out;
+}
+
+std::vector<torch::Tensor> Suffix::tensors() const {
+  std::vector<torch::Tensor> out;
+  for (const auto& [spec, tensor] : tensors_) out.push_back(tensor.detach());
   return out;
 }
 

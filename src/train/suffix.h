@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graft/network.h"
+#include "train/batch_part.h"
 #include "train/dense.h"
 #include "weights/tensor.h"
 
@@ -20,8 +21,10 @@ class Suffix {
 
   /// x: (N, elements of one image before layer `begin`), or already shaped. Returns logits
   /// (N, classes). Training mode uses batch statistics and dropout; frozen layers are not here.
-  /// `postponed`: see dense(); null: all gradients are made by backward().
-  torch::Tensor forward(torch::Tensor x, bool training, PostponedGradients* postponed = nullptr);
+  /// `postponed`: see dense(); null: all gradients are made by backward(). `part`: of what x are
+  /// rows, in training; must live until backward() is over.
+  torch::Tensor forward(torch::Tensor x, bool training, PostponedGradients* postponed = nullptr,
+                        const BatchPart& part = {});
   /// What dropout draws from now on. LibTorch's own generator is the whole process's.
   void seed_dropout(uint64_t seed);
 
@@ -35,6 +38,8 @@ class Suffix {
 
   /// Views of (or, on a GPU, copies of) all tensors, under their canonical names.
   [[nodiscard]] TensorMap snapshot() const;
+  /// All tensors themselves.
+  [[nodiscard]] std::vector<torch::Tensor> tensors() const;
   /// Copies of all tensors, to be averaged over steps.
   [[nodiscard]] std::vector<torch::Tensor> copies() const;
   /// Moves `average`, as made by copies(), towards the tensors: share 1 − `decay` of the way.
@@ -46,7 +51,8 @@ class Suffix {
   [[nodiscard]] std::string not_finite() const;
 
  private:
-  [[nodiscard]] torch::Tensor dropout_mask(const torch::Tensor& x, double rate);
+  [[nodiscard]] torch::Tensor dropout_mask(const torch::Tensor& x, double rate,
+                                           const BatchPart& part);
   [[nodiscard]] torch::Tensor get(const Layer& layer, const char* role) const;
 
   Network network_;

@@ -23,6 +23,7 @@
 #include "run/skipped_images.h"
 #include "run/stage_clock.h"
 #include "train/compact.h"
+#include "train/group.h"
 #include "train/trainer.h"
 #include "weights/load.h"
 
@@ -159,11 +160,31 @@ RunConfig config_of(const TrainPlan& plan, const RunOptions& options) {
   return config;
 }
 
+/// A process of a group that is not rank 0: it trains, and writes nothing.
+Run follow(const TrainPlan& plan, const std::filesystem::path& folder, const RunOptions& options,
+           const RunContext& context, RunMode mode) {
+  const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
+  TrainJob job = make_job(plan, cache.get(), folder, load_backbone(plan, context), context);
+  job.resume = mode == RunMode::resume;
+  job.group = options.group;
+  job.context.stop = options.group->stop();
+  const TrainResult result = run_training(job);
+  options.group->leave();
+  Run run;
+  run.folder = folder;
+  run.history = result.history;
+  run.best_epoch = result.best_epoch;
+  run.stopped_early = result.stopped_early;
+  return run;
+}
+
 Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const RunOptions& options,
               const RunContext& context, RunMode mode) {
   check_plan(plan);
   context.check_stop();  // before anything is replaced
   require_device(plan.recipe.device);
+  if (options.group != nullptr && !options.group->is_first())
+    return follow(plan, folder, options, context, mode);
   const RunClaim claim(folder, mode, context);
   const bool resumed = mode == RunMode::resume;
   if (resumed) require_same_images(plan.dataset, folder);
@@ -194,7 +215,11 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   job.on_read = [&](const auto& samples, const auto& why) { skipped.read(samples, why); };
   TensorBoard events(folder);
   job.observers.push_back(&events);
+  job.group = options.group;
+  if (options.group != nullptr) job.context.stop = options.group->stop();
   const TrainResult result = run_training(job);
+  if (options.group != nullptr) options.group->leave();
+  job.context.stop = context.stop;
   if (resumed) write_file_atomic(folder / run_files::kConfig, config);
   for (size_t k = 0; k < result.excluded.size(); ++k)
     skipped.add(result.excluded[k], result.errors[k]);

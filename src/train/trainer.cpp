@@ -9,11 +9,13 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/progress.h"
 #include "recipe/options_text.h"
 #include "run/run_files.h"
 #include "run/run_folder.h"
 #include "train/compact.h"
+#include "train/group.h"
 #include "train/loop.h"
 #include "train/run_record.h"
 #include "train/sources.h"
@@ -41,17 +43,18 @@ class Trainer {
         record_(job) {
     job.recipe.check();
     for (const TrainPhase& phase : job.phases) epochs_ += phase.epochs;
+    if (job.group != nullptr) check_group();
   }
 
   TrainResult run() {
     const TrainingState state(job_.run);
-    std::optional<TrainingState::Loaded> loaded =
-        job_.resume ? state.load(job_.context) : std::nullopt;
+    std::optional<TrainingState::Loaded> loaded = load(state);
     TensorMap tensors = first_tensors();
     if (loaded) {
       progress_ = record_.read(loaded->record);
-      if (progress_.best_epoch > 0) files_.require_checkpoint("best");
-      if (is_compact(*loaded)) loaded->tensors = restore_best(job_.run, *loaded).tensors;
+      if (writes() && progress_.best_epoch > 0) files_.require_checkpoint("best");
+      if (writes() && is_compact(*loaded))
+        loaded->tensors = restore_best(job_.run, *loaded).tensors;
       job_.context.tell(Severity::info,
                         fmt::format("going on after epoch {}", progress_.history.size()));
       if (static_cast<int>(progress_.history.size()) >= epochs_)
@@ -78,7 +81,7 @@ class Trainer {
       if (loaded && made > phase_start_) {
         const auto steps = loaded->record.at("steps").get<int64_t>();
         const bool compact = is_compact(*loaded);
-        if (!compact) TrainingState::restore(*loaded, loop_->optimizer(), loop_->average());
+        if (!compact) restore(*loaded);
         loop_->optimizer().set_steps(
             steps, compact ? steps : loaded->record.value("steps_without_moments", int64_t{0}));
       }
@@ -117,11 +120,19 @@ class Trainer {
     loop_.reset();  // memory first
     tell([](TrainObserver& o) { o.stage(TrainStage::features); });
     Suffix suffix(job_.metadata.network, phase_->prefix_end, tensors, device_);
+    // Rank 0 fills the cache, which the others then read; without one all compute at once.
+    const std::string name = fmt::format("features of phase {}", phase_ - job_.phases.data() + 1);
+    if (job_.group != nullptr && !writes() && job_.cache != nullptr) job_.group->meet(name);
     std::unique_ptr<Batches> training = sources_.open(*phase_, Split::train);
     std::unique_ptr<Batches> validation;
     if (validates) validation = sources_.open(*phase_, Split::validation);
-    if (!told_ && job_.on_read) job_.on_read(sources_.excluded(), sources_.errors());
+    if (!told_ && job_.on_read && writes()) job_.on_read(sources_.excluded(), sources_.errors());
     told_ = true;
+    if (job_.group != nullptr) {
+      if (writes() && job_.cache != nullptr) job_.group->meet(name);
+      agree(*training, validation.get());
+      for (const torch::Tensor& tensor : suffix.tensors()) copy_from_first(tensor);
+    }
     LoopHooks hooks{
         .step = [this](const EpochProgress& now) { tell([&](TrainObserver& o) { o.step(now); }); },
         .lost = [this](const Batches::Batch& batch, const Batches& batches,
@@ -130,7 +141,66 @@ class Trainer {
         .stop = job_.context.stop};
     loop_.emplace(job_.recipe, *phase_, static_cast<int64_t>(job_.metadata.classes.size()),
                   std::move(suffix), std::move(training), std::move(validation), device_,
-                  std::move(hooks));
+                  std::move(hooks), job_.group);
+  }
+
+  [[nodiscard]] bool writes() const { return job_.group == nullptr || job_.group->is_first(); }
+
+  /// Throws in all processes where one would do another work than rank 0.
+  void check_group() {
+    const Augmentation augmentation = parse_augmentation(job_.recipe.views.augment);
+    if (augmentation.mixup > 0 || augmentation.cutmix > 0)
+      fail(ErrorKind::usage,
+           "`augment`: mixup and cutmix mix images that different processes hold; train in one "
+           "process, or leave them out");
+    nlohmann::json work = record_.write({}, 0);
+    work["classes"] = job_.metadata.classes;
+    work["epochs"] = epochs_;
+    work["patience"] = job_.recipe.optimization.patience.value_or(0);
+    for (const auto& [name, tensor] : job_.backbone)
+      work["weights"][name] = content_hash(std::as_bytes(tensor.values()));
+    work["contents"] = nlohmann::json::array();
+    for (const Sample& sample : job_.dataset.samples) work["contents"].push_back(sample.content);
+    job_.group->require_same("its images, weights or options", hash_of(work.dump()));
+  }
+
+  static std::string hash_of(const std::string& text) {
+    return content_hash(std::as_bytes(std::span(text)));
+  }
+
+  /// Images that one process alone cannot read would give all others another batch.
+  void agree(const Batches& training, const Batches* validation) {
+    std::string rows;
+    for (const size_t sample : training.samples()) rows += fmt::format("{} ", sample);
+    if (validation != nullptr)
+      for (const size_t sample : validation->samples()) rows += fmt::format("{} ", sample);
+    job_.group->require_same("the images that it can read", hash_of(rows));
+  }
+
+  void copy_from_first(const torch::Tensor& tensor) {
+    const torch::Tensor on_cpu = tensor.to(torch::kCPU).contiguous();
+    job_.group->broadcast(on_cpu);
+    if (!writes()) tensor.copy_(on_cpu);
+  }
+
+  /// The state in the run folder, which rank 0 alone reads; in the others its record.
+  [[nodiscard]] std::optional<TrainingState::Loaded> load(const TrainingState& state) {
+    std::optional<TrainingState::Loaded> loaded;
+    if (writes() && job_.resume) loaded = state.load(job_.context);
+    if (job_.group == nullptr || !job_.resume) return loaded;
+    const std::string record =
+        job_.group->share("state", loaded ? loaded->record.dump() : std::string());
+    if (!writes() && !record.empty())
+      loaded = TrainingState::Loaded{{}, nlohmann::json::parse(record)};
+    return loaded;
+  }
+
+  void restore(const TrainingState::Loaded& loaded) {
+    const Moments moments = loop_->empty_moments();
+    if (writes()) TrainingState::restore(loaded, moments, loop_->average());
+    loop_->set_moments(moments);
+    if (job_.group != nullptr)
+      for (const torch::Tensor& tensor : loop_->average()) copy_from_first(tensor);
   }
 
   /// Calls `what` with each observer.
@@ -154,13 +224,18 @@ class Trainer {
           job_.recipe.optimization.schedule != Schedule::constant && epoch == epochs_;
       const bool better = progress_.add(record, annealed ? loop_->validation_images() : 0);
       tell([&](TrainObserver& o) { o.epoch(record, better); });
-      files_.write_history(progress_.history);
-      save("last", record);
-      if (better) files_.link_checkpoint("last", run_files::kBest);
-      // Last: whatever a kill leaves behind before it is made again, the same, after a resume.
-      state.save(loop_->suffix(), loop_->optimizer(), loop_->average(),
-                 record_.write(progress_, loop_->optimizer().steps(),
-                               loop_->optimizer().steps_without_moments()));
+      const Moments moments = loop_->moments();
+      if (writes()) {
+        files_.write_history(progress_.history);
+        save("last", record);
+        if (better) files_.link_checkpoint("last", run_files::kBest);
+        // Last: whatever a kill leaves behind before it is made again, the same, after a resume.
+        state.save(loop_->suffix(), moments, loop_->average(),
+                   record_.write(progress_, loop_->optimizer().steps(),
+                                 loop_->optimizer().steps_without_moments()));
+      }
+      // However long a disk takes.
+      if (job_.group != nullptr) job_.group->meet(fmt::format("epoch {}", epoch));
       const std::vector<EpochMistake> worst = mistakes(end.worst);
       tell([&](TrainObserver& o) { o.mistakes(epoch, worst); });
     }
@@ -187,6 +262,7 @@ class Trainer {
 
   /// Saves the state of the unfinished epoch and leaves.
   [[noreturn]] void stop(const EpochRecord& record) {
+    if (!writes()) throw Error(ErrorKind::interrupted, "interrupted");
     EpochRecord unfinished = record;
     unfinished.val_loss = unfinished.val_accuracy = 0;
     const fs::path saved = save("last", unfinished);

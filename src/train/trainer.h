@@ -10,6 +10,7 @@
 #include "dataset/dataset.h"
 #include "features/feature_cache.h"
 #include "graft/context.h"
+#include "graft/group.h"
 #include "graft/network.h"
 #include "graft/recipe.h"
 #include "graft/train.h"
@@ -32,6 +33,8 @@ struct TrainJob {
   bool resume = false;     ///< from the state in the run folder, if there is one
   RunContext context{};
   std::vector<TrainObserver*> observers{};  ///< none owned
+  /// That trains together; null: this process alone. Rank 0 alone has observers and writes files.
+  Group* group = nullptr;
   /// Told before the first epoch which samples cannot be read, and why; what it throws ends
   /// training. Null: nobody.
   std::function<void(const std::vector<size_t>& samples, const std::vector<std::string>& why)>

@@ -1,0 +1,392 @@
+#include "train/group.h"
+
+#include <netdb.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <exception>
+#include <thread>
+#include <utility>
+
+// Debian's LibTorch is built with Gloo, which its headers only believe where they are told.
+#ifndef USE_C10D_GLOO
+#define USE_C10D_GLOO
+#endif
+#include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+
+#include "base/fail.h"
+#include "train/group_link.h"
+
+namespace graft {
+namespace {
+
+using std::chrono::milliseconds;
+using Gloo = c10d::ProcessGroupGloo;
+using Clock = std::chrono::steady_clock;
+
+// How long a wait for an exchange goes before it looks whether the group still lives.
+constexpr milliseconds kLook{250};
+
+/// LibTorch's messages go on with the stack.
+std::string first_line(const std::exception& error) {
+  const std::string text = error.what();
+  return text.substr(0, text.find('\n'));
+}
+
+std::string host_name() {
+  std::array<char, 256> name{};
+  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
+}
+
+/// The address of this machine from which it reaches that one; empty: unknown.
+std::string own_address(const std::string& host, int port) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_DGRAM;  // connecting sends nothing
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), std::to_string(port).c_str(), &hints, &found) != 0) return {};
+  std::string out;
+  for (const addrinfo* at = found; at != nullptr && out.empty(); at = at->ai_next) {
+    const int fd = ::socket(at->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) continue;
+    sockaddr_storage mine{};
+    socklen_t size = sizeof mine;
+    std::array<char, NI_MAXHOST> text{};
+    if (::connect(fd, at->ai_addr, at->ai_addrlen) == 0 &&
+        ::getsockname(fd, reinterpret_cast<sockaddr*>(&mine), &size) == 0 &&
+        ::getnameinfo(reinterpret_cast<sockaddr*>(&mine), size, text.data(), text.size(), nullptr,
+                      0, NI_NUMERICHOST) == 0)
+      out = text.data();
+    ::close(fd);
+  }
+  ::freeaddrinfo(found);
+  return out;
+}
+
+std::shared_ptr<::gloo::transport::Device> make_device(const GroupPlace& place) {
+  // PyTorch's own variable, for machines with several networks.
+  if (const char* name = std::getenv("GLOO_SOCKET_IFNAME"); name != nullptr && *name != '\0')
+    return Gloo::createDeviceForInterface(name);
+  const std::string address = own_address(place.host, place.port);
+  return address.empty() ? Gloo::createDefaultDevice() : Gloo::createDeviceForHostname(address);
+}
+
+void write_key(c10d::Store& store, const std::string& key, const std::string& value) {
+  store.set(key, std::vector<uint8_t>(value.begin(), value.end()));
+}
+
+std::optional<std::string> read_key(c10d::Store& store, const std::string& key) {
+  if (!store.check({key})) return std::nullopt;
+  const std::vector<uint8_t> value = store.get(key);
+  return std::string(value.begin(), value.end());
+}
+
+c10::intrusive_ptr<c10d::Store> open_store(const GroupPlace& place) {
+  c10d::TCPStoreOptions options;
+  options.port = static_cast<uint16_t>(place.port);
+  options.isServer = place.rank == 0;
+  options.waitWorkers = false;
+  options.timeout = group_join_time();
+  try {
+    return c10::make_intrusive<c10d::TCPStore>(place.host, options);
+  } catch (const std::exception&) {
+    if (place.rank == 0)
+      fail(ErrorKind::io,
+           "rank 0 of {} cannot listen at {}:{}: the port is taken, or the name is not this "
+           "machine's; give --rendezvous HOST:PORT, the same to all",
+           place.size, place.host, place.port);
+    fail(ErrorKind::io,
+         "rank {} of {} cannot reach rank 0 at {}:{} within {} s; start it, or give the address "
+         "that it has with --rendezvous HOST:PORT",
+         place.rank, place.size, place.host, place.port, group_join_time().count() / 1000);
+  }
+}
+
+/// Waits until all have arrived; their names, of which only rank 0 knows all.
+std::vector<std::string> meet_all(const GroupPlace& place, c10d::Store& store,
+                                  const std::stop_token& stop) {
+  const auto key = [](int rank) { return "host/" + std::to_string(rank); };
+  std::vector<std::string> names(static_cast<size_t>(place.size));
+  write_key(store, key(place.rank), host_name());
+  const Clock::time_point begin = Clock::now();
+  while (true) {
+    std::vector<int> missing;
+    for (int k = 0; k < place.size; ++k) {
+      if (k != 0 && place.rank != 0) break;
+      auto& name = names[static_cast<size_t>(k)];
+      if (!name.empty()) continue;
+      if (const auto host = read_key(store, key(k)))
+        name = fmt::format("rank {} on {}", k, *host);
+      else
+        missing.push_back(k);
+    }
+    if (place.rank == 0 && missing.empty()) {
+      write_key(store, "all", "1");
+      return names;
+    }
+    if (place.rank != 0) {
+      if (read_key(store, "all")) return names;
+      if (const auto why = read_key(store, "missing")) throw GroupError(ErrorKind::io, *why);
+    }
+    if (stop.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
+    if (place.rank == 0 && Clock::now() - begin > group_join_time()) {
+      const std::string why = fmt::format(
+          "rank{} {} of {} {} not arrived within {} s; start all of them with the same {}:{}",
+          missing.size() > 1 ? "s" : "", fmt::join(missing, ", "), place.size,
+          missing.size() > 1 ? "have" : "has", group_join_time().count() / 1000, place.host,
+          place.port);
+      write_key(store, "missing", why);
+      std::this_thread::sleep_for(milliseconds(500));  // those that are there hear of it
+      throw Error(ErrorKind::io, why);
+    }
+    std::this_thread::sleep_for(milliseconds(20));
+  }
+}
+
+}  // namespace
+
+struct Group::Processes {
+  c10::intrusive_ptr<c10d::Store> store;
+  c10::intrusive_ptr<Gloo> gloo;
+};
+
+class Group::Pending {
+ public:
+  Pending(c10::intrusive_ptr<c10d::Work> given, std::vector<torch::Tensor> used)
+      : work(std::move(given)), tensors(std::move(used)) {}
+  c10::intrusive_ptr<c10d::Work> work;
+  std::vector<torch::Tensor> tensors;
+};
+
+Group::Group(const GroupPlace& place, const RunContext& context)
+    : place_(place),
+      processes_(std::make_unique<Processes>()),
+      stop_with_context_(context.stop, [this] {
+        if (link_) link_->stop.request_stop();
+      }) {
+  processes_->store = open_store(place);
+  const c10::intrusive_ptr<c10d::Store> store = processes_->store;
+  std::vector<std::string> names;
+  try {
+    names = meet_all(place, *store, context.stop);
+    const auto options = Gloo::Options::create(group_timeout());
+    options->devices.push_back(make_device(place));
+    options->threads = 2;
+    processes_->gloo = c10::make_intrusive<Gloo>(store, place.rank, place.size, options);
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    graft::fail(ErrorKind::io,
+                "rank {} of {} cannot connect to the others: {}; name the network with "
+                "GLOO_SOCKET_IFNAME",
+                place.rank, place.size, first_line(error));
+  }
+  link_ = std::make_shared<GroupLink>(place, std::move(names));
+  link_->start(
+      [store](const std::string& key, const std::string& value) { write_key(*store, key, value); },
+      [store](const std::string& key) { return read_key(*store, key); });
+  if (context.stop.stop_requested()) link_->stop.request_stop();
+}
+
+Group::~Group() {
+  try {
+    leave();
+  } catch (const std::exception&) {
+    state_ = State::broken;
+  }
+  // Threads of a group that broke may wait for the network still.
+  if (state_ == State::broken) static_cast<void>(processes_.release());
+}
+
+void Group::leave() {
+  if (state_ != State::joined) return;
+  meet("end");
+  link_->leave();
+  state_ = State::left;
+}
+
+std::string Group::name_of(int rank) const {
+  return fmt::format("rank {}{}", rank, rank == place_.rank ? " on " + host_name() : "");
+}
+
+std::stop_token Group::stop() const { return link_->stop.get_token(); }
+
+void Group::broken(const std::string& why) { throw GroupError(ErrorKind::io, link_->blame(why)); }
+
+template <typename Begin>
+std::shared_ptr<Group::Pending> Group::begin(const Begin& exchange) {
+  if (const std::string why = link_->failure(); !why.empty()) throw GroupError(ErrorKind::io, why);
+  ++link_->exchanges;
+  try {
+    return exchange();
+  } catch (const std::exception& error) {
+    broken(first_line(error));
+  }
+}
+
+template <typename Begin>
+void Group::exchange(const Begin& exchange) {
+  wait(*begin(exchange));
+}
+
+void Group::wait(Pending& pending) {
+  while (true) {
+    try {
+      pending.work->wait(kLook);
+      return;
+    } catch (const std::exception& error) {
+      if (pending.work->isCompleted()) broken(first_line(error));
+    }
+    if (const std::string why = link_->failure(); !why.empty())
+      throw GroupError(ErrorKind::io, why);
+  }
+}
+
+void Group::sum(const torch::Tensor& tensor) {
+  exchange([&] {
+    std::vector<torch::Tensor> all{tensor};
+    return std::make_shared<Pending>(processes_->gloo->allreduce(all), all);
+  });
+}
+
+void Group::sum(std::span<double> figures) {
+  sum(torch::from_blob(figures.data(), {static_cast<int64_t>(figures.size())}, torch::kDouble));
+}
+
+void Group::broadcast(const torch::Tensor& tensor) {
+  exchange([&] {
+    std::vector<torch::Tensor> all{tensor};
+    return std::make_shared<Pending>(processes_->gloo->broadcast(all), all);
+  });
+}
+
+std::shared_ptr<Group::Pending> Group::begin_reduce(const torch::Tensor& tensor, int owner) {
+  return begin([&] {
+    std::vector<torch::Tensor> all{tensor};
+    c10d::ReduceOptions options;
+    options.rootRank = owner;
+    return std::make_shared<Pending>(processes_->gloo->reduce(all, options), all);
+  });
+}
+
+std::vector<torch::Tensor> Group::all_gather(const torch::Tensor& mine) {
+  std::vector<std::vector<torch::Tensor>> out(1);
+  for (int k = 0; k < place_.size; ++k) out[0].push_back(torch::empty_like(mine));
+  exchange([&] {
+    std::vector<torch::Tensor> in{mine};
+    return std::make_shared<Pending>(processes_->gloo->allgather(out, in), in);
+  });
+  return out[0];
+}
+
+std::vector<torch::Tensor> Group::gather(const torch::Tensor& mine) {
+  std::vector<std::vector<torch::Tensor>> out;
+  if (is_first()) {
+    out.emplace_back();
+    for (int k = 0; k < place_.size; ++k) out[0].push_back(torch::empty_like(mine));
+  }
+  exchange([&] {
+    std::vector<torch::Tensor> in{mine};
+    return std::make_shared<Pending>(processes_->gloo->gather(out, in), in);
+  });
+  return is_first() ? out[0] : std::vector<torch::Tensor>();
+}
+
+void Group::scatter(const std::vector<torch::Tensor>& parts, const torch::Tensor& mine) {
+  exchange([&] {
+    std::vector<torch::Tensor> out{mine};
+    std::vector<std::vector<torch::Tensor>> in;
+    if (is_first()) in.push_back(parts);
+    return std::make_shared<Pending>(processes_->gloo->scatter(out, in), out);
+  });
+}
+
+void Group::put(const std::string& key, const std::string& value) {
+  if (!link_->put(key, value)) throw GroupError(ErrorKind::io, link_->failure());
+}
+
+std::string Group::get(const std::string& key) {
+  if (auto value = link_->wait_for(key, stop())) return std::move(*value);
+  if (const std::string why = link_->failure(); !why.empty()) throw GroupError(ErrorKind::io, why);
+  throw Error(ErrorKind::interrupted, "interrupted");
+}
+
+void Group::meet(const std::string& name) {
+  put(fmt::format("meet/{}/{}", name, place_.rank), "1");
+  if (is_first()) {
+    for (int k = 1; k < place_.size; ++k) get(fmt::format("meet/{}/{}", name, k));
+    put("met/" + name, "1");
+  } else {
+    get("met/" + name);
+  }
+}
+
+std::string Group::share(const std::string& name, const std::string& text) {
+  if (is_first()) {
+    put("text/" + name, text);
+    return text;
+  }
+  return get("text/" + name);
+}
+
+void Group::require_same(const std::string& what, const std::string& text) {
+  const std::string name = fmt::format("same/{}", comparisons_++);
+  if (share(name, text) != text)
+    graft::fail(ErrorKind::input,
+                "{} differ from those of rank 0; start all processes with the same command on the "
+                "same data",
+                what);
+  meet(name);
+}
+
+std::exception_ptr Group::fail(std::exception_ptr error) {
+  if (state_ == State::left) return error;
+  state_ = State::broken;
+  std::string why = "unknown error";
+  bool own = true;  // else a consequence of what happened elsewhere
+  try {
+    std::rethrow_exception(error);
+  } catch (const GroupError&) {
+    own = false;
+  } catch (const Error& caught) {
+    why = caught.what();
+    own = caught.kind() != ErrorKind::interrupted || why != "interrupted";
+  } catch (const std::bad_alloc&) {
+    why = "out of memory";
+  } catch (const std::exception& caught) {
+    why = first_line(caught);
+    own = link_->failure().empty();
+  }
+  const std::string known = link_->failure();
+  if (known.empty()) link_->end(fmt::format("{}: {}", name_of(rank()), why));
+  if (is_first())
+    link_->linger();
+  else if (link_->first_answers())
+    return nullptr;
+  return own || known.empty() ? error : std::make_exception_ptr(GroupError(ErrorKind::io, known));
+}
+
+int run_in_group(const GroupPlace& place, const RunContext& context,
+                 const std::function<int(Group*)>& work) {
+  if (place.size <= 1) return work(nullptr);
+  std::optional<Group> group;
+  try {
+    group.emplace(place, context);
+  } catch (const GroupError&) {
+    return 1;  // which rank 0 says
+  }
+  try {
+    const int code = work(&*group);
+    group->leave();
+    return code;
+  } catch (...) {
+    if (const std::exception_ptr error = group->fail(std::current_exception()))
+      std::rethrow_exception(error);
+    return 1;
+  }
+}
+
+}  // namespace graft

@@ -1,0 +1,91 @@
+// Parameters that all processes of a group hold, and of which each updates a share.
+#pragma once
+
+#include <torch/torch.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "train/group.h"
+
+namespace graft {
+
+/// Tensors one behind the other, as if they were one array. They share its memory.
+class TensorRow {
+ public:
+  explicit TensorRow(const std::vector<torch::Tensor>& tensors);
+  [[nodiscard]] int64_t size() const { return starts_.back(); }
+  /// `out` is zero where the row has ended.
+  void read(int64_t begin, const torch::Tensor& out) const;
+  /// What lies beyond the row's end is left out.
+  void write(int64_t begin, const torch::Tensor& values);
+  /// Parts of tensors that [begin, end) is: (tensor, first element, elements).
+  void each(int64_t begin, int64_t end,
+            const std::function<void(size_t tensor, int64_t first, int64_t count)>& part) const;
+
+ private:
+  std::vector<torch::Tensor> flat_;
+  std::vector<int64_t> starts_;  // of each tensor, and the end
+};
+
+/// The parameters, one behind the other, in as many slices of one size as there are processes; the
+/// optimiser of a process knows its own slice alone, so that its state takes 1/N of the memory.
+/// Gradients go to their owners in buckets, while backward() still computes those of layers before.
+/// Not thread-safe.
+class ParameterShards {
+ public:
+  /// `parameters` with their gradients live elsewhere; `factors`, one for each, as FusedOptimizer
+  /// takes them. The group must outlive it.
+  ParameterShards(std::vector<torch::Tensor> parameters, const std::vector<double>& factors,
+                  Group& group);
+  ~ParameterShards();
+  ParameterShards(const ParameterShards&) = delete;
+  ParameterShards& operator=(const ParameterShards&) = delete;
+
+  /// Of this process, as parameters of an optimiser: views of the real ones.
+  [[nodiscard]] const std::vector<torch::Tensor>& own() const { return own_; }
+  [[nodiscard]] const std::vector<double>& own_factors() const { return own_factors_; }
+
+  /// Drops gradients. `adds`: whether this process adds to those of the next backward().
+  void begin_step(bool adds);
+  /// After backward(): the gradients of own() are the group's.
+  void finish_gradients();
+  /// After the optimiser's step: every process has all parameters.
+  void share_parameters();
+
+  /// Tensors shaped as own(), of all ranks, as one behind the other shaped as the parameters: in
+  /// rank 0; nothing in the others. And back.
+  [[nodiscard]] std::vector<torch::Tensor> gather(const std::vector<torch::Tensor>& mine) const;
+  void scatter(const std::vector<torch::Tensor>& whole,
+               const std::vector<torch::Tensor>& mine) const;
+
+ private:
+  struct Bucket;
+  class Ready;
+
+  void parameter_is_ready(size_t parameter);
+  void begin_bucket(Bucket& bucket);
+
+  Group& group_;
+  std::vector<torch::Tensor> parameters_;
+  TensorRow row_;
+  int64_t slice_;  // elements; the last may reach beyond the end
+  std::vector<torch::Tensor> own_;
+  std::vector<double> own_factors_;
+  struct Piece {
+    size_t parameter;
+    int64_t first;
+    int64_t count;
+  };
+  std::vector<Piece> pieces_;  // what own() are
+  std::vector<Bucket> buckets_;
+  std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;
+  std::vector<bool> ready_;
+  size_t next_ = 0;  // bucket, from the last to the first
+  bool adds_ = true;
+};
+
+}  // namespace graft
