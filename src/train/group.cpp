@@ -168,7 +168,14 @@ Group::Group(const GroupPlace& place, const RunContext& context)
         if (link_) link_->stop.request_stop();
       }) {
   processes_->store = open_store(place, place.rank == 0);
-  link_ = std::make_shared<GroupLink>(place, meet_all(place, *processes_->store, context.stop));
+  try {
+    link_ = std::make_shared<GroupLink>(place, meet_all(place, *processes_->store, context.stop));
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    graft::fail(ErrorKind::io, "rank {} of {}: rank 0 at {}:{} has ended or cannot be reached: {}",
+                place.rank, place.size, place.host, place.port, first_line(error));
+  }
   // A connection of its own: a call that waits holds up all others of a connection.
   const c10::intrusive_ptr<c10d::Store> store = open_store(place, /*listens=*/false);
   link_->start(
