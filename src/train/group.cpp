@@ -84,16 +84,16 @@ std::optional<std::string> read_key(c10d::Store& store, const std::string& key) 
   return std::string(value.begin(), value.end());
 }
 
-c10::intrusive_ptr<c10d::Store> open_store(const GroupPlace& place) {
+c10::intrusive_ptr<c10d::Store> open_store(const GroupPlace& place, bool listens) {
   c10d::TCPStoreOptions options;
   options.port = static_cast<uint16_t>(place.port);
-  options.isServer = place.rank == 0;
+  options.isServer = listens;
   options.waitWorkers = false;
   options.timeout = group_join_time();
   try {
     return c10::make_intrusive<c10d::TCPStore>(place.host, options);
   } catch (const std::exception&) {
-    if (place.rank == 0)
+    if (listens)
       fail(ErrorKind::io,
            "rank 0 of {} cannot listen at {}:{}: the port is taken, or the name is not this "
            "machine's; give --rendezvous HOST:PORT, the same to all",
@@ -167,27 +167,34 @@ Group::Group(const GroupPlace& place, const RunContext& context)
       stop_with_context_(context.stop, [this] {
         if (link_) link_->stop.request_stop();
       }) {
-  processes_->store = open_store(place);
-  const c10::intrusive_ptr<c10d::Store> store = processes_->store;
-  std::vector<std::string> names;
+  processes_->store = open_store(place, place.rank == 0);
   try {
-    names = meet_all(place, *store, context.stop);
-    const auto options = Gloo::Options::create(group_timeout());
-    options->devices.push_back(make_device(place));
-    options->threads = 2;
-    processes_->gloo = c10::make_intrusive<Gloo>(store, place.rank, place.size, options);
+    link_ = std::make_shared<GroupLink>(place, meet_all(place, *processes_->store, context.stop));
   } catch (const Error&) {
     throw;
   } catch (const std::exception& error) {
-    graft::fail(ErrorKind::io,
-                "rank {} of {} cannot connect to the others: {}; name the network with "
-                "GLOO_SOCKET_IFNAME",
-                place.rank, place.size, first_line(error));
+    graft::fail(ErrorKind::io, "rank {} of {}: rank 0 at {}:{} has ended or cannot be reached: {}",
+                place.rank, place.size, place.host, place.port, first_line(error));
   }
-  link_ = std::make_shared<GroupLink>(place, std::move(names));
+  // A connection of its own: a call that waits holds up all others of a connection.
+  const c10::intrusive_ptr<c10d::Store> store = open_store(place, /*listens=*/false);
   link_->start(
       [store](const std::string& key, const std::string& value) { write_key(*store, key, value); },
       [store](const std::string& key) { return read_key(*store, key); });
+  try {
+    const auto options = Gloo::Options::create(group_timeout());
+    options->devices.push_back(make_device(place));
+    options->threads = 2;
+    processes_->gloo =
+        c10::make_intrusive<Gloo>(processes_->store, place.rank, place.size, options);
+  } catch (const std::exception& error) {
+    const std::string why = link_->blame(
+        fmt::format("{}; GLOO_SOCKET_IFNAME names the network to use", first_line(error)));
+    const GroupError failure(ErrorKind::io, why);
+    // Not said by rank 0: then here.
+    if (fail(std::make_exception_ptr(failure)) && !is_first()) throw Error(ErrorKind::io, why);
+    throw failure;
+  }
   if (context.stop.stop_requested()) link_->stop.request_stop();
 }
 
@@ -376,7 +383,8 @@ int run_in_group(const GroupPlace& place, const RunContext& context,
   try {
     group.emplace(place, context);
   } catch (const GroupError&) {
-    return 1;  // which rank 0 says
+    if (place.rank == 0) throw;
+    return 1;  // rank 0 says why
   }
   try {
     const int code = work(&*group);

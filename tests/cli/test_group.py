@@ -353,7 +353,8 @@ class Environment(TestCase):
 def make_networks(names):
     """Network namespaces on one bridge-less cable; false where that is not permitted."""
     a, b = names
-    commands = (f"ip netns add {a}", f"ip netns add {b}", f"ip link add v{a} netns {a} type veth peer name v{b} netns {b}",
+    commands = (f"ip netns add {a}", f"ip netns add {b}",
+                f"ip link add v{a} netns {a} type veth peer name v{b} netns {b}",
                 f"ip -n {a} addr add 10.87.0.1/24 dev v{a}", f"ip -n {b} addr add 10.87.0.2/24 dev v{b}",
                 f"ip -n {a} link set v{a} up", f"ip -n {b} link set v{b} up",
                 f"ip -n {a} link set lo up", f"ip -n {b} link set lo up")
