@@ -88,8 +88,8 @@ bool same_file(const fs::path& a, const fs::path& b);
 
 void write_file_atomic(const fs::path& path, std::string_view text);
 
-/// Throws Error(io) where a folder on the way to `path` may not be entered: what cannot be seen is not
-/// to be taken for missing.
+/// Throws Error(io) where a folder on the way to `path` may not be entered: what cannot be seen is
+/// not to be taken for missing.
 void require_reachable(const fs::path& path);
 
 /// The path by which a file is told from others, however it was typed: whole, links followed as far

@@ -45,7 +45,8 @@ std::string read_at(int fd, uint64_t offset, size_t count, const fs::path& path)
     const ssize_t got =
         ::pread(fd, out.data() + done, count - done, static_cast<off_t>(offset + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail(ErrorKind::io, "{}: cannot read: {}", printable(path), system_error_text(errno));
+    if (got < 0)
+      fail(ErrorKind::io, "{}: cannot read: {}", printable(path), system_error_text(errno));
     if (got == 0) break;
     done += static_cast<size_t>(got);
   }
