@@ -43,7 +43,7 @@ struct Inspection {
   /// for all.
   std::vector<SampleGroup> near_duplicates;
   std::vector<size_t> class_counts;
-  /// Images of the largest class over those of the smallest.
+  /// Images of the largest class that can be read over those of the smallest.
   double imbalance = 1;
 
   /// Anything at all, imbalance apart.

@@ -232,13 +232,15 @@ Inspection conclude(const Dataset& dataset, const std::vector<Facts>& facts, Ins
   const size_t count = dataset.samples.size();
   Inspection out;
   out.class_counts.assign(dataset.classes.size(), 0);
+  std::vector<size_t> readable(dataset.classes.size());
   std::vector<std::string> hashes(count);
   for (size_t i = 0; i < count; ++i) {
     ++out.class_counts[dataset.samples[i].label];
+    if (facts[i].error.empty()) ++readable[dataset.samples[i].label];
     describe(i, dataset.samples[i], facts[i], out);
     hashes[i] = facts[i].hash;
   }
-  const auto [least, most] = std::minmax_element(out.class_counts.begin(), out.class_counts.end());
+  const auto [least, most] = std::minmax_element(readable.begin(), readable.end());
   out.imbalance = static_cast<double>(*most) / static_cast<double>(std::max<size_t>(*least, 1));
   out.duplicates = group_by(hashes);
   std::vector<bool> copy(count, false);

@@ -109,6 +109,12 @@ class Check(t.TestCase):
         self.assertIn("'graft train' refuses them, unless --exclude corrupt", text)
         self.assertNotIn("nothing odd found", text)
 
+    def test_missing_images_are_no_imbalance(self):
+        rows = [f"{path},{path.parent.name}" for path in sorted((self.data / "train").rglob("*.jpg"))]
+        table = self.folder / "m.csv"
+        table.write_text("\n".join(["path,label"] + rows + [f"/none/{i}.jpg,a" for i in range(60)]) + "\n")
+        self.assertEqual(self.succeed_json("check", table, "--json")["imbalance"], 1)
+
     def test_unsupported_is_not_damaged(self):
         a = self.data / "train" / "a"
         deep = bytearray((a / "0.jpg").read_bytes())
