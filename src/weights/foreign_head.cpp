@@ -178,10 +178,13 @@ void append_head(ForeignGraph& graph, const Network& backbone, const std::string
                  const std::vector<ForeignPart>& parts, double epsilon) {
   for (const ForeignPart& part : parts)
     if (!kind_of(part))
-      fail(ErrorKind::input,
-           "{}: layer {} is of no kind that a head of Graft's has; its backbone alone can be taken "
-           "with `without-head`",
-           graph.file, part.name);
+      fail(
+          ErrorKind::input,
+          "{}: layer {} is of no kind that a head of Graft's has, or lacks some of its weights "
+          "(BatchNorm without scale, a layer in front of the network){}; its backbone alone can be "
+          "taken with `without-head`",
+          graph.file, part.name,
+          graph.family == "keras" ? ": save the whole model, model.save('model.keras')" : "");
   if (words.empty())
     fail(ErrorKind::usage,
          "{}: it has weights, but does not say how a head computes with them. {} the head, whose "

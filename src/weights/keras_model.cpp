@@ -66,7 +66,9 @@ class Parser {
     // Keras 2.2.2 and earlier have a Sequential's layers in place of its config.
     const json* layers = config->is_array() ? config : member(*config, "layers");
     if (layers == nullptr || !layers->is_array() || layers->empty())
-      refuse("a model in it has no layers");
+      refuse(
+          "a model in it has no layers (it is of a class of its own, whose Python code says how "
+          "they are connected)");
     KerasModel out;
     out.name = text_of(*config, "name");
     if (is_own_class(description)) out.code = text_of(description, "class_name");

@@ -195,7 +195,7 @@ class Walker {
           how == "nearest" ? "to the nearest pixel (of two that are equally near TensorFlow's "
                              "rounding may take the other)"
           : smooth         ? "antialiased (bilinear), within one of 255 levels"
-                           : "in the same way"));
+                           : "in the same way, with levels rounded to whole ones"));
       return inputs.at(0);
     }
     std::vector<KerasPixels> pixels;
