@@ -14,6 +14,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "base/progress.h"
 #include "dataset/archive.h"
 #include "dataset/dataset.h"
@@ -124,7 +125,8 @@ std::vector<Entry> entries_of(const fs::path& folder) {
       if (entries.back().is_link) entries.back().is_there = at->exists(none);
     }
     if (error)
-      fail(ErrorKind::io, "{}: cannot read this folder: {}", printable(folder), error.message());
+      fail(ErrorKind::io, "{}: cannot read this folder: {}", printable(folder),
+           system_error_text(error.value()));
   }
   // Within a folder that is the order of paths, found in a tenth of the time.
   std::sort(entries.begin(), entries.end(),

@@ -1,22 +1,47 @@
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 #include <xlsxwriter.h>
 #include <zip.h>
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
 
 #include "base/columns.h"
+#include "base/descriptor.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/limits.h"
 #include "report/result_file.h"
 
 namespace graft {
 namespace {
 
 constexpr double kMostColumnWidth = 60;  // characters
+
+/// While it lives nothing reaches standard error: libxlsxwriter prints there what it returns, too.
+class Silence {
+ public:
+  Silence() : kept_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)) {
+    std::fflush(stderr);
+    const Descriptor nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
+    if (kept_.valid() && nowhere.valid()) ::dup2(nowhere.get(), STDERR_FILENO);
+  }
+  ~Silence() {
+    std::fflush(stderr);
+    if (kept_.valid()) ::dup2(kept_.get(), STDERR_FILENO);
+  }
+  Silence(const Silence&) = delete;
+  Silence& operator=(const Silence&) = delete;
+
+ private:
+  Descriptor kept_;
+};
 
 /// Rows of a sheet inside the file, and whether its text is there to its end. libxlsxwriter does
 /// not look at what its temporary files, which a full disk cuts off, take.
@@ -103,8 +128,16 @@ class XlsxFile : public ResultFile {
         text(sheet, i + 1, 1, printable(errors_[i].second));
       }
     }
-    const lxw_error error = workbook_close(std::exchange(book_, nullptr));
-    if (error != LXW_NO_ERROR) fail_write(lxw_strerror(error));
+    lxw_error error = LXW_NO_ERROR;
+    int reason = 0;
+    {
+      const Silence silence;
+      errno = 0;
+      error = workbook_close(std::exchange(book_, nullptr));
+      reason = errno;
+    }
+    if (error != LXW_NO_ERROR)
+      fail_write(reason != 0 ? system_error_text(reason).c_str() : lxw_strerror(error));
     zip_t* archive = zip_open(file_.temporary().c_str(), ZIP_RDONLY, nullptr);
     const bool whole =
         archive != nullptr && holds_rows(archive, "xl/worksheets/sheet1.xml", rows_ + 1) &&

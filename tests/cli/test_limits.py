@@ -189,6 +189,13 @@ class Limits(t.TestCase):
                                 "vgg-mini", "--weights", "none", "-o", output, "--quiet")
         self.refused(done, "ulimit -f", "maps.npy")
         self.assertFalse(output.exists())
+        # A library's own lines do not stand before the program's.
+        self.succeed(*self.arguments())
+        table = self.folder / "t.xlsx"
+        for size in (100, 2000, 4000):
+            done = self.run_limited(resource.RLIMIT_FSIZE, size, "predict", self.folder / "run", self.data, "-o", table)
+            self.refused(done, "t.xlsx")
+            self.assertFalse(table.exists())
         # Tensors are handed over in memory that counts as a file.
         weights = self.folder / "weights.h5"
         with h5py.File(weights, "w") as file:
