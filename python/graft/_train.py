@@ -19,7 +19,7 @@ OnEpoch = Callable[[Epoch], None]
 
 # Of train()'s keywords, those that are not of a recipe (RunConfig, src/run/run_config.h).
 _PATHS = ("val", "test", "corrections", "cache_dir")
-_OF_THE_RUN = (*_PATHS, "check_labels", "cache_limit", "no_cache", "no_report", "force", "threads", "dashboard")
+_OF_THE_RUN = (*_PATHS, "check_labels", "cache_limit", "no_cache", "no_report", "force", "threads", "workers", "rendezvous", "dashboard")
 
 
 def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "default",
@@ -44,7 +44,7 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
           # the machine
           device: Optional[str] = None, precision: Optional[str] = None, cache_dtype: Optional[str] = None,
           cache_dir: Optional[PathLike] = None, cache_limit: Optional[float] = None, no_cache: bool = False,
-          threads: Optional[int] = None,
+          threads: Optional[int] = None, workers: Optional[int] = None, rendezvous: Optional[str] = None,
           # the run
           no_report: bool = False, force: bool = False, dashboard: Optional[int] = None,
           progress: ProgressLike = True, on_epoch: Optional[OnEpoch] = None) -> Run:
@@ -63,6 +63,7 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
     ("vgg16"; "vgg-mini" needs no download), ``epochs``, ``lr``, ``fine_tune`` (0: the head alone;
     N layers, a layer's name, or "all"), ``augment`` ("light"), ``val_split``, ``seed``.
 
+    workers: processes of this machine that train together; rendezvous: see docs/scaling-training.md.
     progress: True shows bars (tqdm where it is installed, in notebooks and terminals, else lines on
         standard error); False nothing; a function is called with every event, a dict (docs/formats.md).
     on_epoch: called with each epoch's figures. What it or ``progress`` raises ends the run, whose
