@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <memory>
 #include <string>
 #include <utility>
@@ -24,16 +23,15 @@ namespace {
 
 constexpr double kMostColumnWidth = 60;  // characters
 
-/// While it lives nothing reaches standard error: libxlsxwriter prints there what it returns, too.
+/// While it lives nothing reaches standard error, which has no buffer: libxlsxwriter prints there
+/// what it returns, too.
 class Silence {
  public:
   Silence() : kept_(::fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)) {
-    std::fflush(stderr);
     const Descriptor nowhere(::open("/dev/null", O_WRONLY | O_CLOEXEC));
     if (kept_.valid() && nowhere.valid()) ::dup2(nowhere.get(), STDERR_FILENO);
   }
   ~Silence() {
-    std::fflush(stderr);
     if (kept_.valid()) ::dup2(kept_.get(), STDERR_FILENO);
   }
   Silence(const Silence&) = delete;
