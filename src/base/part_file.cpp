@@ -14,29 +14,13 @@
 #include "base/json.h"
 #include "base/limits.h"
 #include "base/part_bytes.h"
+#include "base/read_at.h"
 
 namespace graft {
 namespace {
 
 constexpr size_t kMostHeadBytes = size_t{1} << 20U;
 constexpr size_t kPreambleBytes = 24;  // magic, version, length, hash
-
-/// Reads what is there of `count` bytes.
-std::string read_at(const Descriptor& file, uint64_t offset, size_t count, const fs::path& path) {
-  std::string out(count, '\0');
-  size_t done = 0;
-  while (done < count) {
-    const ssize_t got =
-        ::pread(file.get(), out.data() + done, count - done, static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0)
-      fail(ErrorKind::io, "{}: cannot read: {}", printable(path), system_error_text(errno));
-    if (got == 0) break;
-    done += static_cast<size_t>(got);
-  }
-  out.resize(done);
-  return out;
-}
 
 struct OpenPart {
   Descriptor file;
@@ -93,7 +77,7 @@ std::string different_options(const nlohmann::json& mine, const nlohmann::json& 
 
 PartReader::PartReader(std::filesystem::path path) : path_(std::move(path)) {
   const OpenPart part = open_part(path_);
-  const std::string preamble = read_at(part.file, 0, kPreambleBytes, path_);
+  const std::string preamble = read_at(part.file.get(), 0, kPreambleBytes, path_);
   std::string_view rest = preamble;
   if (preamble.size() < kPreambleBytes || !rest.starts_with(kPartMagic)) fail_foreign();
   rest.remove_prefix(kPartMagic.size());
@@ -103,7 +87,7 @@ PartReader::PartReader(std::filesystem::path path) : path_(std::move(path)) {
   const auto length = take_number<uint32_t>(rest);
   const auto hash = take_number<uint64_t>(rest);
   const std::string text =
-      read_at(part.file, kPreambleBytes, std::min<size_t>(length, kMostHeadBytes), path_);
+      read_at(part.file.get(), kPreambleBytes, std::min<size_t>(length, kMostHeadBytes), path_);
   if (text.size() != length || XXH3_64bits(text.data(), text.size()) != hash) fail_damaged();
   const std::string name = printable(path_);
   const nlohmann::json document = parse_json(text, name);
@@ -134,13 +118,13 @@ void PartReader::fail_damaged() const {
 /// False at the end mark.
 bool PartReader::read_chunk() {
   const OpenPart part = open_part(path_);
-  const std::string bytes = read_at(part.file, offset_, sizeof(ChunkHead), path_);
+  const std::string bytes = read_at(part.file.get(), offset_, sizeof(ChunkHead), path_);
   ChunkHead chunk{};
   if (bytes.size() < sizeof chunk) fail_damaged();
   std::memcpy(&chunk, bytes.data(), sizeof chunk);
   if (part.size < offset_ + sizeof chunk || chunk.bytes > part.size - offset_ - sizeof chunk)
     fail_damaged();
-  chunk_ = read_at(part.file, offset_ + sizeof chunk, chunk.bytes, path_);
+  chunk_ = read_at(part.file.get(), offset_ + sizeof chunk, chunk.bytes, path_);
   if (chunk_.size() != chunk.bytes ||
       chunk_hash(chunk.records, chunk_, seed_, offset_) != chunk.hash)
     fail_damaged();

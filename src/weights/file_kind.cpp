@@ -15,6 +15,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "base/read_at.h"
 
 namespace graft {
 namespace {
@@ -37,22 +38,6 @@ struct Glimpse {
   std::string end;  ///< a zip archive's list of names is there
   uint64_t size = 0;
 };
-
-std::string read_at(int fd, uint64_t offset, size_t count, const fs::path& path) {
-  std::string out(count, '\0');
-  size_t done = 0;
-  while (done < count) {
-    const ssize_t got =
-        ::pread(fd, out.data() + done, count - done, static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0)
-      fail(ErrorKind::io, "{}: cannot read: {}", printable(path), system_error_text(errno));
-    if (got == 0) break;
-    done += static_cast<size_t>(got);
-  }
-  out.resize(done);
-  return out;
-}
 
 Glimpse glimpse(const fs::path& path) {
   constexpr size_t kStart = 4096;
