@@ -251,11 +251,7 @@ int run_shard(const CheckOptions& o) {
   const InspectedShard made = inspect_shard(dataset, shard, o.output, o.common.context(), o.force);
   tell_wrote(o.common, made.part);
   if (o.json)
-    print_json({{"output", made.part.string()},
-                {"shard", shard.index},
-                {"shards", shard.count},
-                {"images", made.images},
-                {"earlier", made.earlier}});
+    print_json(shard_json(shard, made.part, made.images, made.earlier));
   else if (!o.common.quiet)
     print_result("{}: shard {} of {}, {} of {} images; 'graft check {} --merge {}' joins them\n",
                  printable(made.part), shard.index, shard.count, made.images,

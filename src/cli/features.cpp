@@ -132,14 +132,11 @@ int run_shard(const Options& o) {
       [&](size_t i, const std::string& why) { skipped.add(paths[i], why); }, o.force,
       o.common.context());
   tell_wrote(o.common, made.part);
-  if (o.json)
-    print_json({{"output", made.part.string()},
-                {"shard", shard.index},
-                {"shards", shard.count},
-                {"images", made.images},
-                {"earlier", made.earlier},
-                {"skipped", skipped.list()}});
-  else if (!o.common.quiet)
+  if (o.json) {
+    nlohmann::json document = shard_json(shard, made.part, made.images, made.earlier);
+    document["skipped"] = skipped.list();
+    print_json(document);
+  } else if (!o.common.quiet)
     print_result("{}: shard {} of {}, {} of {} images{}; 'graft features --merge {}' joins them\n",
                  printable(made.part), shard.index, shard.count, made.images, paths.size(),
                  made.skipped > 0 ? fmt::format(", {} of them skipped", made.skipped) : "",

@@ -105,6 +105,15 @@ Shard parse_shard(const std::string& text) {
   return {*index, *count};
 }
 
+nlohmann::json shard_json(const Shard& shard, const std::filesystem::path& part, size_t images,
+                          size_t earlier) {
+  return {{"output", part.string()},
+          {"shard", shard.index},
+          {"shards", shard.count},
+          {"images", images},
+          {"earlier", earlier}};
+}
+
 void refuse_options_beside(const CLI::App& app, const std::string& with,
                            const std::vector<std::string>& allowed) {
   for (const CLI::Option* option : app.get_options()) {

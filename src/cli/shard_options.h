@@ -2,7 +2,9 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstddef>
 #include <filesystem>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -25,6 +27,10 @@ void add_shard_options(CLI::App& app, ShardOptions& options, const std::string& 
 /// "3/8", or "auto/8": the number that a batch system has put into the environment. Throws
 /// Error(usage) for what is neither, and where variables are missing or contradict each other.
 Shard parse_shard(const std::string& text);
+
+/// What a worker made, for --json.
+nlohmann::json shard_json(const Shard& shard, const std::filesystem::path& part, size_t images,
+                          size_t earlier);
 
 /// Throws Error(usage) where an option was given that what `with` does leaves no room for: all but
 /// those named, and those that every command has.
