@@ -160,6 +160,31 @@ void settle_pixels(ForeignClassifier& found, PixelFamily asked, const std::strin
   if (found.behind) found.preprocessing = found.behind(*found.preprocessing);
 }
 
+/// Whether the backbone alone could be taken from a file that is refused as a whole.
+bool holds_backbone(const fs::path& file, const RunContext& context) {
+  // Whether the pixels must be said is no matter.
+  for (const PixelFamily family : {PixelFamily::of_weights, PixelFamily::unit}) try {
+      ClassifierImport import;
+      import.preprocessing = family;
+      import_backbone(file, import, {.stop = context.stop});
+      return true;
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::interrupted) throw;
+      if (error.kind() != ErrorKind::usage) return false;
+    }
+  return false;
+}
+
+ForeignClassifier open_with_advice(const fs::path& file, const std::string& head,
+                                   const InputSize& size, const RunContext& context) {
+  try {
+    return open_foreign_classifier(file, head, size, context.stop);
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::input || !holds_backbone(file, context)) throw;
+    fail(error.kind(), "{}; its backbone alone can be taken with `without-head`", error.what());
+  }
+}
+
 }  // namespace
 
 ModelFile import_classifier(const fs::path& named, const ClassifierImport& import,
@@ -172,7 +197,7 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
     if (import.resampling) own.metadata.preprocessing.resampling = *import.resampling;
     return own;
   }
-  ForeignClassifier found = open_foreign_classifier(file, import.head, context.stop);
+  ForeignClassifier found = open_with_advice(file, import.head, import.input, context);
   if (found.family == "graft") require_nothing_said(import, name);
   Questions questions;
   settle_size(found, import.input, name, context, questions);
@@ -195,6 +220,8 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
                     "flow_from_directory",
                     name, found.network.input_height, found.network.input_width));
   model.metadata.test_views = found.test_views;
+  if (!import.resampling && !found.resampling_note.empty())
+    found.notes.push_back(found.resampling_note);
   for (const std::string& note : found.notes)
     context.tell(Severity::note, "note: " + name + ": " + note);
   context.check_stop();
@@ -215,7 +242,7 @@ ClassifierOutline outline_classifier(const fs::path& named, const std::string& h
                                      const RunContext& context) {
   const fs::path file = weights_file(named);
   if (is_foreign(file)) {
-    ForeignClassifier found = open_foreign_classifier(file, head, context.stop);
+    ForeignClassifier found = open_with_advice(file, head, InputSize(), context);
     std::string open = open_pixels(found, PixelFamily::of_weights);
     std::string size = open_size(found);
     return {std::move(found.network), std::move(found.labels), found.family != "graft",

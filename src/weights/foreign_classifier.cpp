@@ -27,7 +27,7 @@ size_t common_layers(const Network& backbone, const std::vector<ForeignLayer>& l
 
 class Assembler {
  public:
-  explicit Assembler(const ForeignGraph& graph) : graph_(graph) {}
+  Assembler(const ForeignGraph& graph, const InputSize& asked) : graph_(graph), asked_(asked) {}
 
   ForeignClassifier run() {
     find_backbone();
@@ -37,6 +37,7 @@ class Assembler {
     collect();
     out_.preprocessing = graph_.preprocessing;
     out_.resampling = graph_.resampling;
+    out_.resampling_note = graph_.resampling_note;
     out_.labels = graph_.labels;
     out_.family = graph_.family;
     out_.notes.insert(out_.notes.begin(), graph_.notes.begin(), graph_.notes.end());
@@ -90,7 +91,10 @@ class Assembler {
     int height = told ? graph_.height : default_input_size(name_);
     int width = told ? graph_.width : height;
     out_.size = told ? Size::told : Size::open;
-    if (const int side = told ? 0 : side_of_flatten(); side > 0) {
+    if (!told && asked_ != InputSize()) {
+      height = asked_.height;
+      width = asked_.width;
+    } else if (const int side = told ? 0 : side_of_flatten(); side > 0) {
       height = width = side;
       out_.size = Size::least;
     }
@@ -248,9 +252,13 @@ class Assembler {
                                  const std::vector<Shape>& shapes) const {
     const bool flat = layer.kind == LayerKind::dense && role == "weight";
     refuse(layer,
-           fmt::format("has a {} of shape {} where {} is needed{}", role, shape_text(found),
+           fmt::format("has a {} of shape {} where {} is needed{}{}", role, shape_text(found),
                        shape_text(needed),
-                       flat ? fmt::format(" behind maps of {}", to_string(shapes[common_])) : ""));
+                       flat ? fmt::format(" behind maps of {}", to_string(shapes[common_])) : "",
+                       flat && out_.size == ForeignClassifier::Size::open
+                           ? fmt::format(", of images of {}x{}; `input-size` says another size",
+                                         out_.network.input_height, out_.network.input_width)
+                           : ""));
   }
 
   void check_labels() {
@@ -261,6 +269,7 @@ class Assembler {
   }
 
   const ForeignGraph& graph_;
+  InputSize asked_;
   ForeignClassifier out_;
   std::string name_;
   size_t common_ = 0;
@@ -277,6 +286,8 @@ TensorMap ForeignClassifier::read(const std::string& file) const {
   return out;
 }
 
-ForeignClassifier assemble(const ForeignGraph& graph) { return Assembler(graph).run(); }
+ForeignClassifier assemble(const ForeignGraph& graph, const InputSize& size) {
+  return Assembler(graph, size).run();
+}
 
 }  // namespace graft

@@ -12,6 +12,7 @@
 
 #include "graft/image.h"
 #include "graft/network.h"
+#include "graft/recipe.h"
 #include "weights/stored_tensors.h"
 #include "weights/tensor.h"
 
@@ -52,6 +53,7 @@ struct ForeignGraph {
   ForeignOutput output = ForeignOutput::logits;
   std::optional<Preprocessing> preprocessing{};  ///< where the file tells
   std::optional<Resampling> resampling{};        ///< of a layer that resizes
+  std::string resampling_note{};                 ///< a further note, where that is followed
   std::vector<std::string> labels{};             ///< where the file tells; in the order of outputs
   std::vector<std::string> notes{};  ///< what was left out or taken for what, a line each
 };
@@ -66,6 +68,7 @@ struct ForeignClassifier {
   enum class Size : uint8_t { told, least, open } size = Size::open;
   std::optional<Preprocessing> preprocessing{};
   std::optional<Resampling> resampling{};  ///< where the file tells
+  std::string resampling_note{};           ///< a further note, where that is followed
   std::vector<std::string> labels{};       ///< empty: to be asked for
   std::string family;
   std::vector<std::string> notes{};
@@ -84,9 +87,10 @@ struct ForeignClassifier {
 
 /// Finds the VGG that the graph begins with, by the kinds, sizes and order of its layers: the one
 /// with which it has most layers in common, at least a first block with its pooling. What follows
-/// is the head. Throws Error(input) that names the file and the layer where the graph is none of
-/// Graft's networks, a tensor is missing or of another shape, or the size of the input does not
-/// fit.
-ForeignClassifier assemble(const ForeignGraph& graph);
+/// is the head. `size`: of the input, where the file does not say it; 0x0: as the head tells it, or
+/// else the backbone's usual one. Throws Error(input) that names the file and the layer where the
+/// graph is none of Graft's networks, a tensor is missing or of another shape, or the size of the
+/// input does not fit.
+ForeignClassifier assemble(const ForeignGraph& graph, const InputSize& size = {});
 
 }  // namespace graft

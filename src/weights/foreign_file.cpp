@@ -11,16 +11,13 @@
 #include "weights/h5_process.h"
 #include "weights/keras_classifier.h"
 #include "weights/load.h"
-#include "weights/match.h"
 #include "weights/metadata.h"
 #include "weights/onnx_classifier.h"
 #include "weights/onnx_file.h"
-#include "weights/onnx_weights.h"
 #include "weights/own_export.h"
 #include "weights/safetensors.h"
 #include "weights/torch_classifier.h"
 #include "weights/torch_file.h"
-#include "weights/torch_weights.h"
 
 namespace graft {
 namespace {
@@ -33,65 +30,38 @@ namespace {
 struct Opened {
   OwnExport own;
   std::function<ForeignClassifier()> otherwise;
-  std::function<bool()> has_backbone;  ///< whether that could be taken alone
 };
 
-bool holds_torch_backbone(const StoredTensors& tensors, const std::string& name) {
-  constexpr int kSide = 224;  // convolutions do not depend on it
-  const TorchMatcher matcher(name, tensors);
-  return !fitting_backbones(matcher.convolutions(), kSide, kSide).empty();
-}
-
-bool holds_onnx_backbone(const std::shared_ptr<const OnnxFile>& file) {
-  constexpr int kSide = 224;
-  const OnnxMatcher matcher(follow(file));
-  return !fitting_backbones(matcher.convolutions(), kSide, kSide).empty();
-}
-
-/// Whether there is advice to give where the whole is not taken.
-bool holds_backbone(const Opened& opened) {
-  try {
-    return opened.has_backbone();
-  } catch (const Error& error) {
-    if (error.kind() == ErrorKind::interrupted) throw;
-    return false;
-  }
-}
-
-Opened open(const fs::path& path, const std::string& head, const std::stop_token& until) {
+Opened open(const fs::path& path, const std::string& head, const InputSize& size,
+            const std::stop_token& until) {
   const std::string name = printable(path);
   switch (require_weights_file(path).format) {
     case FileKind::hdf5:
     case FileKind::keras: {
       const auto file = std::make_shared<H5File>(path, until);
-      return {own_export(file, path),
-              [=] {
+      return {own_export(file, path), [=] {
                 const std::optional<ForeignGraph> graph = read_keras_classifier(file);
                 if (graph && !head.empty()) refuse_head(name);
-                return assemble(graph ? *graph : read_keras_weights(file, head));
-              },
-              [=] { return holds_keras_backbone(*file); }};
+                return assemble(graph ? *graph : read_keras_weights(file, head), size);
+              }};
     }
     case FileKind::torch: {
       const TorchFile file = read_torch(path);
-      return {own_export(file, path),
-              [=] { return assemble(read_torch_classifier(file.tensors, file.order, name, head)); },
-              [=] { return holds_torch_backbone(file.tensors, name); }};
+      return {own_export(file, path), [=] {
+                return assemble(read_torch_classifier(file.tensors, file.order, name, head), size);
+              }};
     }
     case FileKind::onnx: {
       const std::shared_ptr<const OnnxFile> file = OnnxFile::open(path);
-      return {own_export(file, path),
-              [=] {
+      return {own_export(file, path), [=] {
                 if (!head.empty()) refuse_head(name);
-                return read_onnx_classifier(file);
-              },
-              [=] { return holds_onnx_backbone(file); }};
+                return read_onnx_classifier(file, size);
+              }};
     }
     default: {
       const StoredSafetensors file = open_safetensors(path);
       return {own_export(file, path),
-              [=] { return assemble(read_torch_classifier(file.tensors, {}, name, head)); },
-              [=] { return holds_torch_backbone(file.tensors, name); }};
+              [=] { return assemble(read_torch_classifier(file.tensors, {}, name, head), size); }};
     }
   }
 }
@@ -116,8 +86,8 @@ ForeignClassifier from_own(StoredSafetensors own, const std::string& name) {
 }  // namespace
 
 ForeignClassifier open_foreign_classifier(const fs::path& path, const std::string& head,
-                                          const std::stop_token& until) {
-  Opened opened = open(path, head, until);
+                                          const InputSize& size, const std::stop_token& until) {
+  Opened opened = open(path, head, size, until);
   const std::string& note = opened.own.note;
   if (opened.own.model) {
     if (!head.empty()) refuse_head(printable(path));
@@ -128,13 +98,8 @@ ForeignClassifier open_foreign_classifier(const fs::path& path, const std::strin
     if (!note.empty()) out.notes.push_back(note);
     return out;
   } catch (const Error& error) {
-    if (error.kind() == ErrorKind::interrupted) throw;
-    std::string why = error.what();
-    if (error.kind() == ErrorKind::input && why.find("`without-head`") == std::string::npos &&
-        holds_backbone(opened))
-      why += "; its backbone alone can be taken with `without-head`";
-    if (!note.empty()) why += " (" + note + ")";
-    fail(error.kind(), "{}", why);
+    if (error.kind() == ErrorKind::interrupted || note.empty()) throw;
+    fail(error.kind(), "{} ({})", error.what(), note);
   }
 }
 

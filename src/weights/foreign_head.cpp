@@ -81,9 +81,9 @@ std::optional<std::pair<std::string, int>> numbered(const std::string& name) {
 
 /// How many modules without weights stand between two layers of a Sequential; nothing where their
 /// names do not say.
-std::optional<int> room_between(const ForeignPart& a, const ForeignPart& b) {
-  const auto first = numbered(a.name);
-  const auto second = numbered(b.name);
+std::optional<int> room_between(const std::string& a, const std::string& b) {
+  const auto first = numbered(a);
+  const auto second = numbered(b);
   if (!first || !second || first->first != second->first || second->second <= first->second)
     return std::nullopt;
   return second->second - first->second - 1;
@@ -99,7 +99,8 @@ void refuse_without_room(const ForeignGraph& graph, const Network& whole, size_t
     const ForeignPart& part = parts[k];
     const ForeignPart& next = parts[k + 1];
     ++k;
-    if (!whole.layers[i].relu || room_between(part, next).value_or(1) > 0) continue;
+    const std::optional<int> room = room_between(part.name, next.name);
+    if (!whole.layers[i].relu || room.value_or(1) > 0) continue;
     if (kind_of(next) == LayerKind::batchnorm)
       fail(ErrorKind::usage,
            "`head`: the words have a ReLU between {} and {}, and in {} nothing stands there; write "
@@ -107,7 +108,7 @@ void refuse_without_room(const ForeignGraph& graph, const Network& whole, size_t
            part.name, next.name, graph.file, to_string(whole.layers[i].kind));
     fail(ErrorKind::input,
          "{}: nothing stands between {} and {}, and a layer of a head of Graft's has a ReLU before "
-         "the next one; its backbone alone can be taken with `without-head`",
+         "the next one",
          graph.file, part.name, next.name);
   }
 }
@@ -126,11 +127,11 @@ std::string suggestion(const Network& backbone, const std::vector<ForeignPart>& 
       if (flat && out.find("conv") == std::string::npos && out.find("dense") == std::string::npos)
         out += " flatten";
       // With room for a ReLU in front of it and none behind.
-      const bool behind_relu =
-          i > 0 && kind_of(parts[i - 1]) != LayerKind::batchnorm &&
-          room_between(parts[i - 1], parts[i]).value_or(0) > 0 &&
-          (i + 1 == parts.size() || room_between(parts[i], parts[i + 1]).value_or(1) == 0 ||
-           i + 2 >= parts.size());
+      const bool behind_relu = i > 0 && kind_of(parts[i - 1]) != LayerKind::batchnorm &&
+                               room_between(parts[i - 1].name, parts[i].name).value_or(0) > 0 &&
+                               (i + 1 == parts.size() ||
+                                room_between(parts[i].name, parts[i + 1].name).value_or(1) == 0 ||
+                                i + 2 >= parts.size());
       out += behind_relu ? " dropout:0 batchnorm" : " batchnorm";
     } else {
       const std::vector<int64_t>& shape = parts[i].tensors.at("weight").shape;
@@ -158,6 +159,23 @@ const char* said_of_norms(const std::vector<ForeignPart>& parts) {
              : "";
 }
 
+/// Whether layers of the head have a ReLU is what words say of a file whose names do not.
+void note_relus(ForeignGraph& graph, size_t first) {
+  std::vector<const ForeignLayer*> layers;
+  for (size_t i = first; i < graph.layers.size(); ++i)
+    if (!graph.layers[i].tensors.empty()) layers.push_back(&graph.layers[i]);
+  std::vector<std::string> names;
+  for (size_t i = 0; i + 1 < layers.size(); ++i)
+    if (layers[i]->relu && layers[i]->kind != LayerKind::batchnorm &&
+        !room_between(layers[i]->name, layers[i + 1]->name))
+      names.push_back(layers[i]->name);
+  if (!names.empty())
+    graph.notes.push_back(
+        fmt::format("a ReLU is taken to stand behind {}, as `head` has it behind "
+                    "each conv and dense; the file does not say so",
+                    fmt::join(names, ", ")));
+}
+
 /// Which of the two orders was taken, of which the file says nothing.
 void note_norms(ForeignGraph& graph, const Network& whole) {
   for (const Layer& layer : whole.layers) {
@@ -178,13 +196,11 @@ void append_head(ForeignGraph& graph, const Network& backbone, const std::string
                  const std::vector<ForeignPart>& parts, double epsilon) {
   for (const ForeignPart& part : parts)
     if (!kind_of(part))
-      fail(
-          ErrorKind::input,
-          "{}: layer {} is of no kind that a head of Graft's has, or lacks some of its weights "
-          "(BatchNorm without scale, a layer in front of the network){}; its backbone alone can be "
-          "taken with `without-head`",
-          graph.file, part.name,
-          graph.family == "keras" ? ": save the whole model, model.save('model.keras')" : "");
+      fail(ErrorKind::input,
+           "{}: layer {} is of no kind that a head of Graft's has, or lacks some of its weights "
+           "(BatchNorm without scale, a layer in front of the network){}",
+           graph.file, part.name,
+           graph.family == "keras" ? ": save the whole model, model.save('model.keras')" : "");
   if (words.empty())
     fail(ErrorKind::usage,
          "{}: it has weights, but does not say how a head computes with them. {} the head, whose "
@@ -198,6 +214,7 @@ void append_head(ForeignGraph& graph, const Network& backbone, const std::string
          described(parts), suggestion(backbone, parts), said_of_norms(parts));
   constexpr int kAnyClasses = 2;
   const Network whole = with_head(backbone, words, kAnyClasses);
+  const size_t first = graph.layers.size();
   std::map<LayerKind, std::deque<const ForeignPart*>> waiting;
   for (const ForeignPart& part : parts)
     if (const std::optional<LayerKind> kind = kind_of(part)) waiting[*kind].push_back(&part);
@@ -224,14 +241,18 @@ void append_head(ForeignGraph& graph, const Network& backbone, const std::string
         constexpr int64_t kMostOutputs = 1 << 20;
         const bool last = i + 1 == whole.layers.size();
         if (outputs > kMostOutputs || (!last && outputs != layer.outputs))
-          fail(ErrorKind::usage, "`head`: {}:{} is layer {} of {}, which has {} outputs",
-               to_string(layer.kind), layer.outputs, part.name, graph.file, outputs);
+          fail(ErrorKind::usage,
+               "`head`: {}:{} is layer {} of {}, which has {} outputs; its layers behind the "
+               "backbone are {}: perhaps \"{}\"",
+               to_string(layer.kind), layer.outputs, part.name, graph.file, outputs,
+               described(parts), suggestion(backbone, parts));
         made.outputs = static_cast<int>(outputs);
       }
     }
     graph.layers.push_back(std::move(made));
   }
   refuse_without_room(graph, whole, backbone.layers.size(), parts);
+  note_relus(graph, first);
   note_norms(graph, whole);
   for (const auto& [kind, queue] : waiting)
     if (!queue.empty())

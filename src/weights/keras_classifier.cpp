@@ -95,6 +95,7 @@ std::optional<ForeignGraph> read_keras_classifier(const std::shared_ptr<H5File>&
   graph.output = walk.output;
   graph.preprocessing = walk.preprocessing;
   graph.resampling = walk.resampling;
+  graph.resampling_note = std::move(walk.resampling_note);
   graph.notes = std::move(walk.notes);
   for (KerasStep& step : walk.steps) {
     for (const auto& [role, index] : locator.roles_of(step.path))
@@ -134,22 +135,6 @@ ForeignGraph read_keras_weights(const std::shared_ptr<H5File>& file, const std::
   }
   append_head(graph, best, words, parts, kKerasEpsilon);
   return graph;
-}
-
-bool holds_keras_backbone(H5File& file) {
-  const std::optional<KerasPlaces> places = longest_backbone(file).second;
-  if (!places) return false;
-  std::optional<KerasModel> model;
-  try {
-    if (!file.description().empty()) model = parse_keras_model(file.description(), file.name());
-  } catch (const Error&) {  // somebody's own class, whose layers' names count
-    return true;
-  }
-  if (!model) return true;
-  std::set<size_t> taken;
-  for (const auto& [name, index] : places->backbone) taken.insert(index);
-  require_vgg_layers(*model, KerasLocator(*model, file.weights(), file.name()), taken, file.name());
-  return true;
 }
 
 }  // namespace graft

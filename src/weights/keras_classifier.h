@@ -31,7 +31,4 @@ StoredTensor stored_h5_weight(const std::shared_ptr<H5File>& file, size_t index)
 std::vector<std::vector<float>> own_values(H5File& file, const KerasLocator& locator,
                                            const KerasPath& path);
 
-/// Whether a backbone's weights are in a file, and computed with as a VGG does as far as it says.
-bool holds_keras_backbone(H5File& file);
-
 }  // namespace graft

@@ -189,13 +189,16 @@ class Walker {
       out_.resampling = how == "nearest" ? Resampling::nearest
                         : smooth         ? Resampling::bilinear
                                          : Resampling::bilinear_noaa;
-      out_.notes.push_back(fmt::format(
-          "left out layer {} (Resizing): Graft brings images to {}x{} itself, {}",
-          clipped(printable(layer.name)), out_.height, out_.width,
+      const std::string name = clipped(printable(layer.name));
+      out_.notes.push_back(
+          fmt::format("left out layer {} (Resizing): Graft brings images to {}x{} itself", name,
+                      out_.height, out_.width));
+      out_.resampling_note = fmt::format(
+          "images are resized as layer {} does, {}", name,
           how == "nearest" ? "to the nearest pixel (of two that are equally near TensorFlow's "
                              "rounding may take the other)"
           : smooth         ? "antialiased (bilinear), within one of 255 levels"
-                           : "in the same way, with levels rounded to whole ones"));
+                           : "bilinear without antialiasing, with levels rounded to whole ones");
       return inputs.at(0);
     }
     std::vector<KerasPixels> pixels;

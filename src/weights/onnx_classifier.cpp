@@ -9,13 +9,12 @@
 #include "weights/onnx_weights.h"
 
 namespace graft {
-ForeignClassifier read_onnx_classifier(const std::shared_ptr<const OnnxFile>& file) {
+ForeignClassifier read_onnx_classifier(const std::shared_ptr<const OnnxFile>& file,
+                                       const InputSize& size) {
   OnnxLayers layers = follow(file);
-  if (!layers.stopped.empty())
-    fail(ErrorKind::input, "{}: {}; its backbone alone can be taken with `without-head`",
-         file->name(), layers.stopped);
+  if (!layers.stopped.empty()) fail(ErrorKind::input, "{}: {}", file->name(), layers.stopped);
   layers.graph.preprocessing = recognised(layers.input);
-  ForeignClassifier out = assemble(layers.graph);
+  ForeignClassifier out = assemble(layers.graph, size);
   if (!out.preprocessing && !layers.input.is_identity())
     out.behind = [input = layers.input](const Preprocessing& asked) {
       return behind(asked, input);

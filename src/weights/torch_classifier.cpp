@@ -78,10 +78,8 @@ Behind behind(const TorchMatcher& matcher, const StoredTensors& tensors,
   constexpr size_t kMostTensors = 2000;
   std::vector<std::string> names = matcher.behind_features();
   if (names.size() > kMostTensors)
-    fail(ErrorKind::input,
-         "{}: {} tensors behind its features; a head has at most {}; take its backbone alone with "
-         "`without-head`",
-         file, names.size(), kMostTensors);
+    fail(ErrorKind::input, "{}: {} tensors behind its features; a head has at most {}", file,
+         names.size(), kMostTensors);
   if (order.empty()) {
     std::sort(names.begin(), names.end(), in_order);
   } else {
@@ -126,8 +124,7 @@ void require_order(const std::vector<ForeignPart>& parts, const std::string& fil
           ErrorKind::input,
           "{}: layers {} and {} have one form, and a safetensors file has no order that says which "
           "comes first; write the state_dict as a .pth file, in Python: "
-          "torch.save(model.state_dict(), 'weights.pth'), or take its backbone alone with "
-          "`without-head`",
+          "torch.save(model.state_dict(), 'weights.pth')",
           file, clipped(printable(a.name)), clipped(printable(b.name)));
     }
 }

@@ -127,6 +127,27 @@ class Keras(Files):
         self.assertNotIn("batchnorm", said)
         self.check(k.compute(relu_first, self.unit))
 
+    def test_relus_that_only_words_have(self):
+        """Of weights alone nobody knows whether a Dense was linear."""
+        k.write_keras(self.folder / "m.keras", k.base(spread=0.3) + [
+            self.GAP, k.dense("hidden", 160, 12, "relu"), k.dense("out", 12, 3, "softmax")])
+        path, more = self.folder / "m.weights.h5", ("--preprocessing", "unit", "--input-size", k.SIZE)
+        self.assertIn("a ReLU is taken to stand behind dense, as --head has it",
+                      self.convert(path, *more, "--head", "gap dense:12"))
+        self.refuse(2, 'perhaps "gap dense:12"', path, *more, "--head", "gap dense:9")
+        k.write_keras(self.folder / "m.keras", k.base(spread=0.3) + [self.GAP, k.dense("out", 160, 3, "softmax")])
+        self.assertNotIn("ReLU", self.convert(path, *more, "--head", "gap"))
+
+    def test_images_that_are_not_square(self):
+        """The size that is said counts, and where none is said the message names it."""
+        k.write_keras(self.folder / "m.keras", k.base(spread=0.3) + [
+            k.layer("Flatten", "flat"), k.dense("out", 160 * 3 * 2, 3, "softmax")])
+        path, more = self.folder / "m.weights.h5", ("--preprocessing", "unit", "--head", "flatten")
+        self.refuse(1, "--input-size says another size", path, *more)
+        self.refuse(1, "behind maps of (160, 1, 1), of images of 32x32", path, *more, "--input-size", 32)
+        self.convert(path, *more, "--input-size", "96x64")
+        self.assertEqual(json.loads(t.read_safetensors(self.ours)[1]["network"])["input_size"], [96, 64])
+
     def test_a_layer_that_no_head_has(self):
         """It is not passed over where its weights are all there is."""
         layers = k.base() + [self.GAP, k.layer("LayerNormalization", "norm", (np.ones(160), np.zeros(160))),
@@ -154,14 +175,16 @@ class Keras(Files):
         scaled = k.layer("Rescaling", "scaled", scale=1 / 255, offset=0)
         tail = k.base() + [self.GAP, k.dense("out", 160, 3, "softmax")]
         for config, want, said in (({"antialias": True}, "bilinear", "antialiased"),
-                                   ({}, "bilinear-noaa", "in the same way"),
-                                   ({"antialias": False}, "bilinear-noaa", "in the same way"),
+                                   ({}, "bilinear-noaa", "without antialiasing"),
+                                   ({"antialias": False}, "bilinear-noaa", "without antialiasing"),
                                    ({"interpolation": "nearest"}, "nearest", "TensorFlow's rounding")):
             config = dict({"height": 64, "width": 64, "interpolation": "bilinear"}, **config)
             layer = k.layer("Resizing", "sized", **config)
             path = k.write(self.folder / "m.keras", [layer, scaled] + tail)
             self.assertIn(said, self.convert(path))
             self.assertEqual(self.preprocessing()["resampling"], want)
+            self.assertNotIn("images are resized", self.convert(path, "--resampling", "bicubic"))
+            self.assertEqual(self.preprocessing()["resampling"], "bicubic")
             self.succeed("weights", "convert", path, self.ours, "--without-head")
             self.assertEqual(self.preprocessing()["resampling"], want)
 
@@ -197,8 +220,13 @@ class Keras(Files):
                 self.assertIn("its backbone alone can be taken with --without-head", said)
                 self.succeed("weights", "convert", path, self.ours, "--without-head")
                 self.ours.unlink()
-        layers = k.base(activation="gelu") + [gap, end]
-        self.assertNotIn("without-head", self.refuse(1, "gelu", k.write(self.folder / "m.h5", layers)))
+        # Not where the backbone cannot be taken either.
+        for suffix in (".h5", ".keras"):
+            for text, layers in (("gelu", k.base(activation="gelu")),
+                                 ("ZeroPadding2D", [k.layer("ZeroPadding2D", "zeros", padding=[4, 4])] + k.base())):
+                path = k.write(self.folder / f"m{suffix}", layers + [gap, end])
+                if "without-head" in self.refuse(1, text, path, "--preprocessing", "unit"):
+                    self.succeed("weights", "convert", path, self.ours, "--without-head", "--preprocessing", "unit")
 
     def test_a_class_of_ones_own(self):
         """A subclassed model describes itself as it likes."""

@@ -279,6 +279,9 @@ class OnnxClassifiers(t.TestCase):
                      "block2_pool", "--input-size", SIZE)
         want = self.maps()
         self.assertLess(np.abs(np.load(out) - want).max() / np.abs(want).max(), 1e-5)
+        # No advice that would be refused in its turn.
+        o.Graph((SIZE, SIZE)).add("LeakyRelu").save(self.path)
+        self.assertNotIn("--without-head", self.refuse("LeakyRelu", "--preprocessing", "unit"))
 
 
 if __name__ == "__main__":
