@@ -128,7 +128,7 @@ Dataset open_dataset(const fs::path& data, const RunContext& context) {
     const std::optional<InArchive> inside = find_in_archive(data, context);
     if (inside && inside->name.empty() && has_labelled_samples(*inside->archive))
       return build(read_tar_shards(data, {&data, 1}, context));
-    return build(read_layout(data));
+    return build(read_layout(data, context));
   }
   if (has_image_extension(data))
     fail(ErrorKind::input, "{}: a single image; {}", printable(data), kExpectedLayout);

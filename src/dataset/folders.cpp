@@ -144,16 +144,20 @@ size_t leave_out_maps(const fs::path& folder, std::vector<Entry>& entries) {
   });
 }
 
+}  // namespace
+
 /// Tells how far a scan has come, once it takes longer than anybody waits without a word.
 class ScanProgress {
  public:
   explicit ScanProgress(const RunContext& context) : context_(context) {}
 
-  void add_folder(size_t found_below, size_t images) {
+  void add_folder(const std::vector<Entry>& entries) {
     constexpr std::chrono::seconds kPatience{1};
     ++done_;
-    known_ += found_below;
-    images_ += images;
+    for (const Entry& entry : entries) {
+      known_ += static_cast<size_t>(entry.is_folder);
+      images_ += static_cast<size_t>(!entry.is_folder && has_image_extension(entry.path));
+    }
     if (!progress_) {
       context_.check_stop();
       if (std::chrono::steady_clock::now() - start_ < kPatience) return;
@@ -176,6 +180,8 @@ class ScanProgress {
   std::optional<Progress> progress_;
 };
 
+namespace {
+
 void walk(const fs::path& folder, std::set<fs::path>& entered, ScanProgress& progress,
           Walked& out) {
   std::error_code error;
@@ -184,13 +190,7 @@ void walk(const fs::path& folder, std::set<fs::path>& entered, ScanProgress& pro
   if (error ? error != std::errc::not_a_directory : !entered.insert(real).second) return;
   std::vector<Entry> entries = entries_of(folder);
   out.maps += leave_out_maps(folder, entries);
-  size_t folders = 0;
-  size_t images = 0;
-  for (const Entry& entry : entries) {
-    folders += static_cast<size_t>(entry.is_folder);
-    images += static_cast<size_t>(!entry.is_folder && has_image_extension(entry.path));
-  }
-  progress.add_folder(folders, images);
+  progress.add_folder(entries);
   for (Entry& entry : entries) {
     if (is_left_behind(std::string(name_of(entry.path)))) continue;
     if (entry.is_folder)
@@ -345,7 +345,9 @@ bool Folder::has_own_content() const {
                      [](const auto& folder) { return folder->has_own_content(); });
 }
 
-FolderTree::FolderTree(const fs::path& root) {
+FolderTree::FolderTree(const fs::path& root, const RunContext& context) {
+  ScanProgress progress(context);
+  progress_ = &progress;
   std::error_code error;
   Identity identity;
   for (fs::path above = fs::canonical(root, error); above.has_relative_path();) {
@@ -361,6 +363,8 @@ FolderTree::FolderTree(const fs::path& root) {
   if (hidden_images_ > 0)
     notes_.push_back(fmt::format("{} hidden images are left out, the first: {}", hidden_images_,
                                  printable(first_hidden_)));
+  progress.finish();
+  progress_ = nullptr;
 }
 
 std::unique_ptr<Folder> FolderTree::read(const fs::path& path, Folder* parent) {
@@ -373,6 +377,7 @@ std::unique_ptr<Folder> FolderTree::read(const fs::path& path, Folder* parent) {
   folder->maps = leave_out_maps(path, entries);
   if (folder->maps > 0)
     notes_.push_back(fmt::format("{}: {}; left out", printable(path), maps_text(folder->maps)));
+  progress_->add_folder(entries);
   for (const Entry& entry : entries) {
     const std::string name = entry.path.filename().string();
     if (is_tool_name(name)) continue;

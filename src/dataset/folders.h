@@ -60,11 +60,13 @@ struct Folder {
   [[nodiscard]] bool has_own_content() const;
 };
 
+class ScanProgress;
+
 /// A whole tree of folders, read once.
 class FolderTree {
  public:
   /// Throws Error(io) for a folder that cannot be read.
-  explicit FolderTree(const std::filesystem::path& root);
+  explicit FolderTree(const std::filesystem::path& root, const RunContext& context = {});
 
   [[nodiscard]] const Folder& root() const { return *root_; }
   /// The folder that the file a link points to lies in; null: it is outside of the tree.
@@ -98,6 +100,7 @@ class FolderTree {
   size_t hidden_images_ = 0;
   std::filesystem::path first_hidden_;
   std::vector<std::string> notes_;
+  ScanProgress* progress_ = nullptr;  // while it is read
 };
 
 }  // namespace graft

@@ -72,7 +72,8 @@ std::vector<std::string> labels_in_names(const std::vector<fs::path>& images) {
 
 class Reader {
  public:
-  explicit Reader(const fs::path& data) : data_(data), tree_(without_slash(data)) {
+  Reader(const fs::path& data, const RunContext& context)
+      : context_(context), data_(data), tree_(without_slash(data), context) {
     layout_.notes = tree_.notes();
   }
 
@@ -206,7 +207,7 @@ class Reader {
   const Folder* follow_split(const Folder& link) {
     layout_.notes.push_back(fmt::format("{}: a link to {}, so both hold the same images",
                                         printable(link.path), printable(link.link_to->path)));
-    linked_trees_.push_back(std::make_unique<FolderTree>(link.path));
+    linked_trees_.push_back(std::make_unique<FolderTree>(link.path, context_));
     return &linked_trees_.back()->root();
   }
 
@@ -286,7 +287,7 @@ class Reader {
       const Folder* contents = kid;
       if (kid->link_to != nullptr) {
         links_.emplace_back(kid, label);
-        linked_trees_.push_back(std::make_unique<FolderTree>(kid->path));
+        linked_trees_.push_back(std::make_unique<FolderTree>(kid->path, context_));
         contents = &linked_trees_.back()->root();
       }
       const size_t before = layout_.images.size();
@@ -450,6 +451,7 @@ class Reader {
           fmt::format("{}: files that are no images: {}", printable(at_->path), suffixes(others)));
   }
 
+  const RunContext& context_;
   fs::path data_;
   FolderTree tree_;
   const Folder* at_ = nullptr;  // behind wrappers
@@ -471,6 +473,8 @@ std::string noted(const std::vector<std::string>& notes) {
                      notes.size() > kShown ? "; …" : "");
 }
 
-Layout read_layout(const fs::path& data) { return Reader(data).read(); }
+Layout read_layout(const fs::path& data, const RunContext& context) {
+  return Reader(data, context).read();
+}
 
 }  // namespace graft

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "dataset/dataset.h"
+#include "graft/context.h"
 
 namespace graft {
 
@@ -41,6 +42,6 @@ inline constexpr std::string_view kExpectedLayout =
 /// Reads the folder and decides by the whole image: it is one of splits only where everything
 /// beside them is a split too and they share class folders. Throws Error(input) that says what was
 /// found and what was expected where neither reading is beyond doubt.
-Layout read_layout(const std::filesystem::path& data);
+Layout read_layout(const std::filesystem::path& data, const RunContext& context = {});
 
 }  // namespace graft

@@ -7,6 +7,7 @@
 
 #include "base/csv.h"
 #include "base/file.h"
+#include "dataset/layout.h"
 #include "graft/image.h"
 #include "support.h"
 
@@ -101,6 +102,18 @@ TEST(Dataset, SaysWhatItExpected) {
   EXPECT_ERROR(open_dataset(t.path()), ErrorKind::input, "expected a folder of class folders");
   write(t.path() / "x.jpg", "x");
   EXPECT_ERROR(open_dataset(t.path() / "x.jpg"), ErrorKind::input, "a single image");
+}
+
+TEST(Dataset, AScanCanBeStopped) {
+  const TemporaryFolder t;
+  fill(t.path() / "a", 2);
+  fill(t.path() / "b", 2);
+  std::stop_source stop;
+  RunContext context;
+  context.stop = stop.get_token();
+  EXPECT_EQ(read_layout(t.path(), context).images.size(), 4U);
+  stop.request_stop();
+  EXPECT_ERROR(read_layout(t.path(), context), ErrorKind::interrupted, "");
 }
 
 TEST(Csv, FieldsSurvive) {
