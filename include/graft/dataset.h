@@ -71,12 +71,11 @@ std::string class_table(const Dataset& dataset);
 
 /// Images named by the user: files as they are; folders, archives and folders of tar shards walked
 /// (sorted), by extension; what a pattern ("shard-{0000..0999}.tar") or a list ("@list.txt", or a
-/// text file of paths) names. `unread` gets what unread_images() says of a folder.
+/// text file of paths) names. `unread` says what else a folder
+/// has: "3 files of kinds that are not read (1 .cr2, 2 .mov)", or nothing.
 std::vector<std::filesystem::path> list_images(const std::filesystem::path& path,
                                                const RunContext& context = {},
                                                std::string* unread = nullptr);
-/// "3 files of kinds that are not read (1 .cr2, 2 .mov)" below a folder; empty: there are none.
-std::string unread_images(const std::filesystem::path& folder);
 
 /// What compressed tars were decompressed into, in $XDG_CACHE_HOME/graft/archives.
 struct DecompressedArchives {

@@ -269,15 +269,6 @@ std::string unread_text(const Walked& walked) {
 
 }  // namespace
 
-std::string unread_images(const fs::path& folder) {
-  if (kind_of_path(folder) != PathKind::folder) return {};
-  try {
-    return unread_text(walk_images(folder));
-  } catch (const Error&) {
-    return {};  // said elsewhere
-  }
-}
-
 std::vector<fs::path> list_images(const fs::path& path, const RunContext& context,
                                   std::string* unread) {
   if (std::optional<std::vector<fs::path>> listed = named_files(path)) {
