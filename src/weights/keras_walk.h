@@ -30,6 +30,7 @@ struct KerasWalk {
   /// they are prepared outside, or where that is Python code.
   std::optional<Preprocessing> preprocessing{};
   std::optional<Resampling> resampling{};
+  std::string resampling_note{};  ///< how near Graft's resizing comes to the layer's
   std::vector<std::string> notes{};
 };
 
@@ -43,7 +44,6 @@ KerasWalk walk_keras_model(const KerasModel& model, const std::string& file,
 /// What a model does with pixels in front of its first convolution.
 struct KerasFront {
   std::optional<Preprocessing> preprocessing{};  ///< none: it does nothing, or what is not followed
-  std::string resampling_note{};                 ///< how near Graft's resizing comes to the layer's
   std::optional<Resampling> resampling{};
   std::string problem{};  ///< why it is not followed: "layer cast (Cast) …"
 };

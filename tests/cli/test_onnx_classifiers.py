@@ -280,6 +280,7 @@ class OnnxClassifiers(t.TestCase):
         want = self.maps()
         self.assertLess(np.abs(np.load(out) - want).max() / np.abs(want).max(), 1e-5)
         # No advice that would be refused in its turn.
+        self.model.unlink()
         o.Graph((SIZE, SIZE)).add("LeakyRelu").save(self.path)
         self.assertNotIn("--without-head", self.refuse("LeakyRelu", "--preprocessing", "unit"))
 
