@@ -61,7 +61,10 @@ def _keyword(found: re.Match[str]) -> str:
 
 def in_python(text: str) -> str:
     """A text of the library, which names options `so-called`, with Python's names for them."""
-    text = re.sub(r"'graft train DATA `resume` (.*?)' goes on", r"graft.resume('\1') goes on", text)
+    text = re.sub(r"'graft train DATA (?:`resume`|--resume) (.*?)' goes on", r"graft.resume('\1') goes on", text)
+    text = re.sub(r"'graft train DATA (?:`weights`|--weights) (\S+)'", r"graft.train(DATA, weights='\1')", text)
+    text = text.replace("`resume` to go on with", "graft.resume() to go on with")
+    text = re.sub(r"`classes` A,B,…", "classes=['A', 'B', …]", text)
     text = re.sub(r"'graft weights convert (\S+) MODEL.safetensors'", r"graft.convert('\1', 'MODEL.safetensors')", text)
     # Within a command options are flags.
     text = re.sub(r"'graft [^']*'", lambda command: re.sub(r"`([^`]*)`", r"--\1", command.group(0)), text)

@@ -73,7 +73,10 @@ def _from_pil(image: Any, name: str) -> np.ndarray:
 
 def _item(value: Any, name: str) -> Any:
     if isinstance(value, (str, os.PathLike)):
-        return os.fsdecode(value)
+        path = os.fsdecode(value)
+        if os.path.isdir(path):
+            raise UsageError(f"{name}: {path!r} is a folder; graft.list_images({path!r}) gives the images below it")
+        return path
     if _is_file(value) and not _is_pil(value):
         value = value.read()
         if not isinstance(value, (bytes, bytearray, memoryview)):

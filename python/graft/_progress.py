@@ -90,7 +90,8 @@ class Progress:
             self._task, self._began, self._drawn = task, now, now
             if self._tqdm is not None:
                 self._bar = self._tqdm(total=total or None, desc=label, unit="B" if unit == "B" else f" {unit}",
-                                       unit_scale=unit == "B", leave=False, file=sys.stderr)
+                                       unit_scale=unit == "B", leave=False, file=sys.stderr,
+                                       mininterval=0.1 if sys.stderr.isatty() else 1)
                 self._label = label
         if self._bar is not None:
             if label != self._label:

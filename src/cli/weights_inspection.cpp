@@ -32,13 +32,18 @@ std::string pixels_line(const Preprocessing& p, bool crop_unknown) {
 
 /// The family whose preprocessing it is, as --preprocessing names it.
 std::string pixels_family(Preprocessing p) {
-  if (p == keras_preprocessing()) return "keras";
-  if (p == unit_preprocessing()) return "unit";
-  if (p == raw_preprocessing()) return "raw";
-  if (p == symmetric_preprocessing()) return "symmetric";
-  if (p == scratch_preprocessing()) return "torch-stretched";
+  // How images are resized is said apart.
+  const auto is = [&](Preprocessing family) {
+    family.resampling = p.resampling;
+    return p == family;
+  };
+  if (is(keras_preprocessing())) return "keras";
+  if (is(unit_preprocessing())) return "unit";
+  if (is(raw_preprocessing())) return "raw";
+  if (is(symmetric_preprocessing())) return "symmetric";
+  if (is(scratch_preprocessing())) return "torch-stretched";
   p.crop_ratio = 0;
-  return p == scratch_preprocessing() ? "torch" : "its own";
+  return is(scratch_preprocessing()) ? "torch" : "its own";
 }
 
 }  // namespace
@@ -88,7 +93,8 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
   print_result("{}: {}, {}{}\n", printable(name), about.format,
                format_bytes(static_cast<double>(about.bytes)),
                about.types.empty() ? "" : ", " + about.types);
-  print_result("  from        {} (MD5 {})\n", about.source, about.md5);
+  print_result("  from        {}\n", about.source);
+  print_result("  MD5         {} (this file's)\n", about.md5);
   print_result("  licence     {}\n", about.licence);
   for (const WeightsInspection::Fit& fit : about.fits)
     print_result("  network     {}{}\n", fit.backbone,
@@ -122,14 +128,20 @@ void print_inspection(const std::string& name, const WeightsInspection& about) {
                  pixels_line(about.preprocessing, about.crop_unknown));
   if (!about.fits.empty() && about.damage.empty()) {
     const WeightsInspection::Fit& fit = about.fits.front();
-    if (about.convertible)
+    const bool own = about.family == "graft" && !about.labels.empty();
+    if (own)
+      print_result(
+          "  use         whole: graft predict {} PHOTOS\n"
+          "              or: graft train PHOTOS --weights {} --head keep\n",
+          shell_quoted(name), shell_quoted(name));
+    else if (about.convertible)
       print_result(
           "  use         whole: graft weights convert {} MODEL.safetensors{}{}\n"
           "              or: graft train PHOTOS --weights {} --head keep{}\n",
           shell_quoted(name), about.labels.empty() ? " --classes A,B,…" : "",
           asked ? " --preprocessing …" : "", shell_quoted(name), asked ? " --preprocessing …" : "");
     print_result("  {}graft train PHOTOS --backbone {}{} --weights {}{}\n",
-                 about.convertible ? "            its backbone alone: " : "use         ",
+                 own || about.convertible ? "            its backbone alone: " : "use         ",
                  fit.backbone, fit.whole ? "" : " --until " + fit.until, shell_quoted(name),
                  asked ? " --preprocessing FAMILY" : "");
   }

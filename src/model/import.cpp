@@ -1,6 +1,8 @@
 #include "model/import.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
 #include <utility>
 
 #include "base/fail.h"
@@ -10,6 +12,7 @@
 #include "model/backbone_file.h"
 #include "weights/foreign_file.h"
 #include "weights/load.h"
+#include "weights/metadata.h"
 #include "weights/pixel_family.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
@@ -139,7 +142,10 @@ void settle_size(ForeignClassifier& found, const InputSize& asked, const std::st
 std::string open_pixels(const ForeignClassifier& found, PixelFamily asked) {
   if (asked != PixelFamily::of_weights) return "";
   if (!found.preprocessing)
-    return fmt::format("how pixels were prepared, which `preprocessing` does: {}", kPixelFamilies);
+    return fmt::format("how pixels were prepared, which `preprocessing` does: {}{}", kPixelFamilies,
+                       found.behind ? "; its own arithmetic comes behind that, so that raw is what "
+                                      "a model has that is given numbers from 0 to 255"
+                                    : "");
   return found.family == "onnx" && has_torch_colours(*found.preprocessing) ? kOpenCrop : "";
 }
 
@@ -175,6 +181,16 @@ bool holds_backbone(const fs::path& file, const RunContext& context) {
   return false;
 }
 
+/// A model that could be written and not read again.
+void require_readable(const Preprocessing& preprocessing, const std::string& name) {
+  for (const std::array<float, 3>* values : {&preprocessing.scale, &preprocessing.shift})
+    for (const float value : *values)
+      if (!(std::abs(value) <= kMostPixelScale))
+        fail(ErrorKind::input,
+             "{}: it multiplies or shifts pixels by {:.3g}; Graft's models do so by at most {:.0e}",
+             name, value, kMostPixelScale);
+}
+
 ForeignClassifier open_with_advice(const fs::path& file, const std::string& head,
                                    const InputSize& size, const RunContext& context) {
   try {
@@ -206,6 +222,7 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
   model.metadata.classes = labels_of(found, import.classes, name, questions);
   settle_pixels(found, import.preprocessing, name, questions);
   questions.require_none(name);
+  require_readable(*found.preprocessing, name);
   model.metadata.preprocessing = *found.preprocessing;
   const std::optional<Resampling> resampling =
       import.resampling ? import.resampling : found.resampling;
@@ -280,6 +297,7 @@ ModelFile import_backbone(const fs::path& named, const ClassifierImport& import,
   request.context = context;
   Weights weights = load_weights(request, model.metadata.network);
   if (!weights.note.empty()) context.tell(Severity::note, "note: " + weights.note);
+  require_readable(weights.preprocessing, name);
   model.metadata.preprocessing = weights.preprocessing;
   model.metadata.provenance = weights.provenance;
   model.tensors = std::move(weights.tensors);

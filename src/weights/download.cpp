@@ -226,7 +226,7 @@ int on_progress(void* user, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 [[noreturn]] void fail_download(const Download& job, const std::string& why) {
   fail(ErrorKind::io,
        "cannot download {}: {}; download it elsewhere ({}) and give it to 'graft weights import "
-       "FILE', which puts it at {}",
+       "FILE', which puts it at {}, or name weights that you have with `weights` FILE",
        job.url, why, job.hash, printable(job.target));
 }
 

@@ -49,8 +49,8 @@ Glimpse glimpse(const fs::path& path) {
     if (error == ENOENT || error == ENOTDIR)
       fail(ErrorKind::input,
            "{}: no such file; give a Keras .h5, PyTorch .pth, safetensors or ONNX file, a Graft "
-           "model or run, "
-           "'imagenet', 'builtin' or 'none'",
+           "model or run, 'imagenet', 'builtin' or 'none' ('graft weights list' has the published "
+           "files)",
            printable(path));
     fail(ErrorKind::io, "{}: cannot open: {}{}", printable(path), system_error_text(error),
          error == EACCES

@@ -194,8 +194,10 @@ class Assembler {
       refuse("it has no head that ends in a dense layer without ReLU: no classifier");
     if (graph_.output == ForeignOutput::sigmoid && graph_.layers.back().outputs != 1)
       refuse("a sigmoid of several outputs is no classifier's");
-    if (graph_.output == ForeignOutput::logits && graph_.layers.back().outputs < 2)
-      refuse("its last layer has one output; a classifier has one for each of its classes");
+    if (graph_.output == ForeignOutput::logits && graph_.layers.back().outputs == 1)
+      out_.notes.emplace_back(
+          "its one output is taken for the logit of the second of two classes (a sigmoid makes its "
+          "probability)");
     try {
       validate(out_.network);
     } catch (const Error& error) {
@@ -210,7 +212,7 @@ class Assembler {
       const ForeignLayer& layer = graph_.layers[spec.layer - 1];
       const std::string role = spec.name.substr(out_.network.layers[spec.layer].name.size() + 1);
       const auto at = layer.tensors.find(role);
-      const bool widened = graph_.output == ForeignOutput::sigmoid && is_last(spec.layer - 1);
+      const bool widened = is_last(spec.layer - 1) && layer.outputs == 1;
       std::vector<int64_t> shape = spec.shape;
       if (widened) shape[0] = 1;
       StoredTensor tensor;
@@ -250,6 +252,16 @@ class Assembler {
                                  const std::vector<int64_t>& found,
                                  const std::vector<int64_t>& needed,
                                  const std::vector<Shape>& shapes) const {
+    const bool flattened =
+        std::any_of(graph_.layers.begin(), graph_.layers.end(),
+                    [](const ForeignLayer& one) { return one.kind == LayerKind::flatten; });
+    if (flattened && asked_ != InputSize() && out_.size == ForeignClassifier::Size::open)
+      fail(
+          ErrorKind::usage,
+          "`input-size`: layer {} of {} is not for images of {}x{}: its {} has the shape {}, where "
+          "{} is needed",
+          layer.name, graph_.file, asked_.height, asked_.width, role, shape_text(found),
+          shape_text(needed));
     const bool flat = layer.kind == LayerKind::dense && role == "weight";
     refuse(layer,
            fmt::format("has a {} of shape {} where {} is needed{}{}", role, shape_text(found),

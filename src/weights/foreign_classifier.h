@@ -34,7 +34,7 @@ struct ForeignLayer {
 
 /// What the numbers of the last dense layer are.
 enum class ForeignOutput : uint8_t {
-  logits,   ///< of two or more classes, with or without a softmax behind them
+  logits,   ///< of the classes, with or without a softmax behind them; one: of the second of two
   sigmoid,  ///< one, through a sigmoid: the probability of the second of two classes
 };
 

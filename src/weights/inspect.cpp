@@ -26,6 +26,7 @@
 #include "weights/pixel_family.h"
 #include "weights/registry.h"
 #include "weights/safetensors.h"
+#include "weights/torch_classifier.h"
 #include "weights/torch_file.h"
 #include "weights/torch_weights.h"
 
@@ -107,17 +108,6 @@ Network best(const WeightsInspection& out) {
                   /*include_top=*/true);
 }
 
-void inspect_torch(const StoredTensors& tensors, const std::string& name, WeightsInspection& out) {
-  const TorchMatcher matcher(name, tensors);
-  out.family = matcher.names() == TorchNames::timm ? "timm" : "torchvision";
-  out.types = types_of(tensors);
-  match(matcher.convolutions(), out);
-  out.classes = matcher.classes();
-  out.left_out = matcher.left_out(best(out));
-  out.preprocessing = torchvision_preprocessing();
-  look_at_values(tensors, out);
-}
-
 void take_classifier(const ForeignClassifier& whole, int height, int width,
                      WeightsInspection& out) {
   out.convertible = true;
@@ -142,6 +132,37 @@ void note_why_not_whole(const Error& error, const std::string& name, WeightsInsp
   add_note(out, "its classifier cannot be taken whole: " + why);
 }
 
+void inspect_torch(const StoredTensors& tensors, std::span<const std::string> order,
+                   const std::string& name, WeightsInspection& out) {
+  const TorchMatcher matcher(name, tensors);
+  out.family = matcher.names() == TorchNames::timm ? "timm" : "torchvision";
+  out.types = types_of(tensors);
+  match(matcher.convolutions(), out);
+  out.classes = matcher.classes();
+  out.left_out = matcher.left_out(best(out));
+  out.preprocessing = torchvision_preprocessing();
+  look_at_values(tensors, out);
+  if (out.fits.empty() || (out.left_out.empty() && !out.classes)) return;
+  try {
+    const ForeignGraph graph = read_torch_classifier(tensors, order, name, "");
+    take_classifier(assemble(graph), graph.height, graph.width, out);
+    for (const std::string& note : graph.notes) add_note(out, note);
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    note_why_not_whole(error, name, out);
+  }
+}
+
+/// What a classifier's weights alone do not say.
+void say_what_weights_need(const std::shared_ptr<H5File>& file, WeightsInspection& out) {
+  try {
+    if (!out.left_out.empty()) read_keras_weights(file, "");
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::interrupted) throw;
+    note_why_not_whole(error, file->name(), out);
+  }
+}
+
 /// What the configuration of a whole model says; a file without one, or with layers that Graft has
 /// not, stays what its weights say.
 void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspection& out) {
@@ -151,6 +172,7 @@ void inspect_keras_classifier(const std::shared_ptr<H5File>& file, WeightsInspec
       // Of a classifier's weights alone nobody knows it; a backbone's, and those of a published
       // classifier, are taken for Keras' own.
       out.preprocessing_unknown = !out.left_out.empty() && !out.classes;
+      say_what_weights_need(file, out);
       return;
     }
     take_classifier(assemble(*graph), graph->height, graph->width, out);
@@ -201,7 +223,7 @@ void inspect_keras(const std::shared_ptr<H5File>& file, WeightsInspection& out) 
     fail(
         ErrorKind::input,
         "{}: a Keras file without a VGG: no layers in it are named block1_conv1 and so on, or have "
-        "the shapes of one's",
+        "the shapes of one's; Graft takes VGG11 to VGG19 and vgg-mini alone",
         file->name());
   out.by_order = contents.by_order;
   out.left_out = contents.left_out;
@@ -312,7 +334,7 @@ WeightsInspection inspect_weights(const fs::path& named) {
     }
     case FileKind::torch: {
       const TorchFile file = read_torch(path);
-      look(own_export(file, path), [&] { inspect_torch(file.tensors, name, out); });
+      look(own_export(file, path), [&] { inspect_torch(file.tensors, file.order, name, out); });
       break;
     }
     case FileKind::onnx: {
@@ -325,7 +347,7 @@ WeightsInspection inspect_weights(const fs::path& named) {
       if (is_graft(file.metadata))
         inspect_graft(path, file, out);
       else
-        look(own_export(file, path), [&] { inspect_torch(file.tensors, name, out); });
+        look(own_export(file, path), [&] { inspect_torch(file.tensors, {}, name, out); });
     }
   }
   std::error_code error;
@@ -335,6 +357,11 @@ WeightsInspection inspect_weights(const fs::path& named) {
     const Provenance provenance = provenance_of(path, out.family, out.md5);
     out.source = provenance.source;
     out.licence = provenance.licence;
+    if ((out.family == "torchvision" || out.family == "timm") &&
+        recognise_published(path, out.md5) == nullptr)
+      add_note(out,
+               "it does not say how pixels were prepared, and is taken for prepared as "
+               "torchvision's own weights are; `preprocessing` says otherwise");
   }
   return out;
 }

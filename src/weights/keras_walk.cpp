@@ -406,9 +406,10 @@ class Walker {
                       "softmax, one with sigmoid, or none",
                       out_.steps.empty() ? "(none)" : out_.steps.back().layer.name));
     const ForeignLayer& last = out_.steps.back().layer;
-    if (last.outputs == 1 && end_ != "sigmoid")
-      refuse_file(
-          fmt::format("its last layer {} has one output and no sigmoid: no classifier", last.name));
+    if (last.outputs == 1 && end_ == "softmax")
+      refuse_file(fmt::format(
+          "its last layer {} has one output, of which its softmax makes 1: no classifier",
+          last.name));
     if (last.outputs > 1 && end_ == "sigmoid")
       refuse_file(fmt::format(
           "its last layer {} has {} outputs with a sigmoid each: labels that do not exclude each "

@@ -23,7 +23,6 @@ constexpr int kOldestFormatVersion = 1;
 constexpr JsonLimits kLimits = {.bytes = size_t{64} << 20, .values = 2'000'000, .depth = 16};
 constexpr int64_t kMostInt = std::numeric_limits<int>::max();
 constexpr int64_t kMostWindow = 1 << 14;
-constexpr double kMostScale = 1e6;  // pixels are at most 255
 
 json layer_to_json(const Layer& layer, const Network& network) {
   json out = {{"kind", to_string(layer.kind)}, {"name", layer.name}};
@@ -87,7 +86,7 @@ std::array<float, 3> channel_values(const JsonField& value) {
   std::array<float, 3> out{};
   const std::vector<JsonField> items = value.items(out.size());
   for (size_t c = 0; c < out.size(); ++c)
-    out.at(c) = static_cast<float>(items[c].number(-kMostScale, kMostScale));
+    out.at(c) = static_cast<float>(items[c].number(-kMostPixelScale, kMostPixelScale));
   return out;
 }
 

@@ -12,6 +12,9 @@
 
 namespace graft {
 
+/// Of a preprocessing's numbers. Keras' Normalization of a constant channel divides by 1e-7.
+inline constexpr double kMostPixelScale = 1e8;
+
 struct ModelMetadata {
   Network network;
   std::vector<std::string> classes;  ///< none: a backbone without head, to be used as --weights

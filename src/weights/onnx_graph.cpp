@@ -229,6 +229,7 @@ void OnnxWalk::step(const OnnxNode& node) {
       {"MatMul", &OnnxWalk::matmul},
       {"Dropout", &OnnxWalk::dropout},
       {"Softmax", &OnnxWalk::softmax},
+      {"LogSoftmax", &OnnxWalk::softmax},
       {"Sigmoid", &OnnxWalk::sigmoid},
       {"Pad", &OnnxWalk::pad},
   };

@@ -427,6 +427,7 @@ void OnnxWalk::softmax(const OnnxNode& node) {
   const bool flat = maps.form == Maps::Form::flat;
   const int64_t axis = node.integer("axis", file_->opset() < 13 ? 1 : -1);
   if (!vector_ || (axis != 1 && !(flat && axis == -1))) stop(node, "is not over the classes");
+  if (channels_ == 1) stop(node, "is over one output, of which it makes 1: no classifier");
   ++version_;  // nothing reads on
   put(node, Probabilities{});
 }

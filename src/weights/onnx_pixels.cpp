@@ -93,6 +93,11 @@ std::optional<Preprocessing> recognised(const OnnxAffine& affine) {
   for (const Preprocessing& known : {keras_preprocessing(), torchvision_preprocessing(),
                                      unit_preprocessing(), symmetric_preprocessing()})
     if (is(affine, known, 1)) return known;
+  // Of one scale and shift for all channels the graph may turn them round.
+  for (Preprocessing known : {unit_preprocessing(), symmetric_preprocessing()}) {
+    known.bgr = !known.bgr;
+    if (is(affine, known, 1)) return known;
+  }
   if (affine.is_bytes) return own_record(affine);
   // torchvision's mean and deviation of numbers from 0 to 1, which is how they are published.
   if (is(affine, torchvision_preprocessing(), kLevels)) return torchvision_preprocessing();

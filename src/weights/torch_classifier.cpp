@@ -92,6 +92,8 @@ Behind behind(const TorchMatcher& matcher, const StoredTensors& tensors,
   for (const std::string& name : names) {
     const StoredTensor& tensor = tensors.at(name);
     if (tensor.type == ElementType::other) continue;  // counts of steps
+    if (const std::string why = computed_from(name, tensors); !why.empty())
+      fail(ErrorKind::input, "{}: {}", file, why);
     const size_t dot = name.rfind('.');
     const std::string leaf = dot == std::string::npos ? name : name.substr(dot + 1);
     if (!is_role(leaf)) {
@@ -127,6 +129,39 @@ void require_order(const std::vector<ForeignPart>& parts, const std::string& fil
           "torch.save(model.state_dict(), 'weights.pth')",
           file, clipped(printable(a.name)), clipped(printable(b.name)));
     }
+}
+
+/// Dense layers in the order in which each reads what the one before makes, from one that reads
+/// `channels` or a multiple of them, where their shapes allow one order alone; else as they are.
+void put_in_order(std::vector<ForeignPart>& parts, int64_t channels) {
+  const auto shape = [](const ForeignPart& part) {
+    const auto weight = part.tensors.find("weight");
+    return weight == part.tensors.end() || weight->second.shape.size() != 2 ? std::vector<int64_t>()
+                                                                            : weight->second.shape;
+  };
+  std::vector<ForeignPart> rest = parts;
+  std::vector<ForeignPart> out;
+  while (!rest.empty()) {
+    const auto fits = [&](const ForeignPart& part) {
+      const std::vector<int64_t> s = shape(part);
+      if (s.empty()) return false;
+      return out.empty() ? s[1] % channels == 0 : s[1] == shape(out.back())[0];
+    };
+    const auto at = std::find_if(rest.begin(), rest.end(), fits);
+    if (at == rest.end() || std::find_if(at + 1, rest.end(), fits) != rest.end()) {
+      // A square one in between comes before the one that leads away from it.
+      const auto square = std::find_if(rest.begin(), rest.end(), [&](const ForeignPart& part) {
+        return fits(part) && !out.empty() && shape(part)[0] == shape(part)[1];
+      });
+      if (square == rest.end()) return;
+      out.push_back(*square);
+      rest.erase(square);
+      continue;
+    }
+    out.push_back(*at);
+    rest.erase(at);
+  }
+  parts = std::move(out);
 }
 
 /// torchvision's classifier as the file has it; nothing where it is another.
@@ -199,7 +234,7 @@ ForeignGraph read_torch_classifier(const StoredTensors& tensors, std::span<const
         made.tensors.emplace(role, *tensor);
     graph.layers.push_back(std::move(made));
   }
-  const Behind rest = behind(matcher, tensors, order, file);
+  Behind rest = behind(matcher, tensors, order, file);
   if (!rest.stray.empty())
     graph.notes.push_back(fmt::format("left out {}, which no layer has (buffers of the model)",
                                       fmt::join(rest.stray, ", ")));
@@ -211,6 +246,7 @@ ForeignGraph read_torch_classifier(const StoredTensors& tensors, std::span<const
     for (ForeignLayer& layer : *top) graph.layers.push_back(std::move(layer));
     return graph;
   }
+  if (order.empty()) put_in_order(rest.parts, output_shapes(trunk).back().channels);
   if (order.empty() && !words.empty()) require_order(rest.parts, file);
   append_head(graph, trunk, words, rest.parts, kTorchEpsilon);
   return graph;

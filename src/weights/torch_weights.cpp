@@ -1,6 +1,10 @@
 #include "weights/torch_weights.h"
 
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <utility>
@@ -38,26 +42,47 @@ std::vector<int64_t> canonical_shape(const std::vector<int64_t>& shape, bool den
 
 /// Convolutions whose weight is computed from other tensors.
 void require_plain(const std::string& file, const StoredTensors& tensors) {
-  constexpr std::string_view kOriginal = "_orig";
-  constexpr std::string_view kParametrized = ".parametrizations.";
   for (const auto& [key, tensor] : tensors) {
     if (tensor.shape.size() != 4) continue;
-    if (key.ends_with(kOriginal) &&
-        tensors.contains(key.substr(0, key.size() - kOriginal.size()) + "_mask"))
-      fail(ErrorKind::input,
-           "{}: a pruned network ({} beside its mask); apply the masks before it is saved, in "
-           "Python: for m in model.modules(): torch.nn.utils.prune.is_pruned(m) and hasattr(m, "
-           "'weight_mask') and torch.nn.utils.prune.remove(m, 'weight')",
-           file, clipped(printable(key)));
-    if (key.find(kParametrized) != std::string::npos)
-      fail(ErrorKind::input,
-           "{}: weights that are computed from others ({}); make them plain before they are saved, "
-           "in Python: torch.nn.utils.parametrize.remove_parametrizations(module, 'weight')",
-           file, clipped(printable(key)));
+    if (const std::string why = computed_from(key, tensors); !why.empty())
+      fail(ErrorKind::input, "{}: {}", file, why);
   }
 }
 
+/// The number that a name begins with: 23 of "23.weight"; nothing where it is not one and a role.
+std::optional<size_t> place_of(std::string_view name) {
+  const size_t digits = name.find_first_not_of("0123456789");
+  if (digits == 0 || digits > 6 || name.find('.') != digits) return std::nullopt;
+  return std::strtoull(std::string(name.substr(0, digits)).c_str(), nullptr, 10);
+}
+
 }  // namespace
+
+std::string computed_from(const std::string& key, const StoredTensors& tensors) {
+  const auto stem = [&](std::string_view end) {
+    return key.ends_with(end) ? key.substr(0, key.size() - end.size()) : std::string();
+  };
+  const auto beside = [&](std::string_view end, std::string_view other) {
+    const std::string name = stem(end);
+    return !name.empty() && tensors.contains(name + std::string(other));
+  };
+  if (beside("_orig", "_mask"))
+    return fmt::format(
+        "a pruned network ({} beside its mask); apply the masks before it is saved, in Python: for "
+        "m in model.modules(): torch.nn.utils.prune.is_pruned(m) and hasattr(m, 'weight_mask') and "
+        "torch.nn.utils.prune.remove(m, 'weight')",
+        clipped(printable(key)));
+  const char* remove = key.find(".parametrizations.") != std::string::npos
+                           ? "parametrize.remove_parametrizations(module, 'weight')"
+                       : beside("weight_g", "weight_v")    ? "remove_weight_norm(module)"
+                       : beside("weight_orig", "weight_u") ? "remove_spectral_norm(module)"
+                                                           : nullptr;
+  if (remove == nullptr) return "";
+  return fmt::format(
+      "weights that are computed from others ({}); make them plain before they are saved, in "
+      "Python: torch.nn.utils.{}",
+      clipped(printable(key)), remove);
+}
 
 TorchMatcher::TorchMatcher(std::string name, const StoredTensors& tensors)
     : name_(std::move(name)), tensors_(tensors) {
@@ -88,6 +113,11 @@ TorchMatcher::TorchMatcher(std::string name, const StoredTensors& tensors)
     prefix_.resize(prefix_.size() - kFeatures.size());
   else
     features_only_ = true;
+  features_end_ = std::numeric_limits<size_t>::max();
+  for (const auto& [key, tensor] : tensors)  // nn.Sequential(*features, …, Linear(…))
+    if (features_only_ && tensor.shape.size() == 2 && key.starts_with(prefix_))
+      features_end_ = std::min(features_end_, place_of(std::string_view(key).substr(prefix_.size()))
+                                                  .value_or(std::numeric_limits<size_t>::max()));
   for (const auto& [key, tensor] : tensors)
     if (ours(key).starts_with("pre_logits.") || ours(key).starts_with("head."))
       names_ = TorchNames::timm;
@@ -98,9 +128,8 @@ std::string TorchMatcher::ours(const std::string& name) const {
   if (!name.starts_with(prefix_)) return "";
   std::string rest = name.substr(prefix_.size());
   if (!features_only_) return rest;
-  return rest.find_first_of('.') == rest.find_first_not_of("0123456789") && !rest.starts_with('.')
-             ? std::string(kFeatures) + rest
-             : "";
+  const std::optional<size_t> place = place_of(rest);
+  return place && *place < features_end_ ? std::string(kFeatures) + rest : "";
 }
 
 ShapeMap TorchMatcher::shapes(const Network& full) const {

@@ -12,6 +12,10 @@
 
 namespace graft {
 
+/// Why a tensor is no layer's but one that weights are computed from (pruning, weight_norm and the
+/// like), and what to do about it in Python; empty: it is none.
+std::string computed_from(const std::string& key, const StoredTensors& tensors);
+
 /// A VGG among the tensors of a file. Its names may stand behind any prefix ("module.",
 /// "model.backbone."), beside others, or be those of its `features` alone ("0.weight").
 class TorchMatcher {
@@ -48,6 +52,7 @@ class TorchMatcher {
   const StoredTensors& tensors_;
   std::string prefix_;          // before "features."
   bool features_only_ = false;  // names are "0.weight" in place of "features.0.weight"
+  size_t features_end_ = 0;     // of such names: the number of the first dense layer behind them
   TorchNames names_ = TorchNames::torchvision;
 };
 

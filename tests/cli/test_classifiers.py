@@ -168,7 +168,7 @@ class Classifiers(t.TestCase):
                 (k.base() + [k.layer("PReLU", "odd"), gap, end], "layer odd (PReLU) is of a kind"),
                 (k.base() + [gap, k.layer("ReLU", "odd", max_value=6.0), end], "layer odd (ReLU)"),
                 (k.base() + [gap, k.dense("odd", 160, 3, "sigmoid")], "labels that do not exclude each other"),
-                (k.base() + [gap, k.dense("odd", 160, 1)], "one output and no sigmoid"),
+                (k.base() + [gap, k.dense("odd", 160, 1, "softmax")], "of which its softmax makes 1"),
                 (k.base() + [gap], "ends in layer gap"),
                 (k.base()[:1] + [gap, k.dense("odd", 16, 3, "softmax")], "no VGG"),
                 (k.base(activation="gelu") + [gap, end], "block1_conv1 (Conv2D) has the activation gelu")):

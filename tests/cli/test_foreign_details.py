@@ -144,7 +144,7 @@ class Keras(Files):
             k.layer("Flatten", "flat"), k.dense("out", 160 * 3 * 2, 3, "softmax")])
         path, more = self.folder / "m.weights.h5", ("--preprocessing", "unit", "--head", "flatten")
         self.refuse(1, "--input-size says another size", path, *more)
-        self.refuse(1, "behind maps of (160, 1, 1), of images of 32x32", path, *more, "--input-size", 32)
+        self.refuse(2, "--input-size: layer dense of", path, *more, "--input-size", 32)
         self.convert(path, *more, "--input-size", "96x64")
         self.assertEqual(json.loads(t.read_safetensors(self.ours)[1]["network"])["input_size"], [96, 64])
 
@@ -211,7 +211,7 @@ class Keras(Files):
         for text, tail in (("activation tanh", [gap, k.dense("odd", 160, 8, "tanh"), k.dense("end", 8, 3, "softmax")]),
                            ("a kernel of [1,1]", [point, gap, k.dense("end", 8, 3, "softmax")]),
                            ("do not exclude each other", [gap, k.dense("odd", 160, 3, "sigmoid")]),
-                           ("one output and no sigmoid", [gap, k.dense("odd", 160, 1)]),
+                           ("of which its softmax makes 1", [gap, k.dense("odd", 160, 1, "softmax")]),
                            ("is of a kind that Graft does not have", [gap, k.layer("LayerNormalization", "odd"), end]),
                            ("ends in layer gap", [gap])):
             for suffix in (".h5", ".keras"):

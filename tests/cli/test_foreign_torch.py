@@ -8,6 +8,8 @@ import h5py
 import keras_testing as k
 import numpy as np
 import torch
+import torch.nn.utils.parametrizations
+import torch.nn.utils.prune
 import torch_testing as tt
 from foreign_testing import NAMES, Files
 from torch import nn
@@ -139,6 +141,48 @@ class Torch(Files):
         tt.write_safetensors(path, Network(nn.Sequential(head)).state_dict())
         self.refuse(1, "has no order that says which comes first", path, *self.UNIT, "--head",
                     "gap dense:16 dense:16 dense:16")
+
+    def test_shapes_tell_the_order(self):
+        """Where each layer can read one other's outputs only."""
+        head = collections.OrderedDict(z=nn.Linear(160, 16), r=nn.ReLU(), b=nn.Linear(16, 16), s=nn.ReLU(),
+                                       a=nn.Linear(16, 3))
+        model, path = Network(nn.Sequential(head)), self.folder / "m.safetensors"
+        tt.write_safetensors(path, model.state_dict())
+        self.refuse(2, 'perhaps "gap dense:16 dense:16"', path, *self.UNIT)
+        self.convert(path, *self.UNIT, "--head", "gap dense:16 dense:16")
+        self.check(self.want(model))
+
+    def test_one_list_of_all_layers(self):
+        model = Network(nn.Sequential(nn.Linear(160, 8), nn.ReLU(), nn.Linear(8, 3)))
+        whole = nn.Sequential(*model.features, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *model.classifier).eval()
+        for name, state in (("a", whole.state_dict()), ("b", nn.Sequential(whole).state_dict())):
+            path = self.save(state, f"{name}.pth")
+            self.convert(path, *self.UNIT, "--head", "gap dense:8")
+            self.check(self.want(model))
+            self.assertTrue(self.succeed_json("weights", "inspect", path, "--json")["files"][0]["fits"][0]["whole"])
+
+    def test_one_logit(self):
+        model = Network(nn.Linear(160, 1))
+        done = self.succeed("weights", "convert", self.save(model.state_dict()), self.ours, "--classes", "no,yes",
+                            *self.UNIT, "--head", "gap")
+        self.assertIn("the logit of the second of two classes", done.stderr)
+        with torch.no_grad():
+            want = torch.sigmoid(model(torch.from_numpy(self.unit.transpose(0, 3, 1, 2).copy())))[:, 0].numpy()
+        rows = self.succeed_json("predict", self.ours, *self.images, "--json", "--top", 2)["predictions"]
+        got = [{top["label"]: top["probability"] for top in row["top"]}["yes"] for row in rows]
+        np.testing.assert_allclose(got, want, atol=1e-5)
+        self.refuse(2, "has 2 classes", self.folder / "m.pth", *self.UNIT, "--head", "gap")
+
+    def test_weights_of_a_head_that_are_computed(self):
+        for change, text in (
+                (lambda m: torch.nn.utils.prune.l1_unstructured(m, "weight", 0.5), "torch.nn.utils.prune.remove"),
+                (lambda m: torch.nn.utils.weight_norm(m), "remove_weight_norm"),
+                (lambda m: torch.nn.utils.spectral_norm(m), "remove_spectral_norm"),
+                (lambda m: torch.nn.utils.parametrizations.orthogonal(m), "remove_parametrizations")):
+            model = Network(nn.Linear(160, 3))
+            change(model.classifier)
+            said = self.refuse(1, text, self.save(model.state_dict()), *self.UNIT, "--head", "gap")
+            self.assertIn("its backbone alone can be taken with --without-head", said)
 
     def test_weights_that_are_computed(self):
         state = Network(nn.Linear(160, 3)).state_dict()

@@ -28,6 +28,22 @@ class Inspect(t.TestCase):
         self.assertEqual(about["preprocessing"]["channel_order"], "rgb")
         text = self.succeed("weights", "inspect", path).stdout
         self.assertIn(f"graft train PHOTOS --backbone vgg11 --weights {path}", text)
+        # Whole, it is a classifier; its pixels are an assumption, which is said.
+        self.assertTrue(about["convertible"])
+        self.assertIn("left out module.neck.w, which no layer has", about["note"])
+        torch.save(state, self.folder / "plain.pth")
+        about = self.inspect(self.folder / "plain.pth")
+        self.assertTrue(about["convertible"])
+        self.assertIn("taken for prepared as torchvision's own weights are", about["note"])
+        text = self.succeed("weights", "inspect", self.folder / "plain.pth").stdout
+        self.assertIn(f"whole: graft weights convert {self.folder}/plain.pth MODEL.safetensors --classes", text)
+        own = self.folder / "own.safetensors"
+        self.succeed("weights", "convert", self.folder / "plain.pth", own, "--classes", "a,b,c,d", "--input-size", 32,
+                     "--preprocessing", "unit", "--resampling", "nearest")
+        text = self.succeed("weights", "inspect", own).stdout
+        self.assertIn(f"MD5         {hashlib.md5(own.read_bytes()).hexdigest()} (this file's)", text)
+        self.assertIn("pixels      unit: RGB", text)
+        self.assertIn(f"whole: graft predict {own} PHOTOS", text)
         tt.write_safetensors(self.folder / "t.safetensors", tt.as_timm(state))
         about = self.inspect(self.folder / "t.safetensors")
         self.assertEqual((about["format"], about["family"], about["classes"]), ("safetensors", "timm", 4))

@@ -188,8 +188,13 @@ class OnnxClassifiers(t.TestCase):
         save()
         self.refuse("which --preprocessing does: keras", code=2)
         save(("Mul", 2), ("Sub", 0.5))
-        self.refuse("which --preprocessing does: keras", code=2)
+        self.assertIn("its own arithmetic comes behind that", self.refuse("which --preprocessing does: keras", code=2))
         self.check(logits(self.rgb / 255 * 2 - np.float32(0.5)), "--preprocessing", "unit")
+        # Channels turned round, and no question where the scale is a known one.
+        g = o.Graph((SIZE, SIZE)).add("Gather", np.int64([2, 1, 0]), axis=1).add("Div", np.float32(255))
+        o.trunk(g, self.blocks).add("GlobalAveragePool").add("Flatten").add("Gemm", kernel, bias).add("LogSoftmax")
+        g.save(self.path)
+        self.check(logits(self.rgb[:, ::-1] / 255))
 
     def test_own_export(self):
         """Labels, statistics, two views and where the weights come from survive the way out and back."""
@@ -247,7 +252,7 @@ class OnnxClassifiers(t.TestCase):
                 (behind(("AveragePool", (), {"kernel_shape": [2, 2]}), *pooled), "averages over 2x2"),
                 (behind(("Reshape", (np.int64([-1, 4, 4]),), {})), "makes another shape"),
                 (behind(("Transpose", (), {"perm": [0, 1, 3, 2]})), "exchanges dimensions of maps"),
-                (behind(*pooled, ("Gemm", o.dense(self.channels, 1, 1), {})), "one output")):
+                (behind(*pooled, ("Gemm", o.dense(self.channels, 1, 1), {}), ("Softmax", (), {})), "one output")):
             graph.save(self.path)
             with self.subTest(text):
                 self.refuse(text, "--preprocessing", "unit")

@@ -33,6 +33,21 @@ def test_agrees_with_the_program(classifier, run, files):
         assert prediction.probability == pytest.approx(top["probability"], abs=1e-6)
 
 
+def test_folders_are_no_images(classifier, tmp_path):
+    for call in (lambda: classifier(tmp_path), lambda: classifier([tmp_path]),
+                 lambda: graft.features(str(tmp_path), backbone="vgg-mini")):
+        with pytest.raises(graft.UsageError, match="is a folder; graft.list_images"):
+            call()
+
+
+def test_messages_speak_of_keywords():
+    from graft._errors import in_python
+    assert in_python("interrupted by SIGINT; 'graft train DATA --resume /tmp/r' goes on") == \
+        "interrupted by SIGINT; graft.resume('/tmp/r') goes on"
+    assert in_python("train one with 'graft train DATA `weights` m.keras'") == "train one with graft.train(DATA, weights='m.keras')"
+    assert in_python("which `classes` A,B,… does") == "which classes=['A', 'B', …] does"
+
+
 def test_formats_that_a_process_decodes_and_archives(classifier, files, tmp_path):
     """By the package's own graft-read-image, also after fork(); paths that lead into a zip."""
     import zipfile

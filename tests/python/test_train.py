@@ -333,5 +333,5 @@ def test_options_in_messages_are_keywords():
     assert in_python("leave `pool` out, or `weights none`") == "leave pool out, or weights='none'"
     assert in_python("more than `max-skipped 0.01` allows") == "more than max_skipped=0.01 allows"
     assert in_python("take `weights X`, or 'graft train DATA `weights` X'") == \
-        "take weights='X', or 'graft train DATA --weights X'"
+        "take weights='X', or graft.train(DATA, weights='X')"
     assert in_python("`graft export` writes it") == "'graft export' writes it"
