@@ -242,7 +242,9 @@ class Lane {
 /// Weights and lanes, which executors share.
 class TorchState {
  public:
-  TorchState(TorchLayers layers, int rows) : layers_(std::move(layers)), rows_(rows) {}
+  TorchState(TorchLayers layers, int rows) : layers_(std::move(layers)), rows_(rows) {
+    for (std::optional<Lane>& lane : lanes_) lane.emplace(layers_, rows_);
+  }
 
   [[nodiscard]] const TorchLayers& layers() const { return layers_; }
   [[nodiscard]] int rows() const { return rows_; }
@@ -253,10 +255,7 @@ class TorchState {
     with_lane([&](Lane& lane) {
       if (first) lane.compute(rows_);
     });
-    const std::lock_guard lock(mutex_);
-    EngineMemory memory{layers_.bytes(), 0};
-    for (const std::optional<Lane>& lane : lanes_) memory.buffers += lane ? lane->bytes() : 0;
-    return memory;
+    return {layers_.bytes(), kLanes * lanes_.front()->bytes()};
   }
 
   void run(const float* in, int count, float* out, bool exact) {
@@ -274,7 +273,6 @@ class TorchState {
   void with_lane(F use) {
     const size_t k = take();
     try {
-      if (!lanes_[k]) lanes_[k].emplace(layers_, rows_);
       use(*lanes_[k]);
     } catch (const c10::Error& error) {
       give_back(k);
