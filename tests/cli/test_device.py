@@ -40,9 +40,11 @@ def record(run):
 
 class Words(t.TestCase):
     def test_words(self):
-        for command in (("train", "x"), ("features", "x", "-o", "y.npy"), ("predict", "x", "y"), ("evaluate", "x", "y")):
+        for command in (("train", "x"), ("features", "x", "-o", "y.npy"), ("predict", "x", "y"),
+                        ("evaluate", "x", "y")):
             for word in ("gpu", "cuda:", "cuda:01", "cuda:1000", "CUDA:0"):
-                done = self.fail_with(2, f"--device: '{word}' is none of auto, cpu, cuda, cuda:N", *command, "--device", word)
+                done = self.fail_with(2, f"--device: '{word}' is none of auto, cpu, cuda, cuda:N", *command,
+                                      "--device", word)
                 self.assertEqual(len(done.stderr.splitlines()), 1)
         self.assertIn("did you mean 'cuda'", t.run("train", "x", "--device", "cude").stderr)
 
@@ -168,7 +170,8 @@ class OnDevice(t.TestCase):
     def test_predict_says_what_it_cannot_read(self):
         (self.folder / "damaged.jpg").write_text("no image")
         image = next((BASE / "data" / "test").rglob("*.jpg"))
-        done = self.fail_with(1, "damaged.jpg", "predict", BASE / "run", image, self.folder / "damaged.jpg", image, *DEVICE)
+        done = self.fail_with(1, "damaged.jpg", "predict", BASE / "run", image, self.folder / "damaged.jpg", image,
+                              *DEVICE)
         self.assertEqual(len(done.stdout.splitlines()), 2)
 
     def test_evaluate(self):
@@ -215,13 +218,15 @@ class Runs(t.TestCase):
 
         again = t.run("train", BASE / "data", *NETWORK, "--epochs", "3", "-o", self.folder / "again", *DEVICE, *cache,
                       "--verbose")
-        self.assertRegex(again.stderr, r"features, train: \d+ from the cache, 0 continued from an earlier layer, 0 computed")
+        self.assertRegex(again.stderr,
+                         r"features, train: \d+ from the cache, 0 continued from an earlier layer, 0 computed")
         self.assertEqual(*((folder / "model.safetensors").read_bytes() for folder in (run, self.folder / "again")))
         rows = self.succeed_json("cache", "list", "--json", *cache)["sets"]
         self.assertEqual(len(rows), 1)
         self.assertEqual(train(self.folder / "engine", "--device", "cpu", *cache).returncode, 0)
         self.assertEqual(len(self.succeed_json("cache", "list", "--json", *cache)["sets"]), 2)
-        self.assertEqual(*((folder / "model.safetensors").read_bytes() for folder in (BASE / "run", self.folder / "engine")))
+        self.assertEqual(*((folder / "model.safetensors").read_bytes()
+                           for folder in (BASE / "run", self.folder / "engine")))
 
     def test_views_fine_tuning_and_bf16(self):
         """Views that are new in every epoch; two phases, of which the second's prefix goes on from the first's."""
