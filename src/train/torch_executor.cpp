@@ -250,11 +250,9 @@ class TorchState {
   [[nodiscard]] int rows() const { return rows_; }
 
   EngineMemory prepare() {
-    const bool first = !used_.exchange(true);
-    // Libraries are loaded and kernels chosen with the first batch.
-    with_lane([&](Lane& lane) {
-      if (first) lane.compute(rows_);
-    });
+    // On a GPU libraries are loaded and kernels chosen with the first batch.
+    if (!layers_.device().is_cpu() && !used_.exchange(true))
+      with_lane([&](Lane& lane) { lane.compute(rows_); });
     return {layers_.bytes(), kLanes * lanes_.front()->bytes()};
   }
 

@@ -28,9 +28,9 @@ def tearDownModule():
     shutil.rmtree(BASE, ignore_errors=True)
 
 
-def train(run, *options, epochs=3):
-    return t.run("train", BASE / "data", *NETWORK, "--epochs", epochs, "--cache-dir", BASE / "cache", "-o", run,
-                 "--quiet", *options)
+def train(run, *options, epochs=3, cache=None):
+    return t.run("train", BASE / "data", *NETWORK, "--epochs", epochs, "--cache-dir", cache or BASE / "cache", "-o",
+                 run, *options)
 
 
 def record(run):
@@ -46,7 +46,7 @@ class Words(t.TestCase):
                 done = self.fail_with(2, f"--device: '{word}' is none of auto, cpu, cuda, cuda:N", *command,
                                       "--device", word)
                 self.assertEqual(len(done.stderr.splitlines()), 1)
-        self.assertIn("did you mean 'cuda'", t.run("train", "x", "--device", "cude").stderr)
+        self.assertIn("did you mean cuda?", t.run("train", "x", "--device", "cude").stderr)
 
     def test_maps_are_the_processors(self):
         for device in ("torch-cpu", "cuda", "auto"):
@@ -60,9 +60,8 @@ class Words(t.TestCase):
                               ("predict", BASE / "run", image)):
                 if arguments[0] == "predict" and not t.HAS_TRAINING:
                     continue
-                traced = self.succeed(*arguments, *options, env={"LD_DEBUG": "files", "LD_DEBUG_OUTPUT":
-                                                                 str(self.folder / "loaded")})
-                self.assertEqual(traced.stderr, "")
+                self.succeed(*arguments, *options,
+                             env={"LD_DEBUG": "files", "LD_DEBUG_OUTPUT": str(self.folder / "loaded")})
         loaded = "".join(file.read_text() for file in self.folder.glob("loaded*"))
         self.assertIn("libjpeg", loaded)
         self.assertNotIn("libtorch", loaded)
@@ -150,8 +149,7 @@ class OnDevice(t.TestCase):
             return done["precision"], [p["path"] for p in done["predictions"]], done
 
         def logits(document):
-            return np.array([[k["logit"] for k in sorted(p["top"], key=lambda k: k["label"])]
-                             for p in document["predictions"]])
+            return np.array([p["logits"] for p in document["predictions"]])
 
         _, paths, exact = predict("--top", "6")
         precision, same_paths, device = predict("--top", "6", *DEVICE)
@@ -201,10 +199,8 @@ class Runs(t.TestCase):
     def test_frozen_layers_by_libtorch(self):
         """The same run but for rounding, its features a set of their own, found again by the next."""
         run = self.folder / "run"
-        cache = ("--cache-dir", self.folder / "cache")
-        done = train(run, *DEVICE, *cache, "--verbose")
-        if done.returncode != 0:
-            done = t.run("train", BASE / "data", *NETWORK, "--epochs", "3", "-o", run, *DEVICE, *cache, "--verbose")
+        cache = self.folder / "cache"
+        done = train(run, *DEVICE, cache=cache)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertEqual(record(run)["device"], "torch-cpu")
         self.assertIn("device = 'torch-cpu'\n", (run / "config.toml").read_text())
@@ -216,17 +212,19 @@ class Runs(t.TestCase):
         for name, value in weights[0].items():
             self.assertLess(abs(value - weights[1][name]).max(), 1e-2, name)
 
-        again = t.run("train", BASE / "data", *NETWORK, "--epochs", "3", "-o", self.folder / "again", *DEVICE, *cache,
-                      "--verbose")
+        again = train(self.folder / "again", *DEVICE, "--verbose", cache=cache)
         self.assertRegex(again.stderr,
                          r"features, train: \d+ from the cache, 0 continued from an earlier layer, 0 computed")
         self.assertEqual(*((folder / "model.safetensors").read_bytes() for folder in (run, self.folder / "again")))
-        rows = self.succeed_json("cache", "list", "--json", *cache)["sets"]
-        self.assertEqual(len(rows), 1)
-        self.assertEqual(train(self.folder / "engine", "--device", "cpu", *cache).returncode, 0)
-        self.assertEqual(len(self.succeed_json("cache", "list", "--json", *cache)["sets"]), 2)
-        self.assertEqual(*((folder / "model.safetensors").read_bytes()
-                           for folder in (BASE / "run", self.folder / "engine")))
+
+        def sets():
+            return len(self.succeed_json("cache", "list", "--json", "--cache-dir", cache)["sets"])
+
+        self.assertEqual(sets(), 1)
+        engine = self.folder / "engine"
+        self.assertEqual(train(engine, "--device", "cpu", cache=cache).returncode, 0)
+        self.assertEqual(sets(), 2)
+        self.assertEqual(*((folder / "model.safetensors").read_bytes() for folder in (BASE / "run", engine)))
 
     def test_views_fine_tuning_and_bf16(self):
         """Views that are new in every epoch; two phases, of which the second's prefix goes on from the first's."""
@@ -261,20 +259,21 @@ class Runs(t.TestCase):
 @t.unittest.skipUnless(t.HAS_TRAINING and t.SCENES.exists(), "built without LibTorch, or no photos")
 class RealWeights(t.TestCase):
     def test_features_of_photos(self):
-        images = sorted(t.SCENES.rglob("*.jpg"))[:20]
-        for backbone, weights, layer, size in (("vgg16", "vgg16_imagenet_notop.h5", "block5_pool", "97"),
-                                               ("vgg19", t.REAL_WEIGHTS.name, "block3_pool", "150x90")):
+        images = sorted(t.SCENES.rglob("*.jpg"))[:16]
+        # Small for bfloat16, which LibTorch computes a hundred times slower on most processors.
+        for backbone, weights, layer, size, precision, tolerance in (
+                ("vgg16", "vgg16_imagenet_notop.h5", "block5_pool", "97", "fp32", 1e-3),
+                ("vgg19", t.REAL_WEIGHTS.name, "block3_pool", "90x61", "fp32", 1e-3),
+                ("vgg16", "vgg16_imagenet_notop.h5", "block3_pool", "40", "bf16", 2e-2)):
             got = {}
-            for name, options in (("cpu", ()), ("device", DEVICE), ("bf16", (*DEVICE, "--precision", "bf16"))):
+            for name, options in (("cpu", ()), ("device", (*DEVICE, "--precision", precision))):
                 out = self.folder / f"{name}.npy"
                 self.succeed("features", *images, "--backbone", backbone, "--weights", t.SHARED / "weights" / weights,
                              "--until", layer, "--input-size", size, "-o", out, *options)
                 got[name] = np.load(out)
-            most = abs(got["cpu"]).max()
-            errors = [abs(got[name] - got["cpu"]).max() / most for name in ("device", "bf16")]
-            print(f"{backbone}: float32 {errors[0]:.1e}, bfloat16 {errors[1]:.1e} of the largest value")
-            self.assertLess(errors[0], 1e-3)
-            self.assertLess(errors[1], 2e-2)
+            error = abs(got["device"] - got["cpu"]).max() / abs(got["cpu"]).max()
+            print(f"{backbone} to {layer}, {precision}: {error:.1e} of the largest value")
+            self.assertLess(error, tolerance)
 
 
 if __name__ == "__main__":
