@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "graft/context.h"
+#include "graft/device.h"
 #include "graft/image.h"
 #include "graft/network.h"
 #include "graft/precision.h"
@@ -37,6 +38,9 @@ struct ClassifierOptions {
   /// That convolutions are computed with, whatever the model was trained with: models run on every
   /// processor. Error(usage) for bf16 on one without it.
   Precision precision = Precision::fp32;
+  /// That computes; null: the processor. A device takes as many images at once as it needs, and
+  /// of sessions at least two.
+  std::shared_ptr<const ComputeDevice> device = nullptr;
 };
 
 /// One image's result.
@@ -103,6 +107,9 @@ class Classifier {
   [[nodiscard]] Precision precision() const;
   /// Images that are computed at once at most.
   [[nodiscard]] int max_batch() const;
+  /// Calls of run() with whole batches that are worth making at once, from as many threads: on a
+  /// device one is computed while the next is on its way there.
+  [[nodiscard]] int lanes() const;
   /// For callers that fit and convert images themselves (fit_image, to_input). `inputs`: count ×
   /// (3, H, W); `logits`: count × classes, averaged over the views. Thread-safe. Logits are not
   /// checked.

@@ -19,6 +19,7 @@
 
 #include "graft/context.h"
 #include "graft/dataset.h"
+#include "graft/device.h"
 #include "graft/image.h"
 #include "graft/precision.h"
 #include "graft/recipe.h"
@@ -45,6 +46,8 @@ struct FeatureOptions {
   std::filesystem::path cache;  ///< of all of Graft's caches; empty: $XDG_CACHE_HOME/graft
   /// Error(usage) for bf16 on a processor without it.
   Precision precision = Precision::fp32;
+  /// That computes, as many images at once as it needs; null: the processor.
+  std::shared_ptr<const ComputeDevice> device = nullptr;
 };
 
 /// Throws Error(usage) for what contradicts itself, before any weights are looked for.

@@ -23,6 +23,7 @@ struct GroupPlace {
   int rank = 0;
   int size = 1;          ///< 1: it is alone
   int local_size = 1;    ///< processes on this machine
+  int local_rank = 0;    ///< its number among those, which says which GPU is its own
   bool bound = false;    ///< what started them gives processors of its own to each process
   std::string host;      ///< where rank 0 is to be found
   int port = 0;          ///< on which rank 0 listens

@@ -16,7 +16,7 @@ enum class Precision {
 };
 
 /// `precision`, or what this processor makes of `automatic`. Throws Error(usage) for bf16 on a
-/// processor that has neither AMX nor AVX512_BF16.
+/// processor that has neither AMX nor AVX512_BF16. Of other devices: graft/device.h.
 Precision resolve_precision(Precision precision);
 
 }  // namespace graft

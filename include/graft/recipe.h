@@ -56,12 +56,6 @@ enum class PixelFamily {
   symmetric,        ///< symmetric_preprocessing()
 };
 
-enum class Device {
-  automatic,  ///< a GPU where LibTorch has one
-  cpu,
-  cuda,
-};
-
 /// How features of the frozen prefix are stored and used.
 enum class FeatureType {
   fp16,  ///< values that a half cannot hold are stored as float32 all the same
@@ -158,7 +152,8 @@ struct Recipe {
   } optimization;
 
   uint64_t seed = 0;  ///< of the split, new weights, order, views and dropout
-  Device device = Device::automatic;
+  /// What computes frozen layers and trains the others, as open_device() takes it.
+  std::string device = "auto";
   FeatureType feature_type = FeatureType::fp16;  ///< `cache-dtype`
   /// Of frozen layers, whose features are cached or computed in every epoch; what trains is
   /// computed in float32. plan() decides what `automatic` is.

@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/common.h"
 #include "cli/outputs.h"
+#include "cli/training_program.h"
 
 namespace graft::cli {
 namespace {
@@ -20,18 +21,21 @@ struct EvaluateOptions {
   std::string report;
   int views = 0;
   Precision precision = Precision::fp32;
+  std::string device = "cpu";
   double max_skipped = Recipe().data.max_skipped;
   bool json = false;
 };
 
-int run(const EvaluateOptions& o) {
+int run(const EvaluateOptions& o, const DeviceOpener& open) {
   for (const auto& [option, file] :
        {std::pair("--predictions", &o.predictions), {"--report", &o.report}})
     if (!file->empty()) refuse_input_as_output(*file, option, {o.data, model_file(o.model)});
+  const std::shared_ptr<const ComputeDevice> device = open(o.device, o.common);
   const Classifier classifier = Classifier::load(o.model, {.threads = o.common.thread_count(),
                                                            .sessions = 1,
                                                            .views = o.views,
-                                                           .precision = o.precision});
+                                                           .precision = o.precision,
+                                                           .device = device});
   const RunContext context = o.common.context();
   const Dataset dataset = open_dataset(o.data, context);
   const Evaluation result = evaluate(classifier, dataset, o.split, context);
@@ -46,13 +50,14 @@ int run(const EvaluateOptions& o) {
     tell_wrote(o.common, o.predictions);
   }
   if (!o.report.empty()) {
-    write_report(result, o.model, dataset, o.report,
-                 fmt::format("graft evaluate {} {} --split {}{}{} --report {}",
-                             shell_quoted(o.model), shell_quoted(o.data), o.split,
-                             o.views > 0 ? fmt::format(" --views {}", o.views) : "",
-                             result.precision == Precision::bf16 ? " --precision bf16" : "",
-                             shell_quoted(o.report)),
-                 context);
+    write_report(
+        result, o.model, dataset, o.report,
+        fmt::format("graft evaluate {} {} --split {}{}{}{} --report {}", shell_quoted(o.model),
+                    shell_quoted(o.data), o.split,
+                    o.views > 0 ? fmt::format(" --views {}", o.views) : "",
+                    result.precision == Precision::bf16 ? " --precision bf16" : "",
+                    device ? " --device " + device_name(device.get()) : "", shell_quoted(o.report)),
+        context);
     tell_wrote(o.common, o.report);
   }
   if (o.json)
@@ -66,6 +71,10 @@ int run(const EvaluateOptions& o) {
 }  // namespace
 
 int run_evaluate(int argc, char** argv) {
+  return run_evaluate_on(opener_by_becoming(argv), argc, argv);
+}
+
+int run_evaluate_on(const DeviceOpener& open, int argc, char** argv) {
   EvaluateOptions o;
   CLI::App app("Metrics of a trained model on labelled images.", "graft evaluate");
   app.add_option("MODEL", o.model, "A model.safetensors or a run folder")->required();
@@ -80,6 +89,7 @@ int run_evaluate(int argc, char** argv) {
       ->type_name("SPLIT");
   add_views_option(app, o.views);
   add_precision_option(app, o.precision);
+  add_device_option(app, o.device);
   app.add_option("--predictions", o.predictions,
                  "Write each image's prediction and probabilities to this CSV file")
       ->check(ends_in(".csv"))
@@ -100,7 +110,7 @@ int run_evaluate(int argc, char** argv) {
       "Examples:\n"
       "  graft evaluate runs/scenes photos/test\n"
       "  graft evaluate runs/scenes runs/scenes/split.csv --split val --json");
-  return run_app(app, argc, argv, [&] { return run(o); });
+  return run_app(app, argc, argv, [&] { return run(o, open); });
 }
 
 }  // namespace graft::cli

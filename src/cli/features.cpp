@@ -11,6 +11,7 @@
 #include "cli/numbers.h"
 #include "cli/outputs.h"
 #include "cli/shard_options.h"
+#include "cli/training_program.h"
 #include "graft/dataset.h"
 #include "graft/features.h"
 #include "recipe/option_values.h"
@@ -21,6 +22,7 @@ namespace {
 struct Options {
   CommonOptions common;
   FeatureOptions features;
+  std::string device = "cpu";
   std::vector<std::string> paths;
   std::string output;
   std::string pool = "none";
@@ -66,8 +68,9 @@ std::vector<fs::path> images_of(const Options& o) {
   return paths;
 }
 
-FeatureOptions feature_options(const Options& o) {
+FeatureOptions feature_options(const Options& o, const DeviceOpener& open) {
   FeatureOptions options = o.features;
+  options.device = open(o.device, o.common);
   options.cache = cache_folder(o.cache_dir);
   options.pooling = o.pool == "gap"       ? Pooling::gap
                     : o.pool == "flatten" ? Pooling::flatten
@@ -112,7 +115,7 @@ int tell_result(const Options& o, const fs::path& list, const MergedFeatures& ma
   return skipped.list().empty() ? 0 : 1;
 }
 
-int run_shard(const Options& o) {
+int run_shard(const Options& o, const DeviceOpener& open) {
   const Shard shard = parse_shard(o.shards.shard);
   const fs::path folder = o.output;
   std::error_code error;
@@ -123,7 +126,7 @@ int run_shard(const Options& o) {
          "-o: '{}' must be a folder, in which each shard gets a file of its own; --merge makes of "
          "them what they are for",
          clipped(o.output));
-  const FeatureOptions options = feature_options(o);
+  const FeatureOptions options = feature_options(o, open);
   const std::vector<fs::path> paths = images_of(o);
   FeatureExtractor extractor(options, o.common.context());
   Skipped skipped;
@@ -156,9 +159,9 @@ int run_merge(const Options& o) {
   return tell_result(o, list, made, skipped);
 }
 
-int run(const Options& o) {
+int run(const Options& o, const DeviceOpener& open) {
   const fs::path list = list_beside(o);
-  const FeatureOptions options = feature_options(o);
+  const FeatureOptions options = feature_options(o, open);
   const std::vector<fs::path> paths = images_of(o);
   FeatureExtractor extractor(options, o.common.context());
   Skipped skipped;
@@ -172,6 +175,10 @@ int run(const Options& o) {
 }  // namespace
 
 int run_features(int argc, char** argv) {
+  return run_features_on(opener_by_becoming(argv), argc, argv);
+}
+
+int run_features_on(const DeviceOpener& open, int argc, char** argv) {
   Options o;
   CLI::App app("Activations of a backbone for images, as a NumPy or CSV file (float32).",
                "graft features");
@@ -198,6 +205,7 @@ int run_features(int argc, char** argv) {
       ->capture_default_str()
       ->type_name("N");
   add_precision_option(app, o.features.precision);
+  add_device_option(app, o.device);
   app.add_option("--seed", o.features.seed, "For --weights none")
       ->check(seed_number())
       ->capture_default_str()
@@ -228,7 +236,7 @@ int run_features(int argc, char** argv) {
     if (o.paths.empty())
       fail(ErrorKind::usage,
            "PATH is required: images or folders of them (or --merge with the parts of --shard)");
-    return o.shards.shard.empty() ? run(o) : run_shard(o);
+    return o.shards.shard.empty() ? run(o, open) : run_shard(o, open);
   });
 }
 

@@ -19,6 +19,7 @@
 #include "cli/predict_maps.h"
 #include "cli/predict_output.h"
 #include "cli/signals.h"
+#include "cli/training_program.h"
 #include "graft/classifier.h"
 #include "graft/dataset.h"
 #include "graft/explain.h"
@@ -183,6 +184,8 @@ int watch(const PredictOptions& o, const Classifier& classifier, const RunContex
 }
 
 void check(const PredictOptions& o) {
+  if (!o.explain.empty() && o.device != "cpu")
+    fail(ErrorKind::usage, "--explain computes on the processor; leave out --device {}", o.device);
   if (o.explain.empty() && !o.explain_layer.empty())
     fail(ErrorKind::usage, "--explain-layer needs --explain DIR");
   if (o.paths.empty() && o.watch.empty())
@@ -216,20 +219,28 @@ void check(const PredictOptions& o) {
            printable(source));
 }
 
-int run(const PredictOptions& o) {
-  check(o);
+int run(const PredictOptions& given, const DeviceOpener& open) {
+  check(given);
+  PredictOptions o = given;
   const RunContext context = o.common.context();
   if (!o.explain.empty()) return explain(o, context);
+  const std::shared_ptr<const ComputeDevice> device = open(o.device, o.common);
+  o.device = device_name(device.get());
   const Classifier classifier = Classifier::load(o.model, {.threads = o.common.thread_count(),
                                                            .sessions = 1,
                                                            .views = o.views,
-                                                           .precision = o.precision});
+                                                           .precision = o.precision,
+                                                           .device = device});
   return o.watch.empty() ? classify(o, classifier, context) : watch(o, classifier, context);
 }
 
 }  // namespace
 
 int run_predict(int argc, char** argv) {
+  return run_predict_on(opener_by_becoming(argv), argc, argv);
+}
+
+int run_predict_on(const DeviceOpener& open, int argc, char** argv) {
   PredictOptions o;
   CLI::App app("Classifies images with a trained model.", "graft predict");
   app.add_option("MODEL", o.model, "A model.safetensors or a run folder")->required();
@@ -245,6 +256,7 @@ int run_predict(int argc, char** argv) {
                "Also the probabilities of all classes, in columns p:<class>; as text all labels");
   add_views_option(app, o.views);
   add_precision_option(app, o.precision);
+  add_device_option(app, o.device);
   auto* format = app.add_option("--format", o.format, "text, json or csv")
                      ->check(one_of({"text", "json", "csv"}))
                      ->capture_default_str()
@@ -308,7 +320,7 @@ int run_predict(int argc, char** argv) {
       "classified all the same.");
   return run_app(app, argc, argv, [&] {
     o.format_given = format->count() > 0 || json->count() > 0;
-    return run(o);
+    return run(o, open);
   });
 }
 

@@ -30,7 +30,7 @@ PredictOutput::PredictOutput(const PredictOptions& options, const std::vector<st
                .probabilities = options.probabilities,
                .unsure = options.unsure,
                .title = "Classified by " + printable(options.model),
-               .precision = resolve_precision(options.precision)},
+               .precision = resolve_precision(options.precision, options.device)},
       printed_(options.outputs.empty() || options.format_given),
       json_(options.json || options.format == "json"),
       csv_(options.format == "csv" && !json_) {

@@ -20,6 +20,7 @@ struct PredictOptions {
   int top = 1;
   int views = 0;
   Precision precision = Precision::fp32;
+  std::string device = "cpu";
   std::string format = "text";
   bool format_given = false;  // --format or --json
   std::string explain;

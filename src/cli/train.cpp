@@ -14,6 +14,7 @@
 #include "cli/commands.h"
 #include "cli/plan_lines.h"
 #include "cli/train_options.h"
+#include "cli/training_program.h"
 #include "cli/workers.h"
 
 namespace graft::cli {
@@ -30,23 +31,14 @@ int run_train(int argc, char** argv) {
       return 0;
     }
     check_training_limits();
-    // One thread of OpenBLAS's own: Graft shares products out, and what OpenBLAS cannot start or
-    // allocate while it is loaded ends or hangs the process.
-    ::setenv("OPENBLAS_NUM_THREADS", "1", 1);
-    // Each arena of the allocator reserves 64 MB, and how many there are is chance.
-    if (address_space_is_scarce()) ::setenv("MALLOC_ARENA_MAX", "1", 0);
-    const fs::path program = companion_program("graft-train");
     if (options.workers > 1 || options.place.size > 1) {
       // LibTorch, by glog or without it, of connections that fail: the error then says more.
       ::setenv("TORCH_CPP_LOG_LEVEL", "FATAL", 0);
       ::setenv("GLOG_minloglevel", "3", 0);
     }
-    if (options.workers > 1) start_workers(options.workers, program, argv);
-    ::execv(program.c_str(), argv);
-    fail(ErrorKind::io,
-         "{}: cannot start the training program: {}; build or install Graft with "
-         "LibTorch",
-         printable(program), system_error_text(errno));
+    prepare_training_program();
+    if (options.workers > 1) start_workers(options.workers, companion_program("graft-train"), argv);
+    become_training_program(argv);
   });
 }
 

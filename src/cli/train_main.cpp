@@ -1,4 +1,5 @@
-// The program `graft-train`, which `graft train` becomes: the whole of training.
+// The program `graft-train`, which `graft train` becomes: the whole of training. Commands that
+// compute on a device become it too.
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string_view>
 
 #include "base/diagnostics.h"
 #include "base/fail.h"
@@ -20,6 +22,7 @@
 #include "cli/signals.h"
 #include "cli/status_stream.h"
 #include "cli/train_options.h"
+#include "cli/training_program.h"
 #include "graft/dashboard.h"
 #include "graft/group.h"
 #include "graft/train.h"
@@ -221,12 +224,32 @@ int run_alone_or_in_group(const TrainOptions& given) {
   }
 }
 
+/// For commands that `graft` hands over.
+std::shared_ptr<const ComputeDevice> open_here(const std::string& name,
+                                               const CommonOptions& common) {
+  set_training_threads(common.thread_count());
+  std::shared_ptr<const ComputeDevice> device = open_device(name);
+  if (common.verbose)
+    print_diagnostic("{}, device {}\n", training_backend(), device_name(device.get()));
+  return device;
+}
+
+/// The command that it was, where that is not `train`; else null.
+decltype(&run_predict_on) handed_over(std::string_view name) {
+  if (name == "predict") return run_predict_on;
+  if (name == "evaluate") return run_evaluate_on;
+  if (name == "features") return run_features_on;
+  return nullptr;
+}
+
 }  // namespace
 }  // namespace graft::cli
 
 int main(int argc, char** argv) {
   graft::prepare_standard_streams();
   graft::cli::install_signal_handlers();
+  if (const auto command = graft::cli::handed_over(argc > 0 ? argv[0] : ""))
+    return command(graft::cli::open_here, argc, argv);
   bool in_group = false;
   const int code =
       graft::cli::run_train_app(argc, argv, [&](const graft::cli::TrainOptions& options) {

@@ -378,8 +378,8 @@ TrainPlan make_plan(const TrainOptions& o) {
   const RunConfig& c = o.config_of_run;
   // Better told before the data is looked at.
   c.recipe.check();
-  if (!o.resume.empty()) require_precision_of(o.resume, c.recipe.precision);
-  static_cast<void>(resolve_precision(c.recipe.precision));
+  if (!o.resume.empty()) require_precision_of(o.resume, c.recipe);
+  static_cast<void>(resolve_precision(c.recipe.precision, c.recipe.device));
   static_cast<void>(make_backbone(c.recipe.model));
   // The folder is rank 0's, which may have begun to write it.
   if (o.place.rank == 0) static_cast<void>(run_folder(o));

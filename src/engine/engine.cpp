@@ -68,6 +68,10 @@ Engine Engine::with_same_weights(const EngineOptions& options) const {
   return Engine(std::make_unique<State>(state_->packed, options));
 }
 
+std::unique_ptr<Executor> Engine::beside(const EngineOptions& options) const {
+  return std::make_unique<Engine>(with_same_weights(options));
+}
+
 int64_t Engine::input_elements() const { return state_->in_shape.elements(); }
 int64_t Engine::output_elements() const { return state_->out_shape.elements(); }
 int Engine::max_batch() const { return state_->options.max_batch; }

@@ -15,7 +15,7 @@ Precision resolve_precision(Precision precision) {
   if (tiles == nullptr)
     fail(ErrorKind::usage,
          "`precision` bf16 needs a processor with AMX or AVX512_BF16{}; leave it out, or say auto: "
-         "bf16 where the processor is fast at it",
+         "bf16 where the processor is fast at it; or, on a GPU, name it with `device cuda`",
          engine::forced_target().empty() ? "" : ", and GRAFT_TARGET leaves them unused");
   return precision;
 }

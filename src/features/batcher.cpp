@@ -5,24 +5,27 @@
 
 namespace graft {
 
-Forward forward_of(engine::Engine& engine) {
+Forward forward_of(engine::Executor& engine) {
   return {static_cast<size_t>(engine.input_elements()),
           static_cast<size_t>(engine.output_elements()),
           [&engine](const float* in, int count, float* out) { engine.run(in, count, out); },
           [&engine](int count) { return engine.estimate(count); },
-          [&engine](int count) { engine.prepare(count); }};
+          [&engine](int count) { engine.prepare(count); },
+          engine.lanes()};
 }
 
 Forward forward_of(const Classifier& classifier) {
   const size_t in = classifier.input_elements();
   const size_t out = classifier.classes().size();
-  return {in, out,
+  return {in,
+          out,
           [&classifier, in, out](const float* from, int count, float* to) {
             const auto rows = static_cast<size_t>(count);
             classifier.run({from, rows * in}, count, {to, rows * out});
           },
           [&classifier](int count) { return classifier.estimate(count); },
-          [&classifier](int count) { classifier.prepare(count); }};
+          [&classifier](int count) { classifier.prepare(count); },
+          classifier.lanes()};
 }
 
 Batcher::Batcher(Forward forward, int batch, Sink sink)

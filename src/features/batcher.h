@@ -7,7 +7,7 @@
 #include <span>
 #include <vector>
 
-#include "engine/engine.h"
+#include "engine/executor.h"
 #include "graft/classifier.h"
 
 namespace graft {
@@ -19,10 +19,11 @@ struct Forward {
   std::function<void(const float* in, int count, float* out)> run;
   std::function<uint64_t(int count)> estimate;  ///< bytes for so many rows
   std::function<void(int count)> prepare;       ///< whatever the first run would build
+  int lanes = 1;                                ///< Executor::lanes()
 };
 
 /// Refers to what it is made of.
-Forward forward_of(engine::Engine& engine);
+Forward forward_of(engine::Executor& engine);
 Forward forward_of(const Classifier& classifier);
 
 /// Collects rows until a batch is full, computes them, and hands each result to `sink` with the

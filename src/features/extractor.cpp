@@ -60,7 +60,7 @@ void check_ranges(const FeatureOptions& options) {
 
 void check_features(const FeatureOptions& options) {
   check_ranges(options);
-  static_cast<void>(resolve_precision(options.precision));
+  static_cast<void>(resolve_precision(options.precision, device_name(options.device.get())));
   static_cast<void>(with_pooling(make_network(options), options.pooling));
 }
 
@@ -72,7 +72,7 @@ struct FeatureExtractor::State {
   Network network;
   std::vector<int64_t> shape;
   Preprocessing preprocessing;
-  engine::Engine engine;
+  std::unique_ptr<engine::Executor> engine;
   std::string about;
 
   /// Throws Error(input) where there is a value that is not finite.
@@ -87,7 +87,8 @@ struct FeatureExtractor::State {
 
 FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunContext& context) {
   check_ranges(options);
-  const Precision precision = resolve_precision(options.precision);
+  const ComputeDevice* device = options.device.get();
+  const Precision precision = resolve_precision(options.precision, device_name(device));
   const Network base = make_network(options);  // reads a file for the number of its classes
   Network network = with_pooling(base, options.pooling);
   WeightsRequest request;
@@ -104,9 +105,10 @@ FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunConte
   if (!weights.note.empty()) context.tell(Severity::note, fmt::format("note: {}", weights.note));
   engine::EngineOptions each;
   each.threads = context.thread_count();
-  each.max_batch = options.batch_size;
+  each.max_batch = engine::batch_for(device, options.batch_size);
   each.precision = precision;
-  engine::Engine engine(network, 0, network.layers.size(), weights.tensors, each);
+  std::unique_ptr<engine::Executor> engine =
+      engine::make_executor(device, network, 0, network.layers.size(), weights.tensors, each);
   const std::string& named = options.model.weights;
   std::vector<int64_t> shape = row_shape(network, options.pooling);
   const nlohmann::json about = {
@@ -116,17 +118,18 @@ FeatureExtractor::FeatureExtractor(const FeatureOptions& options, const RunConte
       {"input", {network.input_height, network.input_width}},
       {"shape", shape},
       {"precision", options::word(precision)},
-      {"instructions", engine::Engine::numerics(precision)},
+      {"instructions", engine::numerics(device, precision)},
       {"id", feature_set_id({.network = network,
                              .end = network.layers.size(),
                              .tensors = weights.tensors,
                              .dtype = FeatureType::fp32,
-                             .precision = precision},
+                             .precision = precision,
+                             .device = device},
                             weights.preprocessing, network.layers.size())}};
-  state_ = std::unique_ptr<State>(new State{
-      context, named.empty() ? options.model.backbone : named, options.batch_size, precision,
-      std::move(network), std::move(shape), weights.preprocessing, std::move(engine),
-      about.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)});
+  state_ = std::unique_ptr<State>(
+      new State{context, named.empty() ? options.model.backbone : named, each.max_batch, precision,
+                std::move(network), std::move(shape), weights.preprocessing, std::move(engine),
+                about.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace)});
 }
 
 FeatureExtractor::~FeatureExtractor() = default;
@@ -150,7 +153,7 @@ void FeatureExtractor::run(std::span<const std::filesystem::path> images,
                      .batch = s.batch,
                      .context = s.context};
   stream_features(
-      job, forward_of(s.engine),
+      job, forward_of(*s.engine),
       [&](const StreamedImage& image, std::span<const float> values) {
         s.check_finite(values, printable(images[image.index]));
         sink(image.index, values);
@@ -164,7 +167,7 @@ void FeatureExtractor::run(std::span<const Image> images,
   State& s = *state_;
   const int batch =
       static_cast<int>(std::clamp<size_t>(images.size(), 1, static_cast<size_t>(s.batch)));
-  Batcher batcher(forward_of(s.engine), batch, [&](size_t i, std::span<const float> values) {
+  Batcher batcher(forward_of(*s.engine), batch, [&](size_t i, std::span<const float> values) {
     s.check_finite(values, fmt::format("image {}", i));
     sink(i, values);
   });

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <deque>
+#include <future>
+#include <memory>
 #include <utility>
 
 #include "base/fail.h"
@@ -20,6 +22,10 @@ namespace {
 
 using Images = std::vector<StreamedImage>;
 
+/// Batches between decoding and their results. On a device with several lanes one more is being
+/// converted, so that none of them waits for it.
+int batches_at_once(const Forward& forward) { return forward.lanes > 1 ? forward.lanes + 1 : 1; }
+
 /// What images at once take, and whether that fits.
 class MemoryCheck {
  public:
@@ -28,10 +34,12 @@ class MemoryCheck {
   }
 
   [[nodiscard]] uint64_t needed(int batch) const {
-    constexpr uint64_t kBatches = 4;  // used, two ready, one being decoded
+    // Used, two ready, one being decoded.
+    const uint64_t batches = 3 + static_cast<uint64_t>(batches_at_once(forward_));
     const uint64_t pixels = uint64_t{3} * job_.height * job_.width;
-    const uint64_t floats = forward_.inputs + forward_.outputs;
-    return forward_.estimate(batch) + (floats * sizeof(float) + kBatches * pixels) * batch;
+    const uint64_t floats =
+        (forward_.inputs + forward_.outputs) * static_cast<uint64_t>(batches_at_once(forward_));
+    return forward_.estimate(batch) + (floats * sizeof(float) + batches * pixels) * batch;
   }
   [[nodiscard]] bool fits(uint64_t bytes) const {
     return available_ == 0 ||
@@ -73,6 +81,72 @@ void require_content(const std::filesystem::path& path, const std::string& got,
   if (!expected.empty() && got != expected)
     fail(ErrorKind::input, "{}: has changed since the images were first read", printable(path));
 }
+
+using Sink = std::function<void(const StreamedImage&, std::span<const float>)>;
+using OnError = std::function<void(size_t, const std::string&)>;
+
+/// Batches that are computed beside each other, each on a thread of its own, whose results come in
+/// the order of the images.
+class Lanes {
+ public:
+  Lanes(const ImageJob& job, const Forward& forward, const Sink& sink, const OnError& on_error)
+      : job_(job), forward_(forward), sink_(sink), on_error_(on_error) {}
+
+  /// Returns how many images the sink has had by then.
+  size_t add(Images images) {
+    auto batch = std::make_unique<Batch>();
+    batch->images = std::move(images);
+    Batch& b = *batch;
+    b.done = std::async(std::launch::async, [this, &b] { compute(b); });
+    flying_.push_back(std::move(batch));
+    while (flying_.size() >= static_cast<size_t>(batches_at_once(forward_))) land();
+    return landed_;
+  }
+  size_t finish() {
+    while (!flying_.empty()) land();
+    return landed_;
+  }
+
+ private:
+  struct Batch {
+    Images images;
+    std::vector<float> inputs;
+    std::vector<float> outputs;
+    std::future<void> done;  // last: whoever destroys it waits for what uses the rest
+  };
+
+  void compute(Batch& b) const {
+    b.inputs.resize(b.images.size() * forward_.inputs);
+    size_t rows = 0;
+    for (const StreamedImage& image : b.images)
+      if (image.error.empty())
+        to_input(image.image, job_.preprocessing, &b.inputs[rows++ * forward_.inputs]);
+    if (rows == 0) return;
+    b.outputs.resize(rows * forward_.outputs);
+    forward_.run(b.inputs.data(), static_cast<int>(rows), b.outputs.data());
+  }
+
+  void land() {
+    const std::unique_ptr<Batch> batch = std::move(flying_.front());
+    flying_.pop_front();
+    batch->done.get();
+    size_t row = 0;
+    for (const StreamedImage& image : batch->images) {
+      if (image.error.empty())
+        sink_(image, {&batch->outputs[row++ * forward_.outputs], forward_.outputs});
+      else
+        on_error_(image.index, image.error);
+    }
+    landed_ += batch->images.size();
+  }
+
+  const ImageJob& job_;
+  const Forward& forward_;
+  const Sink& sink_;
+  const OnError& on_error_;
+  std::deque<std::unique_ptr<Batch>> flying_;
+  size_t landed_ = 0;
+};
 
 }  // namespace
 
@@ -166,6 +240,16 @@ void stream_features(const ImageJob& job, const Forward& forward,
   Progress progress(job.context, job.label, job.paths.size(), "images");
   size_t done = 0;
   std::optional<Images> images;
+  if (forward.lanes > 1) {
+    Lanes lanes(fitting, forward, sink, on_error);
+    while ((images = stream.next())) {
+      progress.update(lanes.add(std::move(*images)));
+      job.context.check_stop();
+    }
+    progress.update(lanes.finish());
+    progress.finish();
+    return;
+  }
   std::deque<const StreamedImage*> errors;  // of this batch, told in the order of the paths
   const auto tell_errors = [&](size_t before) {
     for (; !errors.empty() && errors.front()->index < before; errors.pop_front())

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <memory>
 #include <optional>
 
 #include "base/fail.h"
@@ -33,12 +34,13 @@ class PrefixFeatures {
   PrefixFeatures(const PrefixJob& job, const ImageJob& images, const Sink& sink,
                  const OnError& on_error)
       : job_(job), images_(images), sink_(sink), on_error_(on_error), cache_(job.cache) {
+    images_.batch = engine::batch_for(job.device, images.batch);
     // Layers of the head without parameters are in the prefix, but what is stored is of use to
     // every head.
     stored_end_ = stored_end(job);
     if (stored_end_ < job.end) {
-      tail_.emplace(job.network, stored_end_, job.end, job.tensors, engine_options());
-      rest_of_prefix_.emplace(forward_of(*tail_), images.batch, sink);
+      tail_ = executor(stored_end_, job.end);
+      rest_of_prefix_.emplace(forward_of(*tail_), images_.batch, sink);
     }
   }
 
@@ -169,8 +171,8 @@ class PrefixFeatures {
       (there ? found : missing).push_back(i);
     }
     if (found.empty()) return missing;
-    engine::Engine engine(job_.network, end, stored_end_, job_.tensors, engine_options());
-    Batcher batcher(forward_of(engine), images_.batch,
+    const std::unique_ptr<engine::Executor> engine = executor(end, stored_end_);
+    Batcher batcher(forward_of(*engine), images_.batch,
                     [&](size_t i, std::span<const float> values) {
                       store_and_send(i, keys_[i], values);
                       ++continued_;
@@ -195,13 +197,13 @@ class PrefixFeatures {
 
   void compute(const std::vector<size_t>& indices) {
     if (indices.empty()) return;
-    engine::Engine engine(job_.network, 0, has_waypoint() ? job_.waypoint : stored_end_,
-                          job_.tensors, engine_options());
-    std::optional<engine::Engine> onwards;  // from the waypoint
+    const std::unique_ptr<engine::Executor> engine =
+        executor(0, has_waypoint() ? job_.waypoint : stored_end_);
+    std::unique_ptr<engine::Executor> onwards;  // from the waypoint
     std::optional<Batcher> batcher;
     std::vector<std::string> keys;  // of what is on its way
     if (has_waypoint()) {
-      onwards.emplace(job_.network, job_.waypoint, stored_end_, job_.tensors, engine_options());
+      onwards = executor(job_.waypoint, stored_end_);
       keys.resize(images_.paths.size());
       batcher.emplace(
           forward_of(*onwards), images_.batch,
@@ -219,7 +221,7 @@ class PrefixFeatures {
     job.hashes = hashes;
     job.needs_keys = true;  // from the bytes that are decoded: the file may have changed since
     stream_features(
-        job, forward_of(engine),
+        job, forward_of(*engine),
         [&](const StreamedImage& image, std::span<const float> values) {
           const size_t i = indices[image.index];
           ++computed_;
@@ -279,23 +281,23 @@ class PrefixFeatures {
     waiting_bytes_ = 0;
   }
 
-  [[nodiscard]] engine::EngineOptions engine_options() const {
+  [[nodiscard]] std::unique_ptr<engine::Executor> executor(size_t begin, size_t end) const {
     engine::EngineOptions options;
     options.threads = images_.context.thread_count();
     options.max_batch = images_.batch;
     options.single_plan = false;
     options.precision = job_.precision;
-    return options;
+    return engine::make_executor(job_.device, job_.network, begin, end, job_.tensors, options);
   }
 
   const PrefixJob& job_;
-  const ImageJob& images_;
+  ImageJob images_;
   const Sink& sink_;
   const OnError& on_error_;
   FeatureCache* cache_;
   size_t stored_end_ = 0;
-  std::optional<engine::Engine> tail_;     // layers [stored_end_, job_.end)
-  std::optional<Batcher> rest_of_prefix_;  // through the tail
+  std::unique_ptr<engine::Executor> tail_;  // layers [stored_end_, job_.end)
+  std::optional<Batcher> rest_of_prefix_;   // through the tail
   std::string set_;
   std::string waypoint_set_;
   std::vector<std::string> keys_;
@@ -320,7 +322,7 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
   const Network& net = job.network;
   std::string text =
       fmt::format("revision {} {} input {}x{} dtype {} bgr {} resampling {} crop {}\n", kRevision,
-                  engine::Engine::numerics(job.precision), net.input_height, net.input_width,
+                  engine::numerics(job.device, job.precision), net.input_height, net.input_width,
                   job.dtype == FeatureType::fp16 ? 16 : 32, preprocessing.bgr,
                   static_cast<int>(preprocessing.resampling), preprocessing.crop_ratio);
   for (size_t c = 0; c < 3; ++c)

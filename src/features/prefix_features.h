@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 
+#include "engine/executor.h"
 #include "features/feature_cache.h"
 #include "features/image_stream.h"
 #include "graft/network.h"
@@ -27,10 +28,12 @@ struct PrefixJob {
   /// well, and from there on from what was stored. For what goes on from there later: a later phase
   /// of training, whose prefix is shorter.
   size_t waypoint = 0;
+  const ComputeDevice* device = nullptr;  ///< that computes; null: the engine
 };
 
 /// The identity of features behind layer `end` − 1: a hash of the layers and their weights, input
-/// size, preprocessing and the stored type. With view_key() of an image it is the cache's key.
+/// size, preprocessing, the stored type, and what computes them. With view_key() of an image it is
+/// the cache's key.
 std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocessing, size_t end);
 
 /// Features are stored behind layer stored_end() − 1: layers of the head without parameters may

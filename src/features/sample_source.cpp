@@ -40,12 +40,14 @@ std::function<View(const std::string&)> views_of(const SourceJob& job, uint64_t 
   };
 }
 
-engine::EngineOptions engine_options(const SourceJob& job) {
+/// Layers [begin, end) of the job's prefix.
+std::unique_ptr<engine::Executor> prefix_executor(const SourceJob& job, size_t begin, size_t end) {
+  const PrefixJob& prefix = *job.prefix;
   engine::EngineOptions options;
   options.threads = job.context.thread_count();
   options.single_plan = false;
-  if (job.prefix != nullptr) options.precision = job.prefix->precision;
-  return options;
+  options.precision = prefix.precision;
+  return engine::make_executor(prefix.device, prefix.network, begin, end, prefix.tensors, options);
 }
 
 int64_t input_elements(const SourceJob& job) {
@@ -172,9 +174,8 @@ class ImageSource : public SampleSource {
       // give.
       dtype_ = job.views > 0 ? prefix.dtype : FeatureType::fp32;
       const size_t stored = dtype_ == FeatureType::fp32 ? prefix.end : stored_end(prefix);
-      engine_.emplace(prefix.network, 0, stored, prefix.tensors, engine_options(job));
-      if (stored < prefix.end)
-        tail_.emplace(prefix.network, stored, prefix.end, prefix.tensors, engine_options(job));
+      engine_ = prefix_executor(job, 0, stored);
+      if (stored < prefix.end) tail_ = prefix_executor(job, stored, prefix.end);
     }
     if (keeps_pixels_) kept_ = std::make_unique_for_overwrite<uint8_t[]>(paths_.size() * pixels_);
     ImageJob images = image_job(job, 64);
@@ -254,8 +255,8 @@ class ImageSource : public SampleSource {
   std::unique_ptr<uint8_t[]> kept_;
   std::vector<std::string> hashes_;
   ThreadPool pool_;
-  std::optional<engine::Engine> engine_;
-  std::optional<engine::Engine> tail_;  // behind what is rounded
+  std::unique_ptr<engine::Executor> engine_;
+  std::unique_ptr<engine::Executor> tail_;  // behind what is rounded
   FeatureType dtype_ = FeatureType::fp32;
   std::vector<float> inputs_;
   std::vector<float> waiting_;
@@ -284,8 +285,7 @@ class FeaturesInCache : public SampleSource {
     all_views(job_, stored, on_error,
               [&](size_t i, int, std::span<const float>) { arrivals.add(i); });
     usable_ = arrivals.complete(job_.views);
-    if (stored_ < prefix_.end)
-      tail_.emplace(prefix_.network, stored_, prefix_.end, prefix_.tensors, engine_options(job_));
+    if (stored_ < prefix_.end) tail_ = prefix_executor(job_, stored_, prefix_.end);
     elements_ = static_cast<size_t>(output_shapes(prefix_.network)[stored_ - 1].elements());
   }
 
@@ -322,8 +322,7 @@ class FeaturesInCache : public SampleSource {
 
   /// False for an image that can no longer be read.
   bool compute(size_t i, uint64_t view, std::span<float> values) {
-    if (!engine_)
-      engine_.emplace(prefix_.network, 0, stored_, prefix_.tensors, engine_options(job_));
+    if (!engine_) engine_ = prefix_executor(job_, 0, stored_);
     const Network& net = prefix_.network;
     std::vector<float> input(size_t{3} * net.input_height * net.input_width);
     try {
@@ -347,8 +346,8 @@ class FeaturesInCache : public SampleSource {
   size_t stored_;
   std::string set_;
   size_t elements_ = 0;  // of what is stored
-  std::optional<engine::Engine> tail_;
-  std::optional<engine::Engine> engine_;
+  std::unique_ptr<engine::Executor> tail_;
+  std::unique_ptr<engine::Executor> engine_;
   std::vector<float> waiting_;
 };
 

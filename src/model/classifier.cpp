@@ -8,7 +8,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/threads.h"
-#include "engine/engine.h"
+#include "engine/executor.h"
 #include "features/image_stream.h"
 #include "model/logits.h"
 #include "model/model_file.h"
@@ -47,7 +47,8 @@ struct Classifier::State {
   int max_batch = 1;
   int views = 1;
   Precision precision = Precision::fp32;
-  engine::Engine first;  // the queue's engines share its weights
+  int lanes = 1;
+  std::unique_ptr<engine::Executor> first;  // the queue's engines share its weights
   mutable RequestQueue queue;
   mutable ThreadPool preparing;
 };
@@ -66,29 +67,32 @@ Classifier Classifier::load(const std::filesystem::path& path, const ClassifierO
   if (options.views < 0 || options.views > kMostTestViews)
     fail(ErrorKind::usage, "views are {}; expected 0 to {}", options.views, kMostTestViews);
   const int threads = RunContext{.threads = options.threads}.thread_count();
-  const Precision precision = resolve_precision(options.precision);
+  const Precision precision =
+      resolve_precision(options.precision, device_name(options.device.get()));
   ModelFile model = read_model(model_file(path));
-  const int sessions =
-      std::clamp(options.sessions > 0 ? options.sessions
-                                      : (threads + kThreadsOfSession - 1) / kThreadsOfSession,
-                 1, threads);
   const size_t end = model.metadata.network.layers.size();
   engine::EngineOptions each;
-  each.max_batch = std::max(options.max_batch, 1);
+  each.max_batch = engine::batch_for(options.device.get(), options.max_batch);
   each.single_plan = options.low_latency;
   each.precision = precision;
   each.threads = 1;
-  engine::Engine first(model.metadata.network, 0, end, model.tensors, each);
-  std::vector<engine::Engine> engines;
+  std::unique_ptr<engine::Executor> first = engine::make_executor(
+      options.device.get(), model.metadata.network, 0, end, model.tensors, each);
+  const int asked = options.sessions > 0 ? options.sessions
+                                         : (threads + kThreadsOfSession - 1) / kThreadsOfSession;
+  const int sessions =
+      options.device ? std::max(asked, first->lanes()) : std::clamp(asked, 1, threads);
+  std::vector<std::unique_ptr<engine::Executor>> engines;
   for (int i = 0; i < sessions; ++i) {
     each.threads = threads / sessions + (i < threads % sessions ? 1 : 0);
-    engines.push_back(first.with_same_weights(each));
+    engines.push_back(first->beside(each));
   }
-  const auto elements = static_cast<size_t>(first.input_elements());
+  const auto elements = static_cast<size_t>(first->input_elements());
+  const int lanes = first->lanes();
   const int views = options.views > 0 ? options.views : model.metadata.test_views;
   return Classifier(std::unique_ptr<State>(
       new State{to_info(std::move(model.metadata)), elements, each.max_batch, views, precision,
-                std::move(first), RequestQueue(std::move(engines)), ThreadPool(threads)}));
+                lanes, std::move(first), RequestQueue(std::move(engines)), ThreadPool(threads)}));
 }
 
 const ModelInfo& Classifier::info() const { return state_->info; }
@@ -96,10 +100,11 @@ size_t Classifier::input_elements() const { return state_->input_elements; }
 int Classifier::views() const { return state_->views; }
 Precision Classifier::precision() const { return state_->precision; }
 int Classifier::max_batch() const { return state_->max_batch; }
+int Classifier::lanes() const { return state_->lanes; }
 
 uint64_t Classifier::estimate(int images) const {
   const auto mirrored = static_cast<uint64_t>(state_->views - 1) * std::max(images, 0);
-  return state_->first.estimate(images) + mirrored * input_elements() * sizeof(float);
+  return state_->first->estimate(images) + mirrored * input_elements() * sizeof(float);
 }
 
 ClassifierMemory Classifier::prepare(int images) const {

@@ -6,11 +6,11 @@
 
 namespace graft {
 
-RequestQueue::RequestQueue(std::vector<engine::Engine> engines)
-    : in_(static_cast<size_t>(engines.front().input_elements())),
-      out_(static_cast<size_t>(engines.front().output_elements())),
-      max_batch_(engines.front().max_batch()) {
-  for (engine::Engine& engine : engines) {
+RequestQueue::RequestQueue(std::vector<std::unique_ptr<engine::Executor>> engines)
+    : in_(static_cast<size_t>(engines.front()->input_elements())),
+      out_(static_cast<size_t>(engines.front()->output_elements())),
+      max_batch_(engines.front()->max_batch()) {
+  for (std::unique_ptr<engine::Executor>& engine : engines) {
     workers_.push_back({std::move(engine), {}, {}});
     idle_.push_back(&workers_.back());
   }
@@ -19,7 +19,7 @@ RequestQueue::RequestQueue(std::vector<engine::Engine> engines)
 engine::EngineMemory RequestQueue::prepare(int count) {
   engine::EngineMemory all;
   for (Worker& worker : workers_) {
-    const engine::EngineMemory one = worker.engine.prepare(count);
+    const engine::EngineMemory one = worker.engine->prepare(count);
     all.weights = one.weights;
     all.buffers += one.buffers;
   }
@@ -68,7 +68,7 @@ void RequestQueue::serve(Worker& worker, const std::vector<Request*>& batch) {
   try {
     if (batch.size() == 1) {
       const Request& only = *batch.front();
-      worker.engine.run(only.in, only.count, only.out);
+      worker.engine->run(only.in, only.count, only.out);
       return;
     }
     int images = 0;
@@ -78,7 +78,7 @@ void RequestQueue::serve(Worker& worker, const std::vector<Request*>& batch) {
     float* to = worker.inputs.data();
     for (const Request* each : batch)
       to = std::copy_n(each->in, static_cast<size_t>(each->count) * in_, to);
-    worker.engine.run(worker.inputs.data(), images, worker.outputs.data());
+    worker.engine->run(worker.inputs.data(), images, worker.outputs.data());
     const float* from = worker.outputs.data();
     for (const Request* each : batch) {
       const size_t floats = static_cast<size_t>(each->count) * out_;

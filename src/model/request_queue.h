@@ -4,11 +4,12 @@
 #include <condition_variable>
 #include <deque>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <span>
 #include <vector>
 
-#include "engine/engine.h"
+#include "engine/executor.h"
 
 namespace graft {
 
@@ -18,7 +19,7 @@ namespace graft {
 class RequestQueue {
  public:
   /// The engines have the same weights and inputs and outputs of one size.
-  explicit RequestQueue(std::vector<engine::Engine> engines);
+  explicit RequestQueue(std::vector<std::unique_ptr<engine::Executor>> engines);
 
   /// `inputs`: count × (C, H, W), `outputs`: count × elements. Throws what the engine throws.
   void run(std::span<const float> inputs, int count, std::span<float> outputs);
@@ -35,7 +36,7 @@ class RequestQueue {
     std::exception_ptr error;
   };
   struct Worker {
-    engine::Engine engine;
+    std::unique_ptr<engine::Executor> engine;
     std::vector<float> inputs;
     std::vector<float> outputs;
   };

@@ -77,10 +77,6 @@ struct Words<Resampling> {
   static constexpr auto list = kResamplingNames;
 };
 template <>
-struct Words<Device> {
-  static constexpr std::array<std::string_view, 3> list = {"auto", "cpu", "cuda"};
-};
-template <>
 struct Words<FeatureType> {
   static constexpr std::array<std::string_view, 2> list = {"fp16", "fp32"};
 };

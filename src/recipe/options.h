@@ -5,6 +5,7 @@
 
 #include <string_view>
 
+#include "graft/device.h"
 #include "graft/image.h"
 #include "recipe/option_values.h"
 
@@ -201,15 +202,20 @@ void visit_options(Visitor&& visit, Recipe& r) {
         o.patience, WholeNumber{0, kMostEpochs});
   visit({"init", "NAME", "How the head's weights start: he-normal or glorot-uniform", G::training},
         r.model.init, Word{});
-  visit({"device", "NAME", "auto, cpu or cuda", G::machine, true}, r.device, Word{});
+  visit({"device", "NAME",
+         "What computes frozen layers and trains the others: cpu; cuda or cuda:N, a GPU; auto, a "
+         "GPU where there is one; torch-cpu, LibTorch on the processor",
+         G::machine, true},
+        r.device, Text{check_device, nullptr, device_names});
   visit({"cache-dtype", "TYPE",
          "How features of the frozen prefix are stored in the cache: fp16 or fp32", G::machine},
         r.feature_type, Word{});
-  visit({"precision", "TYPE",
-         "What frozen layers are computed with: fp32; bf16 (AMX, AVX512_BF16); or auto, bf16 where "
-         "the processor is fast at it",
-         G::machine},
-        r.precision, Word{});
+  visit(
+      {"precision", "TYPE",
+       "What frozen layers are computed with: fp32; bf16 (AMX, AVX512_BF16, a GPU); or auto, bf16 "
+       "where the processor is fast at it, and on a GPU that `device` names",
+       G::machine},
+      r.precision, Word{});
 }
 
 }  // namespace graft::options

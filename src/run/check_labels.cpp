@@ -55,8 +55,14 @@ Evidence gather(const Dataset& dataset, const JudgingBackbone& backbone, Feature
   const auto columns = static_cast<size_t>(shape.flat ? shape.elements() : shape.channels);
   std::vector<float> values(paths.size() * columns);
   std::vector<bool> there(paths.size());
-  const PrefixJob job{backbone.network, backbone.end,      backbone.tensors, cache,
-                      backbone.dtype,   backbone.precision};
+  const PrefixJob job{backbone.network,
+                      backbone.end,
+                      backbone.tensors,
+                      cache,
+                      backbone.dtype,
+                      backbone.precision,
+                      0,
+                      backbone.device};
   const ImageJob images{.paths = paths,
                         .height = backbone.network.input_height,
                         .width = backbone.network.input_width,
@@ -162,6 +168,7 @@ JudgingBackbone pretrained(const Recipe::Model& model, const CacheOptions& cache
 /// bfloat16 where the run computed with it and this processor can.
 Precision precision_of(const RunConfig& config, const RunContext& context) {
   try {
+    // On the processor, on whatever device the run was.
     return resolve_precision(config.recipe.precision);
   } catch (const Error&) {
     context.tell(Severity::info,

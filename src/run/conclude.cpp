@@ -28,8 +28,9 @@ namespace {
 constexpr size_t kMostProbabilities = 5'000'000;  // in predictions.csv
 
 /// Predictions on a split under a saved model, its prefix's features from the cache where they are.
-Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const ModelFile& model,
-                          Split split, SkippedImages& skipped, const RunContext& context) {
+Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const ComputeDevice* device,
+                          const ModelFile& model, Split split, SkippedImages& skipped,
+                          const RunContext& context) {
   const Network& net = model.metadata.network;
   const std::vector<size_t> indices = plan.dataset.of(split);
   const std::vector<Sample> samples = join_labels(plan.dataset, indices, model.metadata.classes);
@@ -40,12 +41,13 @@ Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const Mode
   options.threads = context.thread_count();
   options.single_plan = false;
   const size_t prefix_end = plan.phases.back().prefix_end;
-  engine::Engine suffix(net, prefix_end, net.layers.size(), model.tensors, options);
+  const std::unique_ptr<engine::Executor> suffix =
+      engine::make_executor(device, net, prefix_end, net.layers.size(), model.tensors, options);
   // In batches, and counted in the order of the samples.
   const size_t classes = model.metadata.classes.size();
   std::vector<float> logits(samples.size() * classes);
   std::vector<int> views(samples.size());  // that were computed
-  Batcher batcher(forward_of(suffix), suffix.max_batch(),
+  Batcher batcher(forward_of(*suffix), suffix->max_batch(),
                   [&](size_t i, std::span<const float> values) {
                     const std::span<float> row(&logits[i * classes], classes);
                     if (views[i]++ == 0)
@@ -57,14 +59,15 @@ Predictions predict_split(const TrainPlan& plan, FeatureCache* cache, const Mode
                   .height = net.input_height,
                   .width = net.input_width,
                   .preprocessing = model.metadata.preprocessing,
-                  .batch = suffix.max_batch(),
+                  .batch = suffix->max_batch(),
                   .label = fmt::format("evaluating, {}", to_string(split)),
                   .context = context};
   for (int view = 0; view < model.metadata.test_views; ++view) {
     if (view > 0) images.view = [](const std::string&) { return View{.hflip = true}; };
     prefix_features(
-        {net, prefix_end, model.tensors, cache, plan.feature_type, plan.recipe.precision}, images,
-        [&](size_t i, std::span<const float> values) { batcher.add(i, values); },
+        {net, prefix_end, model.tensors, cache, plan.feature_type, plan.recipe.precision, 0,
+         device},
+        images, [&](size_t i, std::span<const float> values) { batcher.add(i, values); },
         [&](size_t i, const std::string& message) {
           if (view == 0) skipped.add(indices[i], message);
         });
@@ -110,14 +113,14 @@ std::string changes(const TrainPlan& plan) {
 }  // namespace
 
 std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, FeatureCache* cache,
-                     const Training& training, SkippedImages& skipped,
+                     const ComputeDevice* device, const Training& training, SkippedImages& skipped,
                      const LabelCheck* label_check, bool report,
                      const std::function<void(TrainStage)>& on_stage,
                      const std::function<void(const std::string& split, const Metrics&)>& on_split,
                      const RunContext& context) {
   on_stage(TrainStage::evaluation);
   ModelFile model = read_model(run / run_files::kBest);
-  Predictions val = predict_split(plan, cache, model, Split::validation, skipped, context);
+  Predictions val = predict_split(plan, cache, device, model, Split::validation, skipped, context);
   const Metrics raw = val.measure();
   std::vector<int> labels;
   for (const Sample& sample : val.samples) labels.push_back(sample.label);
@@ -149,7 +152,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
   std::optional<Predictions> test;
   std::optional<Metrics> test_metrics;
   if (plan.dataset.has(Split::test)) {
-    test = predict_split(plan, cache, model, Split::test, skipped, context);
+    test = predict_split(plan, cache, device, model, Split::test, skipped, context);
     test_metrics = test->measure();
   }
   if (test && test_metrics->images > 0) {

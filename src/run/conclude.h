@@ -22,10 +22,11 @@ struct Training {
 
 /// Calibrates checkpoints/best.safetensors on the validation images, writes it as
 /// model.safetensors, and measures it: predictions.csv, metrics.json and, where `report`,
-/// report.html. `label_check`: what was found of the plan's labels; null: nobody looked. `on_stage`
-/// is told of each stage, `on_split` of each split's figures. Returns metrics.json's text.
+/// report.html. `device`: that computes; null: the engine. `label_check`: what was found of the
+/// plan's labels; null: nobody looked. `on_stage` is told of each stage, `on_split` of each split's
+/// figures. Returns metrics.json's text.
 std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, FeatureCache* cache,
-                     const Training& training, SkippedImages& skipped,
+                     const ComputeDevice* device, const Training& training, SkippedImages& skipped,
                      const LabelCheck* label_check, bool report,
                      const std::function<void(TrainStage)>& on_stage,
                      const std::function<void(const std::string& split, const Metrics&)>& on_split,

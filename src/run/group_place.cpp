@@ -110,6 +110,7 @@ std::optional<GroupPlace> torchrun_place() {
   place.launcher = "torchrun";
   set_rank(place, "RANK", rank, "WORLD_SIZE", size);
   place.local_size = number("LOCAL_WORLD_SIZE", 1, kMostProcesses).value_or(1);
+  place.local_rank = number("LOCAL_RANK", 0, kMostProcesses).value_or(0);
   take_master(place);
   // There torchrun itself listens, in a protocol that differs between versions of PyTorch.
   if (place.port > 0 && says_true("TORCHELASTIC_USE_AGENT_STORE"))
@@ -126,6 +127,7 @@ std::optional<GroupPlace> open_mpi_place() {
   place.bound = true;
   set_rank(place, "OMPI_COMM_WORLD_RANK", rank, "OMPI_COMM_WORLD_SIZE", size);
   place.local_size = number("OMPI_COMM_WORLD_LOCAL_SIZE", 1, kMostProcesses).value_or(1);
+  place.local_rank = number("OMPI_COMM_WORLD_LOCAL_RANK", 0, kMostProcesses).value_or(0);
   if (place.local_size == place.size) {
     // All are children of one mpirun, whose number no two jobs of a machine share.
     place.host = "127.0.0.1";
@@ -153,6 +155,7 @@ std::optional<GroupPlace> slurm_place() {
   place.launcher = "srun";
   place.bound = true;
   set_rank(place, "SLURM_PROCID", rank, "SLURM_NTASKS", size);
+  place.local_rank = number("SLURM_LOCALID", 0, kMostProcesses).value_or(0);
   const char* nodes = variable("SLURM_STEP_NODELIST");
   if (nodes == nullptr) nodes = variable("SLURM_JOB_NODELIST");
   const char* launched = variable("SLURM_LAUNCH_NODE_IPADDR");

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "features/feature_cache.h"
+#include "graft/device.h"
 #include "graft/labels.h"
 #include "graft/network.h"
 #include "weights/tensor.h"
@@ -19,6 +20,7 @@ struct JudgingBackbone {
   Preprocessing preprocessing;
   FeatureType dtype = FeatureType::fp16;
   Precision precision = Precision::fp32;
+  const ComputeDevice* device = nullptr;  ///< that computes; null: the engine
   bool knows_labels = false;  ///< its weights may have been trained on these very labels
 };
 

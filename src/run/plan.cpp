@@ -162,7 +162,7 @@ TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
   asked.check();
   Recipe given = asked;
   // Once, for all that is keyed and recorded.
-  given.precision = resolve_precision(asked.precision);
+  given.precision = resolve_precision(asked.precision, asked.device);
   check_dataset(data);
   TrainPlan plan;
   plan.cache = cache;
@@ -242,7 +242,7 @@ void check_plan(const TrainPlan& plan) {
       static_cast<int64_t>(plan.dataset.classes.size()))
     refuse("has a network for another number of classes");
   if (plan.views < 0) refuse("has a negative number of views");
-  if (resolve_precision(plan.recipe.precision) != plan.recipe.precision)
+  if (resolve_precision(plan.recipe.precision, plan.recipe.device) != plan.recipe.precision)
     refuse("leaves its `precision` open");
   const Recipe::Optimization o = plan.recipe.resolved().optimization;
   int epochs = 0;

@@ -85,6 +85,9 @@ std::string plan_text(const TrainPlan& plan, bool with_time, const RunContext& c
       bytes_text(m.features), bytes_text(m.parameters), bytes_text(m.activations),
       bytes_text(m.prefix));
   if (!with_time) return text;
+  if (engine::names_device(recipe.device))
+    return text + fmt::format("time       not told for {}: it is measured on the processor alone\n",
+                              recipe.device);
 
   const PlannedWork work = planned_work(plan);
   for (size_t k = 0; k < plan.phases.size(); ++k) {

@@ -55,14 +55,16 @@ void keep_own_split(Recipe& recipe, const std::filesystem::path& run) {
   if (!from.empty() && !fs::exists(fs::path(from) / run_files::kSplit, error)) from = run.string();
 }
 
-void require_precision_of(const std::filesystem::path& run, Precision precision) {
-  if (precision != Precision::bf16) return;
+void require_precision_of(const std::filesystem::path& run, const Recipe& recipe) {
+  if (recipe.precision != Precision::bf16) return;
   try {
-    static_cast<void>(resolve_precision(precision));
+    static_cast<void>(resolve_precision(recipe.precision, recipe.device));
   } catch (const Error&) {
     fail(ErrorKind::usage,
          "{}: this run's frozen layers are computed with `precision bf16`, which this processor "
-         "does not have (AMX or AVX512_BF16); go on where it began, or train a run of its own",
+         "does not have (AMX or AVX512_BF16); go on where it began, name a GPU with `device cuda`, "
+         "or "
+         "train a run of its own",
          printable(run));
   }
 }

@@ -78,7 +78,7 @@ void keep_own_split(Recipe& recipe, const std::filesystem::path& run);
 std::filesystem::path run_corrections(const std::filesystem::path& run,
                                       const std::filesystem::path& named);
 
-/// Throws Error(usage) where this processor cannot compute as a run has begun.
-void require_precision_of(const std::filesystem::path& run, Precision precision);
+/// Throws Error(usage) where that device cannot compute as a run has begun.
+void require_precision_of(const std::filesystem::path& run, const Recipe& recipe);
 
 }  // namespace graft

@@ -6,11 +6,12 @@
 namespace graft {
 
 Batches::Batches(std::unique_ptr<SampleSource> source, std::vector<int64_t> labels,
-                 std::vector<size_t> samples, std::vector<int64_t> shape)
+                 std::vector<size_t> samples, std::vector<int64_t> shape, bool pinned)
     : source_(std::move(source)),
       labels_(std::move(labels)),
       samples_(std::move(samples)),
-      shape_(std::move(shape)) {}
+      shape_(std::move(shape)),
+      pinned_(pinned) {}
 
 void Batches::start(std::vector<int64_t> order, int batch_size, int epoch, Share share) {
   ready_.reset();  // its thread uses the source
@@ -26,7 +27,9 @@ void Batches::start(std::vector<int64_t> order, int batch_size, int epoch, Share
         whole.subspan(edge(share.part), edge(share.part + 1) - edge(share.part));
     std::vector<int64_t> shape{static_cast<int64_t>(rows.size())};
     shape.insert(shape.end(), shape_.begin(), shape_.end());
-    Batch batch{torch::empty(shape), torch::empty({shape[0]}, torch::kLong), {}};
+    const auto options = torch::TensorOptions().pinned_memory(pinned_);
+    Batch batch{
+        torch::empty(shape, options), torch::empty({shape[0]}, options.dtype(torch::kLong)), {}};
     batch.first = static_cast<int64_t>(edge(share.part));
     if (share.parts > 1)
       for (const int64_t row : whole)

@@ -18,9 +18,9 @@ namespace graft {
 class Batches {
  public:
   /// `labels[r]` and `samples[r]` (an index into the dataset) belong to the source's row r; `shape`
-  /// is one input's.
+  /// is one input's. `pinned`: in memory that a GPU reads while the processor goes on.
   Batches(std::unique_ptr<SampleSource> source, std::vector<int64_t> labels,
-          std::vector<size_t> samples, std::vector<int64_t> shape);
+          std::vector<size_t> samples, std::vector<int64_t> shape, bool pinned = false);
 
   [[nodiscard]] size_t size() const { return labels_.size(); }
   [[nodiscard]] const std::vector<int64_t>& labels() const { return labels_; }
@@ -52,6 +52,7 @@ class Batches {
   std::vector<int64_t> labels_;
   std::vector<size_t> samples_;
   std::vector<int64_t> shape_;
+  bool pinned_;
   std::optional<Prefetch<Batch>> ready_;
 };
 

@@ -40,6 +40,7 @@ class Group {
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
+  [[nodiscard]] const GroupPlace& place() const { return place_; }
   [[nodiscard]] int rank() const { return place_.rank; }
   [[nodiscard]] int size() const { return place_.size; }
   [[nodiscard]] bool is_first() const { return place_.rank == 0; }

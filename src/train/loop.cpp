@@ -178,12 +178,13 @@ void TrainLoop::step(const Batches::Batch& batch, double rate, Tally& tally) {
     mix = mixup(inputs, augmentation_.mixup, *mixing_);
   else if (augmentation_.cutmix > 0)
     mix = cutmix(inputs, augmentation_.cutmix, *mixing_);
-  const torch::Tensor labels = batch.labels.to(device_);
+  const torch::Tensor labels = batch.labels.to(device_, /*non_blocking=*/true);
   optimizer_.zero_grad();
   postponed_.clear();
   // A common norm needs all gradients at once.
   PostponedGradients* postponed = options_.clip_gradients > 0 ? nullptr : &postponed_;
-  const torch::Tensor logits = suffix_.forward(inputs.to(device_), /*training=*/true, postponed);
+  const torch::Tensor logits =
+      suffix_.forward(inputs.to(device_, /*non_blocking=*/true), /*training=*/true, postponed);
   torch::Tensor total = loss(logits, labels);
   if (mix.partner.defined())
     total = total * mix.share +
@@ -235,8 +236,9 @@ TrainLoop::Tally TrainLoop::validate(int epoch, std::vector<ValidationMistake>& 
         samples_of(*batch, batches, begin + static_cast<size_t>(batch->first));
     begin += static_cast<size_t>(options_.batch_size);
     if (batch->labels.size(0) == 0) continue;
-    const torch::Tensor labels = batch->labels.to(device_);
-    const torch::Tensor logits = suffix_.forward(batch->inputs.to(device_), /*training=*/false);
+    const torch::Tensor labels = batch->labels.to(device_, /*non_blocking=*/true);
+    const torch::Tensor logits =
+        suffix_.forward(batch->inputs.to(device_, /*non_blocking=*/true), /*training=*/false);
     tally.add(torch::nn::functional::cross_entropy(logits, labels), logits, labels);
     add_mistakes(logits, batch->labels, samples, mistakes);
     // An infinite logit of a wrong class leaves the loss finite.

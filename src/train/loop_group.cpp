@@ -32,7 +32,7 @@ void TrainLoop::step_together(const Batches::Batch& batch, double rate, Tally& t
   BatchPart part{group_, batch.first, static_cast<int64_t>(batch.whole_labels.size()),
                  batch.labels.size(0) == 0};
   torch::Tensor inputs = batch.inputs;
-  torch::Tensor labels = batch.labels.to(device_);
+  torch::Tensor labels = batch.labels.to(device_, /*non_blocking=*/true);
   if (part.empty) {
     std::vector<int64_t> shape = inputs.sizes().vec();
     shape[0] = 1;
@@ -42,7 +42,7 @@ void TrainLoop::step_together(const Batches::Batch& batch, double rate, Tally& t
   }
   shards_->begin_step(/*adds=*/!part.empty);
   const torch::Tensor logits =
-      suffix_.forward(inputs.to(device_), /*training=*/true, nullptr, part);
+      suffix_.forward(inputs.to(device_, /*non_blocking=*/true), /*training=*/true, nullptr, part);
   const torch::Tensor mine =
       torch::nn::functional::cross_entropy(logits, labels,
                                            torch::nn::functional::CrossEntropyFuncOptions()

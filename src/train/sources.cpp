@@ -9,13 +9,15 @@
 #include "base/file.h"
 #include "features/image_stream.h"
 #include "features/sample_source.h"
+#include "train/device.h"
 
 namespace graft {
 
 std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
   const Network& net = job_.metadata.network;
   PrefixJob prefix{net,        phase.prefix_end,  job_.backbone,
-                   job_.cache, job_.feature_type, job_.recipe.precision};
+                   job_.cache, job_.feature_type, job_.recipe.precision,
+                   0,          job_.device};
   // The next phase's prefix is shorter: its features are on the way.
   for (size_t k = 0; k + 1 < job_.phases.size(); ++k)
     if (&job_.phases[k] == &phase) {
@@ -66,7 +68,8 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
   return std::make_unique<Batches>(
       std::move(rows), std::move(labels), std::move(samples),
       shape.flat ? std::vector<int64_t>{shape.channels}
-                 : std::vector<int64_t>{shape.channels, shape.height, shape.width});
+                 : std::vector<int64_t>{shape.channels, shape.height, shape.width},
+      !torch_device(job_.device).is_cpu());
 }
 
 void Sources::note_lost(const Batches::Batch& batch, const Batches& batches, int epoch) {

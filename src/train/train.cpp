@@ -49,14 +49,15 @@ Weights load_backbone(const TrainPlan& plan, const RunContext& context) {
   return weights;
 }
 
-TrainJob make_job(const TrainPlan& plan, FeatureCache* cache, const std::filesystem::path& run,
-                  Weights weights, const RunContext& context) {
+TrainJob make_job(const TrainPlan& plan, FeatureCache* cache, const ComputeDevice* device,
+                  const std::filesystem::path& run, Weights weights, const RunContext& context) {
   return {.dataset = plan.dataset,
           .recipe = plan.recipe,
           .phases = plan.phases,
           .views = plan.views,
           .cache = cache,
           .feature_type = plan.feature_type,
+          .device = device,
           .run = run,
           .metadata = {plan.network, plan.dataset.classes, weights.preprocessing,
                        weights.provenance, nlohmann::json::object(), plan.recipe.views.test},
@@ -77,13 +78,11 @@ void keep_decisions(const TrainPlan& plan, const fs::path& folder) {
 /// backbone that the run began with.
 std::optional<LabelCheck> look_at_labels(const TrainPlan& plan, const TrainJob& job,
                                          const fs::path& folder, const RunContext& context) {
-  JudgingBackbone backbone{plan.network,
-                           std::min(backbone_end(plan.network), plan.phases.back().prefix_end),
-                           job.backbone,
-                           job.metadata.preprocessing,
-                           plan.feature_type,
-                           plan.recipe.precision,
-                           keeps_head(plan.recipe) || trained_on_labels(job.metadata.provenance)};
+  JudgingBackbone backbone{
+      plan.network,      std::min(backbone_end(plan.network), plan.phases.back().prefix_end),
+      job.backbone,      job.metadata.preprocessing,
+      plan.feature_type, plan.recipe.precision,
+      job.device,        keeps_head(plan.recipe) || trained_on_labels(job.metadata.provenance)};
   if (!judges_well(backbone.network, backbone.end)) backbone.end = backbone_end(plan.network);
   try {
     LabelCheck found = judge_labels(plan.dataset, backbone, job.cache, plan.recipe.seed, context);
@@ -160,11 +159,15 @@ RunConfig config_of(const TrainPlan& plan, const RunOptions& options) {
   return config;
 }
 
+std::shared_ptr<const ComputeDevice> device_of(const TrainPlan& plan, const Group* group) {
+  return open_device(plan.recipe.device, group != nullptr ? group->place().local_rank : 0);
+}
+
 /// A process of a group that is not rank 0: it trains, and writes nothing.
-Run follow(const TrainPlan& plan, const std::filesystem::path& folder, const RunOptions& options,
-           const RunContext& context, RunMode mode) {
+Run follow(const TrainPlan& plan, const ComputeDevice* device, const std::filesystem::path& folder,
+           const RunOptions& options, const RunContext& context, RunMode mode) {
   const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
-  TrainJob job = make_job(plan, cache.get(), folder, load_backbone(plan, context), context);
+  TrainJob job = make_job(plan, cache.get(), device, folder, load_backbone(plan, context), context);
   job.resume = mode == RunMode::resume;
   job.group = options.group;
   job.context.stop = options.group->stop();
@@ -182,9 +185,9 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
               const RunContext& context, RunMode mode) {
   check_plan(plan);
   context.check_stop();  // before anything is replaced
-  require_device(plan.recipe.device);
+  const std::shared_ptr<const ComputeDevice> device = device_of(plan, options.group);
   if (options.group != nullptr && !options.group->is_first())
-    return follow(plan, folder, options, context, mode);
+    return follow(plan, device.get(), folder, options, context, mode);
   const RunClaim claim(folder, mode, context);
   const bool resumed = mode == RunMode::resume;
   if (resumed) require_same_images(plan.dataset, folder);
@@ -207,7 +210,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
     write_learned_before(plan.recipe, folder);
   }
   const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
-  TrainJob job = make_job(plan, cache.get(), folder, std::move(weights), context);
+  TrainJob job = make_job(plan, cache.get(), device.get(), folder, std::move(weights), context);
   job.resume = resumed;
   for (TrainObserver* observer : options.observers)
     if (observer != nullptr) job.observers.push_back(observer);
@@ -234,7 +237,8 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   run.best_epoch = result.best_epoch;
   run.stopped_early = result.stopped_early;
   run.metrics = conclude(
-      plan, folder, cache.get(), {result.history, result.best_epoch, result.stopped_early}, skipped,
+      plan, folder, cache.get(), device.get(),
+      {result.history, result.best_epoch, result.stopped_early}, skipped,
       labels ? &*labels : nullptr, options.report,
       [&](TrainStage stage) {
         for (TrainObserver* observer : job.observers) observer->stage(stage);
@@ -275,7 +279,7 @@ Run resume(const std::filesystem::path& folder, const RunContext& context,
   if (settings.data.empty())
     fail(ErrorKind::input, "{}: a run of an earlier version, which does not say where its data is",
          printable(folder));
-  require_precision_of(folder, settings.recipe.precision);
+  require_precision_of(folder, settings.recipe);
   RunOptions options;
   options.report = settings.report;
   options.check_labels = settings.check_labels;
@@ -291,7 +295,9 @@ Run resume(const std::filesystem::path& folder, const RunContext& context,
 
 std::vector<RatePoint> find_learning_rate(const TrainPlan& plan, const RunContext& context) {
   const std::unique_ptr<FeatureCache> cache = open_cache(plan.cache, context);
-  return run_range_test(make_job(plan, cache.get(), {}, load_backbone(plan, context), context));
+  const std::shared_ptr<const ComputeDevice> device = device_of(plan, nullptr);
+  return run_range_test(
+      make_job(plan, cache.get(), device.get(), {}, load_backbone(plan, context), context));
 }
 
 std::vector<RatePoint> find_learning_rate(const TrainPlan& plan,

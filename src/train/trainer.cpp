@@ -15,6 +15,7 @@
 #include "run/run_files.h"
 #include "run/run_folder.h"
 #include "train/compact.h"
+#include "train/device.h"
 #include "train/group.h"
 #include "train/loop.h"
 #include "train/run_record.h"
@@ -25,22 +26,10 @@
 namespace graft {
 namespace {
 
-torch::Device choose_device(Device device) {
-  const bool has_cuda = device != Device::cpu && torch::cuda::is_available();
-  if (device == Device::cuda && !has_cuda)
-    fail(ErrorKind::input,
-         "`device cuda`: this LibTorch or this machine has no CUDA; use `device cpu`");
-  return has_cuda ? torch::kCUDA : torch::kCPU;
-}
-
 class Trainer {
  public:
   explicit Trainer(const TrainJob& job)
-      : job_(job),
-        device_(choose_device(job.recipe.device)),
-        sources_(job),
-        files_(job.run),
-        record_(job) {
+      : job_(job), device_(torch_device(job.device)), sources_(job), files_(job.run), record_(job) {
     job.recipe.check();
     for (const TrainPhase& phase : job.phases) epochs_ += phase.epochs;
     if (job.group != nullptr) check_group();
@@ -309,12 +298,27 @@ class Trainer {
   bool told_ = false;  // which images cannot be read
 };
 
+/// What LibTorch says of a GPU, in a line.
+template <typename F>
+auto on_device(const TrainJob& job, F run) {
+  try {
+    Trainer trainer(job);
+    return run(trainer);
+  } catch (const c10::Error& error) {
+    const torch::Device device = torch_device(job.device);
+    if (device.is_cpu()) throw;
+    fail_on(device, error);
+  }
+}
+
 }  // namespace
 
-void require_device(Device device) { static_cast<void>(choose_device(device)); }
+TrainResult run_training(const TrainJob& job) {
+  return on_device(job, [](Trainer& trainer) { return trainer.run(); });
+}
 
-TrainResult run_training(const TrainJob& job) { return Trainer(job).run(); }
-
-std::vector<RatePoint> run_range_test(const TrainJob& job) { return Trainer(job).find_rate(); }
+std::vector<RatePoint> run_range_test(const TrainJob& job) {
+  return on_device(job, [](Trainer& trainer) { return trainer.find_rate(); });
+}
 
 }  // namespace graft

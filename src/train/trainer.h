@@ -10,6 +10,7 @@
 #include "dataset/dataset.h"
 #include "features/feature_cache.h"
 #include "graft/context.h"
+#include "graft/device.h"
 #include "graft/group.h"
 #include "graft/network.h"
 #include "graft/recipe.h"
@@ -27,6 +28,9 @@ struct TrainJob {
   int views = 1;                   ///< of each training image; 0: new ones in every epoch
   FeatureCache* cache = nullptr;
   FeatureType feature_type = FeatureType::fp16;  ///< that features are rounded to
+  /// That computes frozen layers and trains the others; null: the engine, and LibTorch on the
+  /// processor.
+  const ComputeDevice* device = nullptr;
   std::filesystem::path run;
   ModelMetadata metadata;  ///< network, classes, preprocessing, provenance
   TensorMap backbone;      ///< weights of the backbone, frozen and unfrozen
@@ -55,9 +59,6 @@ struct TrainResult {
 /// thread count. Where the context says stop, the last weights are saved and Error(interrupted)
 /// thrown.
 TrainResult run_training(const TrainJob& job);
-
-/// Throws Error(input) where there is no such device.
-void require_device(Device device);
 
 /// See find_learning_rate().
 std::vector<RatePoint> run_range_test(const TrainJob& job);

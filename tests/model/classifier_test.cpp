@@ -232,9 +232,10 @@ TEST(Classifier, AnExplanationComesWithTheSameAnswer) {
 
 TEST(RequestQueue, CutsWhatIsLargerThanABatch) {
   const Network net = with_head(cut_after(backbone("vgg-mini", 32, 32), "block1_pool"), "gap", 2);
-  std::vector<engine::Engine> engines;
-  engines.emplace_back(net, 0, net.layers.size(), testing::make_tensors(net, 1),
-                       engine::EngineOptions{1, 4});
+  std::vector<std::unique_ptr<engine::Executor>> engines;
+  engines.push_back(engine::make_executor(nullptr, net, 0, net.layers.size(),
+                                          testing::make_tensors(net, 1),
+                                          engine::EngineOptions{1, 4}));
   RequestQueue queue(std::move(engines));
   const std::vector<float> inputs(size_t{3} * 32 * 32 * 9, 0.5F);
   std::vector<float> outputs(18);
