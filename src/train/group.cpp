@@ -180,7 +180,8 @@ Group::Group(const GroupPlace& place, const RunContext& context)
   const c10::intrusive_ptr<c10d::Store> store = open_store(place, /*listens=*/false);
   link_->start(
       [store](const std::string& key, const std::string& value) { write_key(*store, key, value); },
-      [store](const std::string& key) { return read_key(*store, key); });
+      [store](const std::string& key) { return read_key(*store, key); },
+      [store](const std::string& key) { return store->add(key, 1); });
   try {
     const auto options = Gloo::Options::create(group_timeout());
     options->devices.push_back(make_device(place));
@@ -263,10 +264,21 @@ void Group::sum(std::span<double> figures) {
   sum(torch::from_blob(figures.data(), {static_cast<int64_t>(figures.size())}, torch::kDouble));
 }
 
-void Group::broadcast(const torch::Tensor& tensor) {
+void Group::least(const torch::Tensor& tensor) {
   exchange([&] {
     std::vector<torch::Tensor> all{tensor};
-    return std::make_shared<Pending>(processes_->gloo->broadcast(all), all);
+    c10d::AllreduceOptions options;
+    options.reduceOp = c10d::ReduceOp::MIN;
+    return std::make_shared<Pending>(processes_->gloo->allreduce(all, options), all);
+  });
+}
+
+void Group::broadcast(const torch::Tensor& tensor, int from) {
+  exchange([&] {
+    std::vector<torch::Tensor> all{tensor};
+    c10d::BroadcastOptions options;
+    options.rootRank = from;
+    return std::make_shared<Pending>(processes_->gloo->broadcast(all, options), all);
   });
 }
 
@@ -289,17 +301,26 @@ std::vector<torch::Tensor> Group::all_gather(const torch::Tensor& mine) {
   return out[0];
 }
 
-std::vector<torch::Tensor> Group::gather(const torch::Tensor& mine) {
+std::shared_ptr<Group::Pending> Group::begin_gather(const torch::Tensor& mine, int owner,
+                                                    std::vector<torch::Tensor>& parts) {
   std::vector<std::vector<torch::Tensor>> out;
-  if (is_first()) {
-    out.emplace_back();
-    for (int k = 0; k < place_.size; ++k) out[0].push_back(torch::empty_like(mine));
+  parts.clear();
+  if (rank() == owner) {
+    for (int k = 0; k < place_.size; ++k) parts.push_back(torch::empty_like(mine));
+    out.push_back(parts);
   }
-  exchange([&] {
+  return begin([&] {
     std::vector<torch::Tensor> in{mine};
-    return std::make_shared<Pending>(processes_->gloo->gather(out, in), in);
+    c10d::GatherOptions options;
+    options.rootRank = owner;
+    return std::make_shared<Pending>(processes_->gloo->gather(out, in, options), in);
   });
-  return is_first() ? out[0] : std::vector<torch::Tensor>();
+}
+
+std::vector<torch::Tensor> Group::gather(const torch::Tensor& mine) {
+  std::vector<torch::Tensor> parts;
+  wait(*begin_gather(mine, 0, parts));
+  return parts;
 }
 
 void Group::scatter(const std::vector<torch::Tensor>& parts, const torch::Tensor& mine) {
@@ -317,6 +338,10 @@ void Group::put(const std::string& key, const std::string& value) {
 
 std::string Group::get(const std::string& key) {
   if (auto value = link_->wait_for(key, stop())) return std::move(*value);
+  fail_ended();
+}
+
+void Group::fail_ended() const {
   if (const std::string why = link_->failure(); !why.empty()) throw GroupError(ErrorKind::io, why);
   throw Error(ErrorKind::interrupted, "interrupted");
 }
@@ -337,6 +362,11 @@ std::string Group::share(const std::string& name, const std::string& text) {
     return text;
   }
   return get("text/" + name);
+}
+
+uint64_t Group::take(const std::string& name) {
+  if (const auto number = link_->take("take/" + name, stop())) return *number;
+  fail_ended();
 }
 
 void Group::require_same(const std::string& what, const std::string& text) {
