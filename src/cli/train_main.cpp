@@ -119,7 +119,8 @@ int follow(const TrainOptions& o, Group* group) {
   set_training_threads(threads_within_limits(o.common.thread_count(), plan).threads);
   if (!address_space_is_scarce()) keep_freed_memory();
   const fs::path folder = o.resume.empty() ? o.output : o.resume;
-  const RunOptions options{.replace = o.force, .group = group};
+  const RunOptions options{
+      .replace = o.force, .group = group, .compression = o.config_of_run.compression};
   const RunContext context = o.common.context();
   static_cast<void>(o.resume.empty() ? train(plan, folder, options, context)
                                      : resume(plan, folder, options, context));
@@ -158,6 +159,7 @@ int run(const TrainOptions& given, Group* group) {
                      .report = !o.config_of_run.no_report,
                      .check_labels = o.config_of_run.check_labels};
   options.group = group;
+  options.compression = o.config_of_run.compression;
   std::optional<Dashboard> dashboard;  // first, since its port may be taken
   std::optional<TwoReporters> both;
   if (o.dashboard > 0) {

@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "graft/train.h"
 #include "train/group.h"
 
 namespace graft {
@@ -39,8 +40,10 @@ class ParameterShards {
  public:
   /// `parameters` with their gradients live elsewhere; `factors`, one for each, as FusedOptimizer
   /// takes them. The group must outlive it.
+  /// `compression`: what gradients are rounded to before they are sent. Their owner adds them up
+  /// in fp32, its own as it is.
   ParameterShards(std::vector<torch::Tensor> parameters, const std::vector<double>& factors,
-                  Group& group);
+                  Group& group, GradientCompression compression = GradientCompression::none);
   ~ParameterShards();
   ParameterShards(const ParameterShards&) = delete;
   ParameterShards& operator=(const ParameterShards&) = delete;
@@ -68,8 +71,11 @@ class ParameterShards {
 
   void parameter_is_ready(size_t parameter);
   void begin_bucket(Bucket& bucket);
+  [[nodiscard]] torch::Tensor compressed(const torch::Tensor& values) const;
+  void add_compressed(const torch::Tensor& received, const torch::Tensor& sum) const;
 
   Group& group_;
+  GradientCompression compression_;
   std::vector<torch::Tensor> parameters_;
   TensorRow row_;
   int64_t slice_;  // elements; the last may reach beyond the end
