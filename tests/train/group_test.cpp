@@ -54,6 +54,67 @@ TEST(Group, SumsAreTheSameEverywhere) {
   });
 }
 
+TEST(Group, EachNumberIsTakenOnce) {
+  constexpr uint64_t kNumbers = 200;
+  std::mutex mutex;
+  std::vector<int> takers(kNumbers);
+  in_group(3, [&](Group& group) {
+    for (uint64_t n = group.take("work"); n < kNumbers; n = group.take("work")) {
+      const std::lock_guard lock(mutex);
+      ++takers[n];
+    }
+    EXPECT_LT(group.take("other"), 3U);
+  });
+  EXPECT_EQ(takers, std::vector<int>(kNumbers, 1));
+}
+
+TEST(Group, LeastAndCopiesOfAnyRank) {
+  in_group(3, [](Group& group) {
+    const torch::Tensor tensor = torch::arange(3).mul(group.rank() - 1);
+    group.least(tensor);
+    EXPECT_TRUE(tensor.equal(torch::tensor({0, -1, -2}, torch::kLong)));
+    const torch::Tensor mine = torch::full({2}, group.rank());
+    group.broadcast(mine, 2);
+    EXPECT_EQ(mine[1].item<int64_t>(), 2);
+  });
+}
+
+TEST(Group, CompressedGradientsKeepTheirDigits) {
+  for (const auto compression : {GradientCompression::fp16, GradientCompression::bf16}) {
+    const double digits = compression == GradientCompression::fp16 ? 1.0 / 2048 : 1.0 / 256;
+    // Of any size: far below the least half, and above the greatest.
+    for (const float size : {1e-30F, 1e-9F, 1.0F, 1e9F, 1e30F}) {
+      in_group(3, [&](Group& group) {
+        torch::manual_seed(7);
+        std::vector<torch::Tensor> all;
+        for (int k = 0; k < 3; ++k) all.push_back(torch::randn({1000}) * size);
+        torch::Tensor parameter = torch::zeros({1000}).set_requires_grad(true);
+        ParameterShards shards({parameter}, {}, group, compression);
+        shards.begin_step(true);
+        (parameter * all[static_cast<size_t>(group.rank())]).sum().backward();
+        shards.finish_gradients();
+        const int64_t slice = (1000 + 2) / 3;
+        for (const torch::Tensor& p : shards.own()) {
+          const auto part = [&](int k) {
+            return all[static_cast<size_t>(k)].narrow(0, group.rank() * slice, p.numel());
+          };
+          const torch::Tensor most = part(0).abs().max(part(1).abs()).max(part(2).abs()).max();
+          const torch::Tensor wrong = (p.grad() - (part(0) + part(1) + part(2))).abs().max();
+          EXPECT_LE(wrong.item<double>(), 2.1 * digits * most.item<double>() + 0) << size;
+          EXPECT_GT(wrong.item<double>(), 0) << "nothing was rounded";
+        }
+        if (size == 1.0F) {  // what is not finite stays so
+          shards.begin_step(true);
+          (parameter * (group.rank() == 1 ? NAN : 1)).sum().backward();
+          shards.finish_gradients();
+          for (const torch::Tensor& p : shards.own())
+            EXPECT_TRUE(p.grad().isnan().all().item<bool>());
+        }
+      });
+    }
+  }
+}
+
 TEST(Group, ADifferenceNamesItsRank) {
   try {
     in_group(2, [](Group& group) {
