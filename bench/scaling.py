@@ -45,8 +45,7 @@ def parser():
 def model_bytes(parameters, ranks, compression):
     """docs/scaling-training.md, "What is sent": a step's, of each rank."""
     share = (ranks - 1) / ranks
-    gradients = 4 * (1 + 1 / ranks) if compression == "none" else 2
-    return parameters * share * (gradients + 4)
+    return parameters * share * ((4 if compression == "none" else 2) + 4)
 
 
 class Bench:
@@ -82,12 +81,12 @@ class Bench:
             raise SystemExit("a training failed")
         sent = [machines.sent(k) - b for k, b in zip(range(ranks), before)]
         history = t.read_csv(run / "history.csv")
+        self.training = sum(row["split"] == "train" for row in t.read_csv(run / "split.csv"))
         shutil.rmtree(run)
         return sent, [float(row["seconds"]) for row in history]
 
     def steps(self, batch):
-        training = 6 * IMAGES - 6 * round(IMAGES * VALIDATION)
-        return -(-training // batch)
+        return -(-self.training // batch)
 
     def bytes(self):
         print(f"a head of {self.parameters:,} parameters, gradients {self.options.compression}: MB sent a step by each "

@@ -282,12 +282,14 @@ void Group::broadcast(const torch::Tensor& tensor, int from) {
   });
 }
 
-std::shared_ptr<Group::Pending> Group::begin_reduce(const torch::Tensor& tensor, int owner) {
+std::shared_ptr<Group::Pending> Group::begin_exchange(const torch::Tensor& parts,
+                                                      const torch::Tensor& received) {
   return begin([&] {
-    std::vector<torch::Tensor> all{tensor};
-    c10d::ReduceOptions options;
-    options.rootRank = owner;
-    return std::make_shared<Pending>(processes_->gloo->reduce(all, options), all);
+    torch::Tensor out = received;
+    torch::Tensor in = parts;
+    std::vector<int64_t> equal;
+    return std::make_shared<Pending>(processes_->gloo->alltoall_base(out, in, equal, equal),
+                                     std::vector<torch::Tensor>{out, in});
   });
 }
 
@@ -301,26 +303,17 @@ std::vector<torch::Tensor> Group::all_gather(const torch::Tensor& mine) {
   return out[0];
 }
 
-std::shared_ptr<Group::Pending> Group::begin_gather(const torch::Tensor& mine, int owner,
-                                                    std::vector<torch::Tensor>& parts) {
-  std::vector<std::vector<torch::Tensor>> out;
-  parts.clear();
-  if (rank() == owner) {
-    for (int k = 0; k < place_.size; ++k) parts.push_back(torch::empty_like(mine));
-    out.push_back(parts);
-  }
-  return begin([&] {
-    std::vector<torch::Tensor> in{mine};
-    c10d::GatherOptions options;
-    options.rootRank = owner;
-    return std::make_shared<Pending>(processes_->gloo->gather(out, in, options), in);
-  });
-}
-
 std::vector<torch::Tensor> Group::gather(const torch::Tensor& mine) {
-  std::vector<torch::Tensor> parts;
-  wait(*begin_gather(mine, 0, parts));
-  return parts;
+  std::vector<std::vector<torch::Tensor>> out;
+  if (is_first()) {
+    out.emplace_back();
+    for (int k = 0; k < place_.size; ++k) out[0].push_back(torch::empty_like(mine));
+  }
+  exchange([&] {
+    std::vector<torch::Tensor> in{mine};
+    return std::make_shared<Pending>(processes_->gloo->gather(out, in), in);
+  });
+  return is_first() ? out[0] : std::vector<torch::Tensor>();
 }
 
 void Group::scatter(const std::vector<torch::Tensor>& parts, const torch::Tensor& mine) {

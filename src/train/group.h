@@ -55,12 +55,10 @@ class Group {
   /// An exchange that runs while this thread does something else. The tensor must not be touched
   /// before wait().
   class Pending;
-  /// The sum goes to `owner`; in the others the tensor holds anything afterwards.
-  [[nodiscard]] std::shared_ptr<Pending> begin_reduce(const torch::Tensor& tensor, int owner);
-  /// All ranks' tensors of one size go to `owner`, where rank r's is the r-th of `parts`, to be
-  /// looked at after wait(); in the others it is empty.
-  [[nodiscard]] std::shared_ptr<Pending> begin_gather(const torch::Tensor& mine, int owner,
-                                                      std::vector<torch::Tensor>& parts);
+  /// The r-th of `parts`' rows goes to rank r; row r of `received`, of the same shape, comes from
+  /// rank r.
+  [[nodiscard]] std::shared_ptr<Pending> begin_exchange(const torch::Tensor& parts,
+                                                        const torch::Tensor& received);
   void wait(Pending& pending);
 
   /// Tensors of one size: rank r's is the r-th.
