@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 #include "graft/classifier.h"
 #include "graft/context.h"
 #include "graft/dataset.h"
+#include "graft/group.h"
 #include "graft/metrics.h"
 
 #pragma GCC visibility push(default)
@@ -50,6 +52,16 @@ struct Evaluation {
 /// is not the classifier's, no image can be read, or the network's answer is not finite.
 Evaluation evaluate(const Classifier& classifier, const Dataset& dataset,
                     std::string_view split = "auto", const RunContext& context = {});
+
+/// As one process of a group (group_rank()), all of which call it alike: the images are cut into
+/// parts in a folder under `folder`, which all can write to, and whoever is done takes the next.
+/// Rank 0 puts them together, removes them, and is returned what evaluate() would have; the others
+/// nothing. Throws Error(io) that names processes which do not come within 25 s, Error(input) in
+/// one whose images or model are not rank 0's, and as evaluate().
+std::optional<Evaluation> evaluate_in_group(const Classifier& classifier, const Dataset& dataset,
+                                            std::string_view split, const GroupPlace& place,
+                                            const std::filesystem::path& folder,
+                                            const RunContext& context = {});
 
 /// How many of the images that were measured the model has learned from, in its run or in one whose
 /// weights that went on from: figures on those tell little. Images are told by their content. 0

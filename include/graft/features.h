@@ -13,6 +13,7 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "graft/context.h"
 #include "graft/dataset.h"
 #include "graft/device.h"
+#include "graft/group.h"
 #include "graft/image.h"
 #include "graft/precision.h"
 #include "graft/recipe.h"
@@ -132,6 +134,19 @@ MergedFeatures merge_features(
     const std::filesystem::path& list,
     const std::function<void(const std::filesystem::path&, const std::string&)>& on_error,
     const RunContext& context = {});
+
+/// As one process of a group (group_rank()), all of which call it alike: the images are cut into
+/// shards in `folder`, which all can write to, and whoever is done takes the next; what processes
+/// of an earlier start have left there is gone on with. Rank 0 then joins them, as
+/// merge_features(), removes the folder, and is returned what it made; the others nothing. Throws
+/// Error(io) that names processes which do not come within 25 s, Error(input) in one whose images
+/// or options are not rank 0's, and as the functions above.
+std::optional<MergedFeatures> write_features_in_group(
+    FeatureExtractor& extractor, std::span<const std::filesystem::path> images,
+    const GroupPlace& place, const std::filesystem::path& folder, const std::filesystem::path& file,
+    const std::filesystem::path& list,
+    const std::function<void(const std::filesystem::path&, const std::string&)>& on_error,
+    bool replace = false, const RunContext& context = {});
 
 /// Features of a frozen prefix on disk, which training runs share.
 struct CachedFeatures {

@@ -1,4 +1,6 @@
-// Training as one process of a group, on one machine or on several.
+// Working as one process of a group, on one machine or on several: graft::train() with a Group,
+// write_features_in_group() (graft/features.h) and evaluate_in_group() (graft/evaluate.h) with a
+// GroupPlace alone.
 //
 //   const graft::GroupPlace place = graft::group_place();
 //   return graft::run_in_group(place, context, [&](graft::Group* group) {
@@ -38,6 +40,10 @@ struct GroupPlace {
 /// rank 0; empty: from the environment. Throws Error(usage) for variables that contradict each
 /// other, or of which some are missing.
 GroupPlace group_place(const std::string& rendezvous = {});
+
+/// The same for work that processes share out through a folder, with no network between them: where
+/// rank 0 is to be found may be unknown.
+GroupPlace group_rank();
 
 /// The processes that train together. Its members are the library's own.
 class Group;

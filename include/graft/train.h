@@ -188,6 +188,9 @@ enum class RunMode {
 /// is writing, a folder that cannot be made. Makes nothing.
 void check_run_folder(const std::filesystem::path& folder, RunMode mode);
 
+/// What gradients are rounded to on their way between the processes of a group.
+enum class GradientCompression { none, fp16, bf16 };
+
 /// How a run is made, beside what decides its result.
 struct RunOptions {
   bool replace = false;  ///< a run that is in the folder loses its files; else it is an error
@@ -199,6 +202,8 @@ struct RunOptions {
   /// That trains together; null: this process alone (graft/group.h). Rank 0 alone writes the run
   /// folder and has observers; what the others return has no metrics.
   Group* group = nullptr;
+  /// In a group; the same in all its processes. One process sends nothing and rounds nothing.
+  GradientCompression compression = GradientCompression::none;
 };
 
 /// A finished run.

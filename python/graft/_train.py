@@ -19,7 +19,8 @@ OnEpoch = Callable[[Epoch], None]
 
 # Of train()'s keywords, those that are not of a recipe (RunConfig, src/run/run_config.h).
 _PATHS = ("val", "test", "corrections", "cache_dir")
-_OF_THE_RUN = (*_PATHS, "check_labels", "cache_limit", "no_cache", "no_report", "force", "threads", "workers", "rendezvous", "dashboard")
+_OF_THE_RUN = (*_PATHS, "check_labels", "cache_limit", "no_cache", "no_report", "force", "threads", "workers", "rendezvous",
+               "gradient_compression", "dashboard")
 
 
 def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "default",
@@ -45,6 +46,7 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
           device: Optional[str] = None, precision: Optional[str] = None, cache_dtype: Optional[str] = None,
           cache_dir: Optional[PathLike] = None, cache_limit: Optional[float] = None, no_cache: bool = False,
           threads: Optional[int] = None, workers: Optional[int] = None, rendezvous: Optional[str] = None,
+          gradient_compression: Optional[str] = None,
           # the run
           no_report: bool = False, force: bool = False, dashboard: Optional[int] = None,
           progress: ProgressLike = True, on_epoch: Optional[OnEpoch] = None) -> Run:

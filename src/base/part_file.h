@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/descriptor.h"
+#include "graft/error.h"
 #include "graft/shard.h"
 
 namespace graft {
@@ -36,6 +37,12 @@ struct PartRecord {
   std::string_view content;
 };
 
+/// Another process is writing the part.
+class PartTaken : public Error {
+ public:
+  using Error::Error;
+};
+
 /// Identifies a list of paths and its order.
 std::string list_hash(std::span<const std::filesystem::path> paths);
 
@@ -48,7 +55,7 @@ class PartWriter {
  public:
   /// Calls `seen` for each record that an earlier process left, in their order. What is there of
   /// other options or another list is an Error(usage), or with `replace` removed. Throws
-  /// Error(input) where another process is at it, and Error(io). `on_note` gets a line about damage
+  /// PartTaken where another process is at it, and Error(io). `on_note` gets a line about damage
   /// that is being repaired.
   PartWriter(std::filesystem::path path, const PartHead& head, bool replace,
              const std::function<void(const PartRecord&)>& seen,

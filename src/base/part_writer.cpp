@@ -95,9 +95,11 @@ void PartWriter::open() {
       fail(ErrorKind::io, "{}: cannot write: {}; choose a folder that you can write to",
            printable(unfinished_), file_.valid() ? "no plain file" : system_error_text(errno));
     if (lock_exclusively(file_.get(), kPatience) == LockState::busy)
-      fail(ErrorKind::input,
-           "{}: another process is writing this shard; give each worker a shard of its own",
-           printable(unfinished_));
+      throw PartTaken(
+          ErrorKind::input,
+          fmt::format(
+              "{}: another process is writing this shard; give each worker a shard of its own",
+              printable(unfinished_)));
     // Its last writer may have given it its name between our opening and locking it.
   } while (!names_file(unfinished_, file_.get()));
 }

@@ -1,11 +1,15 @@
 // graft evaluate: metrics of a model on labelled images.
 #include "graft/evaluate.h"
+
+#include <optional>
+
 #include "base/diagnostics.h"
 #include "base/fail.h"
 #include "base/file.h"
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/group_options.h"
 #include "cli/outputs.h"
 #include "cli/training_program.h"
 
@@ -24,7 +28,18 @@ struct EvaluateOptions {
   std::string device = "cpu";
   double max_skipped = Recipe().data.max_skipped;
   bool json = false;
+  GroupOptions group;
+  GroupPlace place;
 };
+
+/// By all processes of a group; nothing in those that are not the first.
+std::optional<Evaluation> measure(const EvaluateOptions& o, const Classifier& classifier,
+                                  const Dataset& dataset, const RunContext& context) {
+  if (o.place.size <= 1) return evaluate(classifier, dataset, o.split, context);
+  const fs::path folder = fs::absolute(model_file(o.model)).parent_path();
+  return evaluate_in_group(classifier, dataset, o.split, o.place, parts_folder(o.group, folder),
+                           context);
+}
 
 int run(const EvaluateOptions& o, const DeviceOpener& open) {
   for (const auto& [option, file] :
@@ -38,7 +53,9 @@ int run(const EvaluateOptions& o, const DeviceOpener& open) {
                                                            .device = device});
   const RunContext context = o.common.context();
   const Dataset dataset = open_dataset(o.data, context);
-  const Evaluation result = evaluate(classifier, dataset, o.split, context);
+  const std::optional<Evaluation> measured = measure(o, classifier, dataset, context);
+  if (!measured) return 0;
+  const Evaluation& result = *measured;
   const size_t trained = images_trained_on(o.model, result, context);
   if (trained > 0)
     print_diagnostic(
@@ -105,12 +122,18 @@ int run_evaluate_on(const DeviceOpener& open, int argc, char** argv) {
       ->capture_default_str()
       ->type_name("SHARE");
   app.add_flag("--json", o.json, "One JSON document on stdout");
+  add_group_options(app, o.group, "beside the model");
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
       "  graft evaluate runs/scenes photos/test\n"
-      "  graft evaluate runs/scenes runs/scenes/split.csv --split val --json");
-  return run_app(app, argc, argv, [&] { return run(o, open); });
+      "  graft evaluate runs/scenes runs/scenes/split.csv --split val --json\n"
+      "  srun -n 8 graft evaluate runs/scenes /data/photos --predictions all.csv");
+  return run_app(app, argc, argv, [&] {
+    require_no_workers_on(o.device, o.group);
+    o.place = join_group(o.group, o.common);
+    return run(o, open);
+  });
 }
 
 }  // namespace graft::cli

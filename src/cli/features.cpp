@@ -1,13 +1,16 @@
 // graft features: activations of a backbone as a NumPy or CSV file.
 #include <algorithm>
+#include <optional>
 
 #include "base/diagnostics.h"
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/group_folder.h"
 #include "base/words.h"
 #include "cli/arguments.h"
 #include "cli/commands.h"
 #include "cli/common.h"
+#include "cli/group_options.h"
 #include "cli/numbers.h"
 #include "cli/outputs.h"
 #include "cli/shard_options.h"
@@ -31,6 +34,8 @@ struct Options {
   bool force = false;
   bool json = false;
   ShardOptions shards;
+  GroupOptions group;
+  GroupPlace place;
 };
 
 /// The list of rows beside an .npy file; empty: the file has the paths itself.
@@ -61,7 +66,8 @@ std::vector<fs::path> images_of(const Options& o) {
     std::string unread;
     for (fs::path& path : list_images(argument, o.common.context(), &unread))
       paths.push_back(std::move(path));
-    if (!unread.empty()) print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
+    if (!unread.empty() && o.place.rank == 0)
+      print_diagnostic("graft: {}: {}; left out\n", printable(argument), unread);
   }
   if (!std::is_sorted(paths.begin(), paths.end())) std::sort(paths.begin(), paths.end());
   paths.erase(std::unique(paths.begin(), paths.end()), paths.end());
@@ -159,12 +165,29 @@ int run_merge(const Options& o) {
   return tell_result(o, list, made, skipped);
 }
 
+/// Where processes of a group leave what they make.
+fs::path parts_folder(const Options& o) {
+  const fs::path output = o.output;
+  return parts_folder(o.group, output.parent_path()) / (output.filename().native() + ".parts");
+}
+
 int run(const Options& o, const DeviceOpener& open) {
   const fs::path list = list_beside(o);
   const FeatureOptions options = feature_options(o, open);
   const std::vector<fs::path> paths = images_of(o);
-  FeatureExtractor extractor(options, o.common.context());
+  // In a group the progress of all is shown, not that of each part.
+  RunContext context = o.common.context();
+  WithoutProgress messages(context.reporter);
+  if (o.place.size > 1) context.reporter = &messages;
+  FeatureExtractor extractor(options, context);
   Skipped skipped;
+  if (o.place.size > 1) {
+    const std::optional<MergedFeatures> made = write_features_in_group(
+        extractor, paths, o.place, parts_folder(o), o.output, list,
+        [&](const fs::path& path, const std::string& why) { skipped.add(path, why); }, o.force,
+        o.common.context());
+    return made ? tell_result(o, list, *made, skipped) : 0;
+  }
   const size_t rows =
       write_features(extractor, paths, o.output, list,
                      [&](size_t i, const std::string& why) { skipped.add(paths[i], why); });
@@ -218,6 +241,10 @@ int run_features_on(const DeviceOpener& open, int argc, char** argv) {
                "other options");
   app.add_flag("--json", o.json, "One JSON document on stdout");
   add_shard_options(app, o.shards, "joined into the file of -o, as one process would write it");
+  add_group_options(app, o.group, "FILE.parts beside the file of -o");
+  for (const char* option : {"--shard", "--merge"})
+    for (const char* other : {"--workers", "--parts"})
+      app.get_option(option)->excludes(app.get_option(other));
   add_common_options(app, o.common);
   app.footer(
       "Examples:\n"
@@ -227,16 +254,23 @@ int run_features_on(const DeviceOpener& open, int argc, char** argv) {
       "      --until block3_pool --input-size 150 -o maps.npy\n"
       "  graft features photos/ --backbone vgg16 --pool gap --shard 0/2 -o parts/\n"
       "  graft features --merge parts/ -o photos.npy\n"
+      "  mpirun -n 8 graft features photos/ --backbone vgg16 --pool gap -o photos.npy\n"
       "Rows follow the sorted paths. Activations are after ReLU; 'predictions' are logits.");
   return run_app(app, argc, argv, [&] {
     if (o.shards.merges()) {
       refuse_options_beside(app, "--merge", {"--force"});
-      return run_merge(o);
+      return group_rank().rank == 0 ? run_merge(o) : 0;
     }
     if (o.paths.empty())
       fail(ErrorKind::usage,
            "PATH is required: images or folders of them (or --merge with the parts of --shard)");
-    return o.shards.shard.empty() ? run(o, open) : run_shard(o, open);
+    if (!o.shards.shard.empty()) return run_shard(o, open);
+    require_no_workers_on(o.device, o.group);
+    // Before there are several to say what is wrong.
+    static_cast<void>(list_beside(o));
+    if (o.device == "cpu") static_cast<void>(feature_options(o, open));
+    o.place = join_group(o.group, o.common);
+    return run(o, open);
   });
 }
 

@@ -122,7 +122,8 @@ int follow(const TrainOptions& o, Group* group) {
   set_training_threads(threads_within_limits(o.common.thread_count(), plan).threads);
   if (!address_space_is_scarce()) keep_freed_memory();
   const fs::path folder = o.resume.empty() ? o.output : o.resume;
-  const RunOptions options{.replace = o.force, .group = group};
+  const RunOptions options{
+      .replace = o.force, .group = group, .compression = o.config_of_run.compression};
   const RunContext context = o.common.context();
   static_cast<void>(o.resume.empty() ? train(plan, folder, options, context)
                                      : resume(plan, folder, options, context));
@@ -161,6 +162,7 @@ int run(const TrainOptions& given, Group* group) {
                      .report = !o.config_of_run.no_report,
                      .check_labels = o.config_of_run.check_labels};
   options.group = group;
+  options.compression = o.config_of_run.compression;
   std::optional<Dashboard> dashboard;  // first, since its port may be taken
   std::optional<TwoReporters> both;
   if (o.dashboard > 0) {
@@ -228,7 +230,7 @@ int run_alone_or_in_group(const TrainOptions& given) {
 std::shared_ptr<const ComputeDevice> open_here(const std::string& name,
                                                const CommonOptions& common) {
   set_training_threads(common.thread_count());
-  std::shared_ptr<const ComputeDevice> device = open_device(name);
+  std::shared_ptr<const ComputeDevice> device = open_device(name, group_rank().local_rank);
   if (common.verbose)
     print_diagnostic("{}, device {}\n", training_backend(), device_name(device.get()));
   return device;

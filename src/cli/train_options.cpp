@@ -29,8 +29,6 @@ using options::OptionGroup;
 using options::PathText;
 using options::WholeNumber;
 
-constexpr int kMostWorkers = 1024;
-
 /// What a file of options may hold beside a run's configuration.
 template <typename Visitor>
 void visit_own_options(Visitor&& visit, TrainOptions& o) {

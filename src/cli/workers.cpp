@@ -40,19 +40,36 @@ int reserve_port() {
 
 void set(const char* name, const std::string& value) { ::setenv(name, value.c_str(), 1); }
 
-[[noreturn]] void become_worker(int rank, pid_t parent, const std::filesystem::path& program,
-                                char** argv) {
+/// In a new process: it ends with the first one, reads nothing and prints no results.
+void begin_worker(pid_t parent) {
   // Stays in force over exec. The parent may have been faster.
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) ::_exit(1);
-  set("RANK", std::to_string(rank));
-  set("LOCAL_RANK", std::to_string(rank));
-  if (const int null = ::open("/dev/null", O_RDWR); null >= 0) {
+  if (const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC); null >= 0) {
     ::dup2(null, STDIN_FILENO);
     ::dup2(null, STDOUT_FILENO);
   }
-  ::execv(program.c_str(), argv);
-  ::_exit(1);
+}
+
+/// Returns the rank: 0 in this process, which goes on as the first of them.
+int fork_all(int workers) {
+  const pid_t parent = ::getpid();
+  std::vector<pid_t> started;
+  for (int rank = 1; rank < workers; ++rank) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      begin_worker(parent);
+      return rank;
+    }
+    if (child < 0) {
+      const int error = errno;
+      for (const pid_t other : started) ::kill(other, SIGKILL);
+      fail(ErrorKind::io, "--workers {}: process {} cannot be started: {}", workers, rank + 1,
+           system_error_text(error));
+    }
+    started.push_back(child);
+  }
+  return 0;
 }
 
 }  // namespace
@@ -72,19 +89,14 @@ void start_workers(int workers, const std::filesystem::path& program, char** arg
   set("LOCAL_RANK", "0");
   set(kWorkers, size);
   ::unsetenv("TORCHELASTIC_USE_AGENT_STORE");
-  const pid_t parent = ::getpid();
-  std::vector<pid_t> started;
-  for (int rank = 1; rank < workers; ++rank) {
-    const pid_t child = ::fork();
-    if (child == 0) become_worker(rank, parent, program, argv);
-    if (child < 0) {
-      const int error = errno;
-      for (const pid_t other : started) ::kill(other, SIGKILL);
-      fail(ErrorKind::io, "--workers {}: process {} cannot be started: {}", workers, rank + 1,
-           system_error_text(error));
-    }
-    started.push_back(child);
-  }
+  const int rank = fork_all(workers);
+  if (rank == 0) return;
+  set("RANK", std::to_string(rank));
+  set("LOCAL_RANK", std::to_string(rank));
+  ::execv(program.c_str(), argv);
+  ::_exit(1);
 }
+
+int fork_workers(int workers) { return fork_all(workers); }
 
 }  // namespace graft::cli

@@ -247,16 +247,30 @@ bool FeatureCache::make_room(const std::string& set, uint64_t bytes) {
 
 bool FeatureCache::write(const std::string& set, std::span<const Entry> entries,
                          FeatureType dtype) {
-  const std::lock_guard lock(mutex_);
   std::vector<FeatureSet::Entry> encoded;
+  for (const Entry& entry : entries) encoded.push_back({entry.image, encode(entry.values, dtype)});
+  return write_stored(set, encoded);
+}
+
+bool FeatureCache::read_stored(const std::string& set, const std::string& image, size_t elements,
+                               FeatureSet::Values& out) {
+  const std::lock_guard lock(mutex_);
+  const auto at = open_.find(set);
+  FeatureSet* found = at == open_.end() ? find(set) : &at->second;
+  if (found == nullptr) return false;
+  const bool good = found->read(image, static_cast<uint32_t>(elements), out);
+  report_damage(*found);
+  return good;
+}
+
+bool FeatureCache::write_stored(const std::string& set,
+                                std::span<const FeatureSet::Entry> entries) {
+  const std::lock_guard lock(mutex_);
   uint64_t bytes = 0;
-  for (const Entry& entry : entries) {
-    encoded.push_back({entry.image, encode(entry.values, dtype)});
-    bytes += FeatureSet::size_on_disk(encoded.back().values);
-  }
+  for (const FeatureSet::Entry& entry : entries) bytes += FeatureSet::size_on_disk(entry.values);
   if (!make_room(set, bytes)) return false;
   FeatureSet& to = open_.try_emplace(set, folder_, set).first->second;
-  to.append(encoded);
+  to.append(entries);
   report_damage(to);
   return true;
 }

@@ -56,6 +56,12 @@ class FeatureCache {
   /// Stores entries in a set that use_set was called with. False if they do not fit.
   bool write(const std::string& set, std::span<const Entry> entries, FeatureType dtype);
 
+  /// An entry as it is stored, for another cache; false as read().
+  bool read_stored(const std::string& set, const std::string& image, size_t elements,
+                   FeatureSet::Values& out);
+  /// Stores entries of another cache, as write() does.
+  bool write_stored(const std::string& set, std::span<const FeatureSet::Entry> entries);
+
   /// What `values` become by being stored and read back.
   static void round(std::span<float> values, FeatureType dtype);
 

@@ -5,6 +5,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/group_folder.h"
 #include "base/json.h"
 #include "base/part_file.h"
 #include "base/progress.h"
@@ -119,6 +120,47 @@ MergedFeatures merge_features(
   progress.finish();
   out.rows = table.commit(done);
   return out;
+}
+
+std::optional<MergedFeatures> write_features_in_group(
+    FeatureExtractor& extractor, std::span<const std::filesystem::path> images,
+    const GroupPlace& place, const std::filesystem::path& folder, const std::filesystem::path& file,
+    const std::filesystem::path& list,
+    const std::function<void(const std::filesystem::path&, const std::string&)>& on_error,
+    bool replace, const RunContext& context) {
+  require_callbacks(static_cast<bool>(on_error));
+  const uint32_t count = group_parts(images.size(), place.size);
+  const nlohmann::json job = {{"images", images.size()},
+                              {"list", list_hash(images)},
+                              {"about", nlohmann::json::parse(extractor.about())}};
+  GroupFolder group(folder, place, job.dump(), context);
+  WithoutProgress messages(context.reporter);
+  RunContext inner = context;
+  inner.reporter = &messages;
+  const auto part = [&](uint32_t k) { return part_path(folder, kKind, {k, count}); };
+  group.share_out(
+      count,
+      [&](uint32_t k) {
+        std::error_code error;
+        return fs::exists(part(k), error);
+      },
+      [&](uint32_t k) {
+        try {
+          // Images that cannot be read are told at the joining.
+          static_cast<void>(write_feature_shard(
+              extractor, images, {k, count}, folder, [](size_t, const std::string&) {}, replace,
+              inner));
+          return true;
+        } catch (const PartTaken&) {
+          return false;
+        }
+      });
+  if (place.rank != 0) return std::nullopt;
+  std::vector<fs::path> parts;
+  for (uint32_t k = 0; k < count; ++k) parts.push_back(part(k));
+  MergedFeatures made = merge_features(parts, file, list, on_error, context);
+  group.remove(kKind);
+  return made;
 }
 
 }  // namespace graft

@@ -164,11 +164,19 @@ struct ImageStream::State {
   explicit State(const ImageJob& the_job) : job(the_job), pool(job.context.thread_count()) {}
 
   std::optional<Images> decode() {
-    if (at >= job.paths.size()) return std::nullopt;
-    Images images(std::min(static_cast<size_t>(job.batch), job.paths.size() - at));
+    if (at >= end) take_block();
+    if (at >= end) return std::nullopt;
+    Images images(std::min(static_cast<size_t>(job.batch), end - at));
     pool.parallel_for(images.size(), [&](size_t i) { images[i] = load(at + i); });
     at += images.size();
     return images;
+  }
+
+  void take_block() {
+    if (!job.next_block) return;
+    const uint64_t blocks = (job.paths.size() + kImageBlock - 1) / kImageBlock;
+    at = std::min(job.next_block(), blocks) * kImageBlock;
+    end = std::min(at + kImageBlock, job.paths.size());
   }
 
   [[nodiscard]] StreamedImage load(size_t index) const {
@@ -195,7 +203,9 @@ struct ImageStream::State {
 
   const ImageJob& job;
   ThreadPool pool;
+  // Those to be decoded next: [at, end).
   size_t at = 0;
+  size_t end = job.next_block ? 0 : job.paths.size();
   Prefetch<Images> ahead{[this] { return decode(); }};  // last: it uses the rest
 };
 
@@ -270,7 +280,7 @@ void stream_features(const ImageJob& job, const Forward& forward,
     }
     batcher.flush();
     tell_errors(job.paths.size());
-    done += images->size();
+    done = images->back().index + 1;  // of all processes' images, where they are shared out
     progress.update(done);
     job.context.check_stop();
   }

@@ -32,7 +32,13 @@ struct ImageJob {
   bool needs_keys = false;    ///< StreamedImage::key is wanted
   bool keeps_source = false;  ///< StreamedImage::source is wanted
   int thumbnail = 0;  ///< pixels of its longer side, where StreamedImage::thumbnail is wanted
+  /// Where several processes share out the images: the number of the block of kImageBlock images
+  /// that is this one's next; behind the last one that of a block that is not there. Null: all
+  /// images are this process's. Called from a thread of the stream.
+  std::function<uint64_t()> next_block = nullptr;
 };
+/// As many as are computed at once, so that little is left to wait for where a process is slow.
+inline constexpr size_t kImageBlock = 16;
 
 /// One file's image on its way to a network.
 struct StreamedImage {

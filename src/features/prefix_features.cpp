@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <optional>
 
 #include "base/fail.h"
@@ -21,10 +23,15 @@ namespace {
 constexpr int kRevision = 1;
 // Entries are stored together up to this size: each transaction waits for the disk.
 constexpr size_t kWriteBytes = size_t{32} << 20U;
+// And no later than after this time, which is what a kill can lose.
+constexpr std::chrono::seconds kWriteTime{2};
 
 int64_t elements_at(const Network& network, size_t end) {
   return output_shapes(network)[end - 1].elements();
 }
+
+/// The cache takes nothing more, and nobody waits for the features themselves.
+struct NothingIsStored {};
 
 class PrefixFeatures {
  public:
@@ -55,6 +62,33 @@ class PrefixFeatures {
         Severity::detail,
         fmt::format("{}: {} from the cache, {} continued from an earlier layer, {} computed",
                     images_.label, cached_, continued_, computed_));
+  }
+
+  void store_only(StoreStep step) {
+    std::vector<size_t> all(images_.paths.size());
+    std::iota(all.begin(), all.end(), size_t{0});
+    only_stores_ = true;
+    try {
+      with_cache([&] { open_set(); });
+      if (cache_ == nullptr) return;
+      if (step == StoreStep::compute) {
+        compute(all);
+      } else {
+        make_keys();
+        static_cast<void>(continue_from_earlier(all));
+      }
+      flush();
+      images_.context.tell(
+          Severity::detail,
+          fmt::format("{}: this process's share: {} continued from an earlier layer, {} computed",
+                      images_.label, continued_, computed_));
+    } catch (const NothingIsStored&) {
+      // The images are computed again by whoever needs them.
+    } catch (...) {
+      only_stores_ = false;
+      flush();
+      throw;
+    }
   }
 
  private:
@@ -88,19 +122,8 @@ class PrefixFeatures {
   }
 
   void open_set() {
-    set_ = use_set(stored_end_);
-    if (has_waypoint()) waypoint_set_ = use_set(job_.waypoint);
-  }
-
-  std::string use_set(size_t end) {
-    std::string set = feature_set_id(job_, images_.preprocessing, end);
-    cache_->use_set(set, {{"backbone", job_.network.backbone},
-                          {"until", job_.network.layers[end - 1].name},
-                          {"input", {job_.network.input_height, job_.network.input_width}},
-                          {"dtype", options::word(job_.dtype)},
-                          {"precision", options::word(job_.precision)},
-                          {"elements", elements_at(job_.network, end)}});
-    return set;
+    set_ = use_feature_set(job_, images_.preprocessing, stored_end_);
+    if (has_waypoint()) waypoint_set_ = use_feature_set(job_, images_.preprocessing, job_.waypoint);
   }
 
   [[nodiscard]] bool has_waypoint() const {
@@ -252,10 +275,11 @@ class PrefixFeatures {
   }
 
   void store(const std::string& set, FeatureCache::Entry entry) {
+    if (only_stores_ && (cache_ == nullptr || full_)) throw NothingIsStored();
     if (cache_ == nullptr || full_) return;
     waiting_bytes_ += entry.values.size() * sizeof(float);
     waiting_[set].push_back(std::move(entry));
-    if (waiting_bytes_ >= kWriteBytes) flush();
+    if (waiting_bytes_ >= kWriteBytes || Clock::now() - written_ > kWriteTime) flush();
   }
 
   /// Through the rest of the prefix, in batches, and to the caller.
@@ -279,6 +303,8 @@ class PrefixFeatures {
     said_full_ = full_;
     waiting_.clear();
     waiting_bytes_ = 0;
+    written_ = Clock::now();
+    if (only_stores_ && (full_ || cache_ == nullptr)) throw NothingIsStored();
   }
 
   [[nodiscard]] std::unique_ptr<engine::Executor> executor(size_t begin, size_t end) const {
@@ -303,6 +329,9 @@ class PrefixFeatures {
   std::vector<std::string> keys_;
   std::map<std::string, std::vector<FeatureCache::Entry>> waiting_;  // by set
   size_t waiting_bytes_ = 0;
+  using Clock = std::chrono::steady_clock;
+  Clock::time_point written_ = Clock::now();
+  bool only_stores_ = false;
   bool full_ = false;
   bool said_full_ = false;
   size_t cached_ = 0;
@@ -337,6 +366,29 @@ std::string feature_set_id(const PrefixJob& job, const Preprocessing& preprocess
   for (const TensorSpec& spec : tensor_specs(net, 0, end))
     text += content_hash(std::as_bytes(job.tensors.at(spec.name).values())) + "\n";
   return content_hash(std::as_bytes(std::span(text)));
+}
+
+std::string use_feature_set(const PrefixJob& job, const Preprocessing& preprocessing, size_t end) {
+  std::string set = feature_set_id(job, preprocessing, end);
+  job.cache->use_set(set, {{"backbone", job.network.backbone},
+                           {"until", job.network.layers[end - 1].name},
+                           {"input", {job.network.input_height, job.network.input_width}},
+                           {"dtype", options::word(job.dtype)},
+                           {"precision", options::word(job.precision)},
+                           {"elements", elements_at(job.network, end)}});
+  return set;
+}
+
+bool has_earlier_features(const PrefixJob& job, const Preprocessing& preprocessing) {
+  for (size_t end = stored_end(job) - 1; end > 1; --end)
+    if (job.cache->has_set(feature_set_id(job, preprocessing, end))) return true;
+  return false;
+}
+
+void store_features(const PrefixJob& job, const ImageJob& images, StoreStep step) {
+  PrefixFeatures(
+      job, images, [](size_t, std::span<const float>) {}, [](size_t, const std::string&) {})
+      .store_only(step);
 }
 
 void prefix_features(const PrefixJob& job, const ImageJob& images,

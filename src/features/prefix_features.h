@@ -50,4 +50,16 @@ void prefix_features(const PrefixJob& job, const ImageJob& images,
                      const std::function<void(size_t, std::span<const float>)>& sink,
                      const std::function<void(size_t, const std::string&)>& on_error);
 
+/// The two steps of it in which features come into the cache, for processes that share out the
+/// work: of images that the cache does not have, those whose features behind an earlier layer are
+/// there are continued; or all that ImageJob::next_block gives to this process are computed. The
+/// job has a cache, and ends at its stored_end(). Images that cannot be read are passed over. Where
+/// the cache fails or is full, the rest is left out.
+enum class StoreStep { continue_earlier, compute };
+void store_features(const PrefixJob& job, const ImageJob& images, StoreStep step);
+/// Whether features behind an earlier layer than the job's are stored.
+bool has_earlier_features(const PrefixJob& job, const Preprocessing& preprocessing);
+/// Makes the job's set of features if there is none, and marks it as used now. Returns its id.
+std::string use_feature_set(const PrefixJob& job, const Preprocessing& preprocessing, size_t end);
+
 }  // namespace graft

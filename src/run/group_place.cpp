@@ -177,6 +177,15 @@ std::optional<GroupPlace> slurm_place() {
   return place;
 }
 
+/// Nothing for a process that is alone.
+std::optional<GroupPlace> place_of_environment() {
+  std::optional<GroupPlace> found = torchrun_place();
+  if (!found) found = open_mpi_place();
+  if (!found) found = slurm_place();
+  if (found && found->size == 1) found.reset();
+  return found;
+}
+
 }  // namespace
 
 int GroupPlace::threads_of(int processors) const {
@@ -185,11 +194,10 @@ int GroupPlace::threads_of(int processors) const {
   return has_its_own ? processors : std::max(1, processors / local_size);
 }
 
+GroupPlace group_rank() { return place_of_environment().value_or(GroupPlace{}); }
+
 GroupPlace group_place(const std::string& rendezvous) {
-  std::optional<GroupPlace> found = torchrun_place();
-  if (!found) found = open_mpi_place();
-  if (!found) found = slurm_place();
-  if (found && found->size == 1) found.reset();
+  const std::optional<GroupPlace> found = place_of_environment();
   if (!rendezvous.empty()) {
     GroupPlace place = found.value_or(GroupPlace{});
     set_rendezvous(place, rendezvous);

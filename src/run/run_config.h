@@ -1,6 +1,7 @@
 // What a run was made with, as its config.toml has it.
 #pragma once
 
+#include <array>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -11,6 +12,11 @@
 #include "recipe/options_file.h"
 
 namespace graft {
+
+template <>
+struct options::Words<GradientCompression> {
+  static constexpr std::array<std::string_view, 3> list = {"none", "fp16", "bf16"};
+};
 
 /// How every config.toml of a run begins, now and in earlier versions.
 inline constexpr std::string_view kConfigStart = "# Options of this run.";
@@ -27,6 +33,7 @@ struct RunConfig {
   bool no_cache = false;
   bool no_report = false;
   bool check_labels = false;
+  GradientCompression compression = GradientCompression::none;
 
   [[nodiscard]] CacheOptions cache() const { return {!no_cache, cache_dir, cache_limit * 1e9}; }
 };
@@ -60,6 +67,11 @@ void visit_run_config(Visitor&& visit, RunConfig& c) {
         c.cache_limit, options::Number{0.001, 100'000});
   visit({"no-cache", "", "Neither read nor write cached features", G::machine}, c.no_cache,
         options::Flag{});
+  visit({"gradient-compression", "TYPE",
+         "What gradients are rounded to on their way between the processes of a group: none, fp16 "
+         "(with a scale for each 25 MB) or bf16; half the bytes",
+         G::machine, true},
+        c.compression, options::Word{});
   visit({"no-report", "", "Do not write report.html into the run folder", G::run, true},
         c.no_report, options::Flag{});
 }

@@ -180,7 +180,8 @@ Group::Group(const GroupPlace& place, const RunContext& context)
   const c10::intrusive_ptr<c10d::Store> store = open_store(place, /*listens=*/false);
   link_->start(
       [store](const std::string& key, const std::string& value) { write_key(*store, key, value); },
-      [store](const std::string& key) { return read_key(*store, key); });
+      [store](const std::string& key) { return read_key(*store, key); },
+      [store](const std::string& key) { return store->add(key, 1); });
   try {
     const auto options = Gloo::Options::create(group_timeout());
     options->devices.push_back(make_device(place));
@@ -263,19 +264,32 @@ void Group::sum(std::span<double> figures) {
   sum(torch::from_blob(figures.data(), {static_cast<int64_t>(figures.size())}, torch::kDouble));
 }
 
-void Group::broadcast(const torch::Tensor& tensor) {
+void Group::least(const torch::Tensor& tensor) {
   exchange([&] {
     std::vector<torch::Tensor> all{tensor};
-    return std::make_shared<Pending>(processes_->gloo->broadcast(all), all);
+    c10d::AllreduceOptions options;
+    options.reduceOp = c10d::ReduceOp::MIN;
+    return std::make_shared<Pending>(processes_->gloo->allreduce(all, options), all);
   });
 }
 
-std::shared_ptr<Group::Pending> Group::begin_reduce(const torch::Tensor& tensor, int owner) {
-  return begin([&] {
+void Group::broadcast(const torch::Tensor& tensor, int from) {
+  exchange([&] {
     std::vector<torch::Tensor> all{tensor};
-    c10d::ReduceOptions options;
-    options.rootRank = owner;
-    return std::make_shared<Pending>(processes_->gloo->reduce(all, options), all);
+    c10d::BroadcastOptions options;
+    options.rootRank = from;
+    return std::make_shared<Pending>(processes_->gloo->broadcast(all, options), all);
+  });
+}
+
+std::shared_ptr<Group::Pending> Group::begin_exchange(const torch::Tensor& parts,
+                                                      const torch::Tensor& received) {
+  return begin([&] {
+    torch::Tensor out = received;
+    torch::Tensor in = parts;
+    std::vector<int64_t> equal;
+    return std::make_shared<Pending>(processes_->gloo->alltoall_base(out, in, equal, equal),
+                                     std::vector<torch::Tensor>{out, in});
   });
 }
 
@@ -317,6 +331,10 @@ void Group::put(const std::string& key, const std::string& value) {
 
 std::string Group::get(const std::string& key) {
   if (auto value = link_->wait_for(key, stop())) return std::move(*value);
+  fail_ended();
+}
+
+void Group::fail_ended() const {
   if (const std::string why = link_->failure(); !why.empty()) throw GroupError(ErrorKind::io, why);
   throw Error(ErrorKind::interrupted, "interrupted");
 }
@@ -337,6 +355,11 @@ std::string Group::share(const std::string& name, const std::string& text) {
     return text;
   }
   return get("text/" + name);
+}
+
+uint64_t Group::take(const std::string& name) {
+  if (const auto number = link_->take("take/" + name, stop())) return *number;
+  fail_ended();
 }
 
 void Group::require_same(const std::string& what, const std::string& text) {

@@ -48,14 +48,18 @@ class Group {
   /// The sum over all ranks, in all of them the same to the bit. Contiguous tensors on the CPU.
   void sum(const torch::Tensor& tensor);
   void sum(std::span<double> figures);
-  /// Of rank 0.
-  void broadcast(const torch::Tensor& tensor);
+  /// The least value over all ranks, element by element, in all of them.
+  void least(const torch::Tensor& tensor);
+  /// Of one rank.
+  void broadcast(const torch::Tensor& tensor, int from = 0);
 
   /// An exchange that runs while this thread does something else. The tensor must not be touched
   /// before wait().
   class Pending;
-  /// The sum goes to `owner`; in the others the tensor holds anything afterwards.
-  [[nodiscard]] std::shared_ptr<Pending> begin_reduce(const torch::Tensor& tensor, int owner);
+  /// The r-th of `parts`' rows goes to rank r; row r of `received`, of the same shape, comes from
+  /// rank r.
+  [[nodiscard]] std::shared_ptr<Pending> begin_exchange(const torch::Tensor& parts,
+                                                        const torch::Tensor& received);
   void wait(Pending& pending);
 
   /// Tensors of one size: rank r's is the r-th.
@@ -70,6 +74,9 @@ class Group {
   void meet(const std::string& name);
   /// Rank 0's text in all ranks; waits as meet() does.
   [[nodiscard]] std::string share(const std::string& name, const std::string& text);
+  /// The next number, from 0, that no rank has had: whoever is faster has more of them. Of one name
+  /// one thread of each process may ask, whatever its other threads do.
+  [[nodiscard]] uint64_t take(const std::string& name);
   /// Throws in all ranks where one has another text than rank 0. `what`: "its images".
   void require_same(const std::string& what, const std::string& text);
 
@@ -89,6 +96,7 @@ class Group {
   [[nodiscard]] std::string name_of(int rank) const;
   void put(const std::string& key, const std::string& value);
   std::string get(const std::string& key);
+  [[noreturn]] void fail_ended() const;
   [[noreturn]] void broken(const std::string& why);
   template <typename Begin>
   std::shared_ptr<Pending> begin(const Begin& exchange);

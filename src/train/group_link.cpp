@@ -25,23 +25,14 @@ constexpr const char* kLeft = "left";
 
 std::string beat_key(size_t rank) { return fmt::format("beat/{}", rank); }
 
-milliseconds seconds_of(const char* variable, int otherwise) {
-  const char* text = std::getenv(variable);
-  const int seconds = text != nullptr ? std::atoi(text) : 0;
-  return std::chrono::seconds(seconds >= 1 && seconds <= 3600 ? seconds : otherwise);
-}
-
 }  // namespace
 
-// The job is to end within 30 s of a death: this, and the time for a verdict.
-milliseconds group_timeout() { return seconds_of("GRAFT_GROUP_TIMEOUT", 20); }
-
-milliseconds group_join_time() { return seconds_of("GRAFT_JOIN_TIMEOUT", 25); }
-
 void GroupLink::start(std::function<void(const std::string&, const std::string&)> set,
-                      std::function<std::optional<std::string>(const std::string&)> get) {
+                      std::function<std::optional<std::string>(const std::string&)> get,
+                      std::function<int64_t(const std::string&)> add) {
   set_ = std::move(set);
   get_ = std::move(get);
+  add_ = std::move(add);
   for (Other& other : others_) other.changed = Clock::now();
   answered_ = Clock::now();
   std::thread([self = shared_from_this()] { self->run(); }).detach();
@@ -148,13 +139,20 @@ void GroupLink::serve_requests() {
   }
   for (const std::shared_ptr<Request>& request : open) {
     std::optional<std::string> value;
-    if (request->is_set)
-      set_(request->key, request->value);
-    else
-      value = get_(request->key);
+    switch (request->kind) {
+      case Request::Kind::get:
+        value = get_(request->key);
+        break;
+      case Request::Kind::set:
+        set_(request->key, value.emplace(request->value));
+        break;
+      case Request::Kind::take:
+        value = std::to_string(add_(request->key) - 1);
+        break;
+    }
     const std::lock_guard lock(mutex_);
     if (value) request->value = *value;
-    request->done = request->is_set || value.has_value();
+    request->done = value.has_value();
     if (request->done || request->dropped) std::erase(requests_, request);
     if (request->done) changed_.notify_all();
   }
@@ -179,7 +177,7 @@ bool GroupLink::finish(const std::shared_ptr<Request>& request, const std::stop_
 
 bool GroupLink::put(const std::string& key, const std::string& value) {
   auto request = std::make_shared<Request>();
-  request->is_set = true;
+  request->kind = Request::Kind::set;
   request->key = key;
   request->value = value;
   return finish(request, {});
@@ -191,6 +189,14 @@ std::optional<std::string> GroupLink::wait_for(const std::string& key,
   request->key = key;
   if (!finish(request, wanted)) return std::nullopt;
   return request->value;
+}
+
+std::optional<uint64_t> GroupLink::take(const std::string& key, const std::stop_token& wanted) {
+  auto request = std::make_shared<Request>();
+  request->kind = Request::Kind::take;
+  request->key = key;
+  if (!finish(request, wanted)) return std::nullopt;
+  return std::strtoull(request->value.c_str(), nullptr, 10);
 }
 
 std::string GroupLink::failure() {

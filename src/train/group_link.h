@@ -14,14 +14,10 @@
 #include <thread>
 #include <vector>
 
+#include "base/group_times.h"
 #include "graft/group.h"
 
 namespace graft {
-
-/// After so long without a sign of life, or in an exchange, a process counts as dead.
-std::chrono::milliseconds group_timeout();
-/// For all processes to start.
-std::chrono::milliseconds group_join_time();
 
 /// Everything that goes through the store, on a thread of its own, since a call of the store waits
 /// for ever where the network does not answer. Held by its thread too: a thread that hangs is left
@@ -36,10 +32,13 @@ class GroupLink : public std::enable_shared_from_this<GroupLink> {
   /// Begins to talk through a store that nobody else uses from now on. What they throw means that
   /// it is gone.
   void start(std::function<void(const std::string&, const std::string&)> set,
-             std::function<std::optional<std::string>(const std::string&)> get);
+             std::function<std::optional<std::string>(const std::string&)> get,
+             std::function<int64_t(const std::string&)> add);
   /// Sets a key, or waits for one; false where the group has ended.
   bool put(const std::string& key, const std::string& value);
   std::optional<std::string> wait_for(const std::string& key, const std::stop_token& stop);
+  /// How often a key has been taken before, by all processes; nothing where the group has ended.
+  std::optional<uint64_t> take(const std::string& key, const std::stop_token& stop);
 
   /// Why the group has ended; empty: it has not.
   [[nodiscard]] std::string failure();
@@ -59,7 +58,7 @@ class GroupLink : public std::enable_shared_from_this<GroupLink> {
 
  private:
   struct Request {
-    bool is_set = false;
+    enum class Kind { get, set, take } kind = Kind::get;
     std::string key;
     std::string value;
     bool done = false;
@@ -83,6 +82,7 @@ class GroupLink : public std::enable_shared_from_this<GroupLink> {
   const std::vector<std::string> names_;
   std::function<void(const std::string&, const std::string&)> set_;
   std::function<std::optional<std::string>(const std::string&)> get_;
+  std::function<int64_t(const std::string&)> add_;
   uint64_t ticks_ = 0;
 
   std::mutex mutex_;  // guards what follows

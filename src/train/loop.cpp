@@ -46,7 +46,8 @@ void add_mistakes(const torch::Tensor& logits, const torch::Tensor& labels,
 
 TrainLoop::TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t classes, Suffix suffix,
                      std::unique_ptr<Batches> training, std::unique_ptr<Batches> validation,
-                     torch::Device device, LoopHooks hooks, Group* group)
+                     torch::Device device, LoopHooks hooks, Group* group,
+                     GradientCompression compression)
     : options_(recipe.optimization),
       seed_(recipe.seed),
       phase_(phase),
@@ -56,9 +57,9 @@ TrainLoop::TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t clas
       training_(std::move(training)),
       validation_(std::move(validation)),
       group_(group),
-      shards_(group == nullptr
-                  ? nullptr
-                  : std::make_unique<ParameterShards>(suffix_.parameters(), factors(), *group)),
+      shards_(group == nullptr ? nullptr
+                               : std::make_unique<ParameterShards>(suffix_.parameters(), factors(),
+                                                                   *group, compression)),
       optimizer_({options_.optimizer, options_.weight_decay, options_.momentum, options_.beta2},
                  shards_ ? shards_->own() : suffix_.parameters(),
                  shards_ ? shards_->own_factors() : factors()),

@@ -57,7 +57,8 @@ class TrainLoop {
   /// loop; null: nobody else.
   TrainLoop(const Recipe& recipe, const TrainPhase& phase, int64_t classes, Suffix suffix,
             std::unique_ptr<Batches> training, std::unique_ptr<Batches> validation,
-            torch::Device device, LoopHooks hooks, Group* group = nullptr);
+            torch::Device device, LoopHooks hooks, Group* group = nullptr,
+            GradientCompression compression = GradientCompression::none);
 
   /// Epoch `epoch` (from 1, counted over all phases, of which `epochs` is the sum). Throws
   /// Error(input) where loss or logits are not finite any more.

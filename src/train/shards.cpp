@@ -4,16 +4,25 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
+#include <cmath>
+#include <cstring>
 #include <utility>
 
 namespace graft {
 namespace {
 
-// Large enough for the network's full speed, small enough that several are on their way while
-// backward() runs: as PyTorch's DistributedDataParallel has it.
-constexpr int64_t kBucket = 25'000'000 / sizeof(float);
+// Buckets on their way at once.
+constexpr size_t kMostAtOnce = 4;
+// Halves in front of a compressed row.
+constexpr int64_t kScale = 2;
 
 torch::Tensor flat(const torch::Tensor& tensor) { return tensor.detach().view({-1}); }
+
+/// A part that may reach beyond its bucket's end.
+void write_part(TensorRow& row, int64_t begin, int64_t end, const torch::Tensor& values) {
+  const int64_t count = std::min(values.numel(), end - begin);
+  if (count > 0) row.write(begin, values.narrow(0, 0, count));
+}
 
 }  // namespace
 
@@ -51,14 +60,15 @@ void TensorRow::write(int64_t begin, const torch::Tensor& values) {
   });
 }
 
-/// A part of a slice that travels at once.
+/// Gradients that travel at once. Rank r owns [begin + r · part, begin + (r + 1) · part), of which
+/// the last may reach beyond the end.
 struct ParameterShards::Bucket {
   int64_t begin = 0;
   int64_t end = 0;
-  int owner = 0;
-  std::vector<Piece> pieces;
-  torch::Tensor values;  // on their way
-  bool copied = false;   // else they are the gradient itself
+  int64_t part = 0;
+  std::vector<Piece> pieces;  // all
+  std::vector<Piece> own;     // this process's
+  torch::Tensor received;     // a row from each rank
   std::shared_ptr<Group::Pending> pending;
 };
 
@@ -78,28 +88,29 @@ class ParameterShards::Ready : public torch::autograd::FunctionPostHook {
 };
 
 ParameterShards::ParameterShards(std::vector<torch::Tensor> parameters,
-                                 const std::vector<double>& factors, Group& group)
-    : group_(group), parameters_(std::move(parameters)), row_(parameters_) {
-  slice_ = (row_.size() + group.size() - 1) / group.size();
-  for (int owner = 0; owner < group.size(); ++owner) {
-    const int64_t last = std::min((owner + 1) * slice_, row_.size());
-    for (int64_t begin = owner * slice_; begin < last; begin += kBucket) {
-      Bucket bucket;
-      bucket.begin = begin;
-      bucket.end = std::min(begin + kBucket, last);
-      bucket.owner = owner;
-      row_.each(bucket.begin, bucket.end, [&](size_t k, int64_t first, int64_t count) {
-        bucket.pieces.push_back({k, first, count});
-      });
-      buckets_.push_back(std::move(bucket));
-    }
+                                 const std::vector<double>& factors, Group& group,
+                                 GradientCompression compression, int64_t at_once)
+    : group_(group),
+      compression_(compression),
+      parameters_(std::move(parameters)),
+      row_(parameters_) {
+  for (int64_t begin = 0; begin < row_.size(); begin += at_once) {
+    Bucket bucket;
+    bucket.begin = begin;
+    bucket.end = std::min(begin + at_once, row_.size());
+    bucket.part = (bucket.end - begin + group.size() - 1) / group.size();
+    row_.each(begin, bucket.end, [&](size_t k, int64_t first, int64_t count) {
+      bucket.pieces.push_back({k, first, count});
+    });
+    const int64_t mine = begin + group.rank() * bucket.part;
+    row_.each(mine, std::min(mine + bucket.part, bucket.end),
+              [&](size_t k, int64_t first, int64_t count) {
+                bucket.own.push_back({k, first, count});
+                own_.push_back(flat(parameters_[k]).narrow(0, first, count));
+                own_factors_.push_back(factors.empty() ? 1 : factors[k]);
+              });
+    buckets_.push_back(std::move(bucket));
   }
-  const int64_t mine = group.rank() * slice_;
-  row_.each(mine, mine + slice_, [&](size_t k, int64_t first, int64_t count) {
-    pieces_.push_back({k, first, count});
-    own_.push_back(flat(parameters_[k]).narrow(0, first, count));
-    own_factors_.push_back(factors.empty() ? 1 : factors[k]);
-  });
   ready_.resize(parameters_.size());
   for (size_t k = 0; k < parameters_.size(); ++k) {
     // Held, since parameters do not keep theirs alive.
@@ -115,7 +126,7 @@ void ParameterShards::begin_step(bool adds) {
   for (torch::Tensor& p : parameters_) p.mutable_grad().reset();
   for (torch::Tensor& p : own_) p.mutable_grad().reset();
   std::fill(ready_.begin(), ready_.end(), false);
-  next_ = buckets_.size();
+  next_ = first_ = buckets_.size();
 }
 
 void ParameterShards::parameter_is_ready(size_t parameter) {
@@ -133,60 +144,113 @@ void ParameterShards::parameter_is_ready(size_t parameter) {
          std::all_of(buckets_[next_ - 1].pieces.begin(), buckets_[next_ - 1].pieces.end(),
                      [&](const Piece& piece) { return ready_[piece.parameter]; }))
     begin_bucket(buckets_[--next_]);
+  // What is on its way takes twice its size.
+  while (first_ > next_ + kMostAtOnce) finish_bucket(buckets_[--first_]);
 }
 
 void ParameterShards::begin_bucket(Bucket& bucket) {
-  const auto gradient = [&](const Piece& piece) {
-    return flat(parameters_[piece.parameter].grad()).narrow(0, piece.first, piece.count);
-  };
-  bucket.copied = bucket.pieces.size() > 1 || !parameters_[0].device().is_cpu();
-  if (bucket.copied) {
-    bucket.values = torch::empty({bucket.end - bucket.begin});
+  const torch::Tensor values = torch::empty({group_.size() * bucket.part});
+  int64_t at = 0;
+  for (const Piece& piece : bucket.pieces) {
+    values.narrow(0, at, piece.count)
+        .copy_(flat(parameters_[piece.parameter].grad()).narrow(0, piece.first, piece.count));
+    at += piece.count;
+  }
+  values.narrow(0, at, values.numel() - at).zero_();
+  const torch::Tensor parts = packed(values.view({group_.size(), bucket.part}));
+  bucket.received = torch::empty_like(parts);
+  bucket.pending = group_.begin_exchange(parts, bucket.received);
+}
+
+/// Each rank's row; if compressed in 16 bits, behind a scale of two such that is one float: halves
+/// reach from 6e-8 to 65,504, gradients are often smaller.
+torch::Tensor ParameterShards::packed(const torch::Tensor& values) const {
+  if (compression_ == GradientCompression::none) return values;
+  torch::Tensor out = torch::empty({values.size(0), values.size(1) + kScale}, torch::kHalf);
+  const torch::Tensor rest = out.narrow(1, kScale, values.size(1));
+  float scale = 1;
+  if (compression_ == GradientCompression::fp16) {
+    const auto [least, most] = torch::aminmax(values);
+    const float largest = std::max(-least.item<float>(), most.item<float>());
+    // Not finite: as it is, so that the owner's sum is not finite either.
+    if (largest > 0 && std::isfinite(largest)) {
+      int exponent = 0;
+      std::frexp(largest, &exponent);
+      scale = std::ldexp(1.0F, std::clamp(15 - exponent, -100, 100));
+    }
+    rest.copy_(values * scale);
+  } else {
+    rest.view(torch::kBFloat16).copy_(values);
+  }
+  for (int64_t row = 0; row < out.size(0); ++row)
+    std::memcpy(out[row].data_ptr(), &scale, sizeof scale);
+  return out;
+}
+
+void ParameterShards::add_packed(const torch::Tensor& received, const torch::Tensor& sum) const {
+  if (compression_ == GradientCompression::none) {
+    sum.add_(received);
+    return;
+  }
+  float scale = 1;
+  std::memcpy(&scale, received.data_ptr(), sizeof scale);
+  const torch::Tensor rest = received.narrow(0, kScale, received.numel() - kScale);
+  if (compression_ == GradientCompression::bf16)
+    sum.add_(rest.view(torch::kBFloat16));
+  else
+    sum.add_(rest.to(torch::kFloat), 1 / scale);
+}
+
+/// The sum of all ranks' in the order of the ranks, this one's as it is.
+void ParameterShards::finish_bucket(Bucket& bucket) {
+  group_.wait(*bucket.pending);
+  bucket.pending.reset();
+  torch::Tensor sum = torch::zeros({bucket.part});
+  for (int rank = 0; rank < group_.size(); ++rank) {
+    if (rank != group_.rank()) {
+      add_packed(bucket.received[rank], sum);
+      continue;
+    }
     int64_t at = 0;
-    for (const Piece& piece : bucket.pieces) {
-      bucket.values.narrow(0, at, piece.count).copy_(gradient(piece));
+    for (const Piece& piece : bucket.own) {
+      sum.narrow(0, at, piece.count)
+          .add_(flat(parameters_[piece.parameter].grad())
+                    .narrow(0, piece.first, piece.count)
+                    .to(torch::kCPU));
       at += piece.count;
     }
-  } else {
-    bucket.values = gradient(bucket.pieces[0]);
   }
-  bucket.pending = group_.begin_reduce(bucket.values, bucket.owner);
+  int64_t at = 0;
+  for (const Piece& piece : bucket.own) {
+    flat(parameters_[piece.parameter].grad())
+        .narrow(0, piece.first, piece.count)
+        .copy_(sum.narrow(0, at, piece.count));
+    at += piece.count;
+  }
+  bucket.received.reset();
 }
 
 void ParameterShards::finish_gradients() {
   const torch::NoGradGuard no_gradients;
   for (size_t k = parameters_.size(); k-- > 0;) parameter_is_ready(k);
-  for (size_t i = buckets_.size(); i-- > 0;) {
-    Bucket& bucket = buckets_[i];
-    group_.wait(*bucket.pending);
-    bucket.pending.reset();
-    if (bucket.copied && bucket.owner == group_.rank()) {
-      int64_t at = 0;
-      for (const Piece& piece : bucket.pieces) {
-        flat(parameters_[piece.parameter].grad())
-            .narrow(0, piece.first, piece.count)
-            .copy_(bucket.values.narrow(0, at, piece.count));
-        at += piece.count;
-      }
-    }
-    bucket.values.reset();
-  }
-  for (size_t i = 0; i < pieces_.size(); ++i)
-    own_[i].mutable_grad() = flat(parameters_[pieces_[i].parameter].grad())
-                                 .narrow(0, pieces_[i].first, pieces_[i].count);
+  while (first_ > 0) finish_bucket(buckets_[--first_]);
+  size_t i = 0;
+  for (const Bucket& bucket : buckets_)
+    for (const Piece& piece : bucket.own)
+      own_[i++].mutable_grad() =
+          flat(parameters_[piece.parameter].grad()).narrow(0, piece.first, piece.count);
 }
 
 void ParameterShards::share_parameters() {
   const torch::NoGradGuard no_gradients;
-  const int64_t at_once = std::max<int64_t>(kBucket / group_.size(), 1);
-  for (int64_t begin = 0; begin < slice_; begin += at_once) {
-    const int64_t count = std::min(at_once, slice_ - begin);
-    const torch::Tensor mine = torch::empty({count});
-    row_.read(group_.rank() * slice_ + begin, mine);
+  for (const Bucket& bucket : buckets_) {
+    const torch::Tensor mine = torch::empty({bucket.part});
+    row_.read(bucket.begin + group_.rank() * bucket.part, mine);
     const std::vector<torch::Tensor> all = group_.all_gather(mine);
     for (int owner = 0; owner < group_.size(); ++owner)
       if (owner != group_.rank())
-        row_.write(owner * slice_ + begin, all[static_cast<size_t>(owner)]);
+        write_part(row_, bucket.begin + owner * bucket.part, bucket.end,
+                   all[static_cast<size_t>(owner)]);
   }
 }
 
@@ -198,13 +262,16 @@ std::vector<torch::Tensor> ParameterShards::gather(const std::vector<torch::Tens
       whole.push_back(torch::empty_like(p, torch::TensorOptions(torch::kCPU)).detach());
   TensorRow to(whole);
   const TensorRow from(mine);
-  const int64_t at_once = std::max<int64_t>(kBucket / group_.size(), 1);
-  for (int64_t begin = 0; begin < slice_; begin += at_once) {
-    const torch::Tensor part = torch::empty({std::min(at_once, slice_ - begin)});
-    from.read(begin, part);
+  int64_t at = 0;
+  for (const Bucket& bucket : buckets_) {
+    const torch::Tensor part = torch::zeros({bucket.part});
+    const int64_t count = own_size(bucket);
+    from.read(at, part.narrow(0, 0, count));
+    at += count;
     const std::vector<torch::Tensor> all = group_.gather(part);
     for (size_t owner = 0; owner < all.size(); ++owner)
-      to.write(static_cast<int64_t>(owner) * slice_ + begin, all[owner]);
+      write_part(to, bucket.begin + static_cast<int64_t>(owner) * bucket.part, bucket.end,
+                 all[owner]);
   }
   return whole;
 }
@@ -214,19 +281,26 @@ void ParameterShards::scatter(const std::vector<torch::Tensor>& whole,
   const torch::NoGradGuard no_gradients;
   const TensorRow from(whole);
   TensorRow to(mine);
-  const int64_t at_once = std::max<int64_t>(kBucket / group_.size(), 1);
-  for (int64_t begin = 0; begin < slice_; begin += at_once) {
-    const int64_t count = std::min(at_once, slice_ - begin);
+  int64_t at = 0;
+  for (const Bucket& bucket : buckets_) {
     std::vector<torch::Tensor> parts;
     if (group_.is_first())
       for (int owner = 0; owner < group_.size(); ++owner) {
-        parts.push_back(torch::empty({count}));
-        from.read(owner * slice_ + begin, parts.back());
+        parts.push_back(torch::empty({bucket.part}));
+        from.read(bucket.begin + owner * bucket.part, parts.back());
       }
-    const torch::Tensor part = torch::empty({count});
+    const torch::Tensor part = torch::empty({bucket.part});
     group_.scatter(parts, part);
-    to.write(begin, part);
+    const int64_t count = own_size(bucket);
+    to.write(at, part.narrow(0, 0, count));
+    at += count;
   }
+}
+
+int64_t ParameterShards::own_size(const Bucket& bucket) const {
+  int64_t size = 0;
+  for (const Piece& piece : bucket.own) size += piece.count;
+  return size;
 }
 
 }  // namespace graft

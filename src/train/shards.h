@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "graft/train.h"
 #include "train/group.h"
 
 namespace graft {
@@ -31,16 +32,24 @@ class TensorRow {
   std::vector<int64_t> starts_;  // of each tensor, and the end
 };
 
-/// The parameters, one behind the other, in as many slices of one size as there are processes; the
-/// optimiser of a process knows its own slice alone, so that its state takes 1/N of the memory.
-/// Gradients go to their owners in buckets, while backward() still computes those of layers before.
+/// The parameters, one behind the other, in buckets, each in as many parts of one size as there are
+/// processes; the optimiser of a process knows its own parts alone, so that its state takes 1/N of
+/// the memory. Gradients go to their owners bucket by bucket, while backward() still computes those
+/// of layers before.
 /// Not thread-safe.
 class ParameterShards {
  public:
+  // Elements. Large enough for the network's full speed, small enough that several are on their way
+  // while backward() runs: as PyTorch's DistributedDataParallel has it.
+  static constexpr int64_t kBucket = 25'000'000 / sizeof(float);
+
   /// `parameters` with their gradients live elsewhere; `factors`, one for each, as FusedOptimizer
   /// takes them. The group must outlive it.
+  /// `compression`: what gradients are rounded to before they are sent. Their owner adds them up
+  /// in fp32, its own as it is. `at_once`: elements of a bucket.
   ParameterShards(std::vector<torch::Tensor> parameters, const std::vector<double>& factors,
-                  Group& group);
+                  Group& group, GradientCompression compression = GradientCompression::none,
+                  int64_t at_once = kBucket);
   ~ParameterShards();
   ParameterShards(const ParameterShards&) = delete;
   ParameterShards& operator=(const ParameterShards&) = delete;
@@ -68,11 +77,15 @@ class ParameterShards {
 
   void parameter_is_ready(size_t parameter);
   void begin_bucket(Bucket& bucket);
+  void finish_bucket(Bucket& bucket);
+  [[nodiscard]] int64_t own_size(const Bucket& bucket) const;
+  [[nodiscard]] torch::Tensor packed(const torch::Tensor& values) const;
+  void add_packed(const torch::Tensor& received, const torch::Tensor& sum) const;
 
   Group& group_;
+  GradientCompression compression_;
   std::vector<torch::Tensor> parameters_;
   TensorRow row_;
-  int64_t slice_;  // elements; the last may reach beyond the end
   std::vector<torch::Tensor> own_;
   std::vector<double> own_factors_;
   struct Piece {
@@ -80,11 +93,11 @@ class ParameterShards {
     int64_t first;
     int64_t count;
   };
-  std::vector<Piece> pieces_;  // what own() are
   std::vector<Bucket> buckets_;
   std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;
   std::vector<bool> ready_;
-  size_t next_ = 0;  // bucket, from the last to the first
+  size_t next_ = 0;   // bucket that begins, from the last to the first
+  size_t first_ = 0;  // that is on its way: those in [next_, first_) are
   bool adds_ = true;
 };
 

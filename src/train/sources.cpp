@@ -10,14 +10,27 @@
 #include "features/image_stream.h"
 #include "features/sample_source.h"
 #include "train/device.h"
+#include "train/group_features.h"
 
 namespace graft {
 
-std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
+/// A split's images as a source takes them.
+struct Sources::Described {
+  PrefixJob prefix;
+  SourceJob source;
+  std::vector<size_t> indices;  // of the samples
+  std::vector<fs::path> paths;
+};
+
+std::unique_ptr<Sources::Described> Sources::describe(const TrainPhase& phase, Split split) {
   const Network& net = job_.metadata.network;
-  PrefixJob prefix{net,        phase.prefix_end,  job_.backbone,
-                   job_.cache, job_.feature_type, job_.recipe.precision,
-                   0,          job_.device};
+  auto out = std::make_unique<Described>(
+      Described{.prefix = {net, phase.prefix_end, job_.backbone, job_.cache, job_.feature_type,
+                           job_.recipe.precision, 0, job_.device},
+                .source = {.network = net, .preprocessing = job_.metadata.preprocessing},
+                .indices = job_.dataset.of(split),
+                .paths = {}});
+  auto& [prefix, source, indices, paths] = *out;
   // The next phase's prefix is shorter: its features are on the way.
   for (size_t k = 0; k + 1 < job_.phases.size(); ++k)
     if (&job_.phases[k] == &phase) {
@@ -25,7 +38,6 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
       next.end = job_.phases[k + 1].prefix_end;
       if (next.end > 1) prefix.waypoint = stored_end(next);
     }
-  SourceJob source{.network = net, .preprocessing = job_.metadata.preprocessing};
   source.prefix = phase.prefix_end > 1 ? &prefix : nullptr;
   source.keep_features = phase.keep_features;
   source.seed = job_.recipe.seed;
@@ -34,8 +46,6 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
     source.augmentation = parse_augmentation(job_.recipe.views.augment);
     source.views = job_.views;
   }
-  const std::vector<size_t> indices = job_.dataset.of(split);
-  std::vector<fs::path> paths;
   paths.reserve(indices.size());
   for (const size_t i : indices) paths.push_back(job_.dataset.samples[i].path);
   source.paths = paths;
@@ -47,6 +57,19 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
   source.label = fmt::format(
       "{}, {}", source.prefix != nullptr && source.views > 0 ? "features" : "reading images",
       to_string(split));
+  return out;
+}
+
+void Sources::extract(const TrainPhase& phase, Split split, const std::string& name) {
+  const std::unique_ptr<Described> all = describe(phase, split);
+  if (all->source.prefix != nullptr && all->source.views > 0)
+    extract_together(all->source, name, *job_.group);
+}
+
+std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
+  const std::unique_ptr<Described> all = describe(phase, split);
+  const SourceJob& source = all->source;
+  const std::vector<size_t>& indices = all->indices;
   const size_t known = excluded_.size();
   std::unique_ptr<SampleSource> rows =
       make_sample_source(source, [&](size_t i, const std::string& message) {
@@ -56,7 +79,7 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
         errors_.push_back(message);
       });
   if (rows->usable().empty())
-    fail(ErrorKind::input, "none of the {} {} images could be read{}", paths.size(),
+    fail(ErrorKind::input, "none of the {} {} images could be read{}", indices.size(),
          to_string(split), errors_.size() <= known ? "" : "; the first: " + errors_[known]);
   std::vector<int64_t> labels;
   std::vector<size_t> samples;
@@ -64,7 +87,7 @@ std::unique_ptr<Batches> Sources::open(const TrainPhase& phase, Split split) {
     samples.push_back(indices[i]);
     labels.push_back(job_.dataset.samples[indices[i]].label);
   }
-  const Shape shape = output_shapes(net)[phase.prefix_end - 1];
+  const Shape shape = output_shapes(job_.metadata.network)[phase.prefix_end - 1];
   return std::make_unique<Batches>(
       std::move(rows), std::move(labels), std::move(samples),
       shape.flat ? std::vector<int64_t>{shape.channels}

@@ -22,6 +22,10 @@ class Sources {
   /// Error(input) where none of them can be read.
   std::unique_ptr<Batches> open(const TrainPhase& phase, Split split);
 
+  /// Before that, in a group: what the frozen prefix makes of the split's images is computed by all
+  /// processes together. `name`: see extract_together().
+  void extract(const TrainPhase& phase, Split split, const std::string& name);
+
   /// Images that can no longer be read: a few are done without, but not without most of them (their
   /// disk has gone), nor without a class.
   void note_lost(const Batches::Batch& batch, const Batches& batches, int epoch);
@@ -31,6 +35,10 @@ class Sources {
   [[nodiscard]] const std::vector<std::string>& errors() const { return errors_; }
 
  private:
+  struct Described;
+
+  [[nodiscard]] std::unique_ptr<Described> describe(const TrainPhase& phase, Split split);
+
   const TrainJob& job_;
   std::map<Split, std::vector<std::string>> hashes_;  // of the files, in the order of the dataset
   std::vector<size_t> excluded_;

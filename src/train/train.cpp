@@ -156,6 +156,7 @@ RunConfig config_of(const TrainPlan& plan, const RunOptions& options) {
   config.no_cache = !plan.cache.use;
   config.no_report = !options.report;
   config.check_labels = options.check_labels;
+  config.compression = options.compression;
   return config;
 }
 
@@ -170,6 +171,7 @@ Run follow(const TrainPlan& plan, const ComputeDevice* device, const std::filesy
   TrainJob job = make_job(plan, cache.get(), device, folder, load_backbone(plan, context), context);
   job.resume = mode == RunMode::resume;
   job.group = options.group;
+  job.compression = options.compression;
   job.context.stop = options.group->stop();
   const TrainResult result = run_training(job);
   options.group->leave();
@@ -188,6 +190,9 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   const std::shared_ptr<const ComputeDevice> device = device_of(plan, options.group);
   if (options.group != nullptr && !options.group->is_first())
     return follow(plan, device.get(), folder, options, context, mode);
+  if (options.group == nullptr && options.compression != GradientCompression::none)
+    context.tell(Severity::note,
+                 "note: `gradient-compression`: one process sends no gradients and rounds none");
   const RunClaim claim(folder, mode, context);
   const bool resumed = mode == RunMode::resume;
   if (resumed) require_same_images(plan.dataset, folder);
@@ -219,6 +224,7 @@ Run run_whole(const TrainPlan& plan, const std::filesystem::path& folder, const 
   TensorBoard events(folder);
   job.observers.push_back(&events);
   job.group = options.group;
+  job.compression = options.compression;
   if (options.group != nullptr) job.context.stop = options.group->stop();
   const TrainResult result = run_training(job);
   if (options.group != nullptr) options.group->leave();

@@ -109,16 +109,19 @@ class Trainer {
     loop_.reset();  // memory first
     tell([](TrainObserver& o) { o.stage(TrainStage::features); });
     Suffix suffix(job_.metadata.network, phase_->prefix_end, tensors, device_);
-    // Rank 0 fills the cache, which the others then read; without one all compute at once.
-    const std::string name = fmt::format("features of phase {}", phase_ - job_.phases.data() + 1);
-    if (job_.group != nullptr && !writes() && job_.cache != nullptr) job_.group->meet(name);
+    if (job_.group != nullptr) {
+      const auto number = phase_ - job_.phases.data() + 1;
+      sources_.extract(*phase_, Split::train, fmt::format("features/{}", number));
+      if (validates)
+        sources_.extract(*phase_, Split::validation, fmt::format("validation/{}", number));
+    }
     std::unique_ptr<Batches> training = sources_.open(*phase_, Split::train);
     std::unique_ptr<Batches> validation;
     if (validates) validation = sources_.open(*phase_, Split::validation);
     if (!told_ && job_.on_read && writes()) job_.on_read(sources_.excluded(), sources_.errors());
     told_ = true;
     if (job_.group != nullptr) {
-      if (writes() && job_.cache != nullptr) job_.group->meet(name);
+      job_.group->meet(fmt::format("sources/{}", phase_ - job_.phases.data() + 1));
       agree(*training, validation.get());
       for (const torch::Tensor& tensor : suffix.tensors()) copy_from_first(tensor);
     }
@@ -130,7 +133,7 @@ class Trainer {
         .stop = job_.context.stop};
     loop_.emplace(job_.recipe, *phase_, static_cast<int64_t>(job_.metadata.classes.size()),
                   std::move(suffix), std::move(training), std::move(validation), device_,
-                  std::move(hooks), job_.group);
+                  std::move(hooks), job_.group, job_.compression);
   }
 
   [[nodiscard]] bool writes() const { return job_.group == nullptr || job_.group->is_first(); }
@@ -145,6 +148,7 @@ class Trainer {
     nlohmann::json work = record_.write({}, 0);
     work["classes"] = job_.metadata.classes;
     work["epochs"] = epochs_;
+    work["compression"] = job_.compression;
     work["patience"] = job_.recipe.optimization.patience.value_or(0);
     for (const auto& [name, tensor] : job_.backbone)
       work["weights"][name] = content_hash(std::as_bytes(tensor.values()));

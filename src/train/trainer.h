@@ -39,6 +39,7 @@ struct TrainJob {
   std::vector<TrainObserver*> observers{};  ///< none owned
   /// That trains together; null: this process alone. Rank 0 alone has observers and writes files.
   Group* group = nullptr;
+  GradientCompression compression = GradientCompression::none;  ///< in a group
   /// Told before the first epoch which samples cannot be read, and why; what it throws ends
   /// training. Null: nobody.
   std::function<void(const std::vector<size_t>& samples, const std::vector<std::string>& why)>

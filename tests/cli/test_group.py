@@ -3,7 +3,6 @@ import os
 import pathlib
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,6 +11,8 @@ import unittest
 import numpy as np
 
 import graft_testing as t
+from group_testing import VARIABLES, Processes, clean_environment, free_port, over, torchrun
+from network_namespaces import Machines, Unavailable
 
 if not t.HAS_TRAINING:
     print("SKIPPED: built without LibTorch")
@@ -23,51 +24,12 @@ BASE = ("--backbone", "vgg-mini", "--weights", "none", "--input-size", "32", "--
 LIMIT = 1e-5
 
 
-def over(base, *options):
-    """Options with values, of which the later ones win."""
-    out = dict(zip(base[::2], base[1::2]))
-    out.update(zip(options[::2], options[1::2]))
-    return [word for pair in out.items() for word in pair]
-
-
-# What Graft looks at, so that the test's own environment is out of the way.
-VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "ENVIRONMENT")
-
-
-def clean_environment(**variables):
-    out = {k: v for k, v in os.environ.items()
-           if k not in VARIABLES and not k.startswith(("SLURM_", "OMPI_", "PMIX_", "TORCHELASTIC"))}
-    return dict(out, **{k: str(v) for k, v in variables.items()})
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def torchrun(size, port=None):
-    port = port or free_port()
-    return [dict(RANK=r, WORLD_SIZE=size, LOCAL_RANK=r, LOCAL_WORLD_SIZE=size, MASTER_ADDR="127.0.0.1",
-                 MASTER_PORT=port) for r in range(size)]
-
-
-class TestCase(t.TestCase):
+class TestCase(Processes):
     def setUp(self):
         super().setUp()
         self.data = self.folder / "data"
         t.draw_scenes(self.data, 9, 0, 40)
         self.cache = ("--cache-dir", self.folder / "cache")
-
-    def start(self, places, *arguments, wrap=(), **more):
-        """One process for each environment."""
-        return [subprocess.Popen([*wrap, t.GRAFT, "train", *map(str, arguments)], stdout=subprocess.PIPE,
-                                 stderr=subprocess.PIPE, text=True, env=clean_environment(**place, **more))
-                for place in places]
-
-    def end(self, processes, timeout=120):
-        out = [process.communicate(timeout=timeout) for process in processes]
-        return [process.returncode for process in processes], [text for text, _ in out], [text for _, text in out]
 
     def together(self, size, *arguments, **more):
         codes, out, errors = self.end(self.start(torchrun(size), *arguments, **more))
@@ -128,6 +90,30 @@ class Same(TestCase):
 
     def test_new_views_in_every_epoch(self):
         self.compare("--augment", "hflip shift:0.1", "--views", "0", "--head", "gap dense:8", sizes=(2,))
+
+
+    def test_compressed_gradients(self):
+        """Near the single process, and not the same; alone nothing is rounded."""
+        options = (self.data, *over(BASE, *self.cache, "--head", "gap dense:20 dropout:0.4", "--epochs", "1"),
+                   "--no-report")
+        self.alone(*options, "-o", self.folder / "one")
+        one = self.state("one")
+        for compression, limit in (("fp16", 2e-3), ("bf16", 2e-2)):
+            compressed = (*options, "--gradient-compression", compression)
+            self.together(3, *compressed, "-o", self.folder / compression)
+            worst = max(np.abs(one[name] - values).max(initial=0) / max(1, np.abs(one[name]).max(initial=0))
+                        for name, values in self.state(compression).items())
+            self.assertLess(worst, limit)
+            self.assertGreater(worst, 1e-7)
+            # A run that is resumed may change it.
+            done = self.alone(self.data, "--resume", self.folder / compression, "--epochs", "2", "--threads", "1")
+            self.assertIn("one process sends no gradients", done.stderr)
+            self.together(2, self.data, "--resume", self.folder / compression, "--epochs", "3", "--threads", "1",
+                          "--gradient-compression", "none")
+        done = self.alone(*options, "--gradient-compression", "fp16", "-o", self.folder / "alone")
+        self.assertIn("note: --gradient-compression: one process sends no gradients and rounds none", done.stderr)
+        for name, values in self.state("alone").items():
+            self.assertTrue((values == one[name]).all(), name)
 
 
 class Resume(TestCase):
@@ -350,51 +336,50 @@ class Environment(TestCase):
         self.assertEqual(done.stdout.count("best epoch"), 1)
 
 
-def make_networks(names):
-    """Network namespaces on one bridge-less cable; false where that is not permitted."""
-    a, b = names
-    commands = (f"ip netns add {a}", f"ip netns add {b}",
-                f"ip link add v{a} netns {a} type veth peer name v{b} netns {b}",
-                f"ip -n {a} addr add 10.87.0.1/24 dev v{a}", f"ip -n {b} addr add 10.87.0.2/24 dev v{b}",
-                f"ip -n {a} link set v{a} up", f"ip -n {b} link set v{b} up",
-                f"ip -n {a} link set lo up", f"ip -n {b} link set lo up")
-    try:
-        return all(subprocess.run(command.split(), capture_output=True).returncode == 0 for command in commands)
-    except OSError:
-        return False
-
-
 class Networks(TestCase):
-    def test_two_machines_and_a_cable(self):
-        names = [f"g{os.getpid() % 10000}{end}" for end in "ab"]
-        for name in names:
-            self.addCleanup(subprocess.run, ["ip", "netns", "del", name], capture_output=True)
-        if not shutil.which("ip") or not make_networks(names):
-            self.skipTest("network namespaces cannot be made here")
-        options = (self.data, *Workers.OPTIONS, *self.cache, "--quiet")
-        self.alone(*options, "--epochs", "1", "-o", self.folder / "one")
+    """Machines with a cable each to a switch."""
+    OPTIONS = (*Workers.OPTIONS, "--quiet")
 
-        def start(run, epochs):
-            places = [dict(RANK=r, WORLD_SIZE=2, MASTER_ADDR="10.87.0.1", MASTER_PORT=29500) for r in range(2)]
-            return [process for name, place in zip(names, places)
-                    for process in self.start([place], *options, "--epochs", epochs, "-o", self.folder / run,
-                                              wrap=("ip", "netns", "exec", name), GRAFT_GROUP_TIMEOUT=4)]
+    def machines(self, count):
+        try:
+            machines = Machines(count)
+        except Unavailable as error:
+            self.skipTest(f"network namespaces cannot be made here: {error}")
+        self.addCleanup(machines.remove)
+        return machines
 
-        codes, _, errors = self.end(start("both", 1))
-        self.assertEqual(codes, [0, 0], errors)
-        self.same("one", "both")
-        processes = start("cut", 100000)
-        while not (self.folder / "cut" / "checkpoints" / "state.safetensors").exists():
+    def start_on(self, machines, *arguments):
+        """Each has a cache of its own."""
+        return [process for k, place in enumerate(machines.places())
+                for process in self.start([place], self.data, *arguments, "--cache-dir", self.folder / f"cache{k}",
+                                          wrap=machines.inside(k), GRAFT_GROUP_TIMEOUT=4)]
+
+    def test_two_and_four_machines(self):
+        self.alone(self.data, *self.OPTIONS, *self.cache, "--epochs", "1", "-o", self.folder / "one")
+        for count in (2, 4):
+            run = self.folder / f"of{count}"
+            codes, _, errors = self.end(self.start_on(self.machines(count), *self.OPTIONS, "--epochs", "1", "-o", run))
+            self.assertEqual(codes, [0] * count, errors)
+            self.same("one", run.name)
+
+    def test_a_cable_is_cut(self):
+        machines = self.machines(2)
+        run = self.folder / "cut"
+        processes = self.start_on(machines, *self.OPTIONS, "--epochs", "100000", "-o", run)
+        while not (run / "checkpoints" / "state.safetensors").exists():
             time.sleep(0.02)
-        subprocess.run(["ip", "-n", names[0], "link", "set", f"v{names[0]}", "down"], check=True)
+        machines.plug(0, False)
         begin = time.monotonic()
         codes, _, errors = self.end(processes, timeout=40)
         self.assertLess(time.monotonic() - begin, 20)
         self.assertEqual(codes, [1, 1], errors)
         self.assertRegex(errors[0], r"^graft: rank 1 on [^\n]*\n$")
         self.assertRegex(errors[1], r"^graft: rank 0 on [^\n]*\n$")
-        epochs = len(t.read_csv(self.folder / "cut" / "history.csv"))
-        self.alone(self.data, "--resume", self.folder / "cut", "--epochs", epochs + 1)
+        machines.plug(0, True)
+        epochs = len(t.read_csv(run / "history.csv"))
+        codes, _, errors = self.end(self.start_on(machines, "--resume", run, "--epochs", epochs + 1, "--threads", "1"))
+        self.assertEqual(codes, [0, 0], errors)
+        self.assertIn(f"going on after epoch {epochs}", errors[0])
 
 
 if __name__ == "__main__":

@@ -54,6 +54,67 @@ TEST(Group, SumsAreTheSameEverywhere) {
   });
 }
 
+TEST(Group, EachNumberIsTakenOnce) {
+  constexpr uint64_t kNumbers = 200;
+  std::mutex mutex;
+  std::vector<int> takers(kNumbers);
+  in_group(3, [&](Group& group) {
+    for (uint64_t n = group.take("work"); n < kNumbers; n = group.take("work")) {
+      const std::lock_guard lock(mutex);
+      ++takers[n];
+    }
+    EXPECT_LT(group.take("other"), 3U);
+  });
+  EXPECT_EQ(takers, std::vector<int>(kNumbers, 1));
+}
+
+TEST(Group, LeastAndCopiesOfAnyRank) {
+  in_group(3, [](Group& group) {
+    const torch::Tensor tensor = torch::arange(3).mul(group.rank() - 1);
+    group.least(tensor);
+    EXPECT_TRUE(tensor.equal(torch::tensor({0, -1, -2}, torch::kLong)));
+    const torch::Tensor mine = torch::full({2}, group.rank());
+    group.broadcast(mine, 2);
+    EXPECT_EQ(mine[1].item<int64_t>(), 2);
+  });
+}
+
+TEST(Group, CompressedGradientsKeepTheirDigits) {
+  for (const auto compression : {GradientCompression::fp16, GradientCompression::bf16}) {
+    const double digits = compression == GradientCompression::fp16 ? 1.0 / 2048 : 1.0 / 256;
+    // Of any size: far below the least half, and above the greatest.
+    for (const float size : {1e-30F, 1e-9F, 1.0F, 1e9F, 1e30F}) {
+      torch::manual_seed(7);
+      std::vector<torch::Tensor> all;
+      for (int k = 0; k < 3; ++k) all.push_back(torch::randn({1000}) * size);
+      in_group(3, [&](Group& group) {
+        torch::Tensor parameter = torch::zeros({1000}).set_requires_grad(true);
+        ParameterShards shards({parameter}, {}, group, compression);
+        shards.begin_step(true);
+        (parameter * all[static_cast<size_t>(group.rank())]).sum().backward();
+        shards.finish_gradients();
+        const int64_t slice = (1000 + 2) / 3;
+        for (const torch::Tensor& p : shards.own()) {
+          const auto part = [&](int k) {
+            return all[static_cast<size_t>(k)].narrow(0, group.rank() * slice, p.numel());
+          };
+          const torch::Tensor most = part(0).abs().max(part(1).abs()).max(part(2).abs()).max();
+          const torch::Tensor wrong = (p.grad() - (part(0) + part(1) + part(2))).abs().max();
+          EXPECT_LE(wrong.item<double>(), 2.1 * digits * most.item<double>()) << size;
+          EXPECT_GT(wrong.item<double>(), 0) << "nothing was rounded";
+        }
+        if (size == 1.0F) {  // what is not finite stays so
+          shards.begin_step(true);
+          (parameter * (group.rank() == 1 ? NAN : 1)).sum().backward();
+          shards.finish_gradients();
+          for (const torch::Tensor& p : shards.own())
+            EXPECT_TRUE(p.grad().isnan().all().item<bool>());
+        }
+      });
+    }
+  }
+}
+
 TEST(Group, ADifferenceNamesItsRank) {
   try {
     in_group(2, [](Group& group) {
@@ -105,6 +166,40 @@ TEST(Group, GradientsAndMomentsGoToTheirOwnersAndBack) {
     shards.scatter(whole, again);
     for (size_t i = 0; i < again.size(); ++i) EXPECT_TRUE(again[i].equal(moments[i]));
   });
+}
+
+TEST(Group, ManyBucketsOfPartsThatFitNothing) {
+  for (const int64_t at_once : {1, 2, 7, 13}) {
+    in_group(3, [&](Group& group) {
+      std::vector<torch::Tensor> parameters{torch::arange(23.0F), torch::arange(20.0F).view({4, 5}),
+                                            torch::ones({1})};
+      for (torch::Tensor& p : parameters) p.set_requires_grad(true);
+      ParameterShards shards(parameters, {}, group, GradientCompression::none, at_once);
+      for (int step = 0; step < 2; ++step) {
+        shards.begin_step(true);
+        torch::Tensor loss = torch::zeros({});
+        for (const torch::Tensor& p : parameters) loss = loss + (p * p).sum() * (group.rank() + 1);
+        loss.backward();
+        shards.finish_gradients();
+        for (const torch::Tensor& p : shards.own()) {
+          EXPECT_TRUE(torch::allclose(p.grad(), p * 12)) << at_once;
+          p.sub_(p.grad() / 24);
+        }
+        shards.share_parameters();
+      }
+      EXPECT_TRUE(torch::allclose(parameters[0], torch::arange(23.0F) / 4));
+      EXPECT_TRUE(torch::allclose(parameters[1].view({-1}), torch::arange(20.0F) / 4));
+      std::vector<torch::Tensor> moments;
+      for (const torch::Tensor& p : shards.own()) moments.push_back(p.detach().clone());
+      const std::vector<torch::Tensor> whole = shards.gather(moments);
+      if (group.is_first())
+        for (size_t i = 0; i < whole.size(); ++i) EXPECT_TRUE(whole[i].equal(parameters[i]));
+      std::vector<torch::Tensor> again;
+      for (const torch::Tensor& m : moments) again.push_back(torch::zeros_like(m));
+      shards.scatter(whole, again);
+      for (size_t i = 0; i < again.size(); ++i) EXPECT_TRUE(again[i].equal(moments[i]));
+    });
+  }
 }
 
 TEST(Group, BatchNormIsThatOfTheWholeBatch) {

@@ -1,0 +1,199 @@
+#include "base/group_folder.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include "base/fail.h"
+#include "base/file.h"
+#include "base/group_times.h"
+#include "base/progress.h"
+#include "graft/shard.h"
+
+namespace graft {
+namespace {
+
+using std::chrono::milliseconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr milliseconds kPoll{50};
+// Whoever looks whether a mark is held holds it for microseconds.
+constexpr milliseconds kPatience{2000};
+// Then it is said what is being waited for.
+constexpr std::chrono::seconds kPatientSilence{10};
+constexpr int kPartsOfProcess = 64;
+// Images that are computed at once, if nothing else is asked for.
+constexpr size_t kBatch = 16;
+
+void pause(const RunContext& context) {
+  context.check_stop();
+  std::this_thread::sleep_for(kPoll);
+}
+
+}  // namespace
+
+uint32_t group_parts(size_t images, int processes) {
+  const size_t most = static_cast<size_t>(processes) * kPartsOfProcess;
+  const size_t parts = std::clamp<size_t>(images / kBatch, 1, most);
+  return static_cast<uint32_t>(std::min<size_t>(parts, kMostShards));
+}
+
+GroupFolder::GroupFolder(std::filesystem::path folder, const GroupPlace& place,
+                         const std::string& job, const RunContext& context)
+    : folder_(std::move(folder)), place_(place), job_(job), context_(context) {
+  try {
+    make_folder(folder_);
+    join();
+  } catch (const Error& error) {
+    if (error.kind() != ErrorKind::io) throw;
+    fail(ErrorKind::io, "{} (what each process makes goes there; `parts` names another folder)",
+         error.what());
+  }
+  if (place_.rank == 0)
+    wait_for_others();
+  else
+    wait_for_first();
+}
+
+fs::path GroupFolder::mark(int rank) const {
+  return folder_ / fmt::format("rank-{}-of-{}", rank, place_.size);
+}
+
+void GroupFolder::join() {
+  const fs::path mine = mark(place_.rank);
+  const Clock::time_point begin = Clock::now();
+  while (!(here_ = LockFile::acquire(mine))) {
+    if (Clock::now() - begin > kPatience) {
+      const std::string holder = LockFile::holder(mine);
+      fail(ErrorKind::input,
+           "{}: rank {} of {} is at work already{}; start the command once, or let it end",
+           printable(folder_), place_.rank, place_.size,
+           holder.empty() ? "" : fmt::format(" ({})", holder));
+    }
+    pause(context_);
+  }
+  if (!here_->effective())
+    fail(ErrorKind::io,
+         "{}: this file system has no locks, by which processes of a group share out their work",
+         printable(folder_));
+}
+
+void GroupFolder::wait_for_others() {
+  std::vector<int> missing;
+  for (int k = 1; k < place_.size; ++k) missing.push_back(k);
+  const Clock::time_point begin = Clock::now();
+  while (true) {
+    std::erase_if(missing, [&](int rank) { return LockFile::is_held(mark(rank)); });
+    if (missing.empty()) break;
+    if (Clock::now() - begin > group_join_time())
+      fail(ErrorKind::io,
+           "rank{} {} of {} {} not come to {} within {} s; start all processes with the same "
+           "command, and let this folder be one that all of them have",
+           missing.size() > 1 ? "s" : "", fmt::join(missing, ", "), place_.size,
+           missing.size() > 1 ? "have" : "has", printable(folder_),
+           group_join_time().count() / 1000);
+    pause(context_);
+  }
+  write_file_atomic(folder_ / "job", job_);
+  all_ = LockFile::acquire(folder_ / "begun");
+  while (!all_) {  // another rank is looking
+    pause(context_);
+    all_ = LockFile::acquire(folder_ / "begun");
+  }
+}
+
+void GroupFolder::wait_for_first() {
+  const fs::path first = mark(0);
+  const Clock::time_point begin = Clock::now();
+  bool came = false;
+  while (!LockFile::is_held(folder_ / "begun")) {
+    if (LockFile::is_held(first))
+      came = true;
+    else if (came && !LockFile::is_held(folder_ / "begun"))
+      fail(ErrorKind::io, "rank {} of {}: rank 0 has ended", place_.rank, place_.size);
+    if (!came && Clock::now() - begin > group_join_time())
+      fail(ErrorKind::io,
+           "rank {} of {}: rank 0 is not at {}; start all processes with the same command, and let "
+           "this folder be one that all of them have",
+           place_.rank, place_.size, printable(folder_));
+    pause(context_);
+  }
+  if (read_text_file(folder_ / "job") != job_)
+    fail(ErrorKind::input,
+         "rank {} of {}: its images or options differ from those of rank 0; start all processes "
+         "with the same command on the same data",
+         place_.rank, place_.size);
+}
+
+void GroupFolder::share_out(uint32_t parts, const std::function<bool(uint32_t part)>& is_there,
+                            const std::function<bool(uint32_t part)>& work) {
+  const bool first = place_.rank == 0;
+  std::vector<bool> done(parts);
+  std::vector<bool> earlier(parts);
+  if (first)
+    for (uint32_t part = 0; part < parts; ++part) earlier[part] = is_there(part);
+  const auto begin = static_cast<uint32_t>(uint64_t{parts} * static_cast<uint64_t>(place_.rank) /
+                                           static_cast<uint64_t>(place_.size));
+  Progress progress(context_, fmt::format("{} processes", place_.size), parts, "parts");
+  Clock::time_point worked = Clock::now();
+  bool said = false;
+  while (true) {
+    bool any = false;
+    std::vector<uint32_t> taken;
+    for (uint32_t k = 0; k < parts; ++k) {
+      const uint32_t part = (begin + k) % parts;
+      if (done[part]) continue;
+      done[part] = !earlier[part] && is_there(part);
+      if (!done[part]) {
+        context_.check_stop();
+        try {
+          done[part] = work(part);
+        } catch (const Error& error) {
+          // Rank 0 is done, and has cleared up.
+          std::error_code none;
+          if (!first && error.kind() == ErrorKind::io && !fs::exists(folder_ / "job", none)) return;
+          throw;
+        }
+        any |= done[part];
+      }
+      if (!done[part]) taken.push_back(part);
+      progress.update(static_cast<size_t>(std::count(done.begin(), done.end(), true)));
+    }
+    if (taken.empty()) break;
+    if (any) {
+      worked = Clock::now();
+      continue;
+    }
+    // Whoever is at these finishes them; where it dies rank 0 does.
+    if (!first) return;
+    if (!said && Clock::now() - worked > kPatientSilence) {
+      said = true;
+      context_.tell(Severity::info, fmt::format("waiting for other processes, at {} part{} still",
+                                                taken.size(), taken.size() == 1 ? "" : "s"));
+    }
+    pause(context_);
+  }
+  progress.finish();
+}
+
+void GroupFolder::remove(const std::string& kind) {
+  const Clock::time_point begin = Clock::now();
+  for (int k = 1; k < place_.size; ++k)
+    while (LockFile::is_held(mark(k)) && Clock::now() - begin < kPatience)
+      std::this_thread::sleep_for(kPoll);
+  std::error_code error;
+  std::vector<fs::path> files;
+  for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    if ((name.starts_with(kind + "-") && name.find(".part") != std::string::npos) ||
+        name == "job" || name.starts_with("rank-"))
+      files.push_back(at->path());
+  }
+  for (const fs::path& file : files) fs::remove(file, error);
+  all_.reset();
+  here_.reset();
+  fs::remove(folder_, error);  // where nothing else is in it
+}
+
+}  // namespace graft
