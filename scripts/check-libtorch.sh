@@ -1,6 +1,6 @@
 #!/bin/sh
 # Compiles what sees LibTorch against the headers of another one than Debian's, without linking:
-#   scripts/check-libtorch.sh BUILD [TORCH]
+#   scripts/check-libtorch.sh BUILD [TORCH [SOURCE…]]
 # BUILD: a build folder (for generated headers). TORCH: a folder with include/torch, as LibTorch's
 # archives and PyTorch's wheels have it; default: the wheel that `make interop` installed. Ends with
 # 77, ctest's code for "skipped", where there is none.
@@ -19,13 +19,19 @@ version=$(sed -n 's/^#define TORCH_VERSION_M[AI][JN]OR \([0-9]*\).*/\1/p' \
   "$torch/include/torch/csrc/api/include/torch/version.h" "$torch/include/torch/headeronly/version.h" 2>/dev/null |
   head -n 2 | paste -sd.)
 echo "LibTorch $version in $torch"
-used=$(mktemp)
-trap 'rm -f "$used"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+used=$work/used
+# As cmake/LibTorch.cmake has it: LibTorch brings headers of another {fmt}.
+mkdir "$work/own-fmt"
+ln -s /usr/include/fmt "$work/own-fmt/fmt"
 failed=0
-for file in $(grep -lE '#include [<"](torch|ATen|c10|train/[a-z_]+\.h)' "$source"/src/train/*.cpp); do
+shift
+[ $# -eq 0 ] || shift
+for file in ${*:-$(grep -lE '#include [<"](torch|ATen|c10|train/[a-z_]+\.h)' "$source"/src/train/*.cpp)}; do
   # Mixed with Debian's headers it would prove nothing.
   if ${CXX:-g++} -std=c++20 -fsyntax-only -fopenmp -w -MD -MF "$used" \
-      -I"$source/include" -I"$source/src" -I"$build/src/generated" -I"$build/src" \
+      -I"$work/own-fmt" -I"$source/include" -I"$source/src" -I"$build/src/generated" -I"$build/src" \
       -isystem "$torch/include" -isystem "$torch/include/torch/csrc/api/include" "$file" &&
      ! grep -oE '/usr/include/(torch|ATen|c10|caffe2)/[^ ]*' "$used" | head -n 3 | grep .; then
     echo "ok   ${file#"$source"/}"
