@@ -31,6 +31,7 @@ import numpy as np
 
 OPTIONS = ("--backbone", "vgg-mini", "--weights", "none", "--input-size", "32", "--until", "block2_pool", "--fine-tune",
            "0", "--seed", "5", "--optimizer", "sgd", "--lr", "0.05", "--schedule", "constant", "--batch-size", "8",
+           "--patience", "0",
            "--val-split", "0.2", "--head", "flatten dense:512 dropout:0.3", "--threads", "1", "--no-report", "--quiet")
 LIMIT = 30
 
