@@ -9,6 +9,8 @@
 #include <thread>
 
 #include "base/fail.h"
+#include "base/file.h"
+#include "graft/shard.h"
 #include "support.h"
 
 namespace graft {
@@ -36,7 +38,7 @@ std::vector<std::string> in_group(int size, const std::function<void(int rank)>&
 
 TEST(GroupFolder, EveryPartIsMadeOnceAndSlowRanksAreHelped) {
   const TemporaryFolder folder;
-  const fs::path parts = folder / "parts";
+  const fs::path parts = folder.path() / "parts";
   constexpr uint32_t kParts = 40;
   std::mutex mutex;
   std::vector<int> makers(kParts);
@@ -74,7 +76,7 @@ TEST(GroupFolder, EveryPartIsMadeOnceAndSlowRanksAreHelped) {
 TEST(GroupFolder, AnotherJobIsRefused) {
   const TemporaryFolder folder;
   const auto errors = in_group(2, [&](int rank) {
-    GroupFolder group(folder / "parts", place(rank, 2), rank == 0 ? "a" : "b", {});
+    GroupFolder group(folder.path() / "parts", place(rank, 2), rank == 0 ? "a" : "b", {});
     // Rank 0 stays until the other has looked.
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
   });
@@ -86,8 +88,8 @@ TEST(GroupFolder, WhatIsMissingIsNamed) {
   const TemporaryFolder folder;
   ::setenv("GRAFT_JOIN_TIMEOUT", "1", 1);
   const auto errors = in_group(2, [&](int rank) {
-    if (rank == 0) GroupFolder(folder / "a", place(0, 3), "job", {});
-    if (rank == 1) GroupFolder(folder / "b", place(1, 3), "job", {});
+    if (rank == 0) GroupFolder(folder.path() / "a", place(0, 3), "job", {});
+    if (rank == 1) GroupFolder(folder.path() / "b", place(1, 3), "job", {});
   });
   ::unsetenv("GRAFT_JOIN_TIMEOUT");
   EXPECT_NE(errors[0].find("ranks 1, 2 of 3 have not come to"), std::string::npos) << errors[0];

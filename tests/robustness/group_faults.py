@@ -2,10 +2,10 @@
 
     python3 tests/robustness/group_faults.py [--kills 50] [--ranks 2] [--cuts 3] [--seconds 60] [--seed S]
 
-- kills: a training on 2 or --ranks machines, of which a random one is killed at a random time, in its extraction too; it
-  must end on all others within 30 s, with one line that names the rank; then it is resumed, by turns with 1, 2 and
-  --ranks processes, which must go on after the last epoch that history.csv has. The run must never lose an epoch,
-  and at last come to the weights of a training without a break.
+- kills: a training on 2 or --ranks machines, of which a random one is killed at a random time, in its extraction too.
+  It must end on all others within 30 s, with one line that names the rank. Every few kills it is resumed, with 1, 2 or
+  --ranks processes, and makes an epoch more. No epoch of a checkpoint may be lost or become another, and the weights
+  must at last be those of a training without a break.
 - cuts: one machine's cable is pulled for so many seconds: all end within 30 s, and the run goes on once it is back.
 
 Prints a line for each, and exits with 1 after the first that went wrong. `GRAFT_BUILD` names the build.
@@ -31,6 +31,7 @@ import numpy as np
 
 OPTIONS = ("--backbone", "vgg-mini", "--weights", "none", "--input-size", "32", "--until", "block2_pool", "--fine-tune",
            "0", "--seed", "5", "--optimizer", "sgd", "--lr", "0.05", "--schedule", "constant", "--batch-size", "8",
+           "--patience", "0",
            "--val-split", "0.2", "--head", "flatten dense:512 dropout:0.3", "--threads", "1", "--no-report", "--quiet")
 LIMIT = 30
 
@@ -64,7 +65,8 @@ class Faults:
             places = [{}]
         return [subprocess.Popen([*self.machines.inside(k), t.GRAFT, "train", str(self.data), *map(str, arguments),
                                   *self.caches(k)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-                                 env=clean_environment(**place)) for k, place in enumerate(places)]
+                                 env=clean_environment(**place, GRAFT_JOIN_TIMEOUT=15))
+                for k, place in enumerate(places)]
 
     def begin_or_resume(self, size, epochs):
         if self.epochs() == 0:
@@ -119,8 +121,12 @@ class Faults:
         before = self.epochs()
         processes = self.begin_or_resume(size, 100_000)
         victim = self.rng.randrange(size)
-        # From the first second on, in which processes find each other and features are computed.
-        time.sleep(self.rng.uniform(0.3, 4))
+        # Half of them while processes find each other and read features, half while they train.
+        if self.rng.random() < 0.5:
+            time.sleep(self.rng.uniform(0.3, 3))
+        else:
+            self.wait_for_epoch(processes, before)
+            time.sleep(self.rng.uniform(0, 2))
         during = self.epochs()
         check(all(process.poll() is None for process in processes),
               f"ended by itself: {[process.stderr.read() for process in processes if process.poll() is not None]}")
@@ -154,8 +160,8 @@ class Faults:
         self.machines.plug(victim, True)
         time.sleep(1)
         self.goes_on(size)
-        print(f"cut {number}: the cable of rank {victim} of {size} for {seconds:.0f} s after {before} epochs, all ended "
-              f"in {took:.1f} s: {said[0]}; gone on with to epoch {self.epochs()}", flush=True)
+        print(f"cut {number}: the cable of rank {victim} of {size} for {seconds:.0f} s after {before} epochs, all "
+              f"ended in {took:.1f} s: {said[0]}; gone on with to epoch {self.epochs()}", flush=True)
 
     def same_as_without_a_break(self):
         """However often it was killed, the run is the one that one process makes."""
