@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "train/group.h"
@@ -82,7 +83,10 @@ class ParameterShards {
   };
   std::vector<Piece> pieces_;  // what own() are
   std::vector<Bucket> buckets_;
-  std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;
+  // Held by another kind of pointer in each version of LibTorch.
+  using Accumulator =
+      decltype(torch::autograd::impl::grad_accumulator(std::declval<const torch::Tensor&>()));
+  std::vector<Accumulator> accumulators_;
   std::vector<bool> ready_;
   size_t next_ = 0;  // bucket, from the last to the first
   bool adds_ = true;
