@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "graft/train.h"
@@ -94,7 +95,10 @@ class ParameterShards {
     int64_t count;
   };
   std::vector<Bucket> buckets_;
-  std::vector<std::shared_ptr<torch::autograd::Node>> accumulators_;
+  // Held by another kind of pointer in each version of LibTorch.
+  using Accumulator =
+      decltype(torch::autograd::impl::grad_accumulator(std::declval<const torch::Tensor&>()));
+  std::vector<Accumulator> accumulators_;
   std::vector<bool> ready_;
   size_t next_ = 0;   // bucket that begins, from the last to the first
   size_t first_ = 0;  // that is on its way: those in [next_, first_) are
