@@ -49,6 +49,15 @@ fs::path list_beside(const Options& o) {
         "the paths inside)",
         clipped(o.output));
   refuse_kept(output, "-o");
+  if (suffix == ".csv" && !o.force) {
+    fs::path values = output;
+    values.replace_extension(".npy");
+    std::error_code error;
+    if (fs::exists(values, error) && file_begins_with(output, kFeatureListHeader))
+      fail(ErrorKind::usage,
+           "-o: {} is the list of the rows of {}; choose another name, or --force to replace it",
+           printable(output), printable(values));
+  }
   if (suffix != ".npy") return {};
   fs::path list = output;
   list.replace_extension(".csv");

@@ -35,6 +35,9 @@ class Outputs(t.TestCase):
         self.assertEqual(len(t.read_csv(rows)), 3)
         out.write_text("named by the user")
         self.succeed(*features)  # its own list, and FILE.npy as ever
+        # The same name with another end would take the rows away from it.
+        self.fail_with(2, f"{rows} is the list of the rows of {out}", *features[:-1], rows)
+        self.assertTrue(rows.read_text().startswith("row,path\n"))
         self.assertEqual(out.read_bytes()[:6], b"\x93NUMPY")
         rows.unlink()
         rows.mkdir()
