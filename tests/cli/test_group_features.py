@@ -202,7 +202,9 @@ class Features(TestCase):
 
     def test_workers(self):
         for suffix in (".npy", ".npz", ".csv"):
-            whole, out = self.folder / f"whole{suffix}", self.folder / f"out{suffix}"
+            place = self.folder / suffix[1:]
+            place.mkdir()
+            whole, out = place / f"whole{suffix}", place / f"out{suffix}"
             one = self.alone("features", self.data, *NETWORK, "--pool", "gap", "-o", whole, code=1)
             of3 = self.alone("features", self.data, *NETWORK, "--pool", "gap", "-o", out, "--workers", "3", code=1)
             self.assertEqual(out.read_bytes(), whole.read_bytes())

@@ -92,7 +92,10 @@ TEST(ForeignClassifier, OneSigmoidBecomesTwoClasses) {
   ForeignGraph graph = trunk("block1_pool", 64);
   graph.layers.push_back({.name = "g", .kind = LayerKind::gap});
   add_dense(graph, 16, 1);
-  EXPECT_ERROR(assemble(graph), ErrorKind::input, "one output");
+  const ForeignClassifier logit = assemble(graph);  // the sigmoid is outside
+  EXPECT_EQ(logit.classes(), 2);
+  ASSERT_EQ(logit.notes.size(), 1U);
+  EXPECT_NE(logit.notes[0].find("logit of the second"), std::string::npos);
   graph.output = ForeignOutput::sigmoid;
   graph.layers.back().tensors.at("bias") = counting({1}, 7);
   const ForeignClassifier found = assemble(graph);
