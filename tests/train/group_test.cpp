@@ -1,6 +1,11 @@
 // Processes that train together, here threads of one.
 #include "train/group.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <cstdlib>
 #include <exception>
 #include <functional>
@@ -14,10 +19,18 @@
 namespace graft {
 namespace {
 
-/// A free port, for a moment at least.
+/// A free port, for a moment at least: the system gives another one to whoever asks next.
 int some_port() {
-  static int next = 20'000 + static_cast<int>(::getpid() % 10'000);
-  return ++next;
+  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* any = reinterpret_cast<sockaddr*>(&address);
+  EXPECT_EQ(::bind(fd, any, size), 0);
+  EXPECT_EQ(::getsockname(fd, any, &size), 0);
+  ::close(fd);
+  return ntohs(address.sin_port);
 }
 
 void in_group(int size, const std::function<void(Group&)>& work) {
