@@ -151,12 +151,12 @@ class Training(TestCase):
         codes, _, errors = self.end(processes, timeout=30)
         self.assertEqual(codes, [1, -signal.SIGKILL])
         self.assertRegex(errors[0].splitlines()[-1], r"^graft: rank 1 on \S+ ")
-        stored = sum(entry["images"] for cache in "ab" for entry in self.cached(cache))
+        # On a fast machine all may have been computed before the other is missed, and been sent too.
+        stored = max(sum(entry["images"] for entry in self.cached(cache)) for cache in "ab")
         self.assertGreater(stored, 0)
         text = self.train(places, *options, "--force", caches=("a", "b"))
         self.assertEqual({numbers[2] for numbers in self.counts(text)}, {0}, "after the extraction")
         share = [int(number) for number in re.findall(r"share: \d+ continued from an earlier layer, (\d+) c", text)]
-        self.assertGreater(sum(share), 0)
         self.assertLessEqual(sum(share), 720 - stored)
         for cache in "ab":
             self.assertEqual(self.computed(cache, *options, run=f"later-{cache}"), 0)
