@@ -252,7 +252,7 @@ class KerasClassifiers(t.TestCase):
         self.refuse(with_head(L.Conv2D(256, 1, name="one"), *end), "layer one (Conv2D) has a kernel of")
         self.refuse(with_head(L.PReLU(name="p"), *end), "layer p (PReLU) is of a kind that Graft does not have")
         self.refuse(with_head(L.GlobalAveragePooling2D(), L.Dense(6, activation="sigmoid", name="many")), "many")
-        self.refuse(with_head(L.GlobalAveragePooling2D(), L.Dense(1, name="value")), "value")
+        self.refuse(with_head(L.GlobalAveragePooling2D(), L.Dense(1, "softmax", name="value")), "value")
         self.refuse(keras.Model(base.input, [L.Dense(3)(L.Flatten()(base.output)), L.Dense(2)(L.Flatten()(base.output))]),
                     "outputs")
         both = L.Concatenate(name="both")([L.GlobalAveragePooling2D()(base.output), L.GlobalMaxPooling2D()(base.output)])
