@@ -8,6 +8,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/group_times.h"
+#include "base/part_file.h"
 #include "base/progress.h"
 #include "graft/shard.h"
 
@@ -126,9 +127,16 @@ void GroupFolder::wait_for_first() {
          place_.rank, place_.size);
 }
 
-void GroupFolder::share_out(uint32_t parts, const std::function<bool(uint32_t part)>& is_there,
-                            const std::function<bool(uint32_t part)>& work) {
+std::vector<fs::path> GroupFolder::share_out(uint32_t parts,
+                                             const std::function<fs::path(uint32_t part)>& file_of,
+                                             const std::function<void(uint32_t part)>& work) {
   const bool first = place_.rank == 0;
+  std::vector<fs::path> files;
+  for (uint32_t part = 0; part < parts; ++part) files.push_back(file_of(part));
+  const auto is_there = [&](uint32_t part) {
+    std::error_code error;
+    return fs::exists(files[part], error);
+  };
   std::vector<bool> done(parts);
   std::vector<bool> earlier(parts);
   if (first)
@@ -148,11 +156,14 @@ void GroupFolder::share_out(uint32_t parts, const std::function<bool(uint32_t pa
       if (!done[part]) {
         context_.check_stop();
         try {
-          done[part] = work(part);
+          work(part);
+          done[part] = true;
+        } catch (const PartTaken&) {
         } catch (const Error& error) {
           // Rank 0 is done, and has cleared up.
           std::error_code none;
-          if (!first && error.kind() == ErrorKind::io && !fs::exists(folder_ / "job", none)) return;
+          if (!first && error.kind() == ErrorKind::io && !fs::exists(folder_ / "job", none))
+            return files;
           throw;
         }
         any |= done[part];
@@ -166,7 +177,7 @@ void GroupFolder::share_out(uint32_t parts, const std::function<bool(uint32_t pa
       continue;
     }
     // Whoever is at these finishes them; where it dies rank 0 does.
-    if (!first) return;
+    if (!first) return files;
     if (!said && Clock::now() - worked > kPatientSilence) {
       said = true;
       context_.tell(Severity::info, fmt::format("waiting for other processes, at {} part{} still",
@@ -175,6 +186,7 @@ void GroupFolder::share_out(uint32_t parts, const std::function<bool(uint32_t pa
     pause(context_);
   }
   progress.finish();
+  return files;
 }
 
 void GroupFolder::remove(const std::string& kind) {

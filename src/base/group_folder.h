@@ -27,12 +27,13 @@ class GroupFolder {
 
   [[nodiscard]] const std::filesystem::path& path() const { return folder_; }
 
-  /// Calls `work(part)` for parts that are not there, those that are this rank's first; it returns
-  /// false where another process is at the part. Returns, in rank 0, when all parts are there; in
-  /// the others when nothing is left that nobody is at. Parts that were there before, rank 0 gives
-  /// to `work` too, to be looked at.
-  void share_out(uint32_t parts, const std::function<bool(uint32_t part)>& is_there,
-                 const std::function<bool(uint32_t part)>& work);
+  /// Calls `work(part)` for parts whose file is not there, those that are this rank's first; it
+  /// throws PartTaken where another process is at the part. Returns the files of all parts, in rank
+  /// 0 when all are there; in the others when nothing is left that nobody is at. Parts that were
+  /// there before, rank 0 gives to `work` too, to be looked at.
+  std::vector<std::filesystem::path> share_out(
+      uint32_t parts, const std::function<std::filesystem::path(uint32_t part)>& file_of,
+      const std::function<void(uint32_t part)>& work);
 
   /// In rank 0: the result is made. Removes the folder with the parts whose names begin with
   /// `kind`, once the others have left it.

@@ -137,27 +137,18 @@ std::optional<MergedFeatures> write_features_in_group(
   WithoutProgress messages(context.reporter);
   RunContext inner = context;
   inner.reporter = &messages;
-  const auto part = [&](uint32_t k) { return part_path(folder, kKind, {k, count}); };
-  group.share_out(
+  const std::vector<fs::path> parts = group.share_out(
       count,
       [&](uint32_t k) {
-        std::error_code error;
-        return fs::exists(part(k), error);
+        return part_path(folder, kKind, {k, count});
       },
       [&](uint32_t k) {
-        try {
-          // Images that cannot be read are told at the joining.
-          static_cast<void>(write_feature_shard(
-              extractor, images, {k, count}, folder, [](size_t, const std::string&) {}, replace,
-              inner));
-          return true;
-        } catch (const PartTaken&) {
-          return false;
-        }
+        // Images that cannot be read are told at the joining.
+        static_cast<void>(write_feature_shard(
+            extractor, images, {k, count}, folder, [](size_t, const std::string&) {}, replace,
+            inner));
       });
   if (place.rank != 0) return std::nullopt;
-  std::vector<fs::path> parts;
-  for (uint32_t k = 0; k < count; ++k) parts.push_back(part(k));
   MergedFeatures made = merge_features(parts, file, list, on_error, context);
   group.remove(kKind);
   return made;

@@ -250,23 +250,8 @@ std::optional<Evaluation> evaluate_in_group(const Classifier& classifier, const 
         [&](size_t i, const std::string& why) { add(i, kSkipped, "", why); });
     writer.commit();
   };
-  group.share_out(
-      count,
-      [&](uint32_t k) {
-        std::error_code error;
-        return fs::exists(part(k), error);
-      },
-      [&](uint32_t k) {
-        try {
-          compute(k);
-          return true;
-        } catch (const PartTaken&) {
-          return false;
-        }
-      });
+  const std::vector<fs::path> parts = group.share_out(count, part, compute);
   if (place.rank != 0) return std::nullopt;
-  std::vector<fs::path> parts;
-  for (uint32_t k = 0; k < count; ++k) parts.push_back(part(k));
   Parts(parts, kKind).read([&](const PartRecord& record) {
     const size_t end = record.content.find('\n');
     if (end == 0 || end == std::string_view::npos)

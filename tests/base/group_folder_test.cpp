@@ -10,6 +10,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/part_file.h"
 #include "graft/shard.h"
 #include "support.h"
 
@@ -18,7 +19,12 @@ namespace {
 
 using testing::TemporaryFolder;
 
-GroupPlace place(int rank, int size) { return {.rank = rank, .size = size}; }
+GroupPlace place(int rank, int size) {
+  GroupPlace out;
+  out.rank = rank;
+  out.size = size;
+  return out;
+}
 
 /// What each rank threw.
 std::vector<std::string> in_group(int size, const std::function<void(int rank)>& work) {
@@ -49,21 +55,18 @@ TEST(GroupFolder, EveryPartIsMadeOnceAndSlowRanksAreHelped) {
   };
   const auto errors = in_group(3, [&](int rank) {
     GroupFolder group(parts, place(rank, 3), "job", {});
-    group.share_out(
-        kParts, [&](uint32_t part) { return fs::exists(file(part)); },
-        [&](uint32_t part) {
-          {
-            const std::lock_guard lock(mutex);
-            if (busy[part]) return false;
-            busy[part] = true;
-          }
-          std::this_thread::sleep_for(std::chrono::milliseconds(rank == 1 ? 60 : 2));
-          std::ofstream(file(part)) << rank;
-          const std::lock_guard lock(mutex);
-          ++makers[part];
-          ++made[static_cast<size_t>(rank)];
-          return true;
-        });
+    group.share_out(kParts, file, [&](uint32_t part) {
+      {
+        const std::lock_guard lock(mutex);
+        if (busy[part]) throw PartTaken(ErrorKind::io, "another is at it");
+        busy[part] = true;
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(rank == 1 ? 60 : 2));
+      std::ofstream(file(part)) << rank;
+      const std::lock_guard lock(mutex);
+      ++makers[part];
+      ++made[static_cast<size_t>(rank)];
+    });
     if (rank != 0) return;
     EXPECT_EQ(makers, std::vector<int>(kParts, 1));
     group.remove("thing");
