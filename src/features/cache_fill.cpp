@@ -81,14 +81,9 @@ void CacheFill::each_view(std::span<const size_t> entries, StoreStep step,
         hashes.push_back(hashes_[entry % hashes_.size()]);
       }
     if (paths.empty()) continue;
-    ImageJob images{.paths = paths,
-                    .height = job_.network.input_height,
-                    .width = job_.network.input_width,
-                    .preprocessing = job_.preprocessing,
-                    .batch = kImageBlock,
-                    .label = job_.label,
-                    .context = job_.context,
-                    .hashes = hashes};
+    ImageJob images = image_job(job_, kImageBlock);
+    images.paths = paths;
+    images.hashes = hashes;
     if (!job_.augmentation.leaves_images()) {
       images.view = [&](const std::string& hash) {
         return draw_view(job_.augmentation, job_.seed, hash, static_cast<uint64_t>(view));

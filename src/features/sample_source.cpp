@@ -13,9 +13,6 @@
 #include "features/image_stream.h"
 
 namespace graft {
-namespace {
-
-using OnError = std::function<void(size_t, const std::string&)>;
 
 ImageJob image_job(const SourceJob& job, int batch) {
   return {.paths = job.paths,
@@ -27,6 +24,10 @@ ImageJob image_job(const SourceJob& job, int batch) {
           .context = job.context,
           .hashes = job.hashes};
 }
+
+namespace {
+
+using OnError = std::function<void(size_t, const std::string&)>;
 
 /// The view that an epoch shows of the image at that place in the list.
 uint64_t view_number(int views, int epoch, size_t image) {

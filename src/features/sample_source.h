@@ -36,6 +36,9 @@ struct SourceJob {
   RunContext context{};
 };
 
+/// The reading of a source's images, as they are.
+ImageJob image_job(const SourceJob& job, int batch);
+
 /// Rows of inputs. An epoch shows one view of each image: in epoch e the view (e + something
 /// that depends on the image) modulo `views`, so that as many epochs show all of them.
 class SampleSource {
