@@ -147,17 +147,13 @@ void put_in_order(std::vector<ForeignPart>& parts, int64_t channels) {
       if (s.empty()) return false;
       return out.empty() ? s[1] % channels == 0 : s[1] == shape(out.back())[0];
     };
-    const auto at = std::find_if(rest.begin(), rest.end(), fits);
-    if (at == rest.end() || std::find_if(at + 1, rest.end(), fits) != rest.end()) {
-      // A square one in between comes before the one that leads away from it.
-      const auto square = std::find_if(rest.begin(), rest.end(), [&](const ForeignPart& part) {
+    auto at = std::find_if(rest.begin(), rest.end(), fits);
+    if (at != rest.end() && std::find_if(at + 1, rest.end(), fits) != rest.end())
+      // Of several a square one comes before the one that leads away from it.
+      at = std::find_if(rest.begin(), rest.end(), [&](const ForeignPart& part) {
         return fits(part) && !out.empty() && shape(part)[0] == shape(part)[1];
       });
-      if (square == rest.end()) return;
-      out.push_back(*square);
-      rest.erase(square);
-      continue;
-    }
+    if (at == rest.end()) return;
     out.push_back(*at);
     rest.erase(at);
   }

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstdlib>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <set>
@@ -113,11 +112,10 @@ TorchMatcher::TorchMatcher(std::string name, const StoredTensors& tensors)
     prefix_.resize(prefix_.size() - kFeatures.size());
   else
     features_only_ = true;
-  features_end_ = std::numeric_limits<size_t>::max();
   for (const auto& [key, tensor] : tensors)  // nn.Sequential(*features, …, Linear(…))
     if (features_only_ && tensor.shape.size() == 2 && key.starts_with(prefix_))
-      features_end_ = std::min(features_end_, place_of(std::string_view(key).substr(prefix_.size()))
-                                                  .value_or(std::numeric_limits<size_t>::max()));
+      if (const auto place = place_of(std::string_view(key).substr(prefix_.size())))
+        features_end_ = std::min(features_end_, *place);
   for (const auto& [key, tensor] : tensors)
     if (ours(key).starts_with("pre_logits.") || ours(key).starts_with("head."))
       names_ = TorchNames::timm;

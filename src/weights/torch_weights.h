@@ -1,6 +1,7 @@
 // Weights of torchvision's and timm's VGGs: which of a file's tensors are a backbone's.
 #pragma once
 
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -52,7 +53,8 @@ class TorchMatcher {
   const StoredTensors& tensors_;
   std::string prefix_;          // before "features."
   bool features_only_ = false;  // names are "0.weight" in place of "features.0.weight"
-  size_t features_end_ = 0;     // of such names: the number of the first dense layer behind them
+  /// Of such names: the number of the first dense layer behind them.
+  size_t features_end_ = std::numeric_limits<size_t>::max();
   TorchNames names_ = TorchNames::torchvision;
 };
 
