@@ -13,19 +13,7 @@ import subprocess
 import time
 
 import torch
-
-COUNTS = {"vgg11": (1, 1, 2, 2, 2), "vgg13": (2, 2, 2, 2, 2), "vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-CHANNELS = (64, 128, 256, 512, 512)
-
-
-def model(backbone):
-    layers, inputs = [], 3
-    for count, channels in zip(COUNTS[backbone], CHANNELS):
-        for _ in range(count):
-            layers += [torch.nn.Conv2d(inputs, channels, 3, padding=1), torch.nn.ReLU(inplace=True)]
-            inputs = channels
-        layers.append(torch.nn.MaxPool2d(2))
-    return torch.nn.Sequential(*layers).eval().requires_grad_(False)
+import torch_vgg
 
 
 class Peer:
@@ -38,7 +26,7 @@ class Peer:
         torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         self.type = torch.bfloat16 if precision == "bf16" else torch.float32
         self.format = torch.channels_last if precision == "bf16" or not on_gpu else torch.contiguous_format
-        net = model(options.backbone).to(self.device, self.type, memory_format=self.format)
+        net = torch_vgg.trunk(options.backbone).to(self.device, self.type, memory_format=self.format)
         self.net = torch.compile(net) if compiled else net
         self.x = torch.full((options.batch, 3, options.size, options.size), 0.5)
         self.x = self.x.pin_memory() if on_gpu else self.x
@@ -70,7 +58,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("build", type=pathlib.Path)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--backbone", default="vgg16", choices=COUNTS)
+    parser.add_argument("--backbone", default="vgg16", choices=torch_vgg.COUNTS)
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batches", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)

@@ -12,19 +12,7 @@ THREADS = len(os.sched_getaffinity(0))
 os.environ.update(OMP_NUM_THREADS=str(THREADS), OPENBLAS_NUM_THREADS=str(THREADS))
 
 import torch  # noqa: E402
-
-COUNTS = {"vgg16": (2, 2, 3, 3, 3), "vgg19": (2, 2, 4, 4, 4)}
-CHANNELS = (64, 128, 256, 512, 512)
-
-
-def torch_trunk(backbone):
-    layers, inputs = [], 3
-    for count, channels in zip(COUNTS[backbone], CHANNELS):
-        for _ in range(count):
-            layers += [torch.nn.Conv2d(inputs, channels, 3, padding=1), torch.nn.ReLU(inplace=True)]
-            inputs = channels
-        layers.append(torch.nn.MaxPool2d(2))
-    return torch.nn.Sequential(*layers).eval()
+import torch_vgg  # noqa: E402
 
 
 def main():
@@ -37,7 +25,7 @@ def main():
     print(f"{'network':8} {'size':>4} {'batch':>5} {'graft ms':>9} {'torch ms':>9} "
           f"{'graft/torch':>11}  spread")
     for size, batch in sizes or [(224, 8), (224, 1), (150, 16)]:
-        model = torch_trunk("vgg16")
+        model = torch_vgg.trunk("vgg16")
         x = torch.randn(batch, 3, size, size)
         model(x)
         with subprocess.Popen([f"{build}/bench/trunk_bench", "vgg16", str(size), str(batch),
