@@ -65,6 +65,8 @@ class Shards(t.TestCase):
                     self.assertEqual(joined.with_suffix(".csv").read_bytes(),
                                      whole.with_suffix(".csv").read_bytes())
                 self.assertEqual(done.stdout.replace(f"joined-{count}", "whole"), one.stdout)
+            for file in [*self.folder.glob("whole.*"), *self.folder.glob("joined-*")]:
+                file.unlink()  # whole.csv beside whole.npy is its list of rows
 
     def test_maps_in_several_chunks(self):
         """Rows that are larger than a chunk."""
@@ -146,15 +148,20 @@ class Shards(t.TestCase):
         self.assertEqual(part.stat().st_mtime_ns, before)
         self.assertEqual(found["earlier"], found["images"])
 
-    def test_interrupted(self):
-        """As after a kill, with nothing lost."""
+    def begin(self):
+        """A worker that has begun to write its shard."""
         t.draw_scenes(self.folder / "many", 30, size=40)
         command = [t.GRAFT, "features", self.folder / "many", *NETWORK[:4], "--input-size", "224", "--threads", "1",
                    "--shard", "0/1", "-o", self.parts]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            unfinished = self.parts / "features-0-of-1.part.unfinished"
-            while not unfinished.exists() and process.poll() is None:
-                time.sleep(0.01)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (self.parts / "features-0-of-1.part.unfinished").exists() and process.poll() is None:
+            time.sleep(0.005)
+        return command, process
+
+    def test_interrupted(self):
+        """As after a kill, with nothing lost."""
+        command, process = self.begin()
+        with process:
             time.sleep(0.3)
             process.send_signal(signal.SIGTERM)
             code = process.wait()
@@ -164,13 +171,8 @@ class Shards(t.TestCase):
         self.succeed(*map(str, command[1:]))
 
     def test_two_workers_at_one_shard(self):
-        t.draw_scenes(self.folder / "many", 30, size=40)
-        command = [t.GRAFT, "features", self.folder / "many", *NETWORK[:4], "--input-size", "224", "--threads", "1",
-                   "--shard", "0/1", "-o", self.parts]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            unfinished = self.parts / "features-0-of-1.part.unfinished"
-            while not unfinished.exists() and process.poll() is None:
-                time.sleep(0.005)
+        command, process = self.begin()
+        with process:
             process.send_signal(signal.SIGSTOP)
             done = t.run(*map(str, command[1:]))
             process.send_signal(signal.SIGKILL)
