@@ -41,7 +41,12 @@ void in_group(int size, const std::function<void(Group&)>& work) {
   for (int rank = 0; rank < size; ++rank)
     threads.emplace_back([&, rank] {
       try {
-        Group group({.rank = rank, .size = size, .host = "127.0.0.1", .port = port}, {});
+        GroupPlace place;
+        place.rank = rank;
+        place.size = size;
+        place.host = "127.0.0.1";
+        place.port = port;
+        Group group(place, {});
         work(group);
       } catch (...) {
         const std::lock_guard lock(mutex);
@@ -50,6 +55,21 @@ void in_group(int size, const std::function<void(Group&)>& work) {
     });
   for (std::thread& thread : threads) thread.join();
   if (first) std::rethrow_exception(first);
+}
+
+/// What each process owns of something like the parameters is gathered whole, and comes back.
+void expect_moments_to_return(ParameterShards& shards, const std::vector<torch::Tensor>& parameters,
+                              const Group& group) {
+  std::vector<torch::Tensor> moments;
+  for (const torch::Tensor& p : shards.own()) moments.push_back(p.detach().clone());
+  const std::vector<torch::Tensor> whole = shards.gather(moments);
+  if (group.is_first()) {
+    for (size_t i = 0; i < whole.size(); ++i) EXPECT_TRUE(whole[i].equal(parameters[i]));
+  }
+  std::vector<torch::Tensor> again;
+  for (const torch::Tensor& m : moments) again.push_back(torch::zeros_like(m));
+  shards.scatter(whole, again);
+  for (size_t i = 0; i < again.size(); ++i) EXPECT_TRUE(again[i].equal(moments[i]));
 }
 
 TEST(Group, SumsAreTheSameEverywhere) {
@@ -169,15 +189,7 @@ TEST(Group, GradientsAndMomentsGoToTheirOwnersAndBack) {
     EXPECT_EQ(parameters[0][6].item<float>(), 6);
     EXPECT_EQ(parameters[1][0][0].item<float>(), 101);
     EXPECT_EQ(parameters[2][0].item<float>(), 201);
-    std::vector<torch::Tensor> moments;
-    for (const torch::Tensor& p : shards.own()) moments.push_back(p.detach().clone());
-    const std::vector<torch::Tensor> whole = shards.gather(moments);
-    if (group.is_first())
-      for (size_t i = 0; i < whole.size(); ++i) EXPECT_TRUE(whole[i].equal(parameters[i]));
-    std::vector<torch::Tensor> again;
-    for (const torch::Tensor& m : moments) again.push_back(torch::zeros_like(m));
-    shards.scatter(whole, again);
-    for (size_t i = 0; i < again.size(); ++i) EXPECT_TRUE(again[i].equal(moments[i]));
+    expect_moments_to_return(shards, parameters, group);
   });
 }
 
@@ -202,15 +214,7 @@ TEST(Group, ManyBucketsOfPartsThatFitNothing) {
       }
       EXPECT_TRUE(torch::allclose(parameters[0], torch::arange(23.0F) / 4));
       EXPECT_TRUE(torch::allclose(parameters[1].view({-1}), torch::arange(20.0F) / 4));
-      std::vector<torch::Tensor> moments;
-      for (const torch::Tensor& p : shards.own()) moments.push_back(p.detach().clone());
-      const std::vector<torch::Tensor> whole = shards.gather(moments);
-      if (group.is_first())
-        for (size_t i = 0; i < whole.size(); ++i) EXPECT_TRUE(whole[i].equal(parameters[i]));
-      std::vector<torch::Tensor> again;
-      for (const torch::Tensor& m : moments) again.push_back(torch::zeros_like(m));
-      shards.scatter(whole, again);
-      for (size_t i = 0; i < again.size(); ++i) EXPECT_TRUE(again[i].equal(moments[i]));
+      expect_moments_to_return(shards, parameters, group);
     });
   }
 }
