@@ -10,6 +10,7 @@ scaled by its count. Graft is measured on four times as many, by whole commands:
 second one is the cost of features (engine start included); an epoch is split by history.csv into
 training, which grows with the photos, and the rest (checkpoints, the whole state), which does not.
 """
+import csv
 import os
 import statistics
 import subprocess
@@ -188,9 +189,10 @@ def graft(build, folder, cache, *options, epochs):
         if status != 0:
             errors.seek(0)
             sys.exit(errors.read().decode())
-        splits = [line.rsplit(",", 1)[1] for line in open(f"{out}/run/split.csv")]
+        with open(f"{out}/run/split.csv", encoding="utf-8") as rows:
+            splits = [row["split"] for row in csv.DictReader(rows)]
         epochs = [float(line.rsplit(",", 1)[1]) for line in list(open(f"{out}/run/history.csv"))[1:]]
-    return (seconds, splits.count("train\n"), splits.count("val\n"), usage.ru_maxrss / 1e6,
+    return (seconds, splits.count("train"), splits.count("val"), usage.ru_maxrss / 1e6,
             statistics.median(epochs))
 
 

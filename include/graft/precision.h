@@ -4,8 +4,10 @@
 #pragma GCC visibility push(default)
 namespace graft {
 
-/// Of convolutions, in inference: of frozen layers, and of all layers of a finished model. Dense
-/// layers, pooling and normalisation are computed in float32 whatever is asked for.
+/// Of convolutions: of frozen layers, of layers that train, and of a finished model. Of layers that
+/// train it is that of dense layers from 2^18 weights on, too, and of all three products: output,
+/// gradients of input and weights; the weights that are kept are float32. Other dense layers,
+/// pooling and normalisation are computed in float32 whatever is asked for.
 enum class Precision {
   fp32,
   /// Activations and weights rounded to bfloat16 (8 bits of significand), products summed in

@@ -155,8 +155,8 @@ struct Recipe {
   /// What computes frozen layers and trains the others, as open_device() takes it.
   std::string device = "auto";
   FeatureType feature_type = FeatureType::fp16;  ///< `cache-dtype`
-  /// Of frozen layers, whose features are cached or computed in every epoch; what trains is
-  /// computed in float32. plan() decides what `automatic` is.
+  /// Of frozen layers, whose features are cached or computed in every epoch, and of what trains:
+  /// its weights and the optimiser's state are float32. plan() decides what `automatic` is.
   Precision precision = Precision::fp32;
 
   bool operator==(const Recipe&) const = default;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <thread>
 #include <utility>
 
@@ -23,9 +25,22 @@ constexpr milliseconds kPoll{50};
 constexpr milliseconds kPatience{2000};
 // Then it is said what is being waited for.
 constexpr std::chrono::seconds kPatientSilence{10};
+// A process that does not hang says so.
+constexpr std::chrono::seconds kBeat{2};
 constexpr int kPartsOfProcess = 64;
 // Images that are computed at once, if nothing else is asked for.
 constexpr size_t kBatch = 16;
+
+/// Touches the file until it is stopped.
+void keep_touching(const std::stop_token& stop, const fs::path& file) {
+  std::mutex mutex;
+  std::condition_variable_any wake;
+  std::unique_lock lock(mutex);
+  while (!wake.wait_for(lock, stop, kBeat, [&] { return stop.stop_requested(); })) {
+    std::error_code error;
+    fs::last_write_time(file, fs::file_time_type::clock::now(), error);
+  }
+}
 
 void pause(const RunContext& context) {
   context.check_stop();
@@ -78,6 +93,30 @@ void GroupFolder::join() {
     fail(ErrorKind::io,
          "{}: this file system has no locks, by which processes of a group share out their work",
          printable(folder_));
+  beat_ = std::jthread([mine](const std::stop_token& stop) { keep_touching(stop, mine); });
+}
+
+void GroupFolder::look_for_hung(size_t parts_left) {
+  const Clock::time_point now = Clock::now();
+  beats_.resize(static_cast<size_t>(place_.size));
+  std::vector<std::string> hung;
+  for (int k = 1; k < place_.size; ++k) {
+    if (!LockFile::is_held(mark(k))) continue;
+    Beat& beat = beats_[static_cast<size_t>(k)];
+    std::error_code error;
+    const fs::file_time_type touched = fs::last_write_time(mark(k), error);
+    if (beat.seen == Clock::time_point{} || touched != beat.touched) beat = {touched, now};
+    if (now - beat.seen < group_timeout()) return;
+    const std::string holder = LockFile::holder(mark(k));
+    hung.push_back(fmt::format("{}{}", k, holder.empty() ? "" : fmt::format(" ({})", holder)));
+  }
+  if (hung.empty()) return;
+  fail(ErrorKind::io,
+       "rank{} {} of {} {}: no sign of life for {} s, with {} part{} in hand; end {}, and start "
+       "the command again, which goes on with what is there",
+       hung.size() == 1 ? "" : "s", fmt::join(hung, ", "), place_.size,
+       hung.size() == 1 ? "hangs" : "hang", group_timeout().count() / 1000, parts_left,
+       parts_left == 1 ? "" : "s", hung.size() == 1 ? "it" : "them");
 }
 
 void GroupFolder::wait_for_others() {
@@ -183,6 +222,7 @@ std::vector<fs::path> GroupFolder::share_out(uint32_t parts,
       context_.tell(Severity::info, fmt::format("waiting for other processes, at {} part{} still",
                                                 taken.size(), taken.size() == 1 ? "" : "s"));
     }
+    look_for_hung(taken.size());
     pause(context_);
   }
   progress.finish();
@@ -194,6 +234,7 @@ void GroupFolder::remove(const std::string& kind) {
   for (int k = 1; k < place_.size; ++k)
     while (LockFile::is_held(mark(k)) && Clock::now() - begin < kPatience)
       std::this_thread::sleep_for(kPoll);
+  beat_ = {};
   std::error_code error;
   std::vector<fs::path> files;
   for (fs::directory_iterator at(folder_, error), end; !error && at != end; at.increment(error)) {

@@ -79,8 +79,10 @@ int Engine::threads() const { return state_->team->size(); }
 std::string Engine::instruction_set() { return engine::kernels().target; }
 std::string Engine::numerics(Precision precision) {
   const std::string plain = instruction_set() == "avx512" ? "avx2" : instruction_set();
-  const TileKernels* tiles = tile_kernels(resolve_precision(precision));
-  return tiles == nullptr ? plain : fmt::format("{} {}", plain, tiles->numerics);
+  const Precision resolved = resolve_precision(precision);
+  if (const TileKernels* tiles = tile_kernels(resolved))
+    return fmt::format("{} {}", plain, tiles->numerics);
+  return resolved == Precision::bf16 ? fmt::format("{} {}", plain, kRoundedTarget) : plain;
 }
 
 uint64_t Engine::estimate(int count) const {
@@ -101,7 +103,8 @@ uint64_t Engine::estimate(int count) const {
     if (kind(i) != LayerKind::conv) return false;
     return (next == LayerKind::batchnorm && !packed.network().layers[i].relu) ||
            next == LayerKind::maxpool ||
-           (s.tiles == nullptr && next == LayerKind::conv && input(i).channels <= kDirectChannels);
+           (s.tiles == nullptr && !s.rounds && next == LayerKind::conv &&
+            input(i).channels <= kDirectChannels);
   };
   // Maps are kept in whole blocks of channels; what reads them one by one gets a copy.
   const int64_t block = kernels().block;

@@ -53,7 +53,8 @@ struct Engine::State {
   EngineOptions options;
   Shape in_shape;
   Shape out_shape;
-  const TileKernels* tiles;  // of convolutions on tiles; null: by Winograd's way
+  const TileKernels* tiles;  // of convolutions on tiles; null: by Winograd's way …
+  bool rounds;               // … with operands that are rounded to bfloat16
   std::shared_ptr<Team> team;
   std::unique_ptr<Plan> plans[2];  // [0]: one image, [1]: more
   std::vector<Buffer> private_scratch;
@@ -66,6 +67,7 @@ struct Engine::State {
         in_shape(packed->shapes()[packed->begin() - 1]),
         out_shape(packed->shapes()[packed->end() - 1]),
         tiles(choose_tiles(opts)),
+        rounds(tiles == nullptr && resolve_precision(opts.precision) == Precision::bf16),
         team(opts.team ? opts.team
                        : std::make_shared<Team>(opts.threads > 0 ? opts.threads
                                                                  : available_processors())),

@@ -377,7 +377,7 @@ int64_t& restriction() {
 
 const Kernels& choose_kernels() {
   const std::string wanted = forced_target();
-  std::vector<std::string> names;
+  std::vector<std::string> names = {kRoundedTarget};
   for (const TileKernels* tiles :
        {amx_kernels(), amx_fp16_kernels(), emulated_amx_kernels(), emulated_amx_fp16_kernels()})
     if (tiles != nullptr) names.emplace_back(tiles->name);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/bfloat16.h"
+
 namespace graft::engine {
 
 PackedNetwork::PackedNetwork(const Network& network, size_t begin, size_t end,
@@ -14,24 +16,31 @@ PackedNetwork::PackedNetwork(const Network& network, size_t begin, size_t end,
     tensors_.emplace(spec.name, need_tensor(tensors, spec));  // shares the values
 }
 
+FoldedLayer PackedNetwork::folded(size_t layer, bool rounded) const {
+  FoldedLayer out = fold_layer(network_, layer, end_, tensors_);
+  if (rounded)
+    for (float& weight : out.weight) weight = from_bfloat16(to_bfloat16(weight));
+  return out;
+}
+
 const Convolution& PackedNetwork::convolution(size_t layer, const ConvolutionPlan& plan, bool pool,
-                                              const FirstConvolution* first, Team& team) {
+                                              const FirstConvolution* first, bool rounded,
+                                              Team& team) {
   const std::lock_guard lock(mutex_);
   for (const PackedConvolution& packed : convolutions_)
-    if (packed.layer == layer && packed.plan == plan) return packed.convolution;
-  convolutions_.push_back(
-      {layer, plan,
-       Convolution(shapes_[source(layer)], shapes_[layer], plan,
-                   fold_layer(network_, layer, end_, tensors_), pool, first, team)});
+    if (packed.layer == layer && packed.plan == plan && packed.rounded == rounded)
+      return packed.convolution;
+  convolutions_.push_back({layer, plan, rounded,
+                           Convolution(shapes_[source(layer)], shapes_[layer], plan,
+                                       folded(layer, rounded), pool, first, team)});
   return convolutions_.back().convolution;
 }
 
-const FirstConvolution& PackedNetwork::first_convolution(size_t layer) {
+const FirstConvolution& PackedNetwork::first_convolution(size_t layer, bool rounded) {
   const std::lock_guard lock(mutex_);
-  const auto at = firsts_.find(layer);
+  const auto at = firsts_.find({layer, rounded});
   if (at != firsts_.end()) return at->second;
-  return firsts_
-      .try_emplace(layer, shapes_[source(layer)], fold_layer(network_, layer, end_, tensors_))
+  return firsts_.try_emplace({layer, rounded}, shapes_[source(layer)], folded(layer, rounded))
       .first->second;
 }
 

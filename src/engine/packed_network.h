@@ -35,10 +35,11 @@ class PackedNetwork {
   [[nodiscard]] const TensorMap& tensors() const { return tensors_; }
 
   /// `pool`: with the pooling behind it. `first`: the convolution before it, computed in its input
-  /// stage; null for none. Both follow from the layer and the plan.
+  /// stage; null for none. Both follow from the layer and the plan, but for `rounded`: of weights
+  /// that are rounded to bfloat16, where no convolution is computed inside another.
   const Convolution& convolution(size_t layer, const ConvolutionPlan& plan, bool pool,
-                                 const FirstConvolution* first, Team& team);
-  const FirstConvolution& first_convolution(size_t layer);
+                                 const FirstConvolution* first, bool rounded, Team& team);
+  const FirstConvolution& first_convolution(size_t layer, bool rounded);
   const TileConvolution& tile_convolution(size_t layer, bool pool, TileFormat format, Team& team);
   const TileFirstConvolution& tile_first_convolution(size_t layer, TileFormat format);
   const Dense& dense(size_t layer, Team& team);
@@ -48,11 +49,13 @@ class PackedNetwork {
   [[nodiscard]] size_t packed() const;
 
  private:
+  [[nodiscard]] FoldedLayer folded(size_t layer, bool rounded) const;
   [[nodiscard]] size_t source(size_t layer) const { return network_.layers[layer].source(); }
 
   struct PackedConvolution {
     size_t layer;
     ConvolutionPlan plan;
+    bool rounded;
     Convolution convolution;
   };
 
@@ -63,7 +66,7 @@ class PackedNetwork {
   TensorMap tensors_;
   mutable std::mutex mutex_;  // guards what follows, but not what stands in it
   std::deque<PackedConvolution> convolutions_;
-  std::map<size_t, FirstConvolution> firsts_;
+  std::map<std::pair<size_t, bool>, FirstConvolution> firsts_;
   std::map<std::pair<size_t, TileFormat>, TileConvolution> tile_convolutions_;
   std::map<std::pair<size_t, TileFormat>, TileFirstConvolution> tile_firsts_;
   std::map<size_t, Dense> denses_;

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <optional>
 
+#include "base/bfloat16.h"
 #include "engine/engine_state.h"
 #include "engine/maps.h"
 #include "engine/pooling.h"
@@ -174,25 +175,39 @@ class Engine::State::Builder {
     if (s_.tiles != nullptr) return add_tile_convolution(i);
     if (in_shape(i).channels > kDirectChannels) {
       const Maps in = need_maps(i);
+      round_operands(in.data, in.image());
       return add_winograd(i, in, nullptr, nullptr);
     }
     need_plain();
-    const FirstConvolution* first = &packed_.first_convolution(i);
+    const FirstConvolution* first = &packed_.first_convolution(i, s_.rounds);
     const size_t last = takes_batchnorm(network_, i, end_) ? i + 1 : i;
     float* padded = make_plain(first->padded_image());
     step(false, [first, padded, plain = plain_](Team::Member& m, const Run& r) {
       first->pad(m, plain == nullptr ? r.in : plain, padded, r.count);
     });
+    round_operands(padded, first->padded_image());
     const size_t next = last + 1;
-    if (next < end_ && network_.layers[next].kind == LayerKind::conv && !numeric_plan(next).shared)
+    if (!s_.rounds && next < end_ && network_.layers[next].kind == LayerKind::conv &&
+        !numeric_plan(next).shared)
       return add_winograd(next, Maps(shapes_[last], 0, 0), first, padded);
     const Maps out = make_maps(last);
     step(image_by_image(i), [first, padded, out](Team::Member& m, const Run& r) {
       first->run(m, padded, out, r.first, r.count);
     });
     describe(i, "direct");
+    round_operands(out.data, out.image());
     maps_ = out;
     return last;
+  }
+
+  /// What tiles would have rounded, where GRAFT_TARGET says that it be rounded without them.
+  void round_operands(float* from, size_t each) {
+    if (!s_.rounds) return;
+    step(false, [from, each](Team::Member& m, const Run& r) {
+      for (int n = m.take(); n < r.count; n = m.take())
+        for (float* x = from + (r.first + n) * each; x < from + (r.first + n + 1) * each; ++x)
+          *x = from_bfloat16(to_bfloat16(*x));
+    });
   }
 
   /// Convolution i with the pooling behind it; `first`: with the convolution before it, which reads
@@ -203,7 +218,8 @@ class Engine::State::Builder {
     const bool pool = last + 1 < end_ && network_.layers[last + 1].kind == LayerKind::maxpool;
     if (pool) ++last;
     const engine::ConvolutionPlan plan = numeric_plan(i);
-    const Convolution* convolution = &packed_.convolution(i, plan, pool, first, *s_.team);
+    const Convolution* convolution =
+        &packed_.convolution(i, plan, pool, first, s_.rounds, *s_.team);
     s_.need_scratch(convolution->private_scratch(), convolution->shared_scratch());
     const Maps out = make_maps(last);
     step(image_by_image(i), [convolution, in, padded, out, s = &s_](Team::Member& m, const Run& r) {
@@ -212,6 +228,7 @@ class Engine::State::Builder {
     });
     describe(i, convolution->description());
     if (first != nullptr) plan_.steps.back().about.flops += first_flops(i);
+    round_operands(out.data, out.image());
     maps_ = out;
     return last;
   }

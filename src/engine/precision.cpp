@@ -12,7 +12,7 @@ Precision resolve_precision(Precision precision) {
   const engine::TileKernels* tiles = engine::tile_kernels(Precision::bf16);
   if (precision == Precision::automatic)
     return tiles != nullptr && tiles->fast ? Precision::bf16 : Precision::fp32;
-  if (tiles == nullptr)
+  if (tiles == nullptr && !engine::rounds_operands())
     fail(ErrorKind::usage,
          "`precision` bf16 needs a processor with AMX or AVX512_BF16{}; leave it out, or say auto: "
          "bf16 where the processor is fast at it; or, on a GPU, name it with `device cuda`",

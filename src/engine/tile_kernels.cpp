@@ -350,6 +350,11 @@ const TileKernels* amx_kernels() { return nullptr; }
 const TileKernels* emulated_amx_kernels() { return &kEmulated; }
 const TileKernels* emulated_amx_fp16_kernels() { return &kEmulatedFp16; }
 
+bool rounds_operands() {
+  static const bool kRounds = forced_target() == kRoundedTarget;
+  return kRounds;
+}
+
 const TileKernels* tile_kernels(Precision precision) {
   static const TileKernels* const kChosen[] = {choose_tile_kernels(Precision::fp32),
                                                choose_tile_kernels(Precision::bf16)};

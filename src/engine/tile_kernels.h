@@ -74,7 +74,7 @@ struct TileKernels {
 
   /// A 3×3 convolution's products: sums = bias + Σ over blocks, taps and channels.
   void (*convolve)(const TileProduct& product);
-  /// The same of a single tap and block.
+  /// The same of a single tap.
   void (*multiply)(const TileProduct& product);
 
   /// Sums of `pixels` pixels of 32 outputs, ReLU, rounded.
@@ -87,6 +87,13 @@ struct TileKernels {
 /// Those that this process uses, by the processor and GRAFT_TARGET; null for none. For float32 only
 /// where the processor has AMX-FP16.
 const TileKernels* tile_kernels(Precision precision);
+
+/// A name for GRAFT_TARGET: numbers are rounded to bfloat16 where tiles would read them, and
+/// multiplied by the kernels of float32. To measure what bf16 does to accuracy, at float32's speed,
+/// on any processor: an emulation of tiles takes twenty times as long.
+inline constexpr const char* kRoundedTarget = "rounded-bf16";
+/// Whether GRAFT_TARGET says so.
+bool rounds_operands();
 
 /// Hardware's, if this processor and its system have it, else null; the emulation is there always.
 /// For tests.

@@ -212,8 +212,8 @@ void visit_options(Visitor&& visit, Recipe& r) {
         r.feature_type, Word{});
   visit(
       {"precision", "TYPE",
-       "What frozen layers are computed with: fp32; bf16 (AMX, AVX512_BF16, a GPU); or auto, bf16 "
-       "where the processor is fast at it, and on a GPU that `device` names",
+       "What convolutions and large dense layers are computed with: fp32; bf16 (AMX, AVX512_BF16, "
+       "a GPU); or auto, bf16 where the processor is fast at it, and on a GPU that `device` names",
        G::machine},
       r.precision, Word{});
 }

@@ -51,7 +51,7 @@ ModelCard model_card(const ModelMetadata& about) {
                                    {"validation_images", "Validation images"},
                                    {"fine_tune", "Fine-tuned"},
                                    {"augment", "Augmentation"},
-                                   {"precision", "Frozen layers computed with"},
+                                   {"precision", "Computed with"},
                                    {"epoch", "Epoch kept"},
                                    {"seed", "Seed"}})
     if (training.contains(key))

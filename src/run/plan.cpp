@@ -144,17 +144,6 @@ int view_count(const Recipe& recipe, bool has_prefix) {
   return a.flip_views() > 0 ? a.flip_views() : kViews;
 }
 
-/// Where nothing is frozen nothing is computed in bfloat16, and nothing shall say so.
-void settle_precision(TrainPlan& plan, Precision asked) {
-  if (std::any_of(plan.phases.begin(), plan.phases.end(),
-                  [](const TrainPhase& phase) { return phase.prefix_end > 1; }))
-    return;
-  plan.recipe.precision = Precision::fp32;
-  if (asked == Precision::bf16)
-    plan.dataset.notes.push_back(
-        "`precision bf16` is of frozen layers: nothing is frozen, and all is computed in float32");
-}
-
 }  // namespace
 
 TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
@@ -220,7 +209,6 @@ TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
     plan.phases.push_back({freeze_epochs, head, true, o.head_learning_rate});
   }
   plan.phases.push_back({epochs - freeze_epochs, end, true, o.learning_rate.value()});
-  settle_precision(plan, asked.precision);
   check_file_sizes(plan);
   for (TrainPhase& phase : plan.phases) {
     const MemoryEstimate memory = fit_phase(plan, phase);

@@ -64,16 +64,16 @@ std::string plan_text(const TrainPlan& plan, bool with_time, const RunContext& c
   text += fmt::format("parameters {} total, {} trainable, {} frozen\n",
                       format_count(summary.parameters), format_count(summary.trainable),
                       format_count(summary.non_trainable()));
+  const char* rounded = recipe.precision == Precision::bf16 ? "; in bfloat16" : "";
   for (const TrainPhase& phase : plan.phases) {
     if (phase.prefix_end > 1)
       text += fmt::format("prefix     input … {}, {}{}\n", layers[phase.prefix_end - 1].name,
-                          prefix_text(plan, phase),
-                          recipe.precision == Precision::bf16 ? "; in bfloat16" : "");
+                          prefix_text(plan, phase), rounded);
     const int patience = o.patience.value_or(0);
-    text += fmt::format("training   {} epochs{}, batch {}, {} at {:g}{}\n", phase.epochs,
+    text += fmt::format("training   {} epochs{}, batch {}, {} at {:g}{}{}\n", phase.epochs,
                         patience > 0 ? " at most" : "", o.batch_size, options::word(o.optimizer),
                         phase.learning_rate,
-                        patience > 0 ? fmt::format(", patience {}", patience) : "");
+                        patience > 0 ? fmt::format(", patience {}", patience) : "", rounded);
   }
   if (!augmentation.leaves_images() || augmentation.mixup + augmentation.cutmix > 0)
     text += fmt::format("augment    {}\n", recipe.views.augment);

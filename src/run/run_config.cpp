@@ -61,8 +61,9 @@ void require_precision_of(const std::filesystem::path& run, const Recipe& recipe
     static_cast<void>(resolve_precision(recipe.precision, recipe.device));
   } catch (const Error&) {
     fail(ErrorKind::usage,
-         "{}: this run's frozen layers are computed with `precision bf16`, which this processor "
-         "does not have (AMX or AVX512_BF16); go on where it began, name a GPU with `device cuda`, "
+         "{}: this run is computed with `precision bf16`, which this processor does not have (AMX "
+         "or "
+         "AVX512_BF16); go on where it began, name a GPU with `device cuda`, "
          "or "
          "train a run of its own",
          printable(run));

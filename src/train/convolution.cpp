@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "engine/kernels.h"
+#include "train/products.h"
+#include "train/tile_products.h"
 #include "train/winograd.h"
 
 namespace graft {
@@ -17,7 +19,8 @@ using torch::Tensor;
 using training::Place;
 using training::Tile;
 
-// Below these, LibTorch's own convolution is as fast: transforms outweigh what products save.
+// Below these, LibTorch's own convolution is as fast: transforms outweigh what products save, and
+// tiles of 32 channels are mostly zeros.
 constexpr int64_t kLeastChannels = 16;
 // Multiplications of a direct convolution over those of the tiles.
 constexpr double kLeastSaving = 2;
@@ -311,43 +314,74 @@ Tensor channels_last(const Tensor& maps) {
   return maps.contiguous(torch::MemoryFormat::ChannelsLast);
 }
 
-struct Winograd : torch::autograd::Function<Winograd> {
+/// Convolutions with gradients, from products that are computed by `Products`.
+template <class Products>
+struct Convolution3x3 : torch::autograd::Function<Convolution3x3<Products>> {
   static Tensor forward(torch::autograd::AutogradContext* context, const Tensor& x,
                         const Tensor& weight, const Tensor& bias) {
-    const Tensor in = channels_last(x);
-    context->save_for_backward({in, weight});
+    const Products products;
+    const Tensor in = products.operand(channels_last(x));
+    const Tensor kernels = products.operand(weight);
+    context->save_for_backward({in, kernels});
     const Tensor shift = bias.contiguous();
-    const Tensor taps = weight.permute({2, 3, 1, 0}).reshape({9, weight.size(1), weight.size(0)});
-    return Winograd3x3().convolve(in, taps.contiguous(), shift.data_ptr<float>());
+    const Tensor taps =
+        kernels.permute({2, 3, 1, 0}).reshape({9, kernels.size(1), kernels.size(0)});
+    return products.convolve(in, taps.contiguous(), shift.data_ptr<float>());
   }
 
   static torch::autograd::tensor_list backward(torch::autograd::AutogradContext* context,
                                                torch::autograd::tensor_list gradients) {
+    const Products products;
     const auto saved = context->get_saved_variables();
     const Tensor& in = saved[0];
     const Tensor& weight = saved[1];
-    const Tensor gradient = channels_last(gradients[0]);
+    const Tensor exact = channels_last(gradients[0]);
+    const Tensor gradient = products.operand(exact);
     Tensor of_x;
     if (context->needs_input_grad(0)) {
       // The same convolution with the kernels turned by half a turn.
       const Tensor taps =
           weight.flip({2, 3}).permute({2, 3, 0, 1}).reshape({9, weight.size(0), weight.size(1)});
-      of_x = Winograd3x3().convolve(gradient, taps.contiguous(), nullptr);
+      of_x = products.convolve(gradient, taps.contiguous(), nullptr);
     }
-    return {of_x, Winograd3x3().weight_gradient(in, gradient), gradient.sum({0, 2, 3})};
+    return {of_x, products.weight_gradient(in, gradient), exact.sum({0, 2, 3})};
   }
+};
+
+struct Winograd : Winograd3x3 {
+  static const Tensor& operand(const Tensor& x) { return x; }
+};
+
+/// What the tiles below multiply, in float32.
+struct RoundedWinograd : Winograd3x3 {
+  static Tensor operand(const Tensor& x) { return rounded_to_bfloat16(x); }
+};
+
+struct Tiles : TileProducts3x3 {
+  Tiles() : TileProducts3x3(*engine::tile_kernels(Precision::bf16)) {}
+  static const Tensor& operand(const Tensor& x) { return x; }  // rounded where it is packed
 };
 
 }  // namespace
 
 torch::Tensor convolution(const torch::Tensor& x, const torch::Tensor& weight,
-                          const torch::Tensor& bias) {
+                          const torch::Tensor& bias, Precision precision) {
+  const bool wide = x.size(1) >= kLeastChannels && weight.size(0) >= kLeastChannels;
+  if (precision == Precision::bf16 && wide) {
+    switch (rounded_products(x)) {
+      case RoundedProducts::tiles:
+        return Convolution3x3<Tiles>::apply(x, weight, bias);
+      case RoundedProducts::operands:
+        return Convolution3x3<RoundedWinograd>::apply(x, weight, bias);
+      case RoundedProducts::torch:
+        return torch_rounded_convolution(x, weight, bias);
+    }
+  }
   const Grid grid(x.size(2), x.size(3));
   const double direct = 9.0 * static_cast<double>(grid.height * grid.width);
-  const bool pays = x.device().is_cpu() && x.size(1) >= kLeastChannels &&
-                    weight.size(0) >= kLeastChannels &&
-                    direct >= kLeastSaving * static_cast<double>(grid.products());
-  return pays ? Winograd::apply(x, weight, bias)
+  const bool pays =
+      x.device().is_cpu() && wide && direct >= kLeastSaving * static_cast<double>(grid.products());
+  return pays ? Convolution3x3<Winograd>::apply(x, weight, bias)
               : torch::conv2d(x, weight, bias, /*stride=*/1, /*padding=*/1);
 }
 

@@ -40,9 +40,10 @@ void TrainLoop::step_together(const Batches::Batch& batch, double rate, Tally& t
     labels = torch::zeros({1}, labels.options());
     part.first = std::min(part.first, part.count - 1);
   }
-  shards_->begin_step(/*adds=*/!part.empty);
-  const torch::Tensor logits =
-      suffix_.forward(inputs.to(device_, /*non_blocking=*/true), /*training=*/true, nullptr, part);
+  postponed_.clear();
+  shards_->begin_step(/*adds=*/!part.empty, &postponed_);
+  const torch::Tensor logits = suffix_.forward(inputs.to(device_, /*non_blocking=*/true),
+                                               /*training=*/true, &postponed_, part);
   const torch::Tensor mine =
       torch::nn::functional::cross_entropy(logits, labels,
                                            torch::nn::functional::CrossEntropyFuncOptions()

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "engine/tile_kernels.h"
+
 namespace graft {
 
 torch::Tensor shared_product(const torch::Tensor& a, const torch::Tensor& b) {
@@ -20,6 +22,30 @@ torch::Tensor shared_product(const torch::Tensor& a, const torch::Tensor& b) {
                   along == 1 ? b.narrow(1, begin, end - begin) : b);
   });
   return out;
+}
+
+RoundedProducts rounded_products(const torch::Tensor& x) {
+  if (!x.device().is_cpu()) return RoundedProducts::torch;
+  return engine::tile_kernels(Precision::bf16) != nullptr ? RoundedProducts::tiles
+                                                          : RoundedProducts::operands;
+}
+
+torch::Tensor torch_rounded_convolution(const torch::Tensor& x, const torch::Tensor& weight,
+                                        const torch::Tensor& bias) {
+  const torch::Tensor product =
+      torch::conv2d(x.to(torch::kBFloat16), weight.to(torch::kBFloat16), {}, /*stride=*/1,
+                    /*padding=*/1);
+  return product.to(torch::kFloat) + bias.view({1, -1, 1, 1});
+}
+
+torch::Tensor torch_rounded_dense(const torch::Tensor& x, const torch::Tensor& weight,
+                                  const torch::Tensor& bias) {
+  return torch::linear(x.to(torch::kBFloat16), weight.to(torch::kBFloat16)).to(torch::kFloat) +
+         bias;
+}
+
+torch::Tensor rounded_to_bfloat16(const torch::Tensor& x) {
+  return x.to(torch::kBFloat16).to(torch::kFloat);
 }
 
 }  // namespace graft

@@ -112,6 +112,7 @@ ParameterShards::ParameterShards(std::vector<torch::Tensor> parameters,
     buckets_.push_back(std::move(bucket));
   }
   ready_.resize(parameters_.size());
+  made_.resize(parameters_.size());
   for (size_t k = 0; k < parameters_.size(); ++k) {
     // Held, since parameters do not keep theirs alive.
     accumulators_.push_back(torch::autograd::impl::grad_accumulator(parameters_[k]));
@@ -121,17 +122,19 @@ ParameterShards::ParameterShards(std::vector<torch::Tensor> parameters,
 
 ParameterShards::~ParameterShards() = default;
 
-void ParameterShards::begin_step(bool adds) {
+void ParameterShards::begin_step(bool adds, const PostponedGradients* postponed) {
   adds_ = adds;
+  postponed_ = postponed;
   for (torch::Tensor& p : parameters_) p.mutable_grad().reset();
   for (torch::Tensor& p : own_) p.mutable_grad().reset();
   std::fill(ready_.begin(), ready_.end(), false);
+  for (size_t k = 0; k < made_.size(); ++k) made_[k] = parameters_[k].size(0);
   next_ = first_ = buckets_.size();
 }
 
 void ParameterShards::parameter_is_ready(size_t parameter) {
   const torch::NoGradGuard no_gradients;
-  if (ready_[parameter]) return;
+  if (ready_[parameter] || is_postponed(parameter)) return;
   ready_[parameter] = true;
   torch::Tensor& gradient = parameters_[parameter].mutable_grad();
   if (!gradient.defined())
@@ -139,19 +142,50 @@ void ParameterShards::parameter_is_ready(size_t parameter) {
   else if (!adds_)
     gradient.zero_();
   if (!gradient.is_contiguous()) gradient = gradient.contiguous();
+  begin_buckets();
+}
+
+void ParameterShards::begin_buckets() {
   // In one order in all processes, from the last layers to the first, as backward() goes.
-  while (next_ > 0 &&
-         std::all_of(buckets_[next_ - 1].pieces.begin(), buckets_[next_ - 1].pieces.end(),
-                     [&](const Piece& piece) { return ready_[piece.parameter]; }))
+  while (next_ > 0 && std::all_of(buckets_[next_ - 1].pieces.begin(),
+                                  buckets_[next_ - 1].pieces.end(), [&](const Piece& piece) {
+                                    return ready_[piece.parameter] || is_postponed(piece.parameter);
+                                  })) {
     begin_bucket(buckets_[--next_]);
-  // What is on its way takes twice its size.
-  while (first_ > next_ + kMostAtOnce) finish_bucket(buckets_[--first_]);
+    // What is on its way takes twice its size.
+    while (first_ > next_ + kMostAtOnce) finish_bucket(buckets_[--first_]);
+  }
+}
+
+bool ParameterShards::is_postponed(size_t parameter) const {
+  return postponed_ != nullptr && postponed_->has(parameters_[parameter]);
+}
+
+/// Whole rows, down to the piece's first.
+void ParameterShards::make_postponed(const Piece& piece) {
+  const torch::Tensor& weight = parameters_[piece.parameter];
+  torch::Tensor& gradient = parameters_[piece.parameter].mutable_grad();
+  if (!gradient.defined())
+    gradient = adds_ ? torch::empty_like(weight).detach() : torch::zeros_like(weight).detach();
+  int64_t& made = made_[piece.parameter];
+  const int64_t row = piece.first / weight.size(1);
+  if (!adds_ || row >= made) return;
+  float* const to = gradient.data_ptr<float>();
+  postponed_->compute(weight, row, made,
+                      [&](int64_t offset, int64_t count, const float* values, training::Runs runs) {
+                        for (int64_t i = 0; i < count; i += static_cast<int64_t>(runs.width))
+                          std::copy_n(values + i / static_cast<int64_t>(runs.width) * runs.apart,
+                                      std::min(static_cast<int64_t>(runs.width), count - i),
+                                      to + offset + i);
+                      });
+  made = row;
 }
 
 void ParameterShards::begin_bucket(Bucket& bucket) {
   const torch::Tensor values = torch::empty({group_.size() * bucket.part});
   int64_t at = 0;
   for (const Piece& piece : bucket.pieces) {
+    if (is_postponed(piece.parameter)) make_postponed(piece);
     values.narrow(0, at, piece.count)
         .copy_(flat(parameters_[piece.parameter].grad()).narrow(0, piece.first, piece.count));
     at += piece.count;
@@ -233,6 +267,7 @@ void ParameterShards::finish_bucket(Bucket& bucket) {
 void ParameterShards::finish_gradients() {
   const torch::NoGradGuard no_gradients;
   for (size_t k = parameters_.size(); k-- > 0;) parameter_is_ready(k);
+  begin_buckets();
   while (first_ > 0) finish_bucket(buckets_[--first_]);
   size_t i = 0;
   for (const Bucket& bucket : buckets_)

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "graft/train.h"
+#include "train/dense.h"
 #include "train/group.h"
 
 namespace graft {
@@ -36,8 +37,8 @@ class TensorRow {
 /// The parameters, one behind the other, in buckets, each in as many parts of one size as there are
 /// processes; the optimiser of a process knows its own parts alone, so that its state takes 1/N of
 /// the memory. Gradients go to their owners bucket by bucket, while backward() still computes those
-/// of layers before.
-/// Not thread-safe.
+/// of layers before; a gradient that is postponed is made bucket by bucket, while those made before
+/// are on their way. Not thread-safe.
 class ParameterShards {
  public:
   // Elements. Large enough for the network's full speed, small enough that several are on their way
@@ -60,7 +61,8 @@ class ParameterShards {
   [[nodiscard]] const std::vector<double>& own_factors() const { return own_factors_; }
 
   /// Drops gradients. `adds`: whether this process adds to those of the next backward().
-  void begin_step(bool adds);
+  /// `postponed`: where gradients of some parameters will be; must live until the step is over.
+  void begin_step(bool adds, const PostponedGradients* postponed = nullptr);
   /// After backward(): the gradients of own() are the group's.
   void finish_gradients();
   /// After the optimiser's step: every process has all parameters.
@@ -75,8 +77,16 @@ class ParameterShards {
  private:
   struct Bucket;
   class Ready;
+  struct Piece {
+    size_t parameter;
+    int64_t first;
+    int64_t count;
+  };
 
   void parameter_is_ready(size_t parameter);
+  void begin_buckets();
+  [[nodiscard]] bool is_postponed(size_t parameter) const;
+  void make_postponed(const Piece& piece);
   void begin_bucket(Bucket& bucket);
   void finish_bucket(Bucket& bucket);
   [[nodiscard]] int64_t own_size(const Bucket& bucket) const;
@@ -89,17 +99,15 @@ class ParameterShards {
   TensorRow row_;
   std::vector<torch::Tensor> own_;
   std::vector<double> own_factors_;
-  struct Piece {
-    size_t parameter;
-    int64_t first;
-    int64_t count;
-  };
   std::vector<Bucket> buckets_;
   // Held by another kind of pointer in each version of LibTorch.
   using Accumulator =
       decltype(torch::autograd::impl::grad_accumulator(std::declval<const torch::Tensor&>()));
   std::vector<Accumulator> accumulators_;
   std::vector<bool> ready_;
+  std::vector<int64_t>
+      made_;  // rows of each parameter from which on its postponed gradient is there
+  const PostponedGradients* postponed_ = nullptr;
   size_t next_ = 0;   // bucket that begins, from the last to the first
   size_t first_ = 0;  // that is on its way: those in [next_, first_) are
   bool adds_ = true;

@@ -35,11 +35,13 @@ Tensor to_tensor(const torch::Tensor& tensor) {
   return {tensor.sizes().vec(), values, owner};
 }
 
-Suffix::Suffix(const Network& network, size_t begin, const TensorMap& initial, torch::Device device)
+Suffix::Suffix(const Network& network, size_t begin, const TensorMap& initial, torch::Device device,
+               Precision precision)
     : network_(network),
       shapes_(output_shapes(network)),
       begin_(begin),
       device_(device),
+      precision_(precision),
       generator_(at::detail::createCPUGenerator()) {
   for (const TensorSpec& spec : tensor_specs(network, begin, network.layers.size())) {
     const Tensor& source = need_tensor(initial, spec);
@@ -92,10 +94,10 @@ torch::Tensor Suffix::forward(torch::Tensor x, bool training, PostponedGradients
     const Layer& layer = network_.layers[i];
     switch (layer.kind) {
       case LayerKind::conv:
-        x = convolution(x, get(layer, ".weight"), get(layer, ".bias"));
+        x = convolution(x, get(layer, ".weight"), get(layer, ".bias"), precision_);
         break;
       case LayerKind::dense:
-        x = dense(x, get(layer, ".weight"), get(layer, ".bias"), postponed);
+        x = dense(x, get(layer, ".weight"), get(layer, ".bias"), postponed, precision_);
         break;
       case LayerKind::batchnorm:
         if (training && part.group != nullptr) {

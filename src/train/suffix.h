@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "graft/network.h"
+#include "graft/precision.h"
 #include "train/batch_part.h"
 #include "train/dense.h"
 #include "weights/tensor.h"
@@ -17,7 +18,9 @@ namespace graft {
 /// Layers [begin, end of network). Parameters carry their canonical names. Not thread-safe.
 class Suffix {
  public:
-  Suffix(const Network& network, size_t begin, const TensorMap& initial, torch::Device device);
+  /// `precision`: of convolutions and large dense layers; what is kept is float32.
+  Suffix(const Network& network, size_t begin, const TensorMap& initial, torch::Device device,
+         Precision precision = Precision::fp32);
 
   /// x: (N, elements of one image before layer `begin`), or already shaped. Returns logits
   /// (N, classes). Training mode uses batch statistics and dropout; frozen layers are not here.
@@ -59,6 +62,7 @@ class Suffix {
   std::vector<Shape> shapes_;
   size_t begin_;
   torch::Device device_;
+  Precision precision_;
   torch::Generator generator_;  // of dropout
   std::vector<std::pair<TensorSpec, torch::Tensor>> tensors_;
 };

@@ -108,7 +108,8 @@ class Trainer {
   void begin_phase(const TensorMap& tensors, bool validates) {
     loop_.reset();  // memory first
     tell([](TrainObserver& o) { o.stage(TrainStage::features); });
-    Suffix suffix(job_.metadata.network, phase_->prefix_end, tensors, device_);
+    Suffix suffix(job_.metadata.network, phase_->prefix_end, tensors, device_,
+                  job_.recipe.precision);
     if (job_.group != nullptr) {
       const auto number = phase_ - job_.phases.data() + 1;
       sources_.extract(*phase_, Split::train, fmt::format("features/{}", number));

@@ -259,8 +259,8 @@ class Features(TestCase):
         self.alone("features", self.data, *over(NETWORK, *options), "--pool", "gap", "-o", self.whole)
         return options
 
-    def begun(self, places, options):
-        processes = self.start(places, self.data, *over(NETWORK, *options), "--pool", "gap", "-o", self.out)
+    def begun(self, places, options, **more):
+        processes = self.start(places, self.data, *over(NETWORK, *options), "--pool", "gap", "-o", self.out, **more)
         folder = self.folder / "out.npy.parts"
         begin = time.monotonic()
         while len(list(folder.glob("*.part"))) < 2:
@@ -279,6 +279,23 @@ class Features(TestCase):
             self.assertEqual(codes, want, errors)
             self.same()
             self.out.unlink()
+
+    def test_a_process_that_hangs_is_named(self):
+        options = self.slow()
+        processes = self.begun(torchrun(2), options, GRAFT_GROUP_TIMEOUT=4)
+        processes[1].send_signal(signal.SIGSTOP)
+        try:
+            _, errors = processes[0].communicate(timeout=60)
+        finally:
+            processes[1].kill()
+            processes[1].communicate()
+        self.assertEqual(processes[0].returncode, 1, errors)
+        self.assertRegex(errors, rf"(?m)^graft: rank 1 \(process {processes[1].pid}[^)]*\) of 2 hangs: no sign of life for "
+                                 r"4 s, with \d+ parts? in hand; end it, and start the command again")
+        codes, _, errors = self.end(self.start(torchrun(2), self.data, *over(NETWORK, *options), "--pool", "gap",
+                                               "-o", self.out))
+        self.assertEqual(codes, [0, 0], errors)
+        self.same()
 
     def test_a_start_after_a_kill_goes_on(self):
         options = self.slow()

@@ -108,9 +108,10 @@ class Runs(t.TestCase):
         self.assertEqual(record(run)["precision"], "bf16")
         self.assertIn("precision = 'bf16'\n", (run / "config.toml").read_text())
         self.assertEqual(t.json.loads((run / "metrics.json").read_text())["precision"], "bf16")
-        self.assertIn("Frozen layers computed with", (run / "report.html").read_text())
+        self.assertIn("Computed with", (run / "report.html").read_text())
         done = self.succeed("train", BASE / "data", *NETWORK, "--precision", "bf16", "--dry-run", env=BF16)
         self.assertRegex(done.stdout, r"prefix .*; in bfloat16\n")
+        self.assertRegex(done.stdout, r"training .*; in bfloat16\n")
 
     def test_features_of_two_precisions_are_two_sets(self):
         def sets(*options, env=None):
@@ -133,11 +134,18 @@ class Runs(t.TestCase):
         self.assertEqual(record(self.folder / "run")["precision"], "bf16")
 
     def test_nothing_frozen(self):
-        done = self.succeed("train", BASE / "data", "--backbone", "vgg-mini", "--input-size", "32", "--weights", "none",
-                            "--fine-tune", "all", "--epochs", "1", "--no-report", "--precision", "bf16", "-o",
-                            self.folder / "run", env=BF16)
-        self.assertIn("note: --precision bf16 is of frozen layers: nothing is frozen", done.stderr)
-        self.assertEqual(record(self.folder / "run")["precision"], "fp32")
+        """What trains is computed in bfloat16 too, near float32 and near what rounded operands give."""
+        losses = {}
+        for name, precision, env in (("exact", "fp32", None), ("rounded", "bf16", {"GRAFT_TARGET": "rounded-bf16"}),
+                                     ("tiles", "bf16", BF16)):
+            done = self.succeed_json("train", BASE / "data", "--backbone", "vgg-mini", "--input-size", "32",
+                                     "--fine-tune", "all", "--epochs", "1", "--no-report", "--precision",
+                                     precision, "--json", "-o", self.folder / name, env=env)
+            self.assertEqual(record(self.folder / name)["precision"], precision)
+            losses[name] = done["validation"]["loss"]
+        self.assertNotEqual(losses["tiles"], losses["exact"])
+        self.assertAlmostEqual(losses["tiles"], losses["rounded"], delta=0.002)
+        self.assertAlmostEqual(losses["tiles"], losses["exact"], delta=0.02)
 
     def test_auto_is_decided_once(self):
         for name, precision in (("auto", "auto"), ("plain", "fp32")):
@@ -190,7 +198,7 @@ class Runs(t.TestCase):
         resume = ("train", BASE / "data", "--resume", run, "--epochs", "3")
         before = {path: path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
         # Where there is no bf16 it cannot go on, nor with another precision anywhere.
-        done = self.fail_with(2, "run: this run's frozen layers are computed with --precision bf16", *resume,
+        done = self.fail_with(2, "run: this run is computed with --precision bf16", *resume,
                               env=REFUSING)
         self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
         self.fail_with(2, "--precision bf16", *resume, "--precision", "auto", env=REFUSING)

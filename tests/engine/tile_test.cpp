@@ -178,9 +178,8 @@ TEST(TileKernels, MultiplyAsTheEmulationDoes) {
         for (const int blocks : {1, 2, 5})
           for (const bool two : {false, true})
             for (const int taps : {1, 9}) {
-              const int depth = taps == 1 ? 1 : blocks;
-              const std::vector<float> got = products(*k, rows, depth, two, taps, 0);
-              const std::vector<float> want = products(*kinds.front(), rows, depth, two, taps, 0);
+              const std::vector<float> got = products(*k, rows, blocks, two, taps, 0);
+              const std::vector<float> want = products(*kinds.front(), rows, blocks, two, taps, 0);
               for (size_t i = 0; i < got.size(); ++i)
                 ASSERT_NEAR(got[i], want[i], 1e-3) << k->name << " " << rows << " rows";
               EXPECT_NE(got[static_cast<size_t>(rows) * 32 - 1], 0);

@@ -219,6 +219,42 @@ TEST(Group, ManyBucketsOfPartsThatFitNothing) {
   }
 }
 
+TEST(Group, PostponedGradientsAreMadeForTheirBuckets) {
+  torch::manual_seed(4);
+  const torch::Tensor rows = torch::randn({9, 600});
+  const torch::Tensor slope = torch::randn({9, 450});
+  const torch::Tensor weight = torch::randn({450, 600});
+  const torch::Tensor want = slope.t().mm(rows);
+  for (const int64_t at_once : {int64_t{70'001}, ParameterShards::kBucket}) {
+    in_group(3, [&](Group& group) {
+      const torch::Tensor w = weight.clone().set_requires_grad(true);
+      const torch::Tensor b = torch::zeros({450}).set_requires_grad(true);
+      ParameterShards shards({w, b}, {}, group, GradientCompression::none, at_once);
+      PostponedGradients postponed;
+      for (const bool all : {true, false}) {
+        postponed.clear();
+        shards.begin_step(all || group.rank() != 1, &postponed);
+        const int64_t first = group.rank() * int64_t{3};
+        (dense(rows.narrow(0, first, 3), w, b, &postponed) * slope.narrow(0, first, 3))
+            .sum()
+            .backward();
+        EXPECT_TRUE(postponed.has(w));
+        shards.finish_gradients();
+        const torch::Tensor of_others = slope.narrow(0, 3, 3).t().mm(rows.narrow(0, 3, 3));
+        const torch::Tensor sum = all ? want : want - of_others;
+        for (const torch::Tensor& p : shards.own()) {
+          // Parts of the bias lie elsewhere.
+          const int64_t at = p.data_ptr<float>() - w.data_ptr<float>();
+          if (at < 0 || at >= w.numel()) continue;
+          EXPECT_TRUE(
+              torch::allclose(p.grad(), sum.reshape({-1}).narrow(0, at, p.numel()), 1e-4, 1e-4))
+              << at_once;
+        }
+      }
+    });
+  }
+}
+
 TEST(Group, BatchNormIsThatOfTheWholeBatch) {
   torch::manual_seed(3);
   for (const bool maps : {false, true}) {

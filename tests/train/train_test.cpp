@@ -16,8 +16,8 @@
 #include <thread>
 
 #include "base/file.h"
-#include "bf16.h"
 #include "demo/scenes.h"
+#include "engine/tile_kernels.h"
 #include "graft/evaluate.h"
 #include "graft/explain.h"
 #include "graft/features.h"
@@ -404,25 +404,6 @@ TEST_F(Train, ThePlanDecidesThePrecision) {
   recipe_.precision = Precision::fp32;
   EXPECT_ERROR(static_cast<void>(resume(make_plan(), run.folder)), ErrorKind::input,
                "`precision` of a run that is resumed cannot change");
-}
-
-TEST_F(Train, NothingFrozenIsNothingInBfloat16) {
-  SKIP_WITHOUT_BF16();
-  recipe_.model.fine_tune = "all";
-  for (const Precision asked : {Precision::automatic, Precision::bf16}) {
-    recipe_.precision = asked;
-    const TrainPlan made = make_plan();
-    EXPECT_EQ(made.recipe.precision, Precision::fp32);
-    const auto& notes = made.dataset.notes;
-    EXPECT_EQ(std::any_of(notes.begin(), notes.end(),
-                          [](const std::string& note) {
-                            return note.find("`precision bf16`") != std::string::npos;
-                          }),
-              asked == Precision::bf16);
-  }
-  // Frozen at first.
-  recipe_.optimization.freeze_epochs = 1;
-  EXPECT_EQ(make_plan().recipe.precision, Precision::bf16);
 }
 
 TEST_F(Train, ARunKeepsItsFixedOptions) {
