@@ -10,6 +10,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/group_times.h"
+#include "base/json.h"
 #include "base/part_file.h"
 #include "base/progress.h"
 #include "graft/shard.h"
@@ -63,13 +64,21 @@ GroupFolder::GroupFolder(std::filesystem::path folder, const GroupPlace& place,
     join();
   } catch (const Error& error) {
     if (error.kind() != ErrorKind::io) throw;
-    fail(ErrorKind::io, "{} (what each process makes goes there; `parts` names another folder)",
+    fail(ErrorKind::io, "{} (what each process makes goes there; --parts names another folder)",
          error.what());
   }
-  if (place_.rank == 0)
-    wait_for_others();
-  else
-    wait_for_first();
+  try {
+    if (place_.rank == 0)
+      wait_for_others();
+    else
+      wait_for_first();
+  } catch (const Error&) {
+    beat_ = {};
+    here_.reset();
+    std::error_code error;
+    fs::remove(folder_, error);  // where nothing is in it
+    throw;
+  }
 }
 
 fs::path GroupFolder::mark(int rank) const {
@@ -159,11 +168,12 @@ void GroupFolder::wait_for_first() {
            place_.rank, place_.size, printable(folder_));
     pause(context_);
   }
-  if (read_text_file(folder_ / "job") != job_)
+  if (const std::string wanted = read_text_file(folder_ / "job"); wanted != job_)
     fail(ErrorKind::input,
-         "rank {} of {}: its images or options differ from those of rank 0; start all processes "
-         "with the same command on the same data",
-         place_.rank, place_.size);
+         "rank {} of {}: its images or options differ from those of rank 0 ({}); start all "
+         "processes with the same command on the same data",
+         place_.rank, place_.size,
+         json_difference(parse_json(job_, "job"), parse_json(wanted, printable(folder_ / "job"))));
 }
 
 std::vector<fs::path> GroupFolder::share_out(uint32_t parts,
@@ -216,7 +226,7 @@ std::vector<fs::path> GroupFolder::share_out(uint32_t parts,
       continue;
     }
     // Whoever is at these finishes them; where it dies rank 0 does.
-    if (!first) return files;
+    if (!first) break;
     if (!said && Clock::now() - worked > kPatientSilence) {
       said = true;
       context_.tell(Severity::info, fmt::format("waiting for other processes, at {} part{} still",
@@ -226,6 +236,13 @@ std::vector<fs::path> GroupFolder::share_out(uint32_t parts,
     pause(context_);
   }
   progress.finish();
+  // Rank 0 clears up before it goes.
+  std::error_code error;
+  if (!first && !LockFile::is_held(mark(0)) && fs::exists(folder_ / "job", error))
+    fail(ErrorKind::io,
+         "rank {} of {}: rank 0 has ended before all was done; start the command again, which goes "
+         "on with what is in {}",
+         place_.rank, place_.size, printable(folder_));
   return files;
 }
 

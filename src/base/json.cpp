@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
 #include <utility>
 
 #include "base/fail.h"
@@ -114,6 +116,35 @@ json read_json_file(const std::filesystem::path& path, const JsonLimits& limits)
   const std::string_view text(reinterpret_cast<const char*>(file.bytes().data()),
                               file.bytes().size());
   return parse_json(text, printable(path), limits);
+}
+
+std::string json_difference(const nlohmann::json& mine, const nlohmann::json& theirs) {
+  constexpr size_t kMost = 3;
+  constexpr size_t kLongest = 24;
+  const nlohmann::json a = mine.flatten();
+  const nlohmann::json b = theirs.flatten();
+  std::map<std::string, std::pair<std::string, std::string>> differing;
+  const auto look = [&](const nlohmann::json& from, const nlohmann::json& in) {
+    for (const auto& [key, value] : from.items())
+      if (!in.contains(key) || in.at(key) != value)
+        differing[key] = {a.contains(key) ? a.at(key).dump() : "none",
+                          b.contains(key) ? b.at(key).dump() : "none"};
+  };
+  look(a, b);
+  look(b, a);
+  std::vector<std::string> out;
+  for (const auto& [key, values] : differing) {
+    if (out.size() == kMost) {
+      out.emplace_back("…");
+      break;
+    }
+    std::string name = key.substr(key.find_first_not_of('/'));
+    std::replace(name.begin(), name.end(), '/', '.');
+    std::replace(name.begin(), name.end(), '_', '-');
+    const bool shown = std::max(values.first.size(), values.second.size()) <= kLongest;
+    out.push_back(shown ? fmt::format("{}: {}, not {}", name, values.first, values.second) : name);
+  }
+  return fmt::format("{}", fmt::join(out, "; "));
 }
 
 JsonField::JsonField(const json& value, std::string document, std::string path)

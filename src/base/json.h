@@ -30,6 +30,10 @@ nlohmann::json parse_json(std::string_view text, const std::string& name,
 /// Reads and parses a file, whose path is its name.
 nlohmann::json read_json_file(const std::filesystem::path& path, const JsonLimits& limits = {});
 
+/// In which members two objects differ, for messages: "epochs: 3, not 10; seed: 1, not 2", the
+/// first three; values that are long, such as hashes, are not shown.
+std::string json_difference(const nlohmann::json& mine, const nlohmann::json& theirs);
+
 /// A value within a document, which knows its place for messages ("layers[3].outputs"). The
 /// document must outlive it.
 class JsonField {

@@ -184,8 +184,10 @@ std::string unexpected_words(const CLI::App& app, const std::vector<std::string>
     if (const std::string name = name_of(word);
         !name.empty() && app.get_option_no_throw(name) == nullptr)
       return unknown_option(app, name);
-  return fmt::format("unexpected argument '{}'{}", words.empty() ? "" : clipped(words.front()),
-                     words.size() > 1 ? fmt::format(" and {} more", words.size() - 1) : "");
+  const bool tar = !words.empty() && words.front().ends_with(".tar");
+  return fmt::format("unexpected argument '{}'{}{}", words.empty() ? "" : clipped(words.front()),
+                     words.size() > 1 ? fmt::format(" and {} more", words.size() - 1) : "",
+                     tar ? "; shards are named together, quoted: 'photos-{0000..0007}.tar'" : "");
 }
 
 std::string wrapped(const std::string& text, size_t width, size_t indent, size_t column) {

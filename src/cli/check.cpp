@@ -249,7 +249,7 @@ int run_shard(const CheckOptions& o) {
     fail(ErrorKind::usage, "-o: {} is no folder", printable(o.output));
   const Dataset dataset = open_dataset(o.data, o.val, o.test, o.common.context());
   const InspectedShard made = inspect_shard(dataset, shard, o.output, o.common.context(), o.force);
-  tell_wrote(o.common, made.part);
+  if (made.earlier == 0 || made.earlier < made.images) tell_wrote(o.common, made.part);
   if (o.json)
     print_json(shard_json(shard, made.part, made.images, made.earlier));
   else if (!o.common.quiet)

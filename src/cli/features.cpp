@@ -72,6 +72,12 @@ fs::path list_beside(const Options& o) {
 std::vector<fs::path> images_of(const Options& o) {
   std::vector<fs::path> paths;
   for (const std::string& argument : o.paths) {
+    const std::string suffix = fs::path(argument).extension();
+    std::error_code none;
+    if ((suffix == ".csv" || suffix == ".txt") && fs::is_regular_file(argument, none))
+      fail(ErrorKind::usage,
+           "{}: a list of images is given as @FILE, a path a line; labels have no place in it",
+           printable(argument));
     std::string unread;
     for (fs::path& path : list_images(argument, o.common.context(), &unread))
       paths.push_back(std::move(path));
@@ -149,7 +155,7 @@ int run_shard(const Options& o, const DeviceOpener& open) {
       extractor, paths, shard, folder,
       [&](size_t i, const std::string& why) { skipped.add(paths[i], why); }, o.force,
       o.common.context());
-  tell_wrote(o.common, made.part);
+  if (made.earlier == 0 || made.earlier < made.images) tell_wrote(o.common, made.part);
   if (o.json) {
     nlohmann::json document = shard_json(shard, made.part, made.images, made.earlier);
     document["skipped"] = skipped.list();
@@ -197,6 +203,13 @@ int run(const Options& o, const DeviceOpener& open) {
         o.common.context());
     return made ? tell_result(o, list, *made, skipped) : 0;
   }
+  std::error_code none;
+  if (fs::exists(parts_folder(o), none))
+    o.common.context().tell(
+        Severity::warning,
+        fmt::format("{}: what a group of processes has begun; only a group goes on with it, and "
+                    "this process begins anew",
+                    printable(parts_folder(o))));
   const size_t rows =
       write_features(extractor, paths, o.output, list,
                      [&](size_t i, const std::string& why) { skipped.add(paths[i], why); });

@@ -89,11 +89,21 @@ class NewFolder {
 };
 
 /// What a person is shown before training begins, as events.
-void tell_plan(StatusStream& status, const TrainPlan& plan, const fs::path& folder,
-               const std::string& note) {
-  status.plan(class_table(plan.dataset) + "\n" + plan_text(plan), folder);
+void tell_plan(StatusStream& status, const TrainPlan& plan, const std::string& about,
+               const fs::path& folder, const std::string& note) {
+  status.plan(class_table(plan.dataset) + "\n" + about, folder);
   if (!note.empty()) status.message(Severity::note, note);
   for (const std::string& text : plan.dataset.notes) status.message(Severity::note, text);
+}
+
+/// The plan, and who carries it out.
+std::string whole_plan_text(const TrainPlan& plan, const GroupPlace& place, int threads) {
+  if (place.size <= 1) return plan_text(plan);
+  return plan_text(plan) +
+         fmt::format(
+             "group      {} processes, {} thread{} in this one; each takes 1/{} of every "
+             "batch and of the optimiser's state\n",
+             place.size, threads, threads == 1 ? "" : "s", place.size);
 }
 
 /// Every file that the run left, but for its checkpoints.
@@ -144,13 +154,14 @@ int run(const TrainOptions& given, Group* group) {
   std::optional<NewFolder> made;
   if (o.resume.empty() && o.output.empty()) made.emplace(o);
   const fs::path folder = made ? made->path() : run_folder(o);
+  const std::string text = whole_plan_text(plan, o.place, o.common.thread_count());
   if (status) {
-    tell_plan(*status, plan, folder, limit.note);
+    tell_plan(*status, plan, text, folder, limit.note);
   } else if (!limit.note.empty()) {
     print_diagnostic("graft: {}\n", limit.note);
   }
   if (!o.common.quiet && !status) {
-    const PlanLines lines = plan_lines(STDERR_FILENO, plan, plan_text(plan), folder);
+    const PlanLines lines = plan_lines(STDERR_FILENO, plan, text, folder);
     print_diagnostic("{}\n{}{}{}\n", lines.classes, lines.plan, lines.notes, lines.run);
   }
   set_training_threads(o.common.threads);
@@ -216,9 +227,11 @@ int run_alone_or_in_group(const TrainOptions& given) {
   TrainOptions o = given;
   if (o.place.rank > 0) o.common.report_to(std::make_shared<Reporter>());
   try {
-    return run_in_group(o.place, o.common.context(), [&](Group* group) {
+    const int code = run_in_group(o.place, o.common.context(), [&](Group* group) {
       return o.place.rank > 0 ? follow(o, group) : run(o, group);
     });
+    // Rank 0 has said what happened.
+    return code != 0 && interrupting_signal() != 0 ? 128 + interrupting_signal() : code;
   } catch (const Error& error) {
     // By a signal that another process of the group got.
     if (error.kind() != ErrorKind::interrupted || interrupting_signal() != 0) throw;

@@ -36,8 +36,8 @@ std::string noted(const std::vector<std::string>& notes);
 
 inline constexpr std::string_view kExpectedLayout =
     "expected a folder of class folders (DATA/cat/*.jpg, DATA/dog/*.jpg), or one that holds train/ "
-    "(and val/, test/) with a folder per class in each, a zip or tar of one, or a CSV manifest of "
-    "path,label";
+    "(and val/, test/) with a folder per class in each, a zip or tar of one, tar shards "
+    "('photos-{0000..0007}.tar', quoted), or a CSV manifest of path,label";
 
 /// Reads the folder and decides by the whole image: it is one of splits only where everything
 /// beside them is a split too and they share class folders. Throws Error(input) that says what was

@@ -106,6 +106,7 @@ void CacheFill::write(std::vector<Received> received) {
     if (!std::exchange(used_, true))
       static_cast<void>(use_feature_set(prefix_, job_.preprocessing, prefix_.end));
     std::vector<FeatureSet::Entry> entries;
+    entries.reserve(received.size());
     for (Received& one : received) entries.push_back({key(one.entry), std::move(one.values)});
     // Those that find no place are computed by whoever reads them.
     static_cast<void>(prefix_.cache->write_stored(set_, entries));

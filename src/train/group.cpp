@@ -8,7 +8,6 @@
 #include <array>
 #include <cstdlib>
 #include <exception>
-#include <thread>
 #include <utility>
 
 // Debian's LibTorch is built with Gloo, which its headers only believe where they are told.
@@ -16,9 +15,10 @@
 #define USE_C10D_GLOO
 #endif
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include "base/fail.h"
+#include "base/json.h"
+#include "train/group_arrival.h"
 #include "train/group_link.h"
 
 namespace graft {
@@ -35,11 +35,6 @@ constexpr milliseconds kLook{250};
 std::string first_line(const std::exception& error) {
   const std::string text = error.what();
   return text.substr(0, text.find('\n'));
-}
-
-std::string host_name() {
-  std::array<char, 256> name{};
-  return ::gethostname(name.data(), name.size() - 1) == 0 ? name.data() : "?";
 }
 
 /// The address of this machine from which it reaches that one; empty: unknown.
@@ -74,78 +69,6 @@ std::shared_ptr<::gloo::transport::Device> make_device(const GroupPlace& place) 
   return address.empty() ? Gloo::createDefaultDevice() : Gloo::createDeviceForHostname(address);
 }
 
-void write_key(c10d::Store& store, const std::string& key, const std::string& value) {
-  store.set(key, std::vector<uint8_t>(value.begin(), value.end()));
-}
-
-std::optional<std::string> read_key(c10d::Store& store, const std::string& key) {
-  if (!store.check({key})) return std::nullopt;
-  const std::vector<uint8_t> value = store.get(key);
-  return std::string(value.begin(), value.end());
-}
-
-c10::intrusive_ptr<c10d::Store> open_store(const GroupPlace& place, bool listens) {
-  c10d::TCPStoreOptions options;
-  options.port = static_cast<uint16_t>(place.port);
-  options.isServer = listens;
-  options.waitWorkers = false;
-  options.timeout = group_join_time();
-  try {
-    return c10::make_intrusive<c10d::TCPStore>(place.host, options);
-  } catch (const std::exception&) {
-    if (listens)
-      fail(ErrorKind::io,
-           "rank 0 of {} cannot listen at {}:{}: the port is taken, or the name is not this "
-           "machine's; give --rendezvous HOST:PORT, the same to all",
-           place.size, place.host, place.port);
-    fail(ErrorKind::io,
-         "rank {} of {} cannot reach rank 0 at {}:{} within {} s; start it, or give the address "
-         "that it has with --rendezvous HOST:PORT",
-         place.rank, place.size, place.host, place.port, group_join_time().count() / 1000);
-  }
-}
-
-/// Waits until all have arrived; their names, of which only rank 0 knows all.
-std::vector<std::string> meet_all(const GroupPlace& place, c10d::Store& store,
-                                  const std::stop_token& stop) {
-  const auto key = [](int rank) { return "host/" + std::to_string(rank); };
-  std::vector<std::string> names(static_cast<size_t>(place.size));
-  write_key(store, key(place.rank), host_name());
-  const Clock::time_point begin = Clock::now();
-  while (true) {
-    std::vector<int> missing;
-    for (int k = 0; k < place.size; ++k) {
-      if (k != 0 && place.rank != 0) break;
-      auto& name = names[static_cast<size_t>(k)];
-      if (!name.empty()) continue;
-      if (const auto host = read_key(store, key(k)))
-        name = fmt::format("rank {} on {}", k, *host);
-      else
-        missing.push_back(k);
-    }
-    if (place.rank == 0 && missing.empty()) {
-      write_key(store, "all", "1");
-      return names;
-    }
-    if (place.rank != 0) {
-      if (read_key(store, "all")) return names;
-      if (const auto why = read_key(store, "missing")) throw GroupError(ErrorKind::io, *why);
-    }
-    if (stop.stop_requested()) throw Error(ErrorKind::interrupted, "interrupted");
-    if (place.rank == 0 && Clock::now() - begin > group_join_time()) {
-      const std::string why = fmt::format(
-          "rank{} {} of {} {} not arrived within {} s; start all of them with the same {}:{}",
-          missing.size() > 1 ? "s" : "", fmt::join(missing, ", "), place.size,
-          missing.size() > 1 ? "have" : "has", group_join_time().count() / 1000, place.host,
-          place.port);
-      write_key(store, "missing", why);
-      std::this_thread::sleep_for(milliseconds(500));  // those that are there hear of it
-      throw Error(ErrorKind::io, why);
-    }
-    std::this_thread::sleep_for(milliseconds(20));
-  }
-}
-
 }  // namespace
 
 struct Group::Processes {
@@ -167,15 +90,9 @@ Group::Group(const GroupPlace& place, const RunContext& context)
       stop_with_context_(context.stop, [this] {
         if (link_) link_->stop.request_stop();
       }) {
-  processes_->store = open_store(place, place.rank == 0);
-  try {
-    link_ = std::make_shared<GroupLink>(place, meet_all(place, *processes_->store, context.stop));
-  } catch (const Error&) {
-    throw;
-  } catch (const std::exception& error) {
-    graft::fail(ErrorKind::io, "rank {} of {}: rank 0 at {}:{} has ended or cannot be reached: {}",
-                place.rank, place.size, place.host, place.port, first_line(error));
-  }
+  Arrival arrival = arrive(place, context.stop);
+  processes_->store = std::move(arrival.store);
+  link_ = std::make_shared<GroupLink>(place, std::move(arrival.names));
   // A connection of its own: a call that waits holds up all others of a connection.
   const c10::intrusive_ptr<c10d::Store> store = open_store(place, /*listens=*/false);
   link_->start(
@@ -362,13 +279,14 @@ uint64_t Group::take(const std::string& name) {
   fail_ended();
 }
 
-void Group::require_same(const std::string& what, const std::string& text) {
+void Group::require_same(const std::string& what, const nlohmann::json& mine) {
   const std::string name = fmt::format("same/{}", comparisons_++);
-  if (share(name, text) != text)
+  const std::string text = mine.dump();
+  if (const std::string first = share(name, text); first != text)
     graft::fail(ErrorKind::input,
-                "{} differ from those of rank 0; start all processes with the same command on the "
-                "same data",
-                what);
+                "{} differ from those of rank 0 ({}); start all processes with the same command on "
+                "the same data",
+                what, json_difference(mine, nlohmann::json::parse(first)));
   meet(name);
 }
 

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <stop_token>
 #include <string>
@@ -77,8 +78,9 @@ class Group {
   /// The next number, from 0, that no rank has had: whoever is faster has more of them. Of one name
   /// one thread of each process may ask, whatever its other threads do.
   [[nodiscard]] uint64_t take(const std::string& name);
-  /// Throws in all ranks where one has another text than rank 0. `what`: "its images".
-  void require_same(const std::string& what, const std::string& text);
+  /// Throws in all ranks where one has another object than rank 0, and says in what it differs.
+  /// `what`: "its images".
+  void require_same(const std::string& what, const nlohmann::json& mine);
 
   /// The work that is done together is over; waits for all.
   void leave();

@@ -151,11 +151,15 @@ class Trainer {
     work["epochs"] = epochs_;
     work["compression"] = job_.compression;
     work["patience"] = job_.recipe.optimization.patience.value_or(0);
+    std::string weights;
     for (const auto& [name, tensor] : job_.backbone)
-      work["weights"][name] = content_hash(std::as_bytes(tensor.values()));
-    work["contents"] = nlohmann::json::array();
-    for (const Sample& sample : job_.dataset.samples) work["contents"].push_back(sample.content);
-    job_.group->require_same("its images, weights or options", hash_of(work.dump()));
+      weights += name + content_hash(std::as_bytes(tensor.values()));
+    work["weights"] = hash_of(weights);
+    std::string contents;
+    for (const Sample& sample : job_.dataset.samples) contents += sample.content + '\n';
+    work["data"] = hash_of(contents + work["data"].dump());
+    work["images"] = job_.dataset.samples.size();
+    job_.group->require_same("its images, weights or options", work);
   }
 
   static std::string hash_of(const std::string& text) {
@@ -165,10 +169,14 @@ class Trainer {
   /// Images that one process alone cannot read would give all others another batch.
   void agree(const Batches& training, const Batches* validation) {
     std::string rows;
+    size_t count = training.samples().size();
     for (const size_t sample : training.samples()) rows += fmt::format("{} ", sample);
-    if (validation != nullptr)
+    if (validation != nullptr) {
+      count += validation->samples().size();
       for (const size_t sample : validation->samples()) rows += fmt::format("{} ", sample);
-    job_.group->require_same("the images that it can read", hash_of(rows));
+    }
+    job_.group->require_same("the images that it can read",
+                             {{"images", count}, {"which", hash_of(rows)}});
   }
 
   void copy_from_first(const torch::Tensor& tensor) {

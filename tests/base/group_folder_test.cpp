@@ -54,7 +54,7 @@ TEST(GroupFolder, EveryPartIsMadeOnceAndSlowRanksAreHelped) {
     return parts / ("thing-" + std::to_string(part) + ".part");
   };
   const auto errors = in_group(3, [&](int rank) {
-    GroupFolder group(parts, place(rank, 3), "job", {});
+    GroupFolder group(parts, place(rank, 3), "{}", {});
     group.share_out(kParts, file, [&](uint32_t part) {
       {
         const std::lock_guard lock(mutex);
@@ -79,20 +79,24 @@ TEST(GroupFolder, EveryPartIsMadeOnceAndSlowRanksAreHelped) {
 TEST(GroupFolder, AnotherJobIsRefused) {
   const TemporaryFolder folder;
   const auto errors = in_group(2, [&](int rank) {
-    GroupFolder group(folder.path() / "parts", place(rank, 2), rank == 0 ? "a" : "b", {});
+    GroupFolder group(folder.path() / "parts", place(rank, 2),
+                      rank == 0 ? R"({"images": 300})" : R"({"images": 299})", {});
     // Rank 0 stays until the other has looked.
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
   });
   EXPECT_EQ(errors[0], "");
-  EXPECT_NE(errors[1].find("rank 1 of 2: its images or options differ"), std::string::npos);
+  EXPECT_NE(
+      errors[1].find(
+          "rank 1 of 2: its images or options differ from those of rank 0 (images: 299, not 300)"),
+      std::string::npos);
 }
 
 TEST(GroupFolder, WhatIsMissingIsNamed) {
   const TemporaryFolder folder;
   ::setenv("GRAFT_JOIN_TIMEOUT", "1", 1);
   const auto errors = in_group(2, [&](int rank) {
-    if (rank == 0) GroupFolder(folder.path() / "a", place(0, 3), "job", {});
-    if (rank == 1) GroupFolder(folder.path() / "b", place(1, 3), "job", {});
+    if (rank == 0) GroupFolder(folder.path() / "a", place(0, 3), "{}", {});
+    if (rank == 1) GroupFolder(folder.path() / "b", place(1, 3), "{}", {});
   });
   ::unsetenv("GRAFT_JOIN_TIMEOUT");
   EXPECT_NE(errors[0].find("ranks 1, 2 of 3 have not come to"), std::string::npos) << errors[0];

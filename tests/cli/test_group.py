@@ -3,8 +3,10 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -243,6 +245,47 @@ class Failures(TestCase):
         self.assertEqual(codes, [1])
         self.assertRegex(errors[0], r"^graft: rank 1 of 2 cannot reach rank 0 at 127[^\n]*\n$")
 
+    def test_another_program_at_the_rendezvous(self):
+        """It listens, and does not answer as rank 0 does: nothing hangs, and a signal ends it."""
+        for talks in (False, True):
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                port = server.getsockname()[1]
+                stop = threading.Event()
+
+                def answer():
+                    held = []
+                    server.settimeout(0.1)
+                    while not stop.is_set():
+                        try:
+                            held.append(server.accept()[0])
+                            if talks:
+                                held[-1].sendall(b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n" * 8)
+                        except TimeoutError:
+                            pass
+                    for one in held:
+                        one.close()
+
+                thread = threading.Thread(target=answer)
+                thread.start()
+                try:
+                    began = time.monotonic()
+                    codes, _, errors = self.end(self.start(torchrun(2, port)[1:], self.data, *self.OPTIONS,
+                                                           GRAFT_JOIN_TIMEOUT=2), timeout=30)
+                    self.assertLess(time.monotonic() - began, 15)
+                    self.assertEqual(codes, [1], errors)
+                    self.assertRegex(errors[0], r"^graft: rank 1 of 2: [^\n]*another program[^\n]*--rendezvous HOST:PORT"
+                                                r"[^\n]*\n$")
+                    if talks:
+                        continue
+                    processes = self.start(torchrun(2, port)[1:], self.data, *self.OPTIONS)
+                    time.sleep(2)
+                    processes[0].terminate()
+                    codes, _, errors = self.end(processes, timeout=10)
+                    self.assertEqual(codes, [143], errors)
+                finally:
+                    stop.set()
+                    thread.join()
+
     def test_long_work_of_rank_0_is_waited_for(self):
         """Features that take several times as long as an exchange may."""
         data = self.folder / "many"
@@ -260,14 +303,16 @@ class Failures(TestCase):
         other = self.folder / "other"
         shutil.copytree(self.data, other)
         next(other.rglob("*.jpg")).unlink()
-        for data, option in ((self.data, ("--seed", "6")), (other, ())):
+        for data, option, what in ((self.data, ("--batch-size", "7"), r"batch-size: 7, not \d+"),
+                                   (other, (), r"images: \d+, not \d+")):
             places = torchrun(2)
             options = (*self.cache, "--head", "gap", "-o", self.folder / "run")
             processes = (self.start(places[:1], self.data, *over(BASE, *options), "--quiet", "--force")
                          + self.start(places[1:], data, *over(BASE, *options, *option), "--quiet", "--force"))
             codes, _, errors = self.end(processes)
             self.assertEqual(codes, [1, 1])
-            self.assertRegex(errors[0], r"^graft: rank 1[^\n]*: its images, weights or options differ[^\n]*\n$")
+            self.assertRegex(errors[0], rf"^graft: rank 1[^\n]*: its images, weights or options differ from those of "
+                                        rf"rank 0 \([^\n]*{what}[^\n]*\n$")
             self.assertEqual(errors[1], "")
 
     def test_an_error_of_all_is_said_once(self):

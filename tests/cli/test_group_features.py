@@ -280,6 +280,17 @@ class Features(TestCase):
             self.same()
             self.out.unlink()
 
+    def test_rank_0_is_missed(self):
+        options = self.slow()
+        processes = self.begun(torchrun(2), options)
+        processes[0].kill()
+        codes, _, errors = self.end(processes)
+        self.assertEqual(codes, [-signal.SIGKILL, 1])
+        self.assertRegex(errors[1], r"^graft: rank 1 of 2: rank 0 has ended before all was done[^\n]*\n$")
+        # One process does not go on with it, and says so.
+        done = self.alone("features", self.data, *over(NETWORK, *options), "--pool", "gap", "-o", self.out)
+        self.assertIn("only a group goes on with it", done.stderr)
+
     def test_a_process_that_hangs_is_named(self):
         options = self.slow()
         processes = self.begun(torchrun(2), options, GRAFT_GROUP_TIMEOUT=4)
@@ -316,7 +327,7 @@ class Features(TestCase):
         self.assertIn("there already, of other options: input", errors[0])
         # The other may have seen the same, or only that rank 0 has gone.
         self.assertIn(codes[1], (1, 2))
-        self.assertRegex(errors[1], r"^graft: (rank 1 of 2: rank 0 has ended|[^\n]*there already[^\n]*)\n$")
+        self.assertRegex(errors[1], r"^graft: (rank 1 of 2: rank 0 (has ended|is not at [^\n]*)|[^\n]*there already[^\n]*)\n$")
         codes, _, errors = self.end(self.start(torchrun(2), self.data, *over(NETWORK, *options),
                                                "--pool", "gap", "-o", self.out))
         self.assertEqual(codes, [0, 0], errors)

@@ -10,6 +10,7 @@
 #include <exception>
 #include <functional>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "support.h"
@@ -83,7 +84,7 @@ TEST(Group, SumsAreTheSameEverywhere) {
     EXPECT_EQ(group.gather(tensor).size(), group.is_first() ? 3U : 0U);
     EXPECT_EQ(group.all_gather(tensor)[2][0].item<int64_t>(), 2);
     group.meet("b");
-    group.require_same("nothing", "same");
+    group.require_same("nothing", nlohmann::json{{"a", 1}});
   });
 }
 
@@ -152,7 +153,7 @@ TEST(Group, ADifferenceNamesItsRank) {
   try {
     in_group(2, [](Group& group) {
       try {
-        group.require_same("its images", group.is_first() ? "a" : "b");
+        group.require_same("its images", nlohmann::json{{"lr", group.is_first() ? 0.1 : 0.2}});
       } catch (...) {
         if (const std::exception_ptr error = group.fail(std::current_exception()))
           std::rethrow_exception(error);
@@ -162,7 +163,9 @@ TEST(Group, ADifferenceNamesItsRank) {
   } catch (const Error& error) {
     const std::string text = error.what();
     EXPECT_EQ(text.find("rank 1 on "), 0U) << text;
-    EXPECT_NE(text.find("its images differ from those of rank 0"), std::string::npos) << text;
+    EXPECT_NE(text.find("its images differ from those of rank 0 (lr: 0.2, not 0.1); "),
+              std::string::npos)
+        << text;
   }
 }
 
