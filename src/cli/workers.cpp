@@ -97,6 +97,10 @@ void start_workers(int workers, const std::filesystem::path& program, char** arg
   ::_exit(1);
 }
 
-int fork_workers(int workers) { return fork_all(workers); }
+int fork_workers(int workers) {
+  const int rank = fork_all(workers);
+  if (rank > 0) ::dup2(STDOUT_FILENO, STDERR_FILENO);  // /dev/null
+  return rank;
+}
 
 }  // namespace graft::cli

@@ -16,7 +16,8 @@ void start_workers(int workers, const std::filesystem::path& program, char** arg
 bool is_worker_of(int workers);
 
 /// The same for a command that becomes no other program: by fork alone, so before any thread is
-/// started. Returns the rank; in this process 0.
+/// started. Returns the rank; in this process 0. The others have no stderr: what goes wrong in all
+/// of them is said once, and what goes wrong in one alone the first process meets or makes good.
 int fork_workers(int workers);
 
 }  // namespace graft::cli

@@ -390,6 +390,11 @@ class Evaluate(TestCase):
         self.assertEqual((self.folder / "workers.csv").read_bytes(), (self.folder / "one.csv").read_bytes())
         self.assertEqual(sorted(path.name for path in self.run_folder.iterdir()), before)
 
+    def test_a_mistake_is_told_once(self):
+        (self.data / "sea").rename(self.data / "ocean")
+        done = self.alone("evaluate", self.run_folder, self.data, "--workers", "3", code=1)
+        self.assertRegex(done.stderr, r"^graft: [^\n]*class 'ocean' is not among the model's classes[^\n]*\n$")
+
     def test_other_models(self):
         """A process that has another model under the same name."""
         self.alone("train", self.data, *over(QUIET, "--seed", "6", "--max-skipped", "1"), "-o",
