@@ -37,7 +37,7 @@ MachineLimits measure_machine(int threads);
 /// "neon".
 std::string instruction_set();
 /// What convolutions of a precision are computed by: that, or "amx", "amx-fp16", "avx512_bf16",
-/// "emulated-amx" or "emulated-amx-fp16". Throws as resolve_precision() does.
+/// "emulated-amx", "emulated-amx-fp16" or "rounded-bf16". Throws as resolve_precision() does.
 std::string convolution_target(Precision precision);
 
 struct LayerTime {

@@ -1,4 +1,6 @@
 // graft bench: what this machine can do, and how near the engine comes to it.
+#include <algorithm>
+
 #include "base/file.h"
 #include "cli/commands.h"
 #include "cli/common.h"
@@ -113,6 +115,15 @@ int run(const BenchOptions& given) {
                    {"peaks", peaks},
                    {"memory_gb_per_second", machine.bytes_all / 1e9},
                    {"networks", json::array()}};
+  // A second thread that brings nothing: another program has the processor.
+  constexpr double kAlone = 1.3;
+  if (threads > 1 && std::any_of(machine.peaks.begin(), machine.peaks.end(), [](const Peak& peak) {
+        return peak.flops_all < kAlone * peak.flops_one;
+      }))
+    o.common.context().tell(
+        Severity::warning,
+        "several threads get through hardly more than one: the machine is busy, or its processors "
+        "share a core; these figures then say little, above all those of single layers");
   if (!o.json) {
     print_result("target {}, {}; memory {:.1f} GB/s; most multiply-adds, in GFLOP/s:\n", target,
                  threads == 1 ? "1 thread" : fmt::format("{} threads", threads),

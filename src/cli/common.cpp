@@ -103,9 +103,12 @@ void add_views_option(CLI::App& app, int& views) {
 void add_precision_option(CLI::App& app, Precision& precision) {
   FlagAdder{app}(
       {"precision", "TYPE",
-       "What convolutions are computed with: fp32; bf16, on processors with AMX or "
-       "AVX512_BF16 and on GPUs; or auto, bf16 where the processor is fast at it, and on "
-       "a GPU that --device names"},
+       app.get_option_no_throw("--device") != nullptr
+           ? "What convolutions are computed with: fp32; bf16, on processors with AMX or "
+             "AVX512_BF16 and on GPUs; or auto, bf16 where the processor is fast at it, and on "
+             "a GPU that --device names"
+           : "What convolutions are computed with: fp32; bf16, on processors with AMX or "
+             "AVX512_BF16; or auto, bf16 where the processor is fast at it"},
       precision, options::Word{});
   app.get_option("--precision")->group(app.get_option("--help")->get_group());
 }

@@ -105,8 +105,8 @@ int run_evaluate_on(const DeviceOpener& open, int argc, char** argv) {
       ->capture_default_str()
       ->type_name("SPLIT");
   add_views_option(app, o.views);
-  add_precision_option(app, o.precision);
   add_device_option(app, o.device);
+  add_precision_option(app, o.precision);
   app.add_option("--predictions", o.predictions,
                  "Write each image's prediction and probabilities to this CSV file")
       ->check(ends_in(".csv"))

@@ -249,8 +249,8 @@ int run_features_on(const DeviceOpener& open, int argc, char** argv) {
       ->check(whole_number(1, 4096))
       ->capture_default_str()
       ->type_name("N");
-  add_precision_option(app, o.features.precision);
   add_device_option(app, o.device);
+  add_precision_option(app, o.features.precision);
   app.add_option("--seed", o.features.seed, "For --weights none")
       ->check(seed_number())
       ->capture_default_str()

@@ -255,8 +255,8 @@ int run_predict_on(const DeviceOpener& open, int argc, char** argv) {
   app.add_flag("--probabilities", o.probabilities,
                "Also the probabilities of all classes, in columns p:<class>; as text all labels");
   add_views_option(app, o.views);
-  add_precision_option(app, o.precision);
   add_device_option(app, o.device);
+  add_precision_option(app, o.precision);
   auto* format = app.add_option("--format", o.format, "text, json or csv")
                      ->check(one_of({"text", "json", "csv"}))
                      ->capture_default_str()

@@ -63,7 +63,16 @@ void check_device(const std::string& name) {
 }
 
 Precision resolve_precision(Precision precision, const std::string& device) {
-  if (!engine::names_device(device)) return resolve_precision(precision);
+  if (!engine::names_device(device)) {
+    try {
+      return resolve_precision(precision);
+    } catch (const Error& error) {
+      if (precision != Precision::bf16 ||
+          std::string_view(error.what()).find("GRAFT_TARGET: ") == 0)
+        throw;
+      fail(ErrorKind::usage, "{}; or, on a GPU, name it with `device cuda`", error.what());
+    }
+  }
   if (precision != Precision::automatic) return precision;
   return device.starts_with("cuda") ? Precision::bf16 : Precision::fp32;
 }

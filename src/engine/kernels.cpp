@@ -377,12 +377,14 @@ int64_t& restriction() {
 
 const Kernels& choose_kernels() {
   const std::string wanted = forced_target();
-  std::vector<std::string> names = {kRoundedTarget};
+  std::vector<std::string> names;
+  // Those for 16-bit numbers stand beside the best of the others.
+  std::vector<std::string> others;
   for (const TileKernels* tiles :
        {amx_kernels(), amx_fp16_kernels(), emulated_amx_kernels(), emulated_amx_fp16_kernels()})
-    if (tiles != nullptr) names.emplace_back(tiles->name);
-  // These are for 16-bit numbers, beside the best of the others.
-  if (wanted.empty() || std::count(names.begin(), names.end(), wanted) > 0)
+    if (tiles != nullptr) others.emplace_back(tiles->name);
+  others.emplace_back(kRoundedTarget);
+  if (wanted.empty() || std::count(others.begin(), others.end(), wanted) > 0)
     return *HWY_DYNAMIC_DISPATCH(Table)();
   for (const Kernels* table : kernel_targets().usable) {
     names.emplace_back(table->target);
@@ -393,8 +395,10 @@ const Kernels& choose_kernels() {
 #endif
     return *table;
   }
+  names.insert(names.end(), others.begin(), others.end());
   fail(ErrorKind::usage,
-       "GRAFT_TARGET: '{}' is not an instruction set of this processor{}; choose one of: {}",
+       "GRAFT_TARGET: '{}' is not an instruction set of this processor{}; leave it unset, or, to "
+       "test or measure, choose one of: {}",
        clipped(wanted), did_you_mean(wanted, names), fmt::join(names, ", "));
 }
 

@@ -5,18 +5,25 @@
 #include "engine/tile_kernels.h"
 
 namespace graft {
+namespace {
+
+bool there_is_bf16() {
+  return engine::amx_kernels() != nullptr || engine::avx512_bf16_kernels() != nullptr;
+}
+
+}  // namespace
 
 Precision resolve_precision(Precision precision) {
-  if (precision == Precision::fp32) return precision;
   engine::kernels();  // throws where GRAFT_TARGET names nothing that there is
+  if (precision == Precision::fp32) return precision;
   const engine::TileKernels* tiles = engine::tile_kernels(Precision::bf16);
   if (precision == Precision::automatic)
     return tiles != nullptr && tiles->fast ? Precision::bf16 : Precision::fp32;
   if (tiles == nullptr && !engine::rounds_operands())
     fail(ErrorKind::usage,
          "`precision` bf16 needs a processor with AMX or AVX512_BF16{}; leave it out, or say auto: "
-         "bf16 where the processor is fast at it; or, on a GPU, name it with `device cuda`",
-         engine::forced_target().empty() ? "" : ", and GRAFT_TARGET leaves them unused");
+         "bf16 where the processor is fast at it",
+         there_is_bf16() ? ", and GRAFT_TARGET leaves them unused" : "");
   return precision;
 }
 

@@ -29,8 +29,9 @@ double median(std::vector<double> values) {
 std::string instruction_set() { return engine::Engine::instruction_set(); }
 
 std::string convolution_target(Precision precision) {
-  const engine::TileKernels* tiles = engine::tile_kernels(resolve_precision(precision));
-  return tiles == nullptr ? instruction_set() : tiles->name;
+  const Precision resolved = resolve_precision(precision);
+  if (const engine::TileKernels* tiles = engine::tile_kernels(resolved)) return tiles->name;
+  return resolved == Precision::bf16 ? engine::kRoundedTarget : instruction_set();
 }
 
 NetworkTime measure_network(std::string_view backbone_name, int size, int batch, int repeats,
