@@ -21,7 +21,7 @@ Precision resolve_precision(Precision precision) {
     return tiles != nullptr && tiles->fast ? Precision::bf16 : Precision::fp32;
   if (tiles == nullptr && !engine::rounds_operands())
     fail(ErrorKind::usage,
-         "`precision` bf16 needs a processor with AMX or AVX512_BF16{}; leave it out, or say auto: "
+         "`precision` bf16 needs a processor with AMX or AVX512_BF16{}; say fp32, or auto: "
          "bf16 where the processor is fast at it",
          there_is_bf16() ? ", and GRAFT_TARGET leaves them unused" : "");
   return precision;
