@@ -7,7 +7,7 @@ DATA: class folders of photos. Trunks: `vgg16`, WEIGHTS being the whole of it; `
 blocks 1 to 3 at 150x150. Each seed splits off 15 % as test and 15 % as validation images (`best`
 sets less aside) and seeds everything else too. Seconds and megabytes are of the whole
 command; features that an earlier run has left in the cache are not computed again: without --cache
-it begins empty.
+it begins empty. `default-bf16` on a processor without bfloat16: with GRAFT_TARGET=rounded-bf16.
 """
 import argparse
 import json
