@@ -169,16 +169,20 @@ void add_postponed(const PostponedGradients& postponed, const torch::Tensor& wei
 }
 
 /// Images, inputs, outputs: of a large matrix, of one with ragged ends, and of a small one.
-class Denses : public testing::TestWithParam<std::tuple<int, int, int>> {};
+class Denses : public testing::TestWithParam<std::tuple<int, int, int>> {
+ protected:
+  void SetUp() override {
+    const auto [images, inputs, outputs] = GetParam();
+    torch::manual_seed(4);
+    x = leaf(torch::randn({images, inputs}));
+    w = leaf(torch::randn({outputs, inputs}));
+    b = leaf(torch::randn({outputs}));
+    up = torch::randn({images, outputs});
+  }
+  torch::Tensor x, w, b, up;
+};
 
 TEST_P(Denses, OutputAndGradientsAreExact) {
-  const auto [images, inputs, outputs] = GetParam();
-  torch::manual_seed(4);
-  const torch::Tensor x = leaf(torch::randn({images, inputs}));
-  const torch::Tensor w = leaf(torch::randn({outputs, inputs}));
-  const torch::Tensor b = leaf(torch::randn({outputs}));
-  const torch::Tensor up = torch::randn({images, outputs});
-
   const torch::Tensor x2 = leaf(x.to(torch::kDouble));
   const torch::Tensor w2 = leaf(w.to(torch::kDouble));
   const torch::Tensor b2 = leaf(b.to(torch::kDouble));
@@ -204,15 +208,8 @@ TEST_P(Denses, OutputAndGradientsAreExact) {
   EXPECT_LT(difference(gradient, w2.grad()), kTolerance);
 }
 
-/// By tiles or rounded operands where the processor or GRAFT_TARGET has them, else by LibTorch,
-/// whose results are rounded too.
+/// By tiles where the processor or GRAFT_TARGET has them, else by rounded operands.
 TEST_P(Denses, InBfloat16AreThoseOfRoundedNumbers) {
-  const auto [images, inputs, outputs] = GetParam();
-  torch::manual_seed(4);
-  const torch::Tensor x = leaf(torch::randn({images, inputs}));
-  const torch::Tensor w = leaf(torch::randn({outputs, inputs}));
-  const torch::Tensor b = leaf(torch::randn({outputs}));
-  const torch::Tensor up = torch::randn({images, outputs});
   PostponedGradients postponed;
   const torch::Tensor y = dense(x, w, b, nullptr, Precision::bf16);
   y.backward(up);
