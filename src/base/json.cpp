@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <map>
 #include <utility>
 
 #include "base/fail.h"
@@ -121,28 +120,20 @@ json read_json_file(const std::filesystem::path& path, const JsonLimits& limits)
 std::string json_difference(const nlohmann::json& mine, const nlohmann::json& theirs) {
   constexpr size_t kMost = 3;
   constexpr size_t kLongest = 24;
-  const nlohmann::json a = mine.flatten();
-  const nlohmann::json b = theirs.flatten();
-  std::map<std::string, std::pair<std::string, std::string>> differing;
-  const auto look = [&](const nlohmann::json& from, const nlohmann::json& in) {
-    for (const auto& [key, value] : from.items())
-      if (!in.contains(key) || in.at(key) != value)
-        differing[key] = {a.contains(key) ? a.at(key).dump() : "none",
-                          b.contains(key) ? b.at(key).dump() : "none"};
-  };
-  look(a, b);
-  look(b, a);
   std::vector<std::string> out;
-  for (const auto& [key, values] : differing) {
+  for (const nlohmann::json& change : nlohmann::json::diff(mine, theirs)) {
     if (out.size() == kMost) {
       out.emplace_back("…");
       break;
     }
-    std::string name = key.substr(key.find_first_not_of('/'));
+    const nlohmann::json::json_pointer at(change.at("path").get<std::string>());
+    const std::string here = mine.contains(at) ? mine.at(at).dump() : "none";
+    const std::string there = change.contains("value") ? change.at("value").dump() : "none";
+    std::string name = at.to_string().substr(1);
     std::replace(name.begin(), name.end(), '/', '.');
     std::replace(name.begin(), name.end(), '_', '-');
-    const bool shown = std::max(values.first.size(), values.second.size()) <= kLongest;
-    out.push_back(shown ? fmt::format("{}: {}, not {}", name, values.first, values.second) : name);
+    const bool shown = std::max(here.size(), there.size()) <= kLongest;
+    out.push_back(shown ? fmt::format("{}: {}, not {}", name, here, there) : name);
   }
   return fmt::format("{}", fmt::join(out, "; "));
 }

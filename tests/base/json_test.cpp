@@ -87,5 +87,17 @@ TEST(Hash, PiecesAreTheWhole) {
   EXPECT_EQ(hash.finish(), content_hash(bytes));
 }
 
+TEST(Json, TellsInWhatObjectsDiffer) {
+  const nlohmann::json mine = {{"batch_size", 7}, {"same", 1}, {"about", {{"input", "32x32"}}}};
+  const nlohmann::json theirs = {{"batch_size", 8}, {"same", 1}, {"about", {{"input", "48x48"}}}};
+  EXPECT_EQ(json_difference(mine, theirs),
+            "about.input: \"32x32\", not \"48x48\"; batch-size: 7, not 8");
+  EXPECT_EQ(json_difference({{"a", 1}}, {{"b", std::string(64, 'f')}}), "a: 1, not none; b");
+  EXPECT_EQ(json_difference({{"a", 1}, {"b", 1}, {"c", 1}, {"d", 1}},
+                            {{"a", 2}, {"b", 2}, {"c", 2}, {"d", 2}}),
+            "a: 1, not 2; b: 1, not 2; c: 1, not 2; …");
+  EXPECT_EQ(json_difference(mine, mine), "");
+}
+
 }  // namespace
 }  // namespace graft
