@@ -7,6 +7,7 @@
 #include "base/fail.h"
 #include "base/words.h"
 #include "engine/engine.h"
+#include "engine/kernels.h"
 
 namespace graft {
 namespace engine {
@@ -64,12 +65,10 @@ void check_device(const std::string& name) {
 
 Precision resolve_precision(Precision precision, const std::string& device) {
   if (!engine::names_device(device)) {
+    engine::kernels();  // throws where GRAFT_TARGET names nothing that there is
     try {
       return resolve_precision(precision);
     } catch (const Error& error) {
-      if (precision != Precision::bf16 ||
-          std::string_view(error.what()).find("GRAFT_TARGET: ") == 0)
-        throw;
       fail(ErrorKind::usage, "{}; or, on a GPU, name it with `device cuda`", error.what());
     }
   }

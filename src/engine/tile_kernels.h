@@ -90,7 +90,7 @@ const TileKernels* tile_kernels(Precision precision);
 
 /// A name for GRAFT_TARGET: numbers are rounded to bfloat16 where tiles would read them, and
 /// multiplied by the kernels of float32. To measure what bf16 does to accuracy, at float32's speed,
-/// on any processor: an emulation of tiles takes twenty times as long and more.
+/// on any processor: an emulation of tiles takes many times as long.
 inline constexpr const char* kRoundedTarget = "rounded-bf16";
 /// Whether GRAFT_TARGET says so.
 bool rounds_operands();
