@@ -118,11 +118,6 @@ c10::intrusive_ptr<c10d::Store> open_store(const GroupPlace& place, bool listens
   options.isServer = listens;
   options.waitWorkers = false;
   options.timeout = group_join_time();
-  if (!listens && place.rank != 0 && speaks_first(place.host, place.port))
-    fail(ErrorKind::io,
-         "rank {} of {}: another program listens at {}:{}; give a free port with --rendezvous "
-         "HOST:PORT, the same to all",
-         place.rank, place.size, place.host, place.port);
   try {
     return c10::make_intrusive<c10d::TCPStore>(place.host, options);
   } catch (const std::exception&) {
@@ -157,6 +152,11 @@ Arrival arrive(const GroupPlace& place, const std::stop_token& stop) {
     Arrival mine;
     std::exception_ptr error;
     try {
+      if (place.rank != 0 && speaks_first(place.host, place.port))
+        fail(ErrorKind::io,
+             "rank {} of {}: another program listens at {}:{}; give a free port with --rendezvous "
+             "HOST:PORT, the same to all",
+             place.rank, place.size, place.host, place.port);
       mine.store = open_store(place, place.rank == 0);
       answered();
       mine.names = meet_all(place, *mine.store, stop, answered);
