@@ -141,6 +141,7 @@ class Workers(TestCase):
         self.alone(*arguments, "-o", self.folder / "one")
         done = self.alone(*arguments, "-o", self.folder / "of2", "--workers", "2")
         self.assertIn("best epoch", done.stdout)
+        self.assertIn("\ngroup      2 processes, ", done.stderr)
         self.same("one", "of2")
         self.assertTrue((self.folder / "of2" / "model.safetensors").exists())
 
@@ -230,6 +231,19 @@ class Failures(TestCase):
         self.assertEqual(codes[1:], [1, 1], errors)
         for text in errors[1:]:
             self.assertRegex(text, r"^graft: rank 0 on \S+ (has ended or )?cannot be reached[^\n]*\n$")
+
+    def test_a_signal_to_another_rank(self):
+        """All stop with the state saved; who got the signal says so in its exit code."""
+        run = self.folder / "run"
+        processes = self.start(torchrun(2), self.data, *self.OPTIONS, *self.cache, "--epochs", "100000", "-o", run)
+        begin = time.monotonic()
+        while not (run / "checkpoints" / "state.safetensors").exists():
+            self.assertLess(time.monotonic() - begin, 60)
+            time.sleep(0.02)
+        processes[1].terminate()
+        codes, _, errors = self.end(processes, timeout=30)
+        self.assertEqual(codes, [1, 143], errors)
+        self.assertIn("--resume", errors[0])
 
     def test_one_that_does_not_come(self):
         places = torchrun(3)

@@ -351,6 +351,12 @@ class Features(TestCase):
         done = self.alone("features", self.data, *NETWORK, "-o", self.folder / "out.txt", "--workers", "3", code=2)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
 
+    def test_a_list_is_named_with_its_sign(self):
+        listed = self.folder / "list.txt"
+        listed.write_text("x.jpg\n")
+        done = self.alone("features", listed, *NETWORK, "-o", self.out, code=2)
+        self.assertRegex(done.stderr, r"^graft: [^\n]*list\.txt: a list of images is given as @FILE[^\n]*\n$")
+
     def test_parts_elsewhere(self):
         parts = self.folder / "scratch"
         processes = self.start(torchrun(2), self.data, *NETWORK, "--pool", "gap", "-o", self.out, "--parts", parts)
