@@ -1,6 +1,7 @@
 """The Keras notebook's two stages with real weights, in Graft and in Keras, on the same splits.
 
     bench/peers.sh notebook build DATA WEIGHTS.h5 [--seeds 3] [--stages 1 2] [--cache DIR]
+                                           [--maps DIR] [--xla]
 
 DATA: class folders of photos. Each seed splits off 15 % as test and 15 % as validation images.
 VGG16 without its top at 224x224; Flatten, Dense 4096, Dense 1072, Dropout 0.2, softmax; Adam, batch
@@ -8,7 +9,9 @@ VGG16 without its top at 224x224; Flatten, Dense 4096, Dense 1072, Dropout 0.2, 
 two layers train too (base.layers[:-2] stay frozen), rate 1e-5. Up to ten epochs, the best by
 validation accuracy kept, patience 5. Keras gets the maps of the frozen layers from `graft features`
 (tests/parity compares those with Keras'), so that it, too, computes them once; all that trains is
-Keras' own, the pretrained convolution as loaded by keras.applications.
+Keras' own, the pretrained convolution as loaded by keras.applications. --xla has its steps compiled,
+which Keras leaves out on processors: the same model in a half to a third of the time. --maps keeps
+the maps (3.5 GB) for other calls of this script.
 """
 import argparse
 import csv
@@ -31,8 +34,9 @@ FROZEN_UNTIL = "block5_conv2"
 def maps_of(o, folder):
     """(N, H, W, C) behind the last layer that is frozen in both stages; row numbers by path."""
     out = folder / "maps.npy"
-    subprocess.run([f"{o.build}/bin/graft", "features", o.data, "--weights", o.weights, "--until",
-                    FROZEN_UNTIL, "--quiet", "-o", out], check=True)
+    if not out.exists():
+        subprocess.run([f"{o.build}/bin/graft", "features", o.data, "--weights", o.weights, "--until",
+                        FROZEN_UNTIL, "--quiet", "-o", out], check=True)
     with open(out.with_suffix(".csv"), encoding="utf-8") as rows:
         numbers = {os.path.realpath(row["path"]): i for i, row in enumerate(csv.DictReader(rows))}
     return np.load(out, mmap_mode="r"), numbers
@@ -77,7 +81,8 @@ def keras_stage(o, seed, stage, maps, numbers, split):
         keras.Input(part["val"][0].shape[1:]), *trained, keras.layers.Flatten(),
         keras.layers.Dense(4096, "relu"), keras.layers.Dense(1072, "relu"), keras.layers.Dropout(0.2),
         keras.layers.Dense(len(classes), "softmax")])
-    model.compile(keras.optimizers.Adam(float(rate)), "categorical_crossentropy", metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(float(rate)), "categorical_crossentropy", metrics=["accuracy"],
+                  jit_compile=o.xla or "auto")
     best = keras.callbacks.EarlyStopping("val_accuracy", mode="max", patience=PATIENCE,
                                          restore_best_weights=True)
     start = time.perf_counter()
@@ -97,10 +102,12 @@ def main():
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--stages", type=int, nargs="+", choices=STAGES, default=list(STAGES))
     parser.add_argument("--cache")
+    parser.add_argument("--maps", type=pathlib.Path)
+    parser.add_argument("--xla", action="store_true")
     o = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
-        maps, numbers = maps_of(o, folder)
+        maps, numbers = maps_of(o, o.maps or folder)
         for stage in o.stages:
             means = {"Graft": [], "Keras": []}
             for seed in range(o.first_seed, o.first_seed + o.seeds):

@@ -42,7 +42,8 @@ struct Metrics {
   ClassMetrics macro;     ///< mean over all classes; support: all
   ClassMetrics weighted;  ///< mean weighted by support
   std::vector<ReliabilityBin> reliability;
-  /// Percentile bootstrap over images, 1000 seeded resamples (Efron and Tibshirani, 1993).
+  /// Percentile bootstrap over images, 1000 seeded resamples (Efron and Tibshirani, 1993). Where
+  /// all are right or none is, top-1's is Wilson's (1927), and macro_f1's as wide in proportion.
   Interval top1_interval;
   Interval loss_interval;
   Interval macro_f1_interval;

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -121,9 +122,11 @@ struct Recipe {
   } views;
 
   struct Optimization {
-    /// None: 8 (6 where resolved() chooses `fine-tune`), or as many as make 240 steps of few
-    /// images.
+    /// None: 8, 6 where resolved() chooses `fine-tune`.
     std::optional<int> epochs;
+    /// `min-steps`: of few images as many epochs more as make so many steps of the optimiser; none:
+    /// 240 where `epochs` is not given, else 0.
+    std::optional<int> min_steps;
     int batch_size = 64;
     OptimizerKind optimizer = OptimizerKind::adamw;
     std::optional<double>
@@ -176,6 +179,11 @@ struct Recipe {
   /// of the head alone; else 0. What suits depends on backbone and cut: docs/recipes.md.
   /// `images` are for training, 0: many.
   [[nodiscard]] Recipe resolved(size_t images = 0) const;
+  /// This recipe being `beneath` with options `stated` (as in a file) given over it: lets go what
+  /// hung on them and is not stated itself. What was the head's learning rate does not become that
+  /// of pretrained layers, nor theirs a head's alone; epochs that are stated are all there are,
+  /// with fewer freeze epochs among them.
+  void settle(const Recipe& beneath, const std::set<std::string>& stated);
   /// Throws Error(usage) that names an option whose value is out of its range.
   void check() const;
 };

@@ -30,7 +30,7 @@ def train(data: PathLike, output: Optional[PathLike] = None, *, recipe: str = "d
           resampling: Optional[str] = None, input_size: Union[int, tuple[int, int], None] = None, until: Optional[str] = None,
           head: Optional[str] = None, classes: Union[str, Sequence[str], None] = None, fine_tune: Union[int, str, None] = None, init: Optional[str] = None,
           # training
-          epochs: Optional[int] = None, batch_size: Optional[int] = None, lr: Optional[float] = None,
+          epochs: Optional[int] = None, min_steps: Optional[int] = None, batch_size: Optional[int] = None, lr: Optional[float] = None,
           optimizer: Optional[str] = None, schedule: Optional[str] = None, warmup_epochs: Optional[float] = None,
           freeze_epochs: Optional[int] = None, head_lr: Optional[float] = None,
           lr_decay_per_block: Optional[float] = None, ema: Optional[float] = None,

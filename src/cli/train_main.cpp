@@ -48,6 +48,15 @@ class TwoReporters : public Reporter {
   Reporter* second_;
 };
 
+/// The share of right answers, and how much that is worth.
+std::string accuracy_text(const nlohmann::json& metrics) {
+  const auto images = metrics["images"].get<int64_t>();
+  const auto& interval = metrics["intervals"]["top1"];
+  return fmt::format("{:.4f} ({} image{}, 95 % between {:.4f} and {:.4f})",
+                     metrics["top1"].get<double>(), images, images == 1 ? "" : "s",
+                     interval[0].get<double>(), interval[1].get<double>());
+}
+
 /// --find-lr: a table and a chart in the run folder, and a suggestion.
 int find_lr(const TrainOptions& o, const TrainPlan& plan, const fs::path& folder,
             const RunContext& context) {
@@ -212,9 +221,8 @@ int run(const TrainOptions& given, Group* group) {
   }
   print_result("best epoch {} of {}{}\n", done.best_epoch, done.history.size(),
                done.stopped_early ? " (stopped early)" : "");
-  print_result("validation accuracy {:.4f}\n", metrics["validation"]["top1"].get<double>());
-  if (metrics.contains("test"))
-    print_result("test accuracy {:.4f}\n", metrics["test"]["top1"].get<double>());
+  print_result("validation accuracy {}\n", accuracy_text(metrics["validation"]));
+  if (metrics.contains("test")) print_result("test accuracy {}\n", accuracy_text(metrics["test"]));
   if (done.doubtful_labels)
     print_result("labels that are probably wrong: {} ({})\n", *done.doubtful_labels,
                  printable(folder / run_files::kReview));

@@ -330,6 +330,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
   };
   code = guarded([&] { return reporting_errors(typed.status_fd, prepare); });
   if (code != 0) return code;
+  const Recipe beneath = merged.config_of_run.recipe;
   const std::unique_ptr<CLI::App> second = make_app(merged);
   const auto go = [&] {
     if (!typed.resume.empty()) {
@@ -338,6 +339,7 @@ int run_train_app(int argc, char** argv, const std::function<int(const TrainOpti
       if (precision == Precision::automatic) precision = own.config_of_run.recipe.precision;
       refuse_changed_options(keys, own, merged);
     }
+    if (typed.resume.empty()) merged.config_of_run.recipe.settle(beneath, keys);
     merged.config = typed.config;
     find_place(merged);
     return run(merged);

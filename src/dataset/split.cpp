@@ -97,9 +97,10 @@ void require_readable(const Dataset& dataset, const Group& group) {
       });
   if (set_aside > 0)
     fail(ErrorKind::input,
-         "class '{}' has {} beside its {} test images: it cannot be split into training and "
-         "validation; add images, or set fewer test images aside (`test-split`)",
-         label, images == 1 ? "only one image" : "only copies of one file", set_aside);
+         "class '{}' has {} beside its {} test image{}: it cannot be split into training and "
+         "validation; add images, give `val` DIR, or set fewer test images aside",
+         label, images == 1 ? "only one image" : "only copies of one file", set_aside,
+         set_aside == 1 ? "" : "s");
   fail(ErrorKind::input,
        "class '{}' has {}: it cannot be split into training and validation; "
        "add images, remove the class, or give `val` DIR",
@@ -120,7 +121,8 @@ std::vector<const Group*> chosen(const Dataset& dataset, std::vector<const Group
   size_t count = 0;
   while (count < mine.size() && mine[count]->draw < share.fraction) ++count;
   if (count == 0 && !aside && !mine.empty()) count = 1;
-  if (count == mine.size() && !training && count > 0) --count;
+  const size_t least = aside ? 0 : 1;
+  while (count > least && mine.size() - count + (training ? 1 : 0) < share.left) --count;
   mine.resize(count);
   return mine;
 }

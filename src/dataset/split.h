@@ -23,6 +23,10 @@ struct SplitShare {
   double fraction = 0;
   uint64_t seed = 0;
   Split to = Split::validation;
+  /// Images of each class (copies count as one) that are to be left, where it has as many and one
+  /// more: of a class of few images a share may by chance be all but one, which no second share
+  /// could then be taken of.
+  size_t left = 1;
 };
 
 /// Sets a share of the training (or unassigned) samples aside, the rest go to train. A sample's

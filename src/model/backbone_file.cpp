@@ -10,6 +10,7 @@ namespace graft {
 
 ModelFile without_head(const ModelFile& model) {
   ModelFile out = model;
+  out.metadata.provenance = backbone_provenance(model.metadata);
   out.metadata.classes.clear();
   std::erase_if(out.metadata.network.layers, [](const Layer& layer) { return layer.in_head; });
   out.tensors.clear();

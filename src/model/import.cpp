@@ -237,6 +237,7 @@ ModelFile import_classifier(const fs::path& named, const ClassifierImport& impor
                     "flow_from_directory",
                     name, found.network.input_height, found.network.input_width));
   model.metadata.test_views = found.test_views;
+  model.metadata.training = found.training;
   if (!import.resampling && !found.resampling_note.empty())
     found.notes.push_back(found.resampling_note);
   for (const std::string& note : found.notes)

@@ -111,6 +111,11 @@ void visit_options(Visitor&& visit, Recipe& r) {
          "steps)",
          G::common, true},
         o.epochs, WholeNumber{1, kMostEpochs});
+  visit({"min-steps", "N",
+         "Of few images as many epochs more as make N steps of the optimiser (default: 240 where "
+         "`epochs` is not given, else 0)",
+         G::training},
+        o.min_steps, WholeNumber{0, kMostEpochs});
   visit({"batch-size", "N", "Images per optimiser step", G::common}, o.batch_size,
         WholeNumber{1, 65'536});
   visit({"lr", "F", "Learning rate (default: 2e-3; 1e-4 where pretrained layers train too)",

@@ -25,10 +25,11 @@ constexpr double kHeadRate = 2e-3;
 constexpr double kFineTuningRate = 1e-4;
 constexpr int kPatience = 5;
 constexpr int kEpochs = 8;
-constexpr size_t kLeastSteps = 240;  // of few images; docs/recipes.md
+constexpr int kLeastSteps = 240;  // of few images; docs/recipes.md
 // Where fine-tuning is what is done unless something else is asked for.
 constexpr const char* kTunedLayer = "block5_conv1";
 constexpr int kTunedEpochs = 6;
+constexpr int kFrozenThirds = 2;  // of which the head trains alone
 constexpr const char* kLastPooling = "block5_pool";
 constexpr std::string_view kSmallBackbone = "vgg-mini";
 
@@ -154,6 +155,27 @@ void Recipe::check() const {
   options::visit_options(options::OptionChecker{}, copy);
 }
 
+void Recipe::settle(const Recipe& beneath, const std::set<std::string>& stated) {
+  Optimization& o = optimization;
+  const Optimization& before = beneath.optimization;
+  const auto frozen = [](const Recipe& r) {
+    return r.model.fine_tune == "0" ||
+           (r.model.fine_tune.empty() && r.optimization.learning_rate.has_value());
+  };
+  if (stated.contains("epochs") && !stated.contains("min-steps")) o.min_steps.reset();
+  if (stated.contains("fine-tune") && !stated.contains("lr") && before.learning_rate &&
+      frozen(*this) != frozen(beneath)) {
+    o.learning_rate.reset();
+    if (!frozen(*this) && !stated.contains("head-lr") && o.freeze_epochs.value_or(0) > 0)
+      o.head_learning_rate = *before.learning_rate;
+  }
+  if (stated.contains("freeze-epochs") || before.freeze_epochs.value_or(0) == 0) return;
+  if (model.fine_tune == "0")
+    o.freeze_epochs = 0;
+  else if (o.epochs && *before.freeze_epochs >= *o.epochs)
+    o.freeze_epochs = *o.epochs * kFrozenThirds / 3;
+}
+
 Recipe Recipe::resolved(size_t images) const {
   Recipe r = *this;
   Optimization& o = r.optimization;
@@ -166,14 +188,16 @@ Recipe Recipe::resolved(size_t images) const {
                      !o.learning_rate && r.model.weights != "none" &&
                      (r.model.until.empty() || r.model.until == kLastPooling) &&
                      !r.model.backbone.starts_with(kSmallBackbone);
-  if (!o.epochs) {
-    o.epochs = tunes ? kTunedEpochs : kEpochs;
-    const size_t batch = static_cast<size_t>(std::max(o.batch_size, 1));
-    if (const size_t steps = (images + batch - 1) / batch; steps > 0)
-      o.epochs = std::max(*o.epochs, static_cast<int>((kLeastSteps + steps - 1) / steps));
+  if (!o.min_steps) o.min_steps = o.epochs ? 0 : kLeastSteps;
+  if (!o.epochs) o.epochs = tunes ? kTunedEpochs : kEpochs;
+  const size_t batch = static_cast<size_t>(std::max(o.batch_size, 1));
+  if (const size_t steps = (images + batch - 1) / batch; steps > 0) {
+    const auto least = static_cast<size_t>(std::max(*o.min_steps, 0));
+    o.epochs = std::max(*o.epochs, static_cast<int>((least + steps - 1) / steps));
+    o.min_steps = 0;  // they are in the epochs now
   }
   if (r.model.fine_tune.empty()) r.model.fine_tune = tunes ? kTunedLayer : "0";
-  if (tunes && !o.freeze_epochs) o.freeze_epochs = std::max(1, *o.epochs * 2 / 3);
+  if (tunes && !o.freeze_epochs) o.freeze_epochs = std::max(1, *o.epochs * kFrozenThirds / 3);
   if (!o.freeze_epochs) o.freeze_epochs = 0;
   if (!o.learning_rate)
     o.learning_rate =

@@ -184,6 +184,15 @@ void MetricsBuilder::add_intervals(Metrics& metrics) const {
   metrics.top1_interval = percentiles(std::move(top1));
   metrics.loss_interval = percentiles(std::move(loss));
   metrics.macro_f1_interval = percentiles(std::move(f1));
+  // Where all are right, or none, so is every resample: that says nothing of how sure it is.
+  if (metrics.top1 > 0 && metrics.top1 < 1) return;
+  constexpr double kNormal = 1.959964;  // its 97.5th percentile
+  const auto images = static_cast<double>(n);
+  const double doubt = kNormal * kNormal / (images + kNormal * kNormal);
+  const bool right = metrics.top1 == 1;
+  metrics.top1_interval = right ? Interval{1 - doubt, 1} : Interval{0, doubt};
+  metrics.macro_f1_interval =
+      right ? Interval{metrics.macro.f1 * (1 - doubt), metrics.macro.f1} : Interval{0, doubt};
 }
 
 Metrics MetricsBuilder::finish() const {

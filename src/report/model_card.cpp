@@ -5,9 +5,14 @@
 #include <string_view>
 
 #include "recipe/option_values.h"
+#include "weights/load.h"
 
 namespace graft {
 namespace {
+
+constexpr const char* kImageNetImages =
+    "ImageNet's: 1.28 million photos from the web, of 1,000 kinds of things; public photos "
+    "that the classifier is measured on may be among them";
 
 /// Which images the backbone's weights may come from: an image that is among them tells nothing of
 /// how the classifier does on new ones.
@@ -22,10 +27,13 @@ std::string seen_by_backbone(const Provenance& provenance) {
         "those that its weights' source names, which flatter it on scenes like them{}",
         distilled ? ", and by way of its teacher, VGG16, ImageNet's" : "");
   }
+  if (source.find(kBeginsAsImageNet) != std::string::npos)
+    return fmt::format(
+        "{}; and whatever else the file was trained on, which is none of the published ones",
+        kImageNetImages);
   // Published files alone are known for what they are; others may have any name.
   if (source.starts_with("Keras VGG") || source.starts_with("torchvision VGG"))
-    return "ImageNet's: 1.28 million photos from the web, of 1,000 kinds of things; public photos "
-           "that the classifier is measured on may be among them";
+    return kImageNetImages;
   return "not known: the file does not say what its weights were trained on";
 }
 

@@ -108,8 +108,8 @@ class Report {
   }
 
   [[nodiscard]] std::string subtitle() const {
-    return fmt::format("{}{} images, {} classes{}", job_.metrics.images, split_name(),
-                       classes_.size(), trained_on());
+    return fmt::format("{}{} image{}, {} classes{}", job_.metrics.images, split_name(),
+                       job_.metrics.images == 1 ? "" : "s", classes_.size(), trained_on());
   }
 
   /// The run's name, when it was made, and where the time went.
@@ -145,8 +145,11 @@ class Report {
 
   [[nodiscard]] std::string trained_on() const {
     if (job_.trained_on == 0) return "";
-    return fmt::format("; {} of them are among the training images, so unseen images will do worse",
-                       job_.trained_on);
+    return fmt::format(
+        "; {} of them {} trained on, by this run or one that it went on from, so that unseen "
+        "images "
+        "will do worse",
+        job_.trained_on, job_.trained_on == 1 ? "was" : "were");
   }
 
   void curves(std::string& body) const {
@@ -377,12 +380,13 @@ class Report {
                         fmt::format("top-1 {} on {} images, {}", percent(accuracy->get<double>()),
                                     count->get<uint64_t>(), kChosenOn));
     rows.emplace_back(
-        "Measured", fmt::format("top-1 {} on {}{} images, 95 % between {} and {}{}{}{}",
-                                percent(job_.metrics.top1), job_.metrics.images, split_name(),
-                                percent(job_.metrics.top1_interval.low),
-                                percent(job_.metrics.top1_interval.high), trained_on(),
-                                job_.split == "val" ? fmt::format("; {}", kChosenOn) : "",
-                                job_.precision == Precision::bf16 ? "; computed in bfloat16" : ""));
+        "Measured",
+        fmt::format("top-1 {} on {}{} image{}, 95 % between {} and {}{}{}{}",
+                    percent(job_.metrics.top1), job_.metrics.images, split_name(),
+                    job_.metrics.images == 1 ? "" : "s", percent(job_.metrics.top1_interval.low),
+                    percent(job_.metrics.top1_interval.high), trained_on(),
+                    job_.split == "val" ? fmt::format("; {}", kChosenOn) : "",
+                    job_.precision == Precision::bf16 ? "; computed in bfloat16" : ""));
     rows.emplace_back("Limits", kModelLimits);
     return html::section("card", "Model card", html::facts(rows));
   }

@@ -20,6 +20,7 @@
 #include "report/report.h"
 #include "run/calibrate.h"
 #include "run/changes.h"
+#include "run/learned.h"
 #include "run/run_folder.h"
 
 namespace graft {
@@ -146,6 +147,8 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
                               {"at_bound", at_bound},
                               {"uncalibrated_validation", {{"loss", raw.loss}, {"ece", raw.ece}}}}},
                             {"validation", metrics_document(val_metrics, val.classes)}};
+  size_t learned = count_learned(val.samples, run);
+  metrics["validation"]["trained_on"] = learned;
   // With a thousand classes all probabilities would be a gigabyte.
   const bool whole = plan.dataset.samples.size() * val.classes.size() <= kMostProbabilities;
   std::string predictions = predictions_csv(val, "val", true, whole);
@@ -157,6 +160,8 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
   }
   if (test && test_metrics->images > 0) {
     metrics["test"] = metrics_document(*test_metrics, test->classes);
+    learned = count_learned(test->samples, run);
+    metrics["test"]["trained_on"] = learned;
     on_split("test", *test_metrics);
     predictions += predictions_csv(*test, "test", false, whole);
   }
@@ -177,7 +182,7 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
     write_file_atomic(
         run / run_files::kReport,
         report_page({model, tested ? *test : val, tested ? *test_metrics : val_metrics,
-                     tested ? "test" : "val", plan.dataset, read_run_folder(run), command, 0,
+                     tested ? "test" : "val", plan.dataset, read_run_folder(run), command, learned,
                      context, plan.recipe.precision, changes(plan), label_check, true}));
   }
   return text;

@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "graft/dataset.h"
 #include "graft/recipe.h"
@@ -32,6 +33,10 @@ std::optional<std::filesystem::path> teacher(const Recipe& recipe);
 /// Writes what learned_contents() finds later of the runs before: run_files::kLearnedBefore, or
 /// nothing where the recipe goes on from none.
 void write_learned_before(const Recipe& recipe, const std::filesystem::path& run);
+
+/// How many of these images the run, or one whose weights it went on from, has learned from. They
+/// have contents.
+size_t count_learned(const std::vector<Sample>& samples, const std::filesystem::path& run);
 
 /// Notes validation and test images that weights of that run have learned from. Samples have
 /// contents.

@@ -144,6 +144,29 @@ int view_count(const Recipe& recipe, bool has_prefix) {
   return a.flip_views() > 0 ? a.flip_views() : kViews;
 }
 
+/// Rates of what this run does not train.
+void note_idle_options(TrainPlan& plan, const Recipe& given) {
+  const Recipe::Optimization& o = given.optimization;
+  Recipe usual;
+  usual.model.head = given.model.head;
+  if (o.head_learning_rate != usual.optimization.head_learning_rate &&
+      o.head_learning_rate != usual.resolved().optimization.head_learning_rate &&
+      plan.recipe.optimization.freeze_epochs.value() == 0)
+    plan.dataset.notes.push_back(
+        "`head-lr` without `freeze-epochs`: not used, the head trains at `lr`");
+  Recipe without = given;
+  without.optimization.learning_rate.reset();
+  if (given.model.fine_tune.empty() && o.learning_rate && plan.recipe.model.fine_tune == "0" &&
+      without.resolved().model.fine_tune != "0")
+    plan.dataset.notes.push_back(fmt::format(
+        "`lr` is the head's here, and the backbone stays as it is; `fine-tune {}` trains its last "
+        "block too",
+        without.resolved().model.fine_tune));
+  if (o.lr_decay_per_block != 1 && plan.recipe.model.fine_tune == "0")
+    plan.dataset.notes.push_back(
+        "`lr-decay-per-block` with a frozen backbone: not used; add `fine-tune N`");
+}
+
 }  // namespace
 
 TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
@@ -195,7 +218,10 @@ TrainPlan plan(Dataset data, const Recipe& asked, const CacheOptions& cache,
          "without batchnorm");
   plan.views = view_count(recipe, end > 1);
   if (recipe.views.count.value_or(0) > 1 && plan.views == 1)
-    plan.dataset.notes.push_back("`views` without `augment`: all views would be the same image");
+    plan.dataset.notes.push_back(
+        "`views` without `augment`: all views would be the same image (`test-views 2` is of what "
+        "the finished model looks at)");
+  note_idle_options(plan, given);
   const int epochs = o.epochs.value();
   const int freeze_epochs = o.freeze_epochs.value();
   if (freeze_epochs > 0) {

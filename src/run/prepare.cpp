@@ -189,8 +189,9 @@ void split(Dataset& dataset, const Recipe& recipe, const std::optional<fs::path>
         printable(fs::path(recipe.data.split_from)));
   // Another stream of the seed than the validation split's.
   if (recipe.data.test_split > 0)
-    split_off(dataset, {recipe.data.test_split, ~recipe.seed, Split::test}, together,
-              taken.settled);
+    split_off(dataset,
+              {recipe.data.test_split, ~recipe.seed, Split::test, own_validation ? size_t{1} : 2},
+              together, taken.settled);
   if (!own_validation)
     split_off(dataset, {recipe.data.val_split, recipe.seed, Split::validation}, together,
               taken.settled);

@@ -1,4 +1,5 @@
 #include "train/loop.h"
+#include "train/loss.h"
 
 #include <algorithm>
 #include <chrono>
@@ -166,10 +167,7 @@ bool TrainLoop::skips(const Batches::Batch& batch) const {
 }
 
 torch::Tensor TrainLoop::loss(const torch::Tensor& logits, const torch::Tensor& labels) const {
-  return torch::nn::functional::cross_entropy(logits, labels,
-                                              torch::nn::functional::CrossEntropyFuncOptions()
-                                                  .weight(class_weights_)
-                                                  .label_smoothing(options_.label_smoothing));
+  return training_losses(logits, labels, options_.label_smoothing, class_weights_).mean();
 }
 
 void TrainLoop::step(const Batches::Batch& batch, double rate, Tally& tally) {

@@ -6,22 +6,10 @@
 
 #include "base/fail.h"
 #include "train/loop.h"
+#include "train/loss.h"
 #include "train/tally.h"
 
 namespace graft {
-namespace {
-
-/// The whole batch's divisor of a mean loss: rows, or their classes' weights.
-double loss_divisor(const std::vector<int64_t>& labels, const torch::Tensor& class_weights) {
-  if (!class_weights.defined()) return static_cast<double>(labels.size());
-  const torch::Tensor on_cpu = class_weights.cpu();
-  const auto weight = on_cpu.accessor<float, 1>();
-  double sum = 0;
-  for (const int64_t label : labels) sum += weight[label];
-  return sum;
-}
-
-}  // namespace
 
 Batches::Share TrainLoop::share() const {
   if (group_ == nullptr) return {};
@@ -45,12 +33,8 @@ void TrainLoop::step_together(const Batches::Batch& batch, double rate, Tally& t
   const torch::Tensor logits = suffix_.forward(inputs.to(device_, /*non_blocking=*/true),
                                                /*training=*/true, &postponed_, part);
   const torch::Tensor mine =
-      torch::nn::functional::cross_entropy(logits, labels,
-                                           torch::nn::functional::CrossEntropyFuncOptions()
-                                               .weight(class_weights_)
-                                               .label_smoothing(options_.label_smoothing)
-                                               .reduction(torch::kSum)) /
-      loss_divisor(batch.whole_labels, class_weights_);
+      training_losses(logits, labels, options_.label_smoothing, class_weights_).sum() /
+      static_cast<double>(part.count);
   std::array<double, 3> figures{};
   if (!part.empty)
     figures = {mine.item<double>(),

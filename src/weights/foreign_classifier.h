@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -76,8 +77,9 @@ struct ForeignClassifier {
   /// Where the file does not tell how its input is prepared, but computes something with it: the
   /// two together. Empty: it computes nothing.
   std::function<Preprocessing(const Preprocessing& asked)> behind{};
-  std::optional<Provenance> provenance{};  ///< where the file tells
-  int test_views = 1;                      ///< ModelMetadata::test_views
+  std::optional<Provenance> provenance{};              ///< where the file tells
+  int test_views = 1;                                  ///< ModelMetadata::test_views
+  nlohmann::json training = nlohmann::json::object();  ///< ModelMetadata::training
 
   [[nodiscard]] int classes() const { return network.layers.back().outputs; }
   /// The values under canonical names. Throws Error(input) where one cannot be read or is not

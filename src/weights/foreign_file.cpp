@@ -80,6 +80,7 @@ ForeignClassifier from_own(StoredSafetensors own, const std::string& name) {
   out.family = "graft";
   out.provenance = std::move(metadata.provenance);
   out.test_views = metadata.test_views;
+  out.training = std::move(metadata.training);
   return out;
 }
 

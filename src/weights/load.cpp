@@ -149,8 +149,9 @@ Weights load_h5(const Source& source, H5File& file, const Network& network, bool
   if (found.front.resampling) weights.preprocessing.resampling = *found.front.resampling;
   weights.provenance =
       provenance_of(path, "keras", source.md5.empty() ? md5_of_file(path) : source.md5);
-  const bool known =
-      weights.provenance.licence != kNoLicence || begins_as_imagenet(weights.tensors);
+  const bool published = weights.provenance.licence != kNoLicence;
+  const bool known = published || begins_as_imagenet(weights.tensors);
+  if (known && !published) weights.provenance.source += kBeginsAsImageNet;
   if (!asked && (!weights.note.empty() || (!found.front.preprocessing && !known)))
     add_note(weights, fmt::format("pixels are prepared as {} (`preprocessing` says otherwise)",
                                   found.front.preprocessing ? "the model in it does"
@@ -201,14 +202,7 @@ Weights from_graft(SafetensorsFile file, const Network& network, const std::stri
   const Network full = backbone(network.backbone, network.input_height, network.input_width);
   check_tensors(full, network.layers.size(), weights.tensors, name, "");
   weights.preprocessing = metadata.preprocessing;
-  weights.provenance = metadata.provenance;
-  if (!metadata.classes.empty() && fine_tuned(metadata) != "0") {
-    const auto images = metadata.training.find("training_images");
-    weights.provenance.source += fmt::format(
-        ", fine-tuned on {} images of {} classes",
-        images != metadata.training.end() && images->is_number_unsigned() ? images->dump() : "the",
-        metadata.classes.size());
-  }
+  weights.provenance = backbone_provenance(metadata);
   return weights;
 }
 

@@ -55,6 +55,10 @@ Provenance provenance_of(const std::filesystem::path& path, const std::string& f
 /// Whether weights begin with the kernels of Keras' ImageNet weights, which hardly ever train.
 bool begins_as_imagenet(const TensorMap& tensors);
 
+/// What a source says then of a file that is none of the published ones.
+inline constexpr std::string_view kBeginsAsImageNet =
+    ", whose first layer is that of Keras' ImageNet weights";
+
 /// How many classes the top of such weights has: a file's own number, else ImageNet's 1000.
 /// `weights` as in WeightsRequest. Throws as load_weights does.
 int top_classes(const std::string& weights);

@@ -249,4 +249,16 @@ std::string fine_tuned(const ModelMetadata& metadata) {
   return at != metadata.training.end() && at->is_string() ? at->get<std::string>() : "0";
 }
 
+Provenance backbone_provenance(const ModelMetadata& metadata) {
+  Provenance out = metadata.provenance;
+  // A backbone without classes is nobody's run: its source says it already.
+  if (metadata.classes.empty() || fine_tuned(metadata) == "0") return out;
+  const auto images = metadata.training.find("training_images");
+  out.source += fmt::format(
+      ", fine-tuned on {} images of {} classes",
+      images != metadata.training.end() && images->is_number_unsigned() ? images->dump() : "the",
+      metadata.classes.size());
+  return out;
+}
+
 }  // namespace graft

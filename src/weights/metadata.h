@@ -35,6 +35,10 @@ ModelMetadata parse_metadata(const std::map<std::string, std::string>& metadata,
 /// The --fine-tune that the model was trained with, as its record has it; "0" where it has none.
 std::string fine_tuned(const ModelMetadata& metadata);
 
+/// Of the backbone alone, for what is made of it: where its layers were fine-tuned, the source says
+/// on what.
+Provenance backbone_provenance(const ModelMetadata& metadata);
+
 std::string_view to_string(Resampling resampling);
 
 }  // namespace graft

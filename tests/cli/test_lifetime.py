@@ -3,6 +3,7 @@ a finished run keeps on disk."""
 import csv
 import json
 import os
+import re
 import shutil
 import sys
 
@@ -122,10 +123,37 @@ class Lifetime(t.TestCase):
                         ("--from", self.one, "--split-from", three)):
             done = self.succeed("train", kept, *options, "--dry-run")
             self.assertRegex(done.stdout, r"\d+ of \d+ val images were trained on by .*/one or the runs before it")
+            count = int(re.search(r"(\d+) of \d+ val images were trained on", done.stdout).group(1))
+            run = self.folder / f"run{options[0]}"
+            self.succeed("train", kept, *options, *self.cache, "-o", run)
+            self.assertEqual(json.loads((run / "metrics.json").read_text())["validation"]["trained_on"], count)
+            if "--weights" in options:  # the earlier run wrote no report
+                self.assertRegex((run / "report.html").read_text(), rf"Measured</th><td>.*; {count} of them were trained "
+                                                                    "on, by this run or one that it went on from")
         # New heads on frozen layers know nothing of the images.
         done = self.succeed("train", kept, "--weights", self.one, "--seed", "5", "--dry-run", "--backbone", "vgg-mini",
                             "--input-size", "48")
         self.assertNotIn("were trained on by", done.stdout)
+
+    def test_a_runs_rates_are_for_what_it_trained(self):
+        """A head's rate of the earlier run does not become that of its pretrained layers."""
+        two = self.folder / "two"
+        done = self.succeed("train", self.data, "--from", self.one, *self.cache, "-o", two, "--fine-tune", "2",
+                            "--freeze-epochs", "1", "--epochs", "2")
+        config = (two / "config.toml").read_text()
+        self.assertRegex(config, r"(?m)^lr = 0\.0001$")
+        self.assertRegex(config, r"(?m)^head-lr = 0\.0001$", "a head that has been trained")
+        # Fewer epochs than the freeze epochs that the earlier run had, and nobody typed.
+        three = self.folder / "three"
+        self.succeed("train", self.data, "--from", two, *self.cache, "-o", three, "--epochs", "1")
+        self.assertRegex((three / "config.toml").read_text(), r"(?m)^freeze-epochs = 0$")
+        for more, what in ((("--head-lr", "0.1"), "--head-lr without --freeze-epochs: not used"),
+                           (("--lr-decay-per-block", "0.5"), "--lr-decay-per-block with a frozen backbone: not used")):
+            done = self.succeed("train", self.data, "--from", self.one, *more, "--dry-run")
+            self.assertIn(what, done.stdout)
+            done = self.succeed("train", self.data, "--from", self.one, *more, "--fine-tune", "2", "--freeze-epochs",
+                                "1", "--dry-run")
+            self.assertNotIn(what, done.stdout)
 
     def test_a_run_goes_on_with_its_own_images(self):
         other = next(iter(sorted((self.data / self.classes[0]).iterdir())))

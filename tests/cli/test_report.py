@@ -275,6 +275,29 @@ class Report(t.TestCase):
         self.assertRegex(card(more / "report.html"), r"Weights from</th><td>random.*, fine-tuned on \d+ "
                                                      r"images of 6 classes")
         self.assertIn("those that it was fine-tuned on", card(more / "report.html"))
+        # However the weights are taken along.
+        self.succeed("export", run, "-o", self.folder / "all.pth")
+        for name, command in (("backbone.safetensors", ("weights", "convert", run)),
+                              ("trunk.pth", ("export", run, "--without-head")),
+                              ("back.safetensors", ("weights", "convert", self.folder / "all.pth"))):
+            self.succeed(*command, "-o", self.folder / name)
+            again = self.folder / f"{name}-run"
+            self.succeed("train", BASE / "data" / "train", *TRAIN, "--epochs", "1", "--weights", self.folder / name,
+                         "-o", again)
+            self.assertIn("those that it was fine-tuned on", card(again / "report.html"), name)
+            self.assertEqual(card(again / "report.html").count("fine-tuned on"), 2, name)
+
+    def test_one_test_image_proves_little(self):
+        only = self.folder / "test" / "sea"
+        only.mkdir(parents=True)
+        shutil.copy(sorted((BASE / "data" / "test" / "sea").iterdir())[0], only)
+        run = self.folder / "run"
+        self.succeed("train", BASE / "data" / "train", *TRAIN, "--epochs", "1", "--test", only.parent, "-o", run)
+        metrics = json.loads((run / "metrics.json").read_text())["test"]
+        low, high = metrics["intervals"]["top1"]
+        self.assertAlmostEqual(high - low, 1 - 0.2065, places=3)
+        self.assertIn(" on 1 test image, 95 % between", (run / "report.html").read_text())
+        self.assertEqual(metrics["trained_on"], 0)
 
     def test_no_report(self):
         self.succeed("train", BASE / "data", *TRAIN, "--epochs", "1", "--no-report", "-o",

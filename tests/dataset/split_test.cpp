@@ -48,6 +48,22 @@ std::map<int, size_t> counts(const Dataset& dataset, Split split) {
   return out;
 }
 
+// By chance a share may be all but one, and then nothing could be set aside of the rest.
+TEST(Split, LeavesEnoughForASecondShare) {
+  const TemporaryFolder t;
+  for (int c = 0; c < 60; ++c) fill(t.path() / fmt::format("c{}", c), 5);
+  for (uint64_t seed = 0; seed < 5; ++seed) {
+    Dataset dataset = open_read(t.path());
+    split_off(dataset, {0.4, ~seed, Split::test, 2});
+    const std::map<int, size_t> test = counts(dataset, Split::test);
+    EXPECT_EQ(test.size(), 60);
+    for (const auto& [label, count] : test) EXPECT_LE(count, 3) << label;
+    split_off(dataset, {0.15, seed, Split::validation});
+    EXPECT_EQ(counts(dataset, Split::train).size(), 60);
+    EXPECT_EQ(counts(dataset, Split::validation).size(), 60);
+  }
+}
+
 TEST(Split, IsSeededAndOfAllClasses) {
   const TemporaryFolder t;
   fill(t.path() / "a", 400);

@@ -178,6 +178,58 @@ TEST(Recipe, FewImagesTakeMoreEpochs) {
   recipe.optimization.epochs = 5;
   EXPECT_EQ(recipe.resolved(100).optimization.epochs, 5);
   EXPECT_EQ(recipe.resolved(100).optimization.freeze_epochs, 3);
+  recipe.optimization.min_steps = 100;
+  const Recipe more = recipe.resolved(100);
+  EXPECT_EQ(more.optimization.epochs, 50);
+  EXPECT_EQ(more.resolved(10).optimization.epochs, 50) << "what a run has recorded stays";
+  EXPECT_EQ(recipe.resolved(8000).optimization.epochs, 5);
+  EXPECT_EQ(Recipe::named("quick").resolved(100).optimization.epochs, 120);
+  EXPECT_EQ(Recipe::named("quick").resolved(8000).optimization.epochs, 5);
+  EXPECT_EQ(Recipe::named("notebook").resolved(100).optimization.epochs, 10);
+}
+
+/// The recipe of that name with options over it, as of a command line.
+Recipe over(const std::string& name, const std::string& toml, const std::set<std::string>& stated) {
+  const Recipe beneath = Recipe::named(name);
+  Recipe recipe = beneath;
+  recipe.merge_toml(toml, "test");
+  recipe.settle(beneath, stated);
+  return recipe.resolved();
+}
+
+TEST(Recipe, AHeadsRateIsNotThatOfPretrainedLayers) {
+  const auto rate = [](const Recipe& r) { return *r.optimization.learning_rate; };
+  EXPECT_EQ(rate(over("notebook", "fine-tune = \"2\"", {"fine-tune"})), 1e-4);
+  EXPECT_EQ(rate(over("notebook", "fine-tune = \"2\"\nlr = 1e-3", {"fine-tune", "lr"})), 1e-3);
+  EXPECT_EQ(rate(over("notebook", "fine-tune = \"0\"", {"fine-tune"})), 1e-3);
+  const Recipe both =
+      over("notebook", "fine-tune = \"2\"\nfreeze-epochs = 3", {"fine-tune", "freeze-epochs"});
+  EXPECT_EQ(rate(both), 1e-4);
+  EXPECT_EQ(both.optimization.head_learning_rate, 1e-3);
+  EXPECT_EQ(rate(over("fine-tune", "fine-tune = \"0\"", {"fine-tune"})), 2e-3)
+      << "nor theirs that of a new head";
+  EXPECT_EQ(rate(over("fine-tune", "fine-tune = \"all\"", {"fine-tune"})), 1e-4);
+}
+
+TEST(Recipe, StatedEpochsAreAllThereAre) {
+  const Recipe quick = over("quick", "epochs = 3", {"epochs"});
+  EXPECT_EQ(quick.resolved(100).optimization.epochs, 3);
+  Recipe beneath;
+  beneath.model.fine_tune = "block5_conv1";
+  beneath.optimization.epochs = 6;
+  beneath.optimization.freeze_epochs = 4;
+  Recipe shorter = beneath;
+  shorter.optimization.epochs = 3;
+  shorter.settle(beneath, {"epochs"});
+  EXPECT_EQ(shorter.optimization.freeze_epochs, 2);
+  Recipe longer = beneath;
+  longer.optimization.epochs = 9;
+  longer.settle(beneath, {"epochs"});
+  EXPECT_EQ(longer.optimization.freeze_epochs, 4);
+  Recipe frozen = beneath;
+  frozen.model.fine_tune = "0";
+  frozen.settle(beneath, {"fine-tune"});
+  EXPECT_EQ(frozen.optimization.freeze_epochs, 0);
 }
 
 TEST(Recipe, RefusesValuesOutOfRange) {

@@ -84,6 +84,23 @@ TEST(Metrics, AveragesAndIntervals) {
   EXPECT_GT(m.macro_f1_interval.high, m.macro.f1);
 }
 
+// No resample differs where all are right: that is not certainty.
+TEST(Metrics, IntervalsOfAllAndOfNone) {
+  const auto of = [](int images, int label) {
+    MetricsBuilder builder(2);
+    for (int i = 0; i < images; ++i) builder.add(std::vector<float>{1, 0}, label);
+    return builder.finish();
+  };
+  // Wilson's, as R's prop.test(correct = FALSE) has them.
+  EXPECT_NEAR(of(1, 0).top1_interval.low, 0.2065, 1e-4);
+  EXPECT_NEAR(of(6, 0).top1_interval.low, 0.6097, 1e-4);
+  EXPECT_EQ(of(6, 0).top1_interval.high, 1);
+  EXPECT_EQ(of(6, 1).top1_interval.low, 0);
+  EXPECT_NEAR(of(6, 1).top1_interval.high, 0.3903, 1e-4);
+  EXPECT_NEAR(of(6, 0).macro_f1_interval.low, of(6, 0).macro.f1 * 0.6097, 1e-4);
+  EXPECT_EQ(of(6, 0).macro_f1_interval.high, of(6, 0).macro.f1);
+}
+
 constexpr size_t kFour = 4;
 
 /// Logits that are `times` too large: labels are drawn from their softmax before.
