@@ -1,4 +1,5 @@
 """What Keras' files leave open: names, orders, sizes, pixels."""
+import html
 import json
 import unittest
 import zipfile
@@ -203,6 +204,18 @@ class Keras(Files):
     def test_pixels_of_the_official_base_are_known(self):
         self.assertNotIn("pixels", self.succeed("weights", "convert", REAL, self.ours, "--without-head").stderr)
         self.assertEqual(self.succeed_json("weights", "inspect", REAL, "--json")["files"][0]["note"], "")
+        # The file is none of the published ones, byte for byte, and says nothing of its images.
+        self.assertIn("whose first layer is that of Keras' ImageNet weights",
+                      self.succeed_json("weights", "inspect", self.ours, "--json")["files"][0]["source"])
+        if not t.HAS_TRAINING:
+            return
+        classes = self.folder / "data"
+        t.draw_scenes(classes, 4)
+        run = self.folder / "run"
+        self.succeed("train", classes, "--weights", self.ours, "--backbone", "vgg16", "--input-size", "32", "--head",
+                     "gap", "--fine-tune", "0", "--epochs", "1", "--no-cache", "-o", run)
+        card = html.unescape((run / "report.html").read_text().split("<h2>Model card</h2>")[1])
+        self.assertRegex(card, "ImageNet's: 1.28 million photos.*; and whatever else the file was trained on")
 
     def test_advice(self):
         """Where the whole is not taken, the backbone is, as the message says."""
