@@ -1,6 +1,8 @@
 """graft train on drawn images: what it writes, what it freezes, how it stops."""
 import json
 import os
+import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,25 @@ class Train(t.TestCase):
 
     def train(self, *arguments, data=None, out=None):
         return self.succeed("train", data or self.data, *FAST, "-o", out or self.out, *arguments)
+
+    def test_threads_that_wait_let_go_of_the_processor(self):
+        """Else a training beside other programs keeps its own threads from it; the user's word counts."""
+        for given, want in (({}, "GOMP_SPINCOUNT=1000"), ({"GOMP_SPINCOUNT": "7"}, "GOMP_SPINCOUNT=7"),
+                            ({"OMP_WAIT_POLICY": "active"}, None)):
+            environment = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+            process = subprocess.Popen([t.GRAFT, "train", str(self.data), *FAST, "--epochs", "10000", "-o",
+                                        str(self.out), "--force"], env={**environment, **given},
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                deadline = time.time() + 60
+                while not (self.out / "history.csv").exists() and time.time() < deadline:
+                    time.sleep(0.01)
+                has = pathlib.Path(f"/proc/{process.pid}/environ").read_text().split("\0")
+                self.assertEqual([word for word in has if word.startswith("GOMP_SPINCOUNT")], [want] if want else [])
+            finally:
+                process.kill()
+                process.wait()
+            shutil.rmtree(self.out)
 
     def test_schedules_smoothing_clipping_and_class_weights(self):
         rates = {}
