@@ -83,6 +83,10 @@ struct TrainPlan {
 TrainPlan plan(Dataset data, const Recipe& recipe, const CacheOptions& cache = {},
                const RunContext& context = {});
 
+/// Reads the weights as training will, and throws what it would; those that are yet to be
+/// downloaded are noted in the plan's dataset.
+void check_weights(TrainPlan& plan, const RunContext& context = {});
+
 /// The plan for reading. `with_time`: with the time that it will take, from a short measurement.
 std::string plan_text(const TrainPlan& plan, bool with_time = false,
                       const RunContext& context = {});

@@ -23,7 +23,8 @@ int run_train(int argc, char** argv) {
   return run_train_app(argc, argv, [&](const TrainOptions& options) {
     if (options.dry_run) {
       check_training_limits();
-      const TrainPlan plan = make_plan(options);
+      TrainPlan plan = make_plan(options);
+      check_weights(plan, options.common.context());
       const PlanLines lines = plan_lines(
           STDOUT_FILENO, plan, plan_text(plan, /*with_time=*/true, options.common.context()),
           run_folder(options));

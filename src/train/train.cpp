@@ -16,6 +16,7 @@
 #include "run/judge_labels.h"
 #include "run/keep_head.h"
 #include "run/learned.h"
+#include "run/load_backbone.h"
 #include "run/prepare.h"
 #include "run/run_claim.h"
 #include "run/run_config.h"
@@ -29,25 +30,6 @@
 
 namespace graft {
 namespace {
-
-Weights load_backbone(const TrainPlan& plan, const RunContext& context) {
-  if (keeps_head(plan.recipe))
-    return load_kept(plan.recipe, plan.network, plan.dataset.classes, context);
-  const Network base = make_backbone(plan.recipe.model);
-  WeightsRequest request;
-  request.weights = plan.recipe.model.weights;
-  request.backbone = base.backbone;
-  request.preprocessing = plan.recipe.model.preprocessing;
-  request.resampling = plan.recipe.model.resampling;
-  request.input_height = base.input_height;
-  request.input_width = base.input_width;
-  request.seed = plan.recipe.seed;
-  request.cache = plan.cache.folder.empty() ? default_cache_folder() : plan.cache.folder;
-  request.context = context;
-  Weights weights = load_weights(request, base);
-  if (!weights.note.empty()) context.tell(Severity::note, "note: " + weights.note);
-  return weights;
-}
 
 TrainJob make_job(const TrainPlan& plan, FeatureCache* cache, const ComputeDevice* device,
                   const std::filesystem::path& run, Weights weights, const RunContext& context) {

@@ -72,6 +72,20 @@ class KerasWeights(t.TestCase):
                 ("bn", tuple(np.ones(8, "f4") for _ in range(4))),
                 ("out", (np.ones((8, 3), "f4"), np.ones(3, "f4")))]
 
+    def test_a_plan_has_read_its_weights(self):
+        """What training would refuse, --dry-run does; what it would download, it says."""
+        t.draw_scenes(self.folder / "data", 4)
+        plan = ("train", self.folder / "data", "--backbone", "vgg-mini", "--input-size", "32", "--dry-run")
+        self.succeed(*plan, "--weights", self.folder / "plain.h5")
+        wrong = {**self.weights, "block1_conv2": self.weights["block2_conv1"]}
+        t.write_keras_h5(self.folder / "wrong.h5", self.specs, wrong)
+        for weights in (self.folder / "wrong.h5", self.image):
+            said = self.fail_with(1, weights.name, *plan, "--weights", weights).stderr
+            self.assertEqual(self.fail_with(1, weights.name, *plan[:-1], "--weights", weights, "-o",
+                                            self.folder / "run").stderr.splitlines()[-1], said.splitlines()[-1])
+        done = self.succeed("train", self.folder / "data", "--dry-run", "--cache-dir", self.folder / "empty")
+        self.assertIn("note: --weights imagenet: not in the cache yet", " ".join(done.stdout.split()))
+
     def refuse(self, text, path, backbone=BACKBONE):
         return self.fail_with(1, text, "features", self.image, "-o", self.folder / "no.npy", "--backbone", backbone,
                               "--input-size", "32", "--weights", path).stderr
