@@ -147,8 +147,12 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
                               {"at_bound", at_bound},
                               {"uncalibrated_validation", {{"loss", raw.loss}, {"ece", raw.ece}}}}},
                             {"validation", metrics_document(val_metrics, val.classes)}};
-  size_t learned = count_learned(val.samples, run);
-  metrics["validation"]["trained_on"] = learned;
+  Contents learned = learned_before(run);
+  for (const size_t i : plan.dataset.of(Split::train))
+    learned.insert(plan.dataset.samples[i].content);
+  learned.erase("");  // of files that could not be read
+  size_t trained_on = count_learned(val.samples, learned);
+  metrics["validation"]["trained_on"] = trained_on;
   // With a thousand classes all probabilities would be a gigabyte.
   const bool whole = plan.dataset.samples.size() * val.classes.size() <= kMostProbabilities;
   std::string predictions = predictions_csv(val, "val", true, whole);
@@ -160,8 +164,8 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
   }
   if (test && test_metrics->images > 0) {
     metrics["test"] = metrics_document(*test_metrics, test->classes);
-    learned = count_learned(test->samples, run);
-    metrics["test"]["trained_on"] = learned;
+    trained_on = count_learned(test->samples, learned);
+    metrics["test"]["trained_on"] = trained_on;
     on_split("test", *test_metrics);
     predictions += predictions_csv(*test, "test", false, whole);
   }
@@ -179,11 +183,11 @@ std::string conclude(const TrainPlan& plan, const std::filesystem::path& run, Fe
         fmt::format("graft train {} --config {}", shell_quoted(plan.dataset.root.string()),
                     shell_quoted((run / run_files::kConfig).string()));
     const bool tested = test && test_metrics->images > 0;
-    write_file_atomic(
-        run / run_files::kReport,
-        report_page({model, tested ? *test : val, tested ? *test_metrics : val_metrics,
-                     tested ? "test" : "val", plan.dataset, read_run_folder(run), command, learned,
-                     context, plan.recipe.precision, changes(plan), label_check, true}));
+    write_file_atomic(run / run_files::kReport,
+                      report_page({model, tested ? *test : val,
+                                   tested ? *test_metrics : val_metrics, tested ? "test" : "val",
+                                   plan.dataset, read_run_folder(run), command, trained_on, context,
+                                   plan.recipe.precision, changes(plan), label_check, true}));
   }
   return text;
 }

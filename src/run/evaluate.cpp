@@ -281,9 +281,7 @@ size_t images_trained_on(const std::filesystem::path& model, const Evaluation& e
   measured.samples = evaluation.predictions.samples;
   if (!learned.empty()) {
     read_contents(measured, context);
-    return static_cast<size_t>(
-        std::count_if(measured.samples.begin(), measured.samples.end(),
-                      [&](const Sample& sample) { return learned.contains(sample.content); }));
+    return count_learned(measured.samples, learned);
   }
   // Runs of earlier versions know their images by path.
   std::set<fs::path> trained;

@@ -77,8 +77,7 @@ void write_learned_before(const Recipe& recipe, const fs::path& run) {
   write_file_atomic(run / run_files::kLearnedBefore, text);
 }
 
-size_t count_learned(const std::vector<Sample>& samples, const fs::path& run) {
-  const Contents learned = learned_contents(run);
+size_t count_learned(const std::vector<Sample>& samples, const Contents& learned) {
   return static_cast<size_t>(
       std::count_if(samples.begin(), samples.end(),
                     [&](const Sample& sample) { return learned.contains(sample.content); }));

@@ -34,9 +34,8 @@ std::optional<std::filesystem::path> teacher(const Recipe& recipe);
 /// nothing where the recipe goes on from none.
 void write_learned_before(const Recipe& recipe, const std::filesystem::path& run);
 
-/// How many of these images the run, or one whose weights it went on from, has learned from. They
-/// have contents.
-size_t count_learned(const std::vector<Sample>& samples, const std::filesystem::path& run);
+/// How many of these images are among the learned. They have contents.
+size_t count_learned(const std::vector<Sample>& samples, const Contents& learned);
 
 /// Notes validation and test images that weights of that run have learned from. Samples have
 /// contents.
