@@ -23,9 +23,8 @@ struct SplitShare {
   double fraction = 0;
   uint64_t seed = 0;
   Split to = Split::validation;
-  /// Images of each class (copies count as one) that are to be left, where it has as many and one
-  /// more: of a class of few images a share may by chance be all but one, which no second share
-  /// could then be taken of.
+  /// Images of each class (copies count as one) that are left where it has more than so many: by
+  /// chance a share of a small class may be all of it, and a second share needs two.
   size_t left = 1;
 };
 

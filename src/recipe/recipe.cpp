@@ -29,9 +29,11 @@ constexpr int kLeastSteps = 240;  // of few images; docs/recipes.md
 // Where fine-tuning is what is done unless something else is asked for.
 constexpr const char* kTunedLayer = "block5_conv1";
 constexpr int kTunedEpochs = 6;
-constexpr int kFrozenThirds = 2;  // of which the head trains alone
 constexpr const char* kLastPooling = "block5_pool";
 constexpr std::string_view kSmallBackbone = "vgg-mini";
+
+/// Of the epochs of fine-tuning, those in which the head trains alone.
+int head_epochs(int epochs) { return epochs * 2 / 3; }
 
 /// Letters and digits alone, in lower case.
 std::string plain_name(std::string_view name) {
@@ -173,7 +175,7 @@ void Recipe::settle(const Recipe& beneath, const std::set<std::string>& stated) 
   if (model.fine_tune == "0")
     o.freeze_epochs = 0;
   else if (o.epochs && *before.freeze_epochs >= *o.epochs)
-    o.freeze_epochs = *o.epochs * kFrozenThirds / 3;
+    o.freeze_epochs = head_epochs(*o.epochs);
 }
 
 Recipe Recipe::resolved(size_t images) const {
@@ -197,7 +199,7 @@ Recipe Recipe::resolved(size_t images) const {
     o.min_steps = 0;  // they are in the epochs now
   }
   if (r.model.fine_tune.empty()) r.model.fine_tune = tunes ? kTunedLayer : "0";
-  if (tunes && !o.freeze_epochs) o.freeze_epochs = std::max(1, *o.epochs * kFrozenThirds / 3);
+  if (tunes && !o.freeze_epochs) o.freeze_epochs = std::max(1, head_epochs(*o.epochs));
   if (!o.freeze_epochs) o.freeze_epochs = 0;
   if (!o.learning_rate)
     o.learning_rate =

@@ -146,9 +146,8 @@ class Report {
   [[nodiscard]] std::string trained_on() const {
     if (job_.trained_on == 0) return "";
     return fmt::format(
-        "; {} of them {} trained on, by this run or one that it went on from, so that unseen "
-        "images "
-        "will do worse",
+        "; {} of them {} trained on, by this run or one that it went on from, so that "
+        "unseen images will do worse",
         job_.trained_on, job_.trained_on == 1 ? "was" : "were");
   }
 

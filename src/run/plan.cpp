@@ -147,7 +147,7 @@ int view_count(const Recipe& recipe, bool has_prefix) {
 /// Rates of what this run does not train.
 void note_idle_options(TrainPlan& plan, const Recipe& given) {
   const Recipe::Optimization& o = given.optimization;
-  Recipe usual;
+  Recipe usual;  // as it is where nobody says it, and as a run with such a head records it
   usual.model.head = given.model.head;
   if (o.head_learning_rate != usual.optimization.head_learning_rate &&
       o.head_learning_rate != usual.resolved().optimization.head_learning_rate &&
