@@ -10,8 +10,8 @@ two layers train too (base.layers[:-2] stay frozen), rate 1e-5. Up to ten epochs
 validation accuracy kept, patience 5. Keras gets the maps of the frozen layers from `graft features`
 (tests/parity compares those with Keras'), so that it, too, computes them once; all that trains is
 Keras' own, the pretrained convolution as loaded by keras.applications. --xla has its steps compiled,
-which Keras leaves out on processors: the same model in a half to a third of the time. --maps keeps
-the maps (3.5 GB) for other calls of this script.
+which Keras leaves out on processors: the same model in less time. --maps keeps the
+maps (3.5 GB) for other calls of this script.
 """
 import argparse
 import csv
