@@ -21,10 +21,10 @@ void prepare_training_program() {
   // One thread of OpenBLAS's own: Graft shares products out, and what OpenBLAS cannot start or
   // allocate while it is loaded ends or hangs the process.
   ::setenv("OPENBLAS_NUM_THREADS", "1", 1);
-  // Threads of OpenMP wait for each other at the end of every operation, by default for most of a
-  // millisecond before they let go of the processor, which they thereby keep from the thread that
-  // is waited for where another program runs beside this one. A few microseconds are as good where
-  // none does.
+  // Threads of OpenMP wait for each other at the end of every operation, by default for 300,000
+  // turns of a loop before they let go of the processor (libgomp's manual, GOMP_SPINCOUNT), which
+  // they thereby keep from the thread that is waited for where another program runs beside this
+  // one: bench/busy.py.
   if (std::getenv("OMP_WAIT_POLICY") == nullptr) ::setenv("GOMP_SPINCOUNT", "1000", 0);
   // Each arena of the allocator reserves 64 MB, and how many there are is chance.
   if (address_space_is_scarce()) ::setenv("MALLOC_ARENA_MAX", "1", 0);
