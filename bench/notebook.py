@@ -33,6 +33,7 @@ FROZEN_UNTIL = "block5_conv2"
 
 def maps_of(o, folder):
     """(N, H, W, C) behind the last layer that is frozen in both stages; row numbers by path."""
+    folder.mkdir(parents=True, exist_ok=True)
     out = folder / "maps.npy"
     if not out.exists():
         subprocess.run([f"{o.build}/bin/graft", "features", o.data, "--weights", o.weights, "--until",

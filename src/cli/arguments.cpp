@@ -5,12 +5,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <optional>
 #include <string_view>
 #include <utility>
 
 #include "base/fail.h"
+#include "base/option_synonyms.h"
 #include "base/words.h"
 
 namespace graft::cli {
@@ -40,52 +39,9 @@ std::string name_of(std::string_view word) {
   return std::string(is_short ? word.substr(0, 2) : "");
 }
 
-/// What an option is called by other programs, with the name that it has here.
-struct Synonym {
-  std::string_view word;
-  std::string_view option;
-};
-constexpr auto kSynonyms = std::to_array<Synonym>({{"--learning-rate", "--lr"},
-                                                   {"--out", "--output"},
-                                                   {"--out-dir", "--output"},
-                                                   {"--output-dir", "--output"},
-                                                   {"--save-dir", "--output"},
-                                                   {"--image-size", "--input-size"},
-                                                   {"--img-size", "--input-size"},
-                                                   {"--imgsz", "--input-size"},
-                                                   {"--arch", "--backbone"},
-                                                   {"--model", "--backbone"},
-                                                   {"--network", "--backbone"},
-                                                   {"--pretrained", "--weights"},
-                                                   {"--num-epochs", "--epochs"},
-                                                   {"--workers", "--threads"},
-                                                   {"--num-workers", "--threads"},
-                                                   {"--jobs", "--threads"},
-                                                   {"--gpu", "--device"},
-                                                   {"--freeze", "--fine-tune"},
-                                                   {"--unfreeze", "--fine-tune"},
-                                                   {"--early-stopping", "--patience"},
-                                                   {"--scheduler", "--schedule"},
-                                                   {"--num-classes", "--classes"},
-                                                   {"--topk", "--top"},
-                                                   {"--threshold", "--unsure"},
-                                                   {"--gradcam", "--explain"},
-                                                   {"--overwrite", "--force"},
-                                                   {"--silent", "--quiet"}});
-
 std::string unknown_option(const CLI::App& app, const std::string& name) {
-  std::vector<std::string> synonyms;
-  for (const Synonym& synonym : kSynonyms)
-    if (app.get_option_no_throw(std::string(synonym.option)) != nullptr)
-      synonyms.emplace_back(synonym.word);
-  const auto is_synonym = std::find(synonyms.begin(), synonyms.end(), name) != synonyms.end();
-  std::string meant = is_synonym ? "" : did_you_mean(name, option_names(app));
-  if (const std::string word = meant.empty() ? nearest_word(name, synonyms) : ""; !word.empty())
-    meant = fmt::format(" (did you mean {}?)",
-                        std::find_if(kSynonyms.begin(), kSynonyms.end(), [&](const Synonym& s) {
-                          return s.word == word;
-                        })->option);
-  return fmt::format("unknown option '{}'{}", clipped(name), meant);
+  return fmt::format("unknown option '{}'{}", clipped(name),
+                     did_you_mean_option(name, option_names(app)));
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "base/fail.h"
 #include "base/file.h"
+#include "base/option_synonyms.h"
 #include "base/words.h"
 #include "graft/inspect.h"
 #include "graft/network.h"
@@ -140,7 +141,7 @@ void Recipe::merge_toml(std::string_view text, std::string_view name) {
     std::vector<std::string> known;
     options::visit_options(options::NameLister{known}, *this);
     fail(ErrorKind::usage, "{}: unknown key '{}'{}", line.place, clipped(line.key),
-         did_you_mean(line.key, known));
+         did_you_mean_option(line.key, known));
   }
   *this = std::move(merged);
 }

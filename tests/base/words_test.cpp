@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/option_synonyms.h"
+
 namespace graft {
 namespace {
 
@@ -37,6 +39,19 @@ TEST(Words, NearestIsWhatWasMeant) {
   EXPECT_EQ(nearest_word("x", {}), "");
   EXPECT_EQ(did_you_mean("admw", {"adam", "adamw", "sgd"}), " (did you mean adamw?)");
   EXPECT_EQ(did_you_mean("lion", {"adam", "adamw", "sgd"}), "");
+}
+
+TEST(Words, OptionsUnderOtherProgramsNames) {
+  const std::vector<std::string> options = {"--lr", "--weights", "--epochs", "-o"};
+  EXPECT_EQ(did_you_mean_option("--learning-rate", options), " (did you mean --lr?)");
+  EXPECT_EQ(did_you_mean_option("--Learning_Rate", options), " (did you mean --lr?)");
+  EXPECT_EQ(did_you_mean_option("--learningrate", options), " (did you mean --lr?)");
+  EXPECT_EQ(did_you_mean_option("--num-epochs", options), " (did you mean --epochs?)");
+  EXPECT_EQ(did_you_mean_option("--epoch", options), " (did you mean --epochs?)");
+  EXPECT_EQ(did_you_mean_option("--imgsz", options), "") << "no such option here";
+  EXPECT_EQ(did_you_mean_option("--zzz", options), "");
+  EXPECT_EQ(did_you_mean_option("learning_rate", {"lr", "weights"}), " (did you mean lr?)")
+      << "a key of a configuration file";
 }
 
 TEST(Words, MessagesAreBounded) {

@@ -71,6 +71,8 @@ TEST(Recipe, UnknownOptionsOfAFileAreErrors) {
   Recipe recipe;
   EXPECT_ERROR(recipe.merge_toml("epoch = 3\n", "mine.toml"), ErrorKind::usage,
                "mine.toml:1: unknown key 'epoch' (did you mean epochs?)");
+  EXPECT_ERROR(recipe.merge_toml("learning_rate = 1e-3\n", "mine.toml"), ErrorKind::usage,
+               "mine.toml:1: unknown key 'learning_rate' (did you mean lr?)");
   EXPECT_ERROR(recipe.merge_toml("recipe = 'notebook'\n", "mine.toml"), ErrorKind::usage, "recipe");
   // Of the program, not of a recipe.
   recipe.merge_toml("output = 'runs/a'\nno-report = true\nval = 'v'\n", "mine.toml");
