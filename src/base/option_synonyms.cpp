@@ -66,7 +66,8 @@ std::string did_you_mean_option(std::string_view typed, const std::vector<std::s
       }
   const std::string word = bare(typed);
   const auto is_synonym = std::find(words.begin(), words.end(), word) != words.end();
-  if (std::string meant = is_synonym ? "" : did_you_mean(typed, known); !meant.empty()) return meant;
+  if (std::string meant = is_synonym ? "" : did_you_mean(typed, known); !meant.empty())
+    return meant;
   const auto meant = std::find(words.begin(), words.end(), nearest_word(word, words));
   if (meant == words.end()) return {};
   return " (did you mean " + options[static_cast<size_t>(meant - words.begin())] + "?)";

@@ -8,6 +8,7 @@
 #include "base/fail.h"
 #include "base/file.h"
 #include "base/limits.h"
+#include "cli/blas_kernels.h"
 #include "cli/option_flags.h"
 
 namespace graft::cli {
@@ -21,6 +22,9 @@ void prepare_training_program() {
   // One thread of OpenBLAS's own: Graft shares products out, and what OpenBLAS cannot start or
   // allocate while it is loaded ends or hangs the process.
   ::setenv("OPENBLAS_NUM_THREADS", "1", 1);
+  if (std::getenv("OPENBLAS_CORETYPE") == nullptr)
+    if (const std::string kernels = better_blas_kernels(); !kernels.empty())
+      ::setenv("OPENBLAS_CORETYPE", kernels.c_str(), 0);
   // Threads of OpenMP wait for each other at the end of every operation, by default for 300,000
   // turns of a loop before they let go of the processor (libgomp's manual, GOMP_SPINCOUNT), which
   // they thereby keep from the thread that is waited for where another program runs beside this

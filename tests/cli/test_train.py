@@ -2,11 +2,13 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import unittest.mock
 
 import graft_testing as t
 import numpy as np
@@ -27,6 +29,18 @@ class Train(t.TestCase):
 
     def train(self, *arguments, data=None, out=None):
         return self.succeed("train", data or self.data, *FAST, "-o", out or self.out, *arguments)
+
+    def test_openblas_uses_the_vectors_that_there_are(self):
+        """Its version 0.3.21 takes kernels of before AVX on newer processors; the user's word counts."""
+        flags = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
+        for given, old in (({}, not {"avx2", "fma"} <= set(flags)), ({"OPENBLAS_CORETYPE": "Prescott"}, True)):
+            with unittest.mock.patch.dict(os.environ, given):
+                if not given:
+                    os.environ.pop("OPENBLAS_CORETYPE", None)
+                done = self.train("--epochs", "1", "--verbose", "--force")
+            if "BLAS: OpenBLAS" not in done.stderr or "DYNAMIC_ARCH" not in done.stderr:
+                self.skipTest("the BLAS here is another one than Debian's OpenBLAS")
+            self.assertEqual(re.search(r" (Prescott|Nehalem|Barcelona) MAX", done.stderr) is not None, old, done.stderr)
 
     def test_threads_that_wait_let_go_of_the_processor(self):
         """Else a training beside other programs keeps its own threads from it; the user's word counts."""
