@@ -23,7 +23,9 @@ if not t.HAS_TRAINING:
 BASE = ("--backbone", "vgg-mini", "--weights", "none", "--input-size", "32", "--until", "block2_pool",
         "--fine-tune", "0", "--seed", "5", "--optimizer", "sgd", "--lr", "0.05",
         "--schedule", "constant", "--batch-size", "8", "--val-split", "0.2", "--threads", "1")
-LIMIT = 1e-5
+# Of the largest of a tensor: sums have another order, and what that leaves grows from step to step, most behind
+# normalisation over eight images (2e-5 with LibTorch's convolutions on an Emerald Rapids Xeon).
+LIMIT = 1e-4
 
 
 class TestCase(Processes):
