@@ -15,8 +15,8 @@ struct VectorUnits {
 
 /// OpenBLAS's name for the kernels that it should be started with, in OPENBLAS_CORETYPE, where
 /// those that it has chosen are the ones of before AVX that it falls back to for processors that it
-/// does not know: 0.3.21, Debian 12's, does for Intel's since Emerald Rapids, and then computes
-/// several times slower (OpenBLAS issue 4267, mended in 0.3.25). Empty where its choice stands.
+/// does not know: 0.3.21, Debian 12's, does so for Intel's since Emerald Rapids (OpenBLAS issue
+/// 4267, mended in 0.3.25). Empty where its choice stands.
 std::string better_blas_kernels(std::string_view chosen, const VectorUnits& has);
 
 /// The same for this processor and the BLAS that LibTorch will load, which is loaded here to be
