@@ -37,8 +37,10 @@ int run_train(int argc, char** argv) {
       ::setenv("TORCH_CPP_LOG_LEVEL", "FATAL", 0);
       ::setenv("GLOG_minloglevel", "3", 0);
     }
-    prepare_training_program();
-    if (options.workers > 1) start_workers(options.workers, companion_program("graft-train"), argv);
+    if (options.workers > 1) {
+      prepare_training_program();
+      start_workers(options.workers, companion_program("graft-train"), argv);
+    }
     become_training_program(argv);
   });
 }
