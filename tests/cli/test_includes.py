@@ -55,6 +55,9 @@ class Includes(unittest.TestCase):
             self.assertIn(name, built.split())
         self.assertIn("tests/interop/test_*.py", script)  # every script, whatever the others ended with
 
+    def test_the_backbone_inside_the_program_is_small(self):
+        self.assertLessEqual((t.SOURCE / "data" / "vgg-mini.safetensors").stat().st_size, 1_500_000)
+
     def test_headers_of_a_python_environment_are_not_taken(self):
         """Wheels are built with that environment's packages among CMake's prefixes; its onnx brings headers."""
         with tempfile.TemporaryDirectory() as name:
