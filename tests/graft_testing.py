@@ -45,6 +45,11 @@ def tool(name, *arguments, **keywords):
     return subprocess.run([str(TOOLS / name), *map(str, arguments)], capture_output=True, **keywords)
 
 
+def says_something(path):
+    """A file is locked after it is made, and written after it is locked: one with a text is locked."""
+    return path.exists() and path.stat().st_size > 0
+
+
 def draw_scenes(folder, count, first_seed=0, size=64):
     tool("draw_scenes", folder, count, first_seed, size, check=True)
 

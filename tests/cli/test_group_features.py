@@ -242,7 +242,7 @@ class Features(TestCase):
         waiting = self.start(places[:1], self.data, *NETWORK, "--pool", "gap", "-o", self.out, GRAFT_JOIN_TIMEOUT=20)
         mark = self.folder / "out.npy.parts" / "rank-0-of-2"
         begin = time.monotonic()
-        while not mark.exists():
+        while not t.says_something(mark):
             self.assertLess(time.monotonic() - begin, 20)
             time.sleep(0.02)
         _, errors = self.features(places[:1], codes=[1])

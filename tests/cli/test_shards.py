@@ -148,19 +148,19 @@ class Shards(t.TestCase):
         self.assertEqual(part.stat().st_mtime_ns, before)
         self.assertEqual(found["earlier"], found["images"])
 
-    def begin(self):
+    def begin(self, count):
         """A worker that has begun to write its shard."""
-        t.draw_scenes(self.folder / "many", 30, size=40)
+        t.draw_scenes(self.folder / "many", count, size=40)
         command = [t.GRAFT, "features", self.folder / "many", *NETWORK[:4], "--input-size", "224", "--threads", "1",
                    "--shard", "0/1", "-o", self.parts]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while not (self.parts / "features-0-of-1.part.unfinished").exists() and process.poll() is None:
+        while not t.says_something(self.parts / "features-0-of-1.part.unfinished") and process.poll() is None:
             time.sleep(0.005)
         return command, process
 
     def test_interrupted(self):
         """As after a kill, with nothing lost."""
-        command, process = self.begin()
+        command, process = self.begin(30)
         with process:
             time.sleep(0.3)
             process.send_signal(signal.SIGTERM)
@@ -171,7 +171,7 @@ class Shards(t.TestCase):
         self.succeed(*map(str, command[1:]))
 
     def test_two_workers_at_one_shard(self):
-        command, process = self.begin()
+        command, process = self.begin(200)
         with process:
             process.send_signal(signal.SIGSTOP)
             done = t.run(*map(str, command[1:]))

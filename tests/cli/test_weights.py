@@ -316,7 +316,7 @@ class Weights(t.TestCase):
             [t.GRAFT, "features", self.image, "-o", self.folder / "x.npy", "--backbone",
              "vgg-mini", "--input-size", "32", "--weights", path], stderr=subprocess.PIPE,
             env=dict(os.environ, **env))
-        while not mark.exists() or not mark.read_text():
+        while not t.says_something(mark):
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=10)
