@@ -39,7 +39,8 @@ struct Metrics {
   double ece = 0;   ///< expected calibration error, 15 equal bins (Guo et al., 2017)
   std::vector<std::vector<int64_t>> confusion;  ///< rows true, columns predicted
   std::vector<ClassMetrics> per_class;
-  ClassMetrics macro;     ///< mean over all classes; support: all
+  /// Mean over the classes that an image has or is taken for; support: all.
+  ClassMetrics macro;
   ClassMetrics weighted;  ///< mean weighted by support
   std::vector<ReliabilityBin> reliability;
   /// Percentile bootstrap over images, 1000 seeded resamples (Efron and Tibshirani, 1993). Where

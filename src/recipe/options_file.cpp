@@ -81,8 +81,10 @@ std::vector<OptionLine> read_options(std::string_view text, std::string_view nam
       lines.push_back({key, value, place});
     }
   } catch (const toml::parse_error& error) {
-    fail(ErrorKind::usage, "{}:{}: not TOML: {}", name, error.source().begin.line,
-         clipped(error.description()));
+    fail(ErrorKind::usage,
+         "{}:{}: not TOML: {}; expected KEY = VALUE, words in quotes: lr = 1e-3, optimizer = "
+         "\"sgd\"",
+         name, error.source().begin.line, clipped(error.description()));
   }
   return lines;
 }

@@ -43,15 +43,15 @@ std::vector<ClassMetrics> class_metrics(const std::vector<std::vector<int64_t>>&
   return rows;
 }
 
-/// Means over classes, each with weight(row).
-template <typename Weight>
-ClassMetrics mean_of(const std::vector<ClassMetrics>& rows, Weight weight) {
+/// Means over classes, each with its weight.
+ClassMetrics mean_of(const std::vector<ClassMetrics>& rows, const std::vector<double>& weights) {
   ClassMetrics mean;
   double total = 0;
   double auc = 0;
   double auc_total = 0;
-  for (const ClassMetrics& row : rows) {
-    const double w = weight(row);
+  for (size_t c = 0; c < rows.size(); ++c) {
+    const ClassMetrics& row = rows[c];
+    const double w = weights[c];
     total += w;
     mean.precision += w * row.precision;
     mean.recall += w * row.recall;
@@ -71,6 +71,16 @@ ClassMetrics mean_of(const std::vector<ClassMetrics>& rows, Weight weight) {
   return mean;
 }
 
+/// 1 for each class that an image has or is taken for, 0 for the others, of which these images
+/// say nothing.
+std::vector<double> seen_classes(const std::vector<std::vector<int64_t>>& confusion) {
+  std::vector<double> seen(confusion.size(), 0);
+  for (size_t label = 0; label < confusion.size(); ++label)
+    for (size_t predicted = 0; predicted < confusion.size(); ++predicted)
+      if (confusion[label][predicted] > 0) seen[label] = seen[predicted] = 1;
+  return seen;
+}
+
 /// Counts of a resample, enough for F1 = 2 · right / (predicted + support).
 struct ClassCounts {
   int64_t right = 0;
@@ -80,8 +90,13 @@ struct ClassCounts {
 
 double macro_f1(const std::vector<ClassCounts>& counts) {
   double sum = 0;
-  for (const ClassCounts& c : counts) sum += 2 * ratio(c.right, c.predicted + c.support);
-  return sum / static_cast<double>(counts.size());
+  int64_t seen = 0;
+  for (const ClassCounts& c : counts) {
+    const int64_t both = c.predicted + c.support;
+    sum += 2 * ratio(c.right, both);
+    seen += both > 0 ? 1 : 0;
+  }
+  return sum / static_cast<double>(seen);
 }
 
 Interval percentiles(std::vector<double> values) {
@@ -225,9 +240,10 @@ Metrics MetricsBuilder::finish() const {
   m.loss = std::accumulate(losses_.begin(), losses_.end(), 0.0) / n;
   m.per_class = class_metrics(confusion_);
   for (size_t c = 0; c < classes_; ++c) m.per_class[c].auc = auc(c);
-  m.macro = mean_of(m.per_class, [](const ClassMetrics&) { return 1.0; });
-  m.weighted = mean_of(m.per_class,
-                       [](const ClassMetrics& row) { return static_cast<double>(row.support); });
+  m.macro = mean_of(m.per_class, seen_classes(confusion_));
+  std::vector<double> supports;
+  for (const ClassMetrics& row : m.per_class) supports.push_back(static_cast<double>(row.support));
+  m.weighted = mean_of(m.per_class, supports);
   add_intervals(m);
   return m;
 }

@@ -327,6 +327,14 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
                 self.assertIn(f"'{option}[", zsh.read_text())
                 self.assertRegex(fish.read_text(), rf"__fish_seen_subcommand_from {name}'.* -l {option[2:]}\b")
 
+    def test_recipes_can_be_read(self):
+        recipes = self.prefix / "share" / "doc" / "graft" / "recipes"
+        names = {path.stem for path in (t.SOURCE / "recipes").iterdir()}
+        self.assertEqual({path.stem for path in recipes.iterdir()}, names)
+        for name in names:
+            self.assertEqual((recipes / f"{name}.toml").read_bytes(),
+                             (t.SOURCE / "recipes" / f"{name}.toml").read_bytes())
+
     def test_bash_completes(self):
         bash = next(self.prefix.rglob("bash-completion/completions/graft"))
 

@@ -84,6 +84,27 @@ TEST(Metrics, AveragesAndIntervals) {
   EXPECT_GT(m.macro_f1_interval.high, m.macro.f1);
 }
 
+// As scikit-learn's f1_score(average="macro") has them: a class that these images do not have and
+// that none is taken for says nothing.
+TEST(Metrics, MacroAverageIsOfTheClassesThatOccur) {
+  MetricsBuilder builder(4);
+  for (const int label : {0, 0, 0, 1}) builder.add(std::vector<float>{1, 0, 0, 0}, label);
+  builder.add(std::vector<float>{0, 1, 0, 0}, 1);
+  builder.add(std::vector<float>{0, 0, 1, 0}, 1);  // class 2 has no image, class 3 nothing at all
+  const Metrics m = builder.finish();
+  const double first = 6.0 / 7;  // F1 of 3 right, 4 predicted, 3 images
+  const double second = 0.5;     // of 1, 1, 3
+  EXPECT_DOUBLE_EQ(m.macro.f1, (first + second + 0) / 3);
+  EXPECT_DOUBLE_EQ(m.macro.recall, (1 + 1.0 / 3 + 0) / 3);
+  EXPECT_EQ(m.macro.support, 6);
+  EXPECT_LT(m.macro_f1_interval.low, m.macro.f1);
+  EXPECT_GT(m.macro_f1_interval.high, m.macro.f1);
+
+  MetricsBuilder right(4);
+  for (int i = 0; i < 6; ++i) right.add(std::vector<float>{1, 0, 0, 0}, 0);
+  EXPECT_EQ(right.finish().macro.f1, 1);
+}
+
 // No resample differs where all are right: that is not certainty.
 TEST(Metrics, IntervalsOfAllAndOfNone) {
   const auto of = [](int images, int label) {
