@@ -7,7 +7,7 @@ DATA: class folders of photos. Trunks: `vgg16`, WEIGHTS being the whole of it; `
 blocks 1 to 3 at 150x150. Each seed splits off 15 % as test and 15 % as validation images (`best`
 sets less aside) and seeds everything else too. Seconds and megabytes are of the whole
 command; features that an earlier run has left in the cache are not computed again: without --cache
-it begins empty. `default-bf16` on a processor without bfloat16: with GRAFT_TARGET=rounded-bf16.
+it begins empty. Names in -bf16 on a processor without bfloat16: with GRAFT_TARGET=rounded-bf16.
 """
 import argparse
 import json
@@ -37,6 +37,8 @@ RECIPES = {
     "vgg16": {
         **NAMED,
         "default-bf16": ["--recipe", "default", "--precision", "bf16"],
+        "quick-bf16": ["--recipe", "quick", "--precision", "bf16"],
+        "quick-288-bf16": ["--recipe", "quick", "--precision", "bf16", "--input-size", "288"],
         "stats-150": ["--input-size", "150", *FROZEN, "--epochs", "12", "--head", STATS],
         "gap-150": ["--input-size", "150", *FROZEN, "--epochs", "12", "--head",
                     "gap batchnorm dense:256 dropout:0.5"],
