@@ -78,6 +78,20 @@ class Metrics(t.TestCase):
         for mine, want in zip(got["intervals"]["top1"], np.percentile(draws, [2.5, 97.5])):
             self.assertAlmostEqual(mine, want, delta=0.012)
 
+    def test_macro_averages_of_some_of_the_classes(self):
+        table = self.folder / "p.csv"
+        for name in ("a", "b"):
+            (self.folder / "few" / name).mkdir(parents=True)
+            for i in range(2):
+                shutil.copy(BASE / "data" / "test" / name / f"{i}.png", self.folder / "few" / name)
+        got = self.succeed_json("evaluate", BASE / "run", self.folder / "few", "--json", "--predictions", table)
+        rows = t.read_csv(table)
+        self.assertLess(len({r[key] for r in rows for key in ("label", "predicted")}), len(got["classes"]))
+        want = sk.precision_recall_fscore_support([r["label"] for r in rows], [r["predicted"] for r in rows],
+                                                  average="macro", zero_division=0)
+        for name, value in zip(("precision", "recall", "f1"), want):
+            self.assertAlmostEqual(got["macro"][name], value, delta=1e-9)
+
     def test_tensorboard_reads_the_run(self):
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
         events = EventAccumulator(str(BASE / "run"))
