@@ -8,7 +8,9 @@
 #include <array>
 #include <cstdlib>
 #include <exception>
+#include <mutex>
 #include <utility>
+#include <vector>
 
 // Debian's LibTorch is built with Gloo, which its headers only believe where they are told.
 #ifndef USE_C10D_GLOO
@@ -122,8 +124,15 @@ Group::~Group() {
   } catch (const std::exception&) {
     state_ = State::broken;
   }
-  // Threads of a group that broke may wait for the network still.
-  if (state_ == State::broken) static_cast<void>(processes_.release());
+  if (state_ == State::broken) keep_for_ever(std::move(processes_));
+}
+
+/// Threads of a group that broke may wait for the network still, until the program ends.
+void Group::keep_for_ever(std::unique_ptr<Processes> processes) {
+  static std::mutex mutex;
+  static auto& kept = *new std::vector<std::unique_ptr<Processes>>;  // reachable: no leak
+  const std::lock_guard lock(mutex);
+  kept.push_back(std::move(processes));
 }
 
 void Group::leave() {

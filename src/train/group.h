@@ -95,6 +95,7 @@ class Group {
  private:
   struct Processes;
 
+  static void keep_for_ever(std::unique_ptr<Processes> processes);
   [[nodiscard]] std::string name_of(int rank) const;
   void put(const std::string& key, const std::string& value);
   std::string get(const std::string& key);
