@@ -211,7 +211,8 @@ class Train(t.TestCase):
         self.assertIn("7 epochs", text)
         self.assertIn("adam at 0.5", text)
         self.assertIn("batch 64", text)
-        for bad, why in (("lern = 1\n", "unknown key 'lern'"), ("lr = \n", "not TOML"), ("optimizer = sgd\n", "words in quotes"),
+        for bad, why in (("lern = 1\n", "unknown key 'lern'"), ("lr = \n", "not TOML"),
+                         ("optimizer = sgd\n", "words in quotes"),
                          ("lr = [1]\n", "must be a string"), ("epochs = 0\n", "--epochs"),
                          ("config = 'x'\n", "unknown key")):
             config.write_text(bad)
