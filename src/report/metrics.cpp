@@ -25,22 +25,34 @@ double ratio(int64_t part, int64_t whole) {
   return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
 }
 
-std::vector<ClassMetrics> class_metrics(const std::vector<std::vector<int64_t>>& confusion) {
-  std::vector<ClassMetrics> rows;
+/// Images of a class and images taken for it, enough for F1 = 2 · right / (predicted + support).
+struct ClassCounts {
+  int64_t right = 0;
+  int64_t predicted = 0;
+  int64_t support = 0;
+  /// Images that neither have a class nor are taken for it say nothing of it.
+  [[nodiscard]] bool occurs() const { return predicted + support > 0; }
+};
+
+std::vector<ClassCounts> counts_of(const std::vector<std::vector<int64_t>>& confusion) {
+  std::vector<ClassCounts> counts(confusion.size());
   for (size_t c = 0; c < confusion.size(); ++c) {
-    int64_t predicted = 0;
-    ClassMetrics row;
+    counts[c].right = confusion[c][c];
     for (size_t k = 0; k < confusion.size(); ++k) {
-      predicted += confusion[k][c];
-      row.support += confusion[c][k];
+      counts[c].predicted += confusion[k][c];
+      counts[c].support += confusion[c][k];
     }
-    row.precision = ratio(confusion[c][c], predicted);
-    row.recall = ratio(confusion[c][c], row.support);
-    const double both = row.precision + row.recall;
-    row.f1 = both > 0 ? 2 * row.precision * row.recall / both : 0;
-    rows.push_back(row);
   }
-  return rows;
+  return counts;
+}
+
+ClassMetrics metrics_of(const ClassCounts& counts) {
+  ClassMetrics row;
+  row.support = counts.support;
+  row.precision = ratio(counts.right, counts.predicted);
+  row.recall = ratio(counts.right, counts.support);
+  row.f1 = 2 * ratio(counts.right, counts.predicted + counts.support);
+  return row;
 }
 
 /// Means over classes, each with its weight.
@@ -71,32 +83,14 @@ ClassMetrics mean_of(const std::vector<ClassMetrics>& rows, const std::vector<do
   return mean;
 }
 
-/// 1 for each class that an image has or is taken for, 0 for the others, of which these images
-/// say nothing.
-std::vector<double> seen_classes(const std::vector<std::vector<int64_t>>& confusion) {
-  std::vector<double> seen(confusion.size(), 0);
-  for (size_t label = 0; label < confusion.size(); ++label)
-    for (size_t predicted = 0; predicted < confusion.size(); ++predicted)
-      if (confusion[label][predicted] > 0) seen[label] = seen[predicted] = 1;
-  return seen;
-}
-
-/// Counts of a resample, enough for F1 = 2 · right / (predicted + support).
-struct ClassCounts {
-  int64_t right = 0;
-  int64_t predicted = 0;
-  int64_t support = 0;
-};
-
 double macro_f1(const std::vector<ClassCounts>& counts) {
   double sum = 0;
-  int64_t seen = 0;
+  int64_t occurring = 0;
   for (const ClassCounts& c : counts) {
-    const int64_t both = c.predicted + c.support;
-    sum += 2 * ratio(c.right, both);
-    seen += both > 0 ? 1 : 0;
+    sum += metrics_of(c).f1;
+    occurring += c.occurs() ? 1 : 0;
   }
-  return sum / static_cast<double>(seen);
+  return sum / static_cast<double>(occurring);
 }
 
 Interval percentiles(std::vector<double> values) {
@@ -238,11 +232,15 @@ Metrics MetricsBuilder::finish() const {
   m.top1 = ratio(correct, m.images);
   m.top5 = ratio(top5_, m.images);
   m.loss = std::accumulate(losses_.begin(), losses_.end(), 0.0) / n;
-  m.per_class = class_metrics(confusion_);
-  for (size_t c = 0; c < classes_; ++c) m.per_class[c].auc = auc(c);
-  m.macro = mean_of(m.per_class, seen_classes(confusion_));
+  std::vector<double> occurring;
   std::vector<double> supports;
-  for (const ClassMetrics& row : m.per_class) supports.push_back(static_cast<double>(row.support));
+  for (const ClassCounts& counts : counts_of(confusion_)) {
+    m.per_class[occurring.size()] = metrics_of(counts);
+    occurring.push_back(counts.occurs() ? 1 : 0);
+    supports.push_back(static_cast<double>(counts.support));
+  }
+  for (size_t c = 0; c < classes_; ++c) m.per_class[c].auc = auc(c);
+  m.macro = mean_of(m.per_class, occurring);
   m.weighted = mean_of(m.per_class, supports);
   add_intervals(m);
   return m;
