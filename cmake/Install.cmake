@@ -57,8 +57,9 @@ foreach(layer ${LAYERS})
           DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endforeach()
 
-# The recipes inside the program, to read and to begin one's own with.
-install(DIRECTORY ${PROJECT_SOURCE_DIR}/recipes DESTINATION ${CMAKE_INSTALL_DOCDIR})
+# The recipes inside the program, to read and to begin one's own with, and the documents that they
+# and the help name.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/recipes ${PROJECT_SOURCE_DIR}/docs DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # Manual pages and completions are printed by the program itself, from the options that it has.
 set(DOCUMENTED ${CMAKE_CURRENT_BINARY_DIR}/documented)

@@ -33,8 +33,8 @@ constexpr size_t kMostClassesShown = 30;
 constexpr size_t kMostSkippedShown = 50;
 constexpr size_t kWideMatrix = 15;  // classes from which on the matrix needs the page's width
 constexpr std::string_view kChosenOn =
-    "on which the epoch was chosen and the probabilities were calibrated: better than images that "
-    "played no part would have it";
+    "by which the epoch was judged and the probabilities were calibrated: probably better than on "
+    "images that played no part";
 
 std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
 

@@ -334,6 +334,8 @@ with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for name in names:
             self.assertEqual((recipes / f"{name}.toml").read_bytes(),
                              (t.SOURCE / "recipes" / f"{name}.toml").read_bytes())
+            for document in re.findall(r"docs/[\w.-]+\.md", (recipes / f"{name}.toml").read_text()):
+                self.assertTrue((recipes.parent / document).is_file(), document)
 
     def test_bash_completes(self):
         bash = next(self.prefix.rglob("bash-completion/completions/graft"))

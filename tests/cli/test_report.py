@@ -257,7 +257,7 @@ class Report(t.TestCase):
         tested = card(BASE / "two" / "report.html")
         self.assertIn("by way of its teacher, VGG16, ImageNet", tested)
         self.assertIn("those that its weights&#39; source names", tested)
-        self.assertRegex(tested, r"Validation</th><td>top-1 [0-9.]+\s% on \d+ images, on which the epoch")
+        self.assertRegex(tested, r"Validation</th><td>top-1 [0-9.]+\s% on \d+ images, by which the epoch")
         self.assertRegex(tested, r"Measured</th><td>top-1 [0-9.]+\s% on \d+ test images, 95 % between "
                                  r"[0-9.]+\s% and [0-9.]+\s%</td>")
         # Without test images the figure is of those that the epoch was chosen on.
@@ -267,7 +267,7 @@ class Report(t.TestCase):
         alone = card(run / "report.html")
         self.assertIn("none: its weights were random", alone)
         self.assertNotIn("Validation</th>", alone)
-        self.assertRegex(alone, r"Measured</th><td>top-1 .* validation images, .*on which the epoch was")
+        self.assertRegex(alone, r"Measured</th><td>top-1 .* validation images, .*by which the epoch was")
         # Whoever goes on with these weights is told what they have seen.
         more = self.folder / "more"
         self.succeed("train", BASE / "data", *TRAIN, "--epochs", "1", "--weights",
